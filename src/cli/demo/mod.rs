@@ -1,0 +1,7 @@
+//! x
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+/// x
+pub fn run(_a: Args) -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}

@@ -1,0 +1,66 @@
+//! `portcullis run`: serves until it is told to stop.
+
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{ConfigFile, failed};
+use crate::app::{self, Options, Running, block_on_local};
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+pub(super) fn run(args: Args) -> ExitCode {
+    let mut options = Options::new(args.file.config);
+    options.access_sink = Some(Box::new(std::io::stdout()));
+    match app::start(options) {
+        Ok(running) => {
+            for address in running.data_addresses() {
+                tracing::info!(%address, "listening");
+            }
+            if let Some(address) = running.admin_address() {
+                tracing::info!(%address, "admin listening");
+            }
+            serve(running)
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+/// Waits for signals. SIGTERM and SIGINT drain; a second one stops at once.
+fn serve(running: Running) -> ExitCode {
+    let (sender, outcome) = std::sync::mpsc::channel();
+    block_on_local(async move {
+        let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)) =
+            (signal(SignalKind::hangup()), signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            tracing::error!("cannot listen for signals");
+            running.stop();
+            let _ = sender.send(ExitCode::FAILURE);
+            return;
+        };
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => {
+                    // Reported and counted where it is done.
+                    let _ = running.reload();
+                }
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+        }
+        running.drain();
+        let ended = running.ended();
+        tokio::select! {
+            () = ended => running.wait(),
+            _ = terminate.recv() => running.stop(),
+            _ = interrupt.recv() => running.stop(),
+        }
+        let _ = sender.send(ExitCode::SUCCESS);
+    });
+    outcome.recv().unwrap_or(ExitCode::FAILURE)
+}

@@ -1,0 +1,93 @@
+//! Drives a connection: polls hyper, watches the line's deadline, and passes the word when the process drains.
+//!
+//! One timer for each connection, moved only when it fires or when the deadline comes nearer: a busy keep-alive connection does not touch
+//! it from one request to the next.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::line::{Line, Waits};
+use crate::primitives::shutdown::{Phase, Shutdown};
+
+/// How long an idle connection may still bring a request once the process drains. A request that is already on its way would be lost to
+/// a close in the same moment.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
+/// A connection of hyper, of either protocol.
+pub(super) trait Served {
+    /// Polls it.
+    fn poll_served(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<hyper::Result<()>>;
+    /// Lets it finish what is under way and then close.
+    fn finish(self: Pin<&mut Self>);
+}
+
+/// How a connection came to its end.
+#[derive(Debug)]
+pub(super) enum End {
+    /// hyper is done with it.
+    Done(hyper::Result<()>),
+    /// The client let time pass while this was waited for.
+    Overdue(Waits),
+    /// The process stops.
+    Stopped,
+}
+
+/// Serves `connection` to its end.
+pub(super) async fn to_the_end<C: Served>(mut connection: Pin<&mut C>, line: &Line, shutdown: &Shutdown) -> End {
+    let mut draining = shutdown.clone();
+    let mut drained = pin!(async move { draining.reached(Phase::Draining).await });
+    let mut stopping = shutdown.clone();
+    let mut stopped = pin!(async move { stopping.reached(Phase::Stopped).await });
+    let far = Instant::now() + Duration::from_secs(24 * 3600);
+    let mut timer = pin!(sleep_until(line.deadline().unwrap_or(far)));
+    let mut drain = Drain::No;
+    poll_fn(move |cx| {
+        if let Poll::Ready(result) = connection.as_mut().poll_served(cx) {
+            return Poll::Ready(End::Done(result));
+        }
+        if drain == Drain::No && drained.as_mut().poll(cx).is_ready() {
+            line.last_call(LAST_CALL);
+            drain = Drain::Asked;
+        }
+        if drain == Drain::Asked && line.waits() == Waits::ForUs {
+            connection.as_mut().finish();
+            drain = Drain::Told;
+            // hyper acts on it when it is polled next.
+            if let Poll::Ready(result) = connection.as_mut().poll_served(cx) {
+                return Poll::Ready(End::Done(result));
+            }
+        }
+        if drain != Drain::No && stopped.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(End::Stopped);
+        }
+        loop {
+            let deadline = line.deadline().unwrap_or(far);
+            if deadline < timer.deadline() {
+                timer.as_mut().reset(deadline);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if line.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+                return Poll::Ready(End::Overdue(line.waits()));
+            }
+            timer.as_mut().reset(line.deadline().unwrap_or(far));
+        }
+    })
+    .await
+}
+
+/// How far a connection is told that the process drains.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Drain {
+    /// It goes on.
+    No,
+    /// It may bring one more request.
+    Asked,
+    /// It closes after what is under way.
+    Told,
+}

@@ -1,0 +1,152 @@
+//! HTTP/1.1 on one connection, and the answers to what never became a request.
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response, header};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{HttpService, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use super::drive::{self, End, Served};
+use super::line::{Line, Waits};
+use super::tracked::Tracked;
+use super::wire::{Unasked, Wire};
+use crate::gateway::body::{Body, Broken};
+use crate::gateway::refusal::{Framing, Refusal};
+use crate::gateway::{Gateway, Peer, Settings};
+use crate::primitives::shutdown::Shutdown;
+
+/// hyper's smallest read buffer.
+const MIN_BUFFER_BYTES: usize = 8192;
+
+pub(super) async fn serve(
+    stream: TcpStream,
+    start: Vec<u8>,
+    opened: Instant,
+    peer: Peer,
+    settings: Settings,
+    gateway: &Rc<Gateway>,
+    shutdown: Shutdown,
+) {
+    let line = Line::new(opened, settings.bounds);
+    let service = service_fn(|request: Request<Incoming>| {
+        let exchange = line.exchange();
+        let gateway = Rc::clone(gateway);
+        async move {
+            let response = gateway.handle(request, &peer).await;
+            Ok::<_, Infallible>(response.map(|body| Tracked::new(body, exchange)))
+        }
+    });
+    let max_head = settings.max_header_size;
+    let (wire, gone) = Wire::new(stream, start, line.clone(), Unasked::Keep);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // The line has the time: hyper's own timer would make no difference between waiting for a request and for its rest.
+        .header_read_timeout(None)
+        .max_header_size(max_head)
+        .max_buf_size(max_head.max(MIN_BUFFER_BYTES))
+        .serve_connection(TokioIo::new(wire), service)
+        .with_upgrades();
+    let mut connection = Box::pin(connection);
+    let end = drive::to_the_end(connection.as_mut(), &line, &shutdown).await;
+    let Some(parts) = Pin::into_inner(connection).into_parts() else {
+        // It has become a tunnel: no longer ours to serve, but still a connection that is open.
+        let _ = gone.await;
+        return;
+    };
+    let wire = parts.io.into_inner();
+    let refusal = refusal(&end, &wire);
+    let client_is_there = !wire.has_ended();
+    let mut stream = wire.into_stream();
+    if let Some(refusal) = refusal {
+        answer(&mut stream, gateway.refuse(refusal, &peer)).await;
+    }
+    if client_is_there && !matches!(end, End::Stopped) {
+        linger(stream).await;
+    }
+}
+
+/// What is to be said to a client whose request never came to be.
+fn refusal<S>(end: &End, wire: &Wire<S>) -> Option<Refusal> {
+    match end {
+        End::Done(_) => match wire.own_answer().get(9..12) {
+            None => None,
+            Some(b"431") => Some(Refusal::HeadTooLarge),
+            Some(b"414") => Some(Refusal::UriTooLong),
+            Some(_) => Some(Refusal::Framing(Framing::MalformedHead)),
+        },
+        End::Overdue(Waits::ForHead) => Some(Refusal::ClientTimeout),
+        End::Overdue(Waits::ForRequest | Waits::ForUs) | End::Stopped => None,
+    }
+}
+
+/// Writes an answer past hyper, which has given the connection up: a head, a body of known length, close.
+async fn answer(stream: &mut TcpStream, response: Response<Body>) {
+    /// The client has shown that it does not keep to the rules; it is not waited for.
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let (parts, mut body) = response.into_parts();
+    let mut text = Vec::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        if let Ok(data) = frame.into_data() {
+            text.extend_from_slice(&data);
+        }
+    }
+    let reason = parts.status.canonical_reason().unwrap_or_default();
+    let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", parts.status.as_u16()).into_bytes();
+    let own = [header::CONNECTION, header::CONTENT_LENGTH];
+    for (name, value) in parts.headers.iter().filter(|(name, _)| !own.contains(name)) {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(format!("content-length: {}\r\nconnection: close\r\n\r\n", text.len()).as_bytes());
+    bytes.extend_from_slice(&text);
+    // A client that does not read its answer has none.
+    let _ = timeout(PATIENCE, stream.write_all(&bytes)).await;
+}
+
+/// Closes so that the client can read the answer. Closing with unread bytes makes the kernel send a reset, which may overtake what was
+/// sent before (RFC 9112 §9.6); so our side is closed first, and what still comes is read and dropped, a bounded amount for a bounded time.
+async fn linger(mut stream: TcpStream) {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    const MOST_BYTES: usize = 1024 * 1024;
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let _ = timeout(PATIENCE, async {
+        let mut dropped = 0;
+        let mut buffer = vec![0; 16 * 1024];
+        while dropped < MOST_BYTES {
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => dropped += count,
+            }
+        }
+    })
+    .await;
+}
+
+impl<S> Served for http1::UpgradeableConnection<TokioIo<Wire<TcpStream>>, S>
+where
+    S: HttpService<Incoming, ResBody = Tracked, Error = Infallible>,
+    Broken: Into<Box<dyn std::error::Error + Send + Sync>>,
+    Self: Unpin,
+{
+    fn poll_served(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        Future::poll(pin!(self.get_mut()), cx)
+    }
+
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}

@@ -1,0 +1,93 @@
+//! HTTP/2 with prior knowledge on one connection.
+//!
+//! Floods of frames are held by hyper's and h2's own bounds, set here where the default is looser than the contract: streams at a time, the
+//! size of a head, the patience for a ping's answer.
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::server::conn::http2;
+use hyper::service::{HttpService, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::drive::{self, Served};
+use super::line::Line;
+use super::tracked::Tracked;
+use super::wire::{Unasked, Wire};
+use crate::gateway::{Gateway, Peer, Settings};
+use crate::primitives::shutdown::Shutdown;
+
+/// Requests that one connection may have under way.
+const MAX_STREAMS: u32 = 100;
+
+/// How often a connection is asked whether its peer is still there, and how long the answer may take.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+pub(super) async fn serve(
+    stream: TcpStream,
+    start: Vec<u8>,
+    opened: Instant,
+    peer: Peer,
+    settings: Settings,
+    gateway: &Rc<Gateway>,
+    shutdown: Shutdown,
+) {
+    let line = Line::new(opened, settings.bounds);
+    let service = service_fn(|request: Request<Incoming>| {
+        let exchange = line.exchange();
+        let gateway = Rc::clone(gateway);
+        async move {
+            let response = gateway.handle(request, &peer).await;
+            Ok::<_, Infallible>(response.map(|body| Tracked::new(body, exchange)))
+        }
+    });
+    // Beyond twice the limit h2 answers by itself with a bare 431; up to there the gateway does, with a problem document. Each field counts 32 more
+    // here than on the wire (RFC 9113 §6.5.2).
+    let max_head =
+        u32::try_from(settings.max_header_size).unwrap_or(u32::MAX / 4).saturating_mul(2).saturating_add(8192);
+    let (wire, _gone) = Wire::new(stream, start, line.clone(), Unasked::Send);
+    let mut connection = pin!(
+        http2::Builder::new(OnThisThread)
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(max_head)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .serve_connection(TokioIo::new(wire), service)
+    );
+    // However it ends, what is left is to let go of the socket: HTTP/2 says goodbye in frames, and those are out.
+    drive::to_the_end(connection.as_mut(), &line, &shutdown).await;
+}
+
+/// Runs a stream's task on its connection's thread.
+#[derive(Clone, Copy, Debug)]
+struct OnThisThread;
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisThread {
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(task);
+    }
+}
+
+impl<S> Served for http2::Connection<TokioIo<Wire<TcpStream>>, S, OnThisThread>
+where
+    S: HttpService<Incoming, ResBody = Tracked, Error = Infallible>,
+    S::Future: 'static,
+{
+    fn poll_served(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        Future::poll(self, cx)
+    }
+
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}

@@ -1,0 +1,228 @@
+//! The route of a request: which rules apply to it.
+//!
+//! Stage 2 of [`Gateway::handle`](super::Gateway::handle). How patterns are compared is in [`route`](super::route); here an
+//! [`Arrival`] meets the table and becomes a [`Chosen`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+
+use super::authorize::Requirements;
+use super::cors::{self, Asks};
+use super::host::Host;
+use super::intake::Arrival;
+use super::limit::Limiter;
+use super::path::{NormalPath, PathRefusal};
+use super::refusal::{Challenges, Refusal};
+use super::route::{Choice, Pattern};
+use super::{Departure, Runtime};
+use crate::telemetry::metrics::RouteMetrics;
+use crate::token::Principal;
+use crate::upstream::Upstream;
+use crate::upstream::body::MaxBody;
+
+/// What one `[[routes]]` entry means, checked: plain values, comparable.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteRules {
+    /// Its place in the file, from 0: `explain` points there.
+    pub place: usize,
+    /// Unique; the label in metrics and logs.
+    pub name: Arc<str>,
+    /// Which requests it is for.
+    pub pattern: Pattern,
+    /// What it asks of the caller.
+    pub access: Access,
+    /// Names of the issuers it takes; `None`: all.
+    pub issuers: Option<Vec<Arc<str>>>,
+    /// A token must be for one of these; empty: what the issuer's settings ask for suffices.
+    pub audiences: Vec<String>,
+    /// The upstream's name.
+    pub upstream: Arc<str>,
+    /// What other origins may do.
+    pub cors: Option<cors::Policy>,
+    /// The limits' names.
+    pub limits: Vec<Arc<str>>,
+    /// Taken off the path.
+    pub strip_prefix: Option<String>,
+    /// Put in front of what is left.
+    pub add_prefix: Option<String>,
+    /// Set on the request to the upstream.
+    pub set_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Removed from it.
+    pub remove_headers: Vec<HeaderName>,
+    /// Set on the answer to the client.
+    pub set_response_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Removed from it.
+    pub remove_response_headers: Vec<HeaderName>,
+    /// Bounds the whole exchange.
+    pub timeout: Option<Duration>,
+    /// Bounds the request's body.
+    pub max_body_size: MaxBody,
+    /// Decide, count and log, but let pass.
+    pub report_only: bool,
+    /// Whether `;` may stand in the path.
+    pub path_parameters: bool,
+    /// Its challenges.
+    pub challenges: Challenges,
+}
+
+/// Who may use a route.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Access {
+    /// Callers without a token, or with a valid one.
+    Optional,
+    /// Everybody; no token is looked at.
+    Public,
+    /// Callers with a valid token that meets these.
+    Token(Requirements),
+}
+
+impl RouteRules {
+    /// Whether tokens of `principal`'s issuer are taken here.
+    #[must_use]
+    pub fn takes_issuer(&self, principal: &Principal) -> bool {
+        self.issuers.as_ref().is_none_or(|names| names.iter().any(|name| name == principal.issuer_name()))
+    }
+
+    /// Whether the token is for one of the route's audiences.
+    #[must_use]
+    pub fn takes_audience(&self, principal: &Principal) -> bool {
+        self.audiences.is_empty()
+            || principal.audiences().iter().any(|audience| self.audiences.iter().any(|wanted| **wanted == **audience))
+    }
+}
+
+/// A route with its living parts.
+#[derive(Debug)]
+pub struct Route {
+    rules: RouteRules,
+    upstream: Arc<Upstream>,
+    before: Vec<Arc<Limiter>>,
+    after: Vec<Arc<Limiter>>,
+    metrics: RouteMetrics,
+}
+
+impl Route {
+    /// Sorts the limits by when they are counted.
+    #[must_use]
+    pub fn new(rules: RouteRules, upstream: Arc<Upstream>, limits: Vec<Arc<Limiter>>, metrics: RouteMetrics) -> Self {
+        let (before, after) = limits.into_iter().partition(|limiter| limiter.settings().key.counts_before_the_token());
+        Self { rules, upstream, before, after, metrics }
+    }
+
+    /// What the configuration says.
+    #[must_use]
+    pub fn rules(&self) -> &RouteRules {
+        &self.rules
+    }
+
+    /// Where its requests go.
+    #[must_use]
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// Limits that need no caller.
+    #[must_use]
+    pub fn limits_before(&self) -> &[Arc<Limiter>] {
+        &self.before
+    }
+
+    /// Limits on who is calling.
+    #[must_use]
+    pub fn limits_after(&self) -> &[Arc<Limiter>] {
+        &self.after
+    }
+
+    /// Its metric handles.
+    #[must_use]
+    pub fn metrics(&self) -> &RouteMetrics {
+        &self.metrics
+    }
+}
+
+/// A request and the rules that apply to it.
+#[derive(Debug)]
+pub struct Chosen {
+    arrival: Arrival,
+    route: Arc<Route>,
+}
+
+impl Chosen {
+    /// The request.
+    #[must_use]
+    pub fn arrival(&self) -> &Arrival {
+        &self.arrival
+    }
+
+    /// The rules.
+    #[must_use]
+    pub fn route(&self) -> &Arc<Route> {
+        &self.route
+    }
+
+    pub(super) fn into_parts(self) -> (Arrival, Arc<Route>) {
+        (self.arrival, self.route)
+    }
+
+    /// On a `report_only` route: notes what would have been refused, and lets it pass.
+    ///
+    /// # Errors
+    ///
+    /// The refusal itself on every other route.
+    pub fn tolerate(&self, judged: Result<(), Refusal>, departure: &mut Departure) -> Result<(), Refusal> {
+        match judged {
+            Err(refusal) if self.route.rules.report_only => {
+                departure.would_refuse(&self.route, &refusal);
+                Ok(())
+            }
+            judged => judged,
+        }
+    }
+}
+
+/// Finds the route of a request. A preflight is judged by the method it asks for, if that route has a CORS policy.
+///
+/// # Errors
+///
+/// 404 for a path that has no route, 405 with `Allow` for one that has none for the method; 400 for a `;` that the route does not allow.
+pub fn choose(arrival: Arrival, runtime: &Runtime, departure: &mut Departure) -> Result<Chosen, Refusal> {
+    let find = |method: &Method| find(&arrival.host, &arrival.path(), method, runtime);
+    let preflight = match cors::asks(&arrival.method, &arrival.headers) {
+        Asks::Preflight { method } => Method::from_bytes(method.as_bytes())
+            .ok()
+            .and_then(|method| find(&method).ok())
+            .filter(|route| route.rules.cors.is_some()),
+        Asks::Ordinary => None,
+    };
+    let route = match preflight {
+        Some(route) => route,
+        None => find(&arrival.method)?,
+    };
+    departure.routed(&route);
+    Ok(Chosen { arrival, route })
+}
+
+/// The route for a host, a path in normal form and a method.
+///
+/// # Errors
+///
+/// As [`choose`].
+pub fn find(host: &Host, path: &NormalPath<'_>, method: &Method, runtime: &Runtime) -> Result<Arc<Route>, Refusal> {
+    if super::route::is_reserved(path) {
+        return Err(Refusal::RouteNotFound);
+    }
+    let parameters_refused = || Refusal::Path(PathRefusal::Parameters);
+    match runtime.table().choose(host, path, method) {
+        Choice::Found(index) => {
+            let route = Arc::clone(&runtime.routes()[index]);
+            let refused = path.has_parameters() && !route.rules.path_parameters;
+            if refused { Err(parameters_refused()) } else { Ok(route) }
+        }
+        Choice::MethodNotAllowed(_) | Choice::NotFound if path.has_parameters() => Err(parameters_refused()),
+        Choice::Ambiguous => Err(Refusal::Path(PathRefusal::Ambiguous)),
+        Choice::MethodNotAllowed(allow) => Err(Refusal::MethodNotAllowed { allow }),
+        Choice::NotFound => Err(Refusal::RouteNotFound),
+    }
+}

@@ -1,0 +1,135 @@
+//! What every answer to a request gets on its way out, whichever stage made it.
+//!
+//! Begun with the request; the stages add what they found out: the request id, the CORS grant, the state of limits, the route's own header
+//! settings. [`Departure::finish`] is the only way from a stage's result to the answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Response, Version};
+
+use super::body::Body;
+use super::chosen::Route;
+use super::cors::Grant;
+use super::record::Record;
+use super::refusal::{Addressee, Refusal};
+use super::{Peer, Runtime};
+use crate::upstream::headers::X_REQUEST_ID;
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// An answer's luggage.
+#[derive(Debug)]
+pub struct Departure {
+    runtime: Arc<Runtime>,
+    record: Record,
+    request_id: HeaderValue,
+    http_1: bool,
+    route: Option<Arc<Route>>,
+    cors: Grant,
+    limits: Vec<(HeaderValue, HeaderValue)>,
+}
+
+impl Departure {
+    /// For a request that has just come in.
+    #[must_use]
+    pub fn begin(runtime: &Arc<Runtime>, method: &Method, path: &str, version: Version, peer: &Peer) -> Self {
+        let mut departure = Self {
+            runtime: Arc::clone(runtime),
+            record: Record::begin(runtime, method, path, peer.address.ip()),
+            request_id: HeaderValue::from_static(""),
+            http_1: version <= Version::HTTP_11,
+            route: None,
+            cors: Grant::Silent,
+            limits: Vec::new(),
+        };
+        departure.identify(super::request_id());
+        departure
+    }
+
+    /// The record, for what a stage has to tell it.
+    pub fn record(&mut self) -> &mut Record {
+        &mut self.record
+    }
+
+    /// The request's id, taken over from a trusted proxy in place of a new one.
+    pub(super) fn identify(&mut self, request_id: HeaderValue) {
+        self.record.identified(request_id.to_str().unwrap_or_default());
+        self.request_id = request_id;
+    }
+
+    /// The request's id.
+    #[must_use]
+    pub fn request_id(&self) -> &HeaderValue {
+        &self.request_id
+    }
+
+    /// From here on the route's settings apply.
+    pub(super) fn routed(&mut self, route: &Arc<Route>) {
+        self.record.routed(route);
+        self.route = Some(Arc::clone(route));
+    }
+
+    /// From here on the answer carries this grant.
+    pub(super) fn grant(&mut self, grant: Grant) {
+        self.cors = grant;
+    }
+
+    /// A limit was counted.
+    pub fn limit(&mut self, policy: HeaderValue, state: HeaderValue) {
+        self.limits.push((policy, state));
+    }
+
+    /// A `report_only` route lets pass what would have been refused.
+    pub fn would_refuse(&mut self, route: &Route, refusal: &Refusal) {
+        self.record.would_refuse(route, refusal.code(), refusal.reason());
+    }
+
+    /// A `report_only` route lets an origin pass that its policy denies. No refusal of ours: the browser would have kept the answer.
+    pub(super) fn would_deny_origin(&mut self, route: &Route) {
+        self.record.would_refuse(route, "origin_denied", "the origin is not listed");
+    }
+
+    /// Turns what the stages brought into the answer.
+    #[must_use]
+    pub fn finish(mut self, outcome: Result<Response<Body>, Refusal>) -> Response<Body> {
+        let mut response = outcome.unwrap_or_else(|refusal| self.refuse(&refusal).map(Body::fixed));
+        self.dress(response.headers_mut());
+        self.record.answered(response.status().as_u16());
+        response.map(|body| body.recorded(self.record))
+    }
+
+    fn refuse(&mut self, refusal: &Refusal) -> Response<Bytes> {
+        self.record.refused(refusal);
+        let challenges = self.route.as_ref().map_or(self.runtime.challenges(), |route| &route.rules().challenges);
+        refusal.answer(Addressee {
+            challenges,
+            request_id: self.request_id.to_str().unwrap_or_default(),
+            http_1: self.http_1,
+        })
+    }
+
+    fn dress(&self, headers: &mut HeaderMap) {
+        for (policy, state) in &self.limits {
+            headers.append(RATE_LIMIT_POLICY, policy.clone());
+            headers.append(RATE_LIMIT, state.clone());
+        }
+        if let Some(route) = &self.route {
+            let rules = route.rules();
+            for name in &rules.remove_response_headers {
+                headers.remove(name);
+            }
+            for (name, value) in &rules.set_response_headers {
+                headers.insert(name, value.clone());
+            }
+            if let Some(policy) = &rules.cors
+                && self.cors != Grant::Silent
+            {
+                policy.write(&self.cors, headers);
+            }
+        }
+        headers.insert(X_REQUEST_ID, self.request_id.clone());
+    }
+}

@@ -1,0 +1,238 @@
+//! Forwarding: the last stage. An admitted request goes to its upstream, the answer streams back.
+//!
+//! Stage 8 of [`Gateway::handle`](super::Gateway::handle). What the upstream gets is put together here, from the cleaned request and from
+//! what the gateway knows: identity headers of the verified token, the forwarding fields, the framing made anew from the body. The answer
+//! is cleaned of what is about the upstream's connection and passed on as it comes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, Response, Uri};
+use http_body::Body as _;
+use tokio::time::Instant;
+
+use super::authenticate::Caller;
+use super::body::Body;
+use super::chosen::Route;
+use super::intake::{Arrival, Upgrade};
+use super::limit::Admitted;
+use super::refusal::{Framing, Refusal};
+use super::{Departure, Runtime, Worker};
+use crate::primitives::random;
+use crate::upstream::UpstreamError;
+use crate::upstream::body::{Fate, MaxBody, Progress, RequestBody, Trailers};
+use crate::upstream::exchange::{AnswerBody, Outgoing};
+use crate::upstream::headers::{Hop, X_REQUEST_ID, remove_hop_by_hop, write_forwarded, write_traceparent, write_via};
+use crate::upstream::upgrade::Tunnel;
+
+/// Sends an admitted request on.
+///
+/// # Errors
+///
+/// 413 and 408 for the request's body, 502, 503 and 504 for the upstream.
+pub async fn send(
+    worker: &Worker,
+    runtime: &Arc<Runtime>,
+    admitted: Admitted,
+    departure: &mut Departure,
+) -> Result<Response<Body>, Refusal> {
+    let (chosen, caller) = admitted.into_permit().into_parts();
+    let (arrival, route) = chosen.into_parts();
+    let until = route.rules().timeout.map(|timeout| Instant::now() + timeout);
+    let work = exchange(worker, runtime, arrival, &route, &caller, until, departure);
+    match until {
+        Some(until) => tokio::time::timeout_at(until, work).await.unwrap_or(Err(Refusal::UpstreamTimeout)),
+        None => work.await,
+    }
+}
+
+async fn exchange(
+    worker: &Worker,
+    runtime: &Arc<Runtime>,
+    mut arrival: Arrival,
+    route: &Arc<Route>,
+    caller: &Caller,
+    until: Option<Instant>,
+    departure: &mut Departure,
+) -> Result<Response<Body>, Refusal> {
+    let upstream = route.upstream();
+    check_length(&arrival, route.rules().max_body_size)?;
+    let trailers = trailers(&arrival.headers);
+    let idle = runtime.settings().bounds.body_idle;
+    let target = target(&arrival, route)?;
+    write_headers(&mut arrival, route, caller, departure.request_id());
+    let wish = arrival.upgrade.take();
+    let body = RequestBody::new(arrival.body, route.rules().max_body_size, idle, trailers);
+    frame(&mut arrival.headers, &arrival.method, &body, wish.as_ref());
+    let progress = body.progress();
+    departure.record().receiving(progress.clone());
+    let outgoing = Outgoing { method: arrival.method, target, headers: arrival.headers, body };
+    let started = Instant::now();
+    let sent = upstream.send(worker.pools(), outgoing, idle, trailers).await;
+    let (answer, in_flight) = sent.map_err(|error| refusal(error, &progress))?;
+    departure.record().upstream_answered(upstream, started.elapsed());
+    let (mut parts, ()) = answer.response.into_parts();
+    let switched = parts.headers.get(header::UPGRADE).cloned();
+    clean_answer(&mut parts.headers, runtime);
+    match (answer.body, wish) {
+        (AnswerBody::Stream(body), _) => Ok(Response::from_parts(parts, Body::stream(body, until))),
+        (AnswerBody::Tunnel(upstream, lease), Some(wish)) if switched.is_some() => {
+            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            parts.headers.insert(header::UPGRADE, switched.unwrap_or(wish.protocol));
+            let tunnel = Tunnel { client: wish.client, upstream, lease, in_flight };
+            Ok(Response::from_parts(parts, worker.open_tunnel(tunnel, lifetime(runtime, caller))))
+        }
+        // Switching protocols when nobody asked (RFC 9110 §15.2.2): what follows on that connection is nobody's.
+        (AnswerBody::Tunnel(..), _) => Err(Refusal::UpstreamFailed),
+    }
+}
+
+/// Refuses at once what says itself that it is too long; the rest is counted as it passes.
+fn check_length(arrival: &Arrival, max: MaxBody) -> Result<(), Refusal> {
+    match (max, arrival.body.size_hint().exact()) {
+        (MaxBody::Bytes(max), Some(length)) if length > max => Err(Refusal::BodyTooLarge),
+        (MaxBody::Bytes(_) | MaxBody::Unlimited, _) => Ok(()),
+    }
+}
+
+fn trailers(headers: &HeaderMap) -> Trailers {
+    let grpc = headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+    if grpc { Trailers::Pass } else { Trailers::Drop }
+}
+
+/// The path that was matched, with the route's prefixes exchanged, and the query as it came.
+fn target(arrival: &Arrival, route: &Route) -> Result<Uri, Refusal> {
+    let rules = route.rules();
+    if let (Some(unchanged), None, None) = (arrival.unchanged_target(), &rules.strip_prefix, &rules.add_prefix)
+        && let Some(target) = unchanged.path_and_query()
+    {
+        return Ok(Uri::from(target.clone()));
+    }
+    let path = arrival.path();
+    let path = rewritten(path.as_str(), rules.strip_prefix.as_deref(), rules.add_prefix.as_deref());
+    let text = match arrival.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    };
+    // Both halves were checked; that they fit together is arithmetic, and no reason to panic over.
+    PathAndQuery::try_from(text).map(Uri::from).map_err(|_| Refusal::Internal)
+}
+
+/// `strip` taken off at a segment's end, `add` put in front.
+#[must_use]
+pub fn rewritten(path: &str, strip: Option<&str>, add: Option<&str>) -> String {
+    let rest = strip
+        .and_then(|prefix| path.strip_prefix(prefix))
+        .filter(|rest| rest.is_empty() || rest.starts_with('/'))
+        .unwrap_or(path);
+    let mut rewritten = String::with_capacity(add.map_or(0, str::len) + rest.len() + 1);
+    rewritten.push_str(add.unwrap_or_default());
+    rewritten.push_str(rest);
+    if rewritten.is_empty() {
+        rewritten.push('/');
+    }
+    rewritten
+}
+
+fn write_headers(arrival: &mut Arrival, route: &Route, caller: &Caller, request_id: &HeaderValue) {
+    let upstream = route.upstream().settings();
+    let peers = arrival.peers();
+    let headers = &mut arrival.headers;
+    if !upstream.forward_token {
+        headers.remove(header::AUTHORIZATION);
+    }
+    for name in &route.rules().remove_headers {
+        headers.remove(name);
+    }
+    for (name, value) in &route.rules().set_headers {
+        headers.insert(name, value.clone());
+    }
+    let hop = Hop { peer: arrival.peer, host: &arrival.host_field, scheme: arrival.scheme, peers };
+    write_forwarded(headers, hop);
+    write_via(headers, arrival.version);
+    headers.insert(X_REQUEST_ID, request_id.clone());
+    write_traceparent(headers, random::bytes(), random::bytes());
+    if let Caller::Known(principal) = caller {
+        for (name, value) in principal.ready_headers() {
+            headers.insert(name, value.clone());
+        }
+    }
+    // In its place already when the upstream wants the name that the client used; else the server that is picked puts in its own.
+    headers.insert(header::HOST, arrival.host_field.clone());
+}
+
+/// Says how long the body is, from the body and from nothing that the client wrote (RFC 9112 §6).
+fn frame(headers: &mut HeaderMap, method: &Method, body: &RequestBody, wish: Option<&Upgrade>) {
+    if let Some(wish) = wish {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, wish.protocol.clone());
+    }
+    let expects_a_body = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
+    match body.size_hint().exact() {
+        Some(0) if !expects_a_body => {}
+        Some(length) => {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        // Said aloud, since hyper would send no body at all with a GET that does not say so.
+        None => {
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+    }
+}
+
+/// An upstream's head on its way out: nothing about its connection, and no word on identity, which is between us and the upstream.
+fn clean_answer(headers: &mut HeaderMap, runtime: &Runtime) {
+    remove_hop_by_hop(headers);
+    let owned: Vec<HeaderName> = headers.keys().filter(|name| runtime.identity().owns(name)).cloned().collect();
+    for name in owned {
+        headers.remove(name);
+    }
+}
+
+fn refusal(error: UpstreamError, progress: &Progress) -> Refusal {
+    match error {
+        UpstreamError::Busy => Refusal::UpstreamBusy,
+        UpstreamError::Failed => Refusal::UpstreamFailed,
+        UpstreamError::Timeout => Refusal::UpstreamTimeout,
+        UpstreamError::Unreachable => Refusal::UpstreamUnreachable,
+        UpstreamError::RequestBody => match progress.fate() {
+            Fate::TooLarge => Refusal::BodyTooLarge,
+            Fate::Idle => Refusal::ClientTimeout,
+            Fate::Broken | Fate::Ended(_) | Fate::Underway => Refusal::Framing(Framing::BrokenBody),
+        },
+    }
+}
+
+/// How long a tunnel may live: as long as the token that opened it.
+fn lifetime(runtime: &Runtime, caller: &Caller) -> Option<Duration> {
+    match caller {
+        Caller::Anonymous => None,
+        Caller::Known(principal) => {
+            let left = principal.expires_at().micros().saturating_sub(runtime.clock().now().micros());
+            Some(Duration::from_micros(left))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_exchanged_at_segment_ends() {
+        for (name, path, strip, add, expected) in [
+            ("nothing to do", "/a/b", None, None, "/a/b"),
+            ("strip", "/api/orders", Some("/api"), None, "/orders"),
+            ("strip all", "/api", Some("/api"), None, "/"),
+            ("strip up to the slash", "/api/", Some("/api"), None, "/"),
+            ("not in the middle of a segment", "/apiadmin", Some("/api"), None, "/apiadmin"),
+            ("add", "/orders", None, Some("/v2"), "/v2/orders"),
+            ("exchange", "/api/orders/", Some("/api"), Some("/v2"), "/v2/orders/"),
+            ("exchange the whole", "/api", Some("/api"), Some("/v2"), "/v2"),
+        ] {
+            assert_eq!(rewritten(path, strip, add), expected, "{name}");
+        }
+    }
+}

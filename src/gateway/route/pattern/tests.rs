@@ -1,0 +1,135 @@
+//! What can be written as a pattern, what cannot, and what a pattern knows of itself.
+
+use super::*;
+
+#[test]
+fn path_patterns_are_kept_in_normal_form() {
+    for (name, text, expect) in [
+        ("exact", "/a/b", "/a/b"),
+        ("root", "/", "/"),
+        ("everything", "/*", "/*"),
+        ("below", "/a/*", "/a/*"),
+        ("trailing slash", "/a/", "/a/"),
+        ("bound", "/a/{id}/b", "/a/{id}/b"),
+        ("bound and below", "/{tenant}/*", "/{tenant}/*"),
+        ("escapes of unreserved characters", "/%61/%7e", "/a/~"),
+        ("other escapes", "/caf%c3%a9", "/caf%C3%A9"),
+        ("a dot is a dot", "/a.b", "/a.b"),
+    ] {
+        assert_eq!(PathPattern::parse(text).map(|pattern| pattern.to_string()).as_deref(), Ok(expect), "{name}");
+    }
+}
+
+#[test]
+fn path_patterns_that_could_not_match_or_mislead_are_refused() {
+    use InvalidPattern as I;
+    let invalid_name = |name: &str| I::InvalidName { name: name.into() };
+    let brace = |segment: &str| I::Brace { segment: segment.into() };
+    for (name, text, expect) in [
+        ("empty", "", I::Path(PathRefusal::NotAbsolute)),
+        ("relative", "a/b", I::Path(PathRefusal::NotAbsolute)),
+        ("only a star", "*", I::Path(PathRefusal::NotAbsolute)),
+        ("star in the middle", "/a/*/b", I::Star),
+        ("star before a slash", "/a/*/", I::Star),
+        ("star in a segment", "/a*", I::Star),
+        ("two stars", "/a/**", I::Star),
+        ("brace in a segment", "/a/x{id}", brace("x{id}")),
+        ("brace that does not close", "/a/{id", brace("{id")),
+        ("two in a segment", "/a/{x}-{y}", invalid_name("x}-{y")),
+        ("empty name", "/{}", invalid_name("")),
+        ("name with a digit first", "/{1a}", invalid_name("1a")),
+        ("name with a hyphen", "/{a-b}", invalid_name("a-b")),
+        ("name with a star", "/{a*}", invalid_name("a*")),
+        ("one name twice", "/{id}/x/{id}", I::DuplicateName { name: "id".into() }),
+        ("dots", "/a/../b", I::Path(PathRefusal::DotSegment)),
+        ("escaped dots", "/a/%2e%2E/*", I::Path(PathRefusal::DotSegment)),
+        ("two slashes", "/a//b", I::Path(PathRefusal::EmptySegment)),
+        ("two slashes before the star", "/a//*", I::Path(PathRefusal::EmptySegment)),
+        ("escaped slash", "/a%2Fb", I::Path(PathRefusal::EncodedSeparator)),
+        ("semicolon", "/a;b", I::Path(PathRefusal::Parameters)),
+        ("query", "/a?b", I::Path(PathRefusal::ForbiddenByte)),
+        ("space", "/a b", I::Path(PathRefusal::ForbiddenByte)),
+    ] {
+        assert_eq!(PathPattern::parse(text), Err(expect), "{name}");
+    }
+}
+
+#[test]
+fn host_patterns_are_names_or_wildcards_without_port() {
+    for (name, text, expect) in [
+        ("name", "API.example.com.", Ok("api.example.com")),
+        ("wildcard", "*.Example.com", Ok("*.example.com")),
+        ("IPv6", "[::1]", Ok("[::1]")),
+        ("star alone", "*", Err(InvalidPattern::Host(HostRefusal::InvalidName))),
+        ("star and dot", "*.", Err(InvalidPattern::Host(HostRefusal::Empty))),
+        ("two wildcards", "*.*.com", Err(InvalidPattern::Host(HostRefusal::InvalidName))),
+        ("wildcard in the middle", "a.*.com", Err(InvalidPattern::Host(HostRefusal::InvalidName))),
+        ("wildcard of an address", "*.[::1]", Err(InvalidPattern::Host(HostRefusal::InvalidName))),
+        ("port", "example.com:80", Err(InvalidPattern::HostPort)),
+    ] {
+        let parsed = HostPattern::parse(text).map(|pattern| pattern.to_string());
+        assert_eq!(parsed, expect.map(str::to_owned), "{name}");
+    }
+}
+
+#[test]
+fn literals_that_lead_into_reserved_paths_claim_them() {
+    for (pattern, expect) in [
+        ("/.portcullis/*", true),
+        ("/.portcullis/jwks.json", true),
+        ("/.portcullis/{x}", true),
+        ("/.%70ortcullis/x", true),
+        ("/.well-known/oauth-protected-resource", true),
+        ("/.well-known/oauth-protected-resource/*", true),
+        ("/.well-known/oauth-protected-resource/orders", true),
+        ("/*", false),
+        ("/{a}/{b}", false),
+        ("/.well-known/*", false),
+        ("/.well-known/openid-configuration", false),
+        ("/.portcullisx/y", false),
+        ("/a/.portcullis/x", false),
+    ] {
+        assert_eq!(claims_reserved(&PathPattern::parse(pattern).unwrap()), expect, "{pattern}");
+    }
+}
+
+#[test]
+fn reserved_paths_are_known_in_requests() {
+    for (path, expect) in [
+        ("/.portcullis", true),
+        ("/.portcullis/x", true),
+        ("/.well-known/oauth-protected-resource/a/b", true),
+        ("/.well-known/oauth-protected-resource", true),
+        ("/.well-known/oauth-protected-resources", false),
+        ("/.well-known", false),
+        ("/", false),
+    ] {
+        assert_eq!(is_reserved(&NormalPath::parse(path, PathParameters::Refuse).unwrap()), expect, "{path}");
+    }
+}
+
+#[test]
+fn a_prefix_lies_under_literals_only() {
+    for (pattern, prefix, expect) in [
+        ("/api/*", "/api", true),
+        ("/api", "/api", true),
+        ("/api/v1/{id}", "/api/v1", true),
+        ("/api/{version}/x", "/api", true),
+        ("/anything", "/", true),
+        ("/api/{version}/x", "/api/v1", false),
+        ("/apix/*", "/api", false),
+        ("/*", "/api", false),
+        ("/api/*", "/api/v1", false),
+    ] {
+        let prefix = PathPrefix::parse(prefix).unwrap();
+        assert_eq!(PathPattern::parse(pattern).unwrap().starts_with_literal(&prefix), expect, "{pattern}");
+    }
+}
+
+#[test]
+fn captures_are_the_bound_segments() {
+    let pattern = PathPattern::parse("/a/{x}/b/{y}/*").unwrap();
+    let path = NormalPath::parse("/a/1/b/%C3%A9/c/d", PathParameters::Refuse).unwrap();
+    assert_eq!(pattern.captures(&path).collect::<Vec<_>>(), [("x", "1"), ("y", "%C3%A9")]);
+    assert_eq!(pattern.names().collect::<Vec<_>>(), ["x", "y"]);
+}

@@ -1,0 +1,152 @@
+//! Adoption: a plan gets its living parts. What a reload did not change is taken over alive: key sets, pools, counters.
+//!
+//! The third of three representations is made here. Either a whole [`Runtime`] comes out, or an error and nothing has changed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Plan;
+use crate::gateway::limit::{FailureGuard, Limiter};
+use crate::gateway::{Route, Runtime};
+use crate::primitives::clock::Clock;
+use crate::telemetry::AccessLog;
+use crate::telemetry::metrics::Metrics;
+use crate::token::{IssuerSettings, Issuers, StartError, Verdicts, Verifier};
+use crate::upstream::Upstream;
+use crate::upstream::identity::IdentityHeaders;
+
+/// Makes runtimes of one process.
+#[derive(Debug)]
+pub struct Adopter {
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    access_log: AccessLog,
+    verdicts: Arc<Verdicts>,
+}
+
+/// A plan that cannot be given its living parts.
+#[derive(Debug, thiserror::Error)]
+#[error("issuers.{issuer}: {source}")]
+pub struct AdoptError {
+    issuer: Arc<str>,
+    source: StartError,
+}
+
+impl Adopter {
+    /// What all runtimes of the process share: metrics, clock, access log and the cache of verdicts.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>, clock: Clock, access_log: AccessLog) -> Self {
+        Self { metrics, clock, access_log, verdicts: Verdicts::new() }
+    }
+
+    /// Makes a runtime of `plan`, with what `previous` has that still fits.
+    ///
+    /// # Errors
+    ///
+    /// A file that an issuer needs cannot be used.
+    pub fn adopt(&mut self, plan: &Plan, previous: Option<&Runtime>) -> Result<Arc<Runtime>, AdoptError> {
+        let issuers = self.issuers(plan, previous)?;
+        let upstreams = self.upstreams(plan, previous);
+        let limiters = self.limiters(plan, previous);
+        let routes = plan
+            .routes
+            .iter()
+            .map(|rules| {
+                let limits = rules.limits.iter().map(|name| Arc::clone(&limiters[name])).collect();
+                let upstream = Arc::clone(&upstreams[&rules.upstream]);
+                let metrics = self.metrics.route(Arc::clone(&rules.name));
+                Arc::new(Route::new(rules.clone(), upstream, limits, metrics))
+            })
+            .collect();
+        Ok(Arc::new(Runtime {
+            settings: plan.server.settings.clone(),
+            table: Arc::clone(&plan.table),
+            routes,
+            issuers: Arc::new(issuers),
+            upstreams: upstreams.into_values().collect(),
+            limiters: limiters.into_values().collect(),
+            failure_guard: self.failure_guard(plan, previous),
+            identity: plan.identity.clone(),
+            challenges: plan.challenges.clone(),
+            unrouted: self.metrics.route(""),
+            access_log: if plan.log.access { self.access_log.with_format(plan.log.format) } else { AccessLog::off() },
+            clock: self.clock.clone(),
+        }))
+    }
+
+    /// A verifier whose settings stay is kept, with its keys and the verdicts that were made by it. Identity headers are part of a verdict:
+    /// where they change, every verifier is new, and takes its predecessor's keys along.
+    fn issuers(&self, plan: &Plan, previous: Option<&Runtime>) -> Result<Issuers, AdoptError> {
+        let identity_stays = previous.is_some_and(|previous| *previous.identity() == plan.identity);
+        let mut verifiers = Vec::new();
+        for settings in plan.issuers.values() {
+            let before = previous.and_then(|previous| previous.issuers().by_name(&settings.name));
+            let verifier = match before {
+                Some(before) if identity_stays && before.settings() == settings => Arc::clone(before),
+                Some(before) => checked(settings, before.renewed(settings.clone(), self.portrayal(&plan.identity)))?,
+                None => {
+                    let metrics = self.metrics.issuer(Arc::clone(&settings.name));
+                    let portray = self.portrayal(&plan.identity);
+                    let made = Verifier::new(settings.clone(), self.clock.clone(), metrics, portray);
+                    checked(settings, made)?
+                }
+            };
+            verifiers.push(verifier);
+        }
+        Ok(Issuers::new(verifiers, Arc::clone(&self.verdicts)))
+    }
+
+    fn portrayal(&self, identity: &IdentityHeaders) -> Arc<crate::token::Portrayal> {
+        let (identity, metrics) = (identity.clone(), Arc::clone(&self.metrics));
+        Arc::new(move |principal| identity.portray(principal, &metrics))
+    }
+
+    fn upstreams(&self, plan: &Plan, previous: Option<&Runtime>) -> BTreeMap<Arc<str>, Arc<Upstream>> {
+        let before = |name: &str| previous?.upstreams().iter().find(|upstream| **upstream.name() == *name);
+        plan.upstreams
+            .values()
+            .map(|settings| {
+                let upstream = match before(&settings.name) {
+                    Some(before) if before.settings() == settings => Arc::clone(before),
+                    _ => {
+                        let metrics = self.metrics.upstream(Arc::clone(&settings.name));
+                        Arc::new(Upstream::new(settings.clone(), metrics))
+                    }
+                };
+                (Arc::clone(&settings.name), upstream)
+            })
+            .collect()
+    }
+
+    fn limiters(&self, plan: &Plan, previous: Option<&Runtime>) -> BTreeMap<Arc<str>, Arc<Limiter>> {
+        let before = |name: &str| previous?.limiters().iter().find(|limiter| *limiter.settings().name == *name);
+        plan.limits
+            .values()
+            .map(|settings| {
+                let limiter = match before(&settings.name) {
+                    Some(before) if before.settings() == settings => Arc::clone(before),
+                    _ => {
+                        let metrics = self.metrics.limit(Arc::clone(&settings.name));
+                        Arc::new(Limiter::new(settings.clone(), metrics, self.clock.clone()))
+                    }
+                };
+                (Arc::clone(&settings.name), limiter)
+            })
+            .collect()
+    }
+
+    fn failure_guard(&self, plan: &Plan, previous: Option<&Runtime>) -> Option<Arc<FailureGuard>> {
+        let quota = plan.failure_guard?;
+        match previous.and_then(Runtime::failure_guard) {
+            Some(before) if *before.quota() == quota => Some(Arc::clone(before)),
+            _ => {
+                let metrics = self.metrics.limit(FailureGuard::NAME);
+                Some(Arc::new(FailureGuard::new(quota, metrics, self.clock.clone())))
+            }
+        }
+    }
+}
+
+fn checked<T>(settings: &IssuerSettings, made: Result<T, StartError>) -> Result<T, AdoptError> {
+    made.map_err(|source| AdoptError { issuer: Arc::clone(&settings.name), source })
+}

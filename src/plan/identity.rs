@@ -1,0 +1,52 @@
+//! `[identity]`: what upstreams are told about callers.
+
+use http::HeaderName;
+
+use crate::config::places::child;
+use crate::config::problem::quoted;
+use crate::config::{Identity, Problems};
+use crate::upstream::identity::{IdentityHeaders, Source};
+
+/// What upstreams are told unless `[identity.headers]` says otherwise.
+const DEFAULT: [(&str, Source); 5] = [
+    ("x-identity-subject", Source::Subject),
+    ("x-identity-issuer", Source::Issuer),
+    ("x-identity-client", Source::Client),
+    ("x-identity-scopes", Source::Scopes),
+    ("x-identity-roles", Source::Roles),
+];
+
+pub(super) fn compile(written: &Identity, problems: &mut Problems) -> IdentityHeaders {
+    let Some(headers) = &written.headers else {
+        return IdentityHeaders::new(
+            DEFAULT.into_iter().map(|(name, source)| (HeaderName::from_static(name), source)).collect(),
+        );
+    };
+    let mut compiled: Vec<(HeaderName, Source)> = Vec::new();
+    for (name, source) in headers {
+        let place = child("identity.headers", name);
+        let parsed = Source::parse(source);
+        if parsed.is_none() {
+            problems.add_with_hint(
+                place.clone(),
+                format!("{} is nothing that fills an identity header", quoted(source)),
+                "one of \"subject\", \"issuer\", \"client\", \"scopes\", \"roles\" or \"claim:PATH\"",
+            );
+        }
+        let Some(name) = super::headers::header_name(&place, name, problems) else { continue };
+        if matches!(name.as_str(), "authorization" | "cookie" | "forwarded" | "via" | "traceparent")
+            || name.as_str().starts_with("x-forwarded-")
+        {
+            problems.add(place, format!("{} has another meaning and cannot carry an identity", quoted(name.as_str())));
+            continue;
+        }
+        if compiled.iter().any(|(other, _)| *other == name) {
+            problems.add(place, format!("{} is there twice", quoted(name.as_str())));
+            continue;
+        }
+        if let Some(source) = parsed {
+            compiled.push((name, source));
+        }
+    }
+    IdentityHeaders::new(compiled)
+}

@@ -1,0 +1,228 @@
+//! `[issuers.NAME]`: whose tokens count, and by which rules.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::{Host, Url};
+
+use crate::config::places::child;
+use crate::config::problem::quoted;
+use crate::config::units::{OneOrMany, Profile as WrittenProfile, Span};
+use crate::config::{Issuer, Problems};
+use crate::token::{Algorithm, ClaimPath, ClaimSources, IssuerSettings, KeySource, Profile};
+
+/// RFC 9068 speaks of a few minutes at most.
+const MOST_LEEWAY: Duration = Duration::from_secs(5 * 60);
+
+const KNOWN_ALGORITHMS: &str = "one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA";
+
+pub(super) fn compile(
+    written: &BTreeMap<String, Issuer>,
+    problems: &mut Problems,
+) -> BTreeMap<Arc<str>, IssuerSettings> {
+    let mut compiled = BTreeMap::new();
+    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+    for (name, issuer) in written {
+        let path = child("issuers", name);
+        super::headers::check_name(&path, name, problems);
+        if let Some(text) = &issuer.issuer
+            && let Some(other) = seen.insert(text, name)
+        {
+            problems
+                .add(child(&path, "issuer"), format!("{} is the issuer of `issuers.{other}` already", quoted(text)));
+        }
+        if let Some(settings) = one(name, &path, issuer, problems) {
+            compiled.insert(Arc::clone(&settings.name), settings);
+        }
+    }
+    compiled
+}
+
+fn one(name: &str, path: &str, written: &Issuer, problems: &mut Problems) -> Option<IssuerSettings> {
+    let before = problems.len();
+    let key = |name: &str| child(path, name);
+    let keys = key_source(path, written, problems);
+    if written.audiences.is_empty() {
+        problems.add_with_hint(
+            key("audiences"),
+            "missing",
+            "name at least one audience; without it a token for any other service would do here",
+        );
+    }
+    if written.audiences.iter().any(String::is_empty) {
+        problems.add(key("audiences"), "an audience cannot be empty");
+    }
+    let algorithms = algorithms(path, written, problems);
+    let time = |span: Option<Span>, default: u64| span.map_or(Duration::from_secs(default), Span::duration);
+    let leeway = time(written.leeway, 30);
+    if leeway > MOST_LEEWAY {
+        problems.add(key("leeway"), format!("{} s is more than \"5m\"", leeway.as_secs()));
+    }
+    let max_lifetime = written.max_lifetime.map(Span::duration);
+    for (name, span) in [
+        ("max_lifetime", written.max_lifetime),
+        ("jwks_refresh", written.jwks_refresh),
+        ("jwks_cooldown", written.jwks_cooldown),
+        ("jwks_max_stale", written.jwks_max_stale),
+    ] {
+        if span.is_some_and(|span| span.duration().is_zero()) {
+            problems.add(key(name), "must be longer than zero");
+        }
+    }
+    let mut paths = |name: &str, value: &Option<OneOrMany<String>>, default: &[&str]| {
+        claim_paths(&child(path, name), value.as_ref(), default, problems)
+    };
+    let claims = ClaimSources {
+        subject: paths("subject_claim", &written.subject_claim, &["sub"]),
+        scopes: paths("scope_claims", &written.scope_claims, &["scope", "scp"]),
+        roles: paths("role_claims", &written.role_claims, &[]),
+        audience: paths("audience_claim", &written.audience_claim, &["aud"]),
+        client: paths("client_claim", &written.client_claim, &["client_id", "azp"]),
+    };
+    if problems.len() > before {
+        return None;
+    }
+    Some(IssuerSettings {
+        name: name.into(),
+        issuer: written.issuer.as_deref()?.into(),
+        audiences: written.audiences.clone(),
+        algorithms,
+        profile: match written.profile {
+            None | Some(WrittenProfile::Default) => Profile::Default,
+            Some(WrittenProfile::Rfc9068) => Profile::Rfc9068,
+            Some(WrittenProfile::IdToken) => Profile::IdToken,
+        },
+        leeway,
+        max_lifetime,
+        keys: keys?,
+        ca_file: written.ca_file.clone(),
+        claims,
+        refresh: time(written.jwks_refresh, 15 * 60),
+        cooldown: time(written.jwks_cooldown, 30),
+        max_stale: time(written.jwks_max_stale, 24 * 3600),
+    })
+}
+
+fn key_source(path: &str, written: &Issuer, problems: &mut Problems) -> Option<KeySource> {
+    let key = |name: &str| child(path, name);
+    let Some(issuer) = written.issuer.as_deref().filter(|issuer| !issuer.is_empty()) else {
+        problems.add_with_hint(
+            key("issuer"),
+            "missing",
+            "the exact `iss` of the tokens, such as \"https://login.example.com\"",
+        );
+        return None;
+    };
+    let given = [
+        ("discovery_url", written.discovery_url.is_some()),
+        ("jwks_url", written.jwks_url.is_some()),
+        ("jwks_file", written.jwks_file.is_some()),
+    ];
+    let given: Vec<&str> = given.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
+    if let [first, second, ..] = given[..] {
+        problems.add(key(second), format!("`{first}` says already where the keys are; write one of them"));
+        return None;
+    }
+    if let Some(file) = &written.jwks_file {
+        return Some(KeySource::JwksFile(file.clone()));
+    }
+    if let Some(url) = &written.jwks_url {
+        return secure_url(&key("jwks_url"), url, problems).map(KeySource::JwksUrl);
+    }
+    if let Some(url) = &written.discovery_url {
+        return secure_url(&key("discovery_url"), url, problems).map(KeySource::Discovery);
+    }
+    let url = secure_url(&key("issuer"), issuer, problems)?;
+    if url.query().is_some() || url.fragment().is_some() {
+        problems.add(key("issuer"), format!("{} has a query or a fragment, which an issuer has not", quoted(issuer)));
+        return None;
+    }
+    // OpenID Connect Discovery §4: a slash at the end of the issuer is dropped before the well-known part is put on.
+    let discovery = format!("{}/.well-known/openid-configuration", issuer.strip_suffix('/').unwrap_or(issuer));
+    secure_url(&key("issuer"), &discovery, problems).map(KeySource::Discovery)
+}
+
+/// `https`, or `http` on loopback: keys that come over plain text are anybody's.
+fn secure_url(path: &str, text: &str, problems: &mut Problems) -> Option<Url> {
+    let url = match Url::parse(text) {
+        Ok(url) => url,
+        Err(error) => {
+            problems.add_with_hint(
+                path,
+                format!("{} is not a URL: {error}", quoted(text)),
+                "an issuer that is no URL needs `discovery_url`, `jwks_url` or `jwks_file`",
+            );
+            return None;
+        }
+    };
+    let loopback = match url.host() {
+        Some(Host::Domain(domain)) => domain == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    if url.scheme() != "https" && !(url.scheme() == "http" && loopback) {
+        problems.add_with_hint(
+            path,
+            format!("{} is not an https URL", quoted(text)),
+            "plain http is taken for loopback addresses only",
+        );
+        return None;
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        // Not quoted: it may hold a password.
+        problems.add(path, "the URL has a user name or a password in it");
+        return None;
+    }
+    Some(url)
+}
+
+fn algorithms(path: &str, written: &Issuer, problems: &mut Problems) -> Vec<Algorithm> {
+    let Some(names) = &written.algorithms else { return vec![Algorithm::Rs256] };
+    let place = child(path, "algorithms");
+    if names.is_empty() {
+        problems.add(place.clone(), "at least one algorithm is needed");
+    }
+    let mut algorithms = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        match Algorithm::parse(name) {
+            Some(algorithm) if algorithms.contains(&algorithm) => {
+                problems.add(format!("{place}[{index}]"), format!("{} is there twice", quoted(name)));
+            }
+            Some(algorithm) => algorithms.push(algorithm),
+            None => problems.add_with_hint(
+                format!("{place}[{index}]"),
+                format!("{} is not an algorithm that can be used here", quoted(name)),
+                KNOWN_ALGORITHMS,
+            ),
+        }
+    }
+    algorithms
+}
+
+pub(super) fn claim_path(place: &str, text: &str, problems: &mut Problems) -> Option<ClaimPath> {
+    match ClaimPath::parse(text) {
+        Ok(path) => Some(path),
+        Err(error) => {
+            problems.add_with_hint(
+                place,
+                format!("{} is not a claim's path: {error}", quoted(text)),
+                "such as \"sub\", \"realm_access.roles\" or, for names with dots, \"/https:~1~1example.com~1roles\"",
+            );
+            None
+        }
+    }
+}
+
+fn claim_paths(
+    place: &str,
+    written: Option<&OneOrMany<String>>,
+    default: &[&str],
+    problems: &mut Problems,
+) -> Vec<ClaimPath> {
+    match written {
+        None => default.iter().filter_map(|text| ClaimPath::parse(text).ok()).collect(),
+        Some(texts) => texts.as_slice().iter().filter_map(|text| claim_path(place, text, problems)).collect(),
+    }
+}

@@ -1,0 +1,146 @@
+//! The plan: what the configuration means. Checked, compiled, comparable; no I/O, no clock.
+//!
+//! The second of three representations. [`Plan::compile`] takes what the operator wrote and gives either a plan or *all* that is wrong; behind
+//! it nobody sees a configuration key again. [`adopt`] gives a plan its living parts.
+
+pub mod adopt;
+
+mod cors;
+mod headers;
+mod identity;
+mod issuers;
+mod limits;
+mod routes;
+mod server;
+#[cfg(test)]
+mod tests;
+mod upstreams;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::config::{Config, Loaded, Places, Problems};
+use crate::gateway::chosen::RouteRules;
+use crate::gateway::limit::LimitSettings;
+use crate::gateway::refusal::Challenges;
+use crate::gateway::route::RouteTable;
+use crate::state::Quota;
+use crate::telemetry::{Format, logging::Level};
+use crate::token::IssuerSettings;
+use crate::upstream::UpstreamSettings;
+use crate::upstream::identity::IdentityHeaders;
+
+pub use server::{ServerPlan, Workers};
+
+/// What the gateway will do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// `[server]`.
+    pub server: ServerPlan,
+    /// `[admin]`; `None`: off.
+    pub admin: Option<SocketAddr>,
+    /// `[log]`.
+    pub log: LogPlan,
+    /// `[issuers]`, by name.
+    pub issuers: BTreeMap<Arc<str>, IssuerSettings>,
+    /// `[upstreams]`, by name.
+    pub upstreams: BTreeMap<Arc<str>, UpstreamSettings>,
+    /// `[limits]`, by name.
+    pub limits: BTreeMap<Arc<str>, LimitSettings>,
+    /// `server.auth_failures`; `None`: off.
+    pub failure_guard: Option<Quota>,
+    /// `[identity]`.
+    pub identity: IdentityHeaders,
+    /// `[[routes]]`, in the order of the file.
+    pub routes: Vec<RouteRules>,
+    /// Their patterns.
+    pub table: Arc<RouteTable>,
+    /// Challenges of requests that found no route.
+    pub challenges: Challenges,
+    /// Where in the file everything stands: for `explain`, and for nothing that serves requests.
+    pub places: Places,
+    /// Names of the environment variables that the file took.
+    pub environment: Vec<String>,
+}
+
+/// What `[log]` means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogPlan {
+    /// JSON or text.
+    pub format: Format,
+    /// The least important events that are shown.
+    pub level: Level,
+    /// Whether each request is written down.
+    pub access: bool,
+}
+
+impl Plan {
+    /// Finds out what a loaded configuration means.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong, what was found while reading the file included, in the order of the file.
+    pub fn compile(loaded: Loaded) -> Result<Self, Problems> {
+        let Loaded { config, places, mut problems, environment, .. } = loaded;
+        let compiled = Self::attempt(&config, &places, environment, &mut problems);
+        problems.locate(&places);
+        match compiled {
+            Some(plan) if problems.is_empty() => Ok(plan),
+            Some(_) | None => Err(problems),
+        }
+    }
+
+    /// Goes on after each problem, so that all are found; `None` only if there is one.
+    fn attempt(config: &Config, places: &Places, environment: Vec<String>, problems: &mut Problems) -> Option<Self> {
+        let server = server::compile(&config.server, &config.log, problems);
+        let admin = server::admin(&config.admin, problems);
+        let failure_guard = server::failure_guard(&config.server, problems);
+        let issuers = issuers::compile(&config.issuers, problems);
+        let upstreams = upstreams::compile(&config.upstreams, problems);
+        let limits = limits::compile(&config.limits, problems);
+        let identity = identity::compile(&config.identity, problems);
+        let realm = server::realm(&config.server, problems);
+        let known = routes::Known {
+            issuers: &config.issuers,
+            upstreams: &config.upstreams,
+            cors: &config.cors,
+            limits: &config.limits,
+            compiled_limits: &limits,
+            identity: &identity,
+            realm: &realm,
+            max_body_size: server::max_body_size(&config.server),
+        };
+        let (routes, table) = routes::compile(&config.routes, &known, problems);
+        cors::check_unused(&config.cors, &config.routes, problems);
+        Some(Self {
+            server: server?,
+            admin,
+            log: server::log(&config.log),
+            issuers,
+            upstreams,
+            limits,
+            failure_guard,
+            identity,
+            routes,
+            table: Arc::new(table?),
+            challenges: Challenges::new(&realm, ""),
+            places: places.clone(),
+            environment,
+        })
+    }
+
+    /// What `next` changes that only a restart can change.
+    #[must_use]
+    pub fn needs_restart(&self, next: &Self) -> Option<&'static str> {
+        if self.server.listen != next.server.listen {
+            Some("server.listen")
+        } else if self.server.workers != next.server.workers {
+            Some("server.workers")
+        } else if self.admin != next.admin {
+            Some("admin.listen")
+        } else {
+            None
+        }
+    }
+}

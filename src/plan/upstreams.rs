@@ -1,0 +1,137 @@
+//! `[upstreams.NAME]`: the servers behind, and how they are spoken to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use url::{Host, Url};
+
+use crate::config::places::child;
+use crate::config::problem::quoted;
+use crate::config::units::{self, Span};
+use crate::config::{Problems, Upstream};
+use crate::upstream::balance::Balance;
+use crate::upstream::{HostHeader, ServerAddress, UpstreamSettings};
+
+pub(super) fn compile(
+    written: &BTreeMap<String, Upstream>,
+    problems: &mut Problems,
+) -> BTreeMap<Arc<str>, UpstreamSettings> {
+    let mut compiled = BTreeMap::new();
+    for (name, upstream) in written {
+        let path = child("upstreams", name);
+        super::headers::check_name(&path, name, problems);
+        let settings = one(name, &path, upstream, problems);
+        compiled.insert(Arc::clone(&settings.name), settings);
+    }
+    compiled
+}
+
+fn one(name: &str, path: &str, written: &Upstream, problems: &mut Problems) -> UpstreamSettings {
+    let servers = servers(&child(path, "servers"), &written.servers, problems);
+    let mut time = |name: &str, span: Option<Span>, default: u64| {
+        let duration = span.map_or(Duration::from_secs(default), Span::duration);
+        if duration.is_zero() {
+            problems.add(child(path, name), "must be longer than zero");
+        }
+        duration
+    };
+    UpstreamSettings {
+        name: name.into(),
+        servers,
+        balance: match written.balance {
+            None | Some(units::Balance::LeastRequest) => Balance::LeastRequest,
+            Some(units::Balance::RoundRobin) => Balance::RoundRobin,
+        },
+        connect_timeout: time("connect_timeout", written.connect_timeout, 2),
+        response_timeout: time("response_timeout", written.response_timeout, 30),
+        keep_alive: time("keep_alive", written.keep_alive, 4),
+        max_connections: written.max_connections.map_or(1024, |most| most.get() as usize),
+        max_pending: written.max_pending.map_or(1024, |most| most as usize),
+        host: match written.host {
+            None | Some(units::HostHeader::Preserve) => HostHeader::Preserve,
+            Some(units::HostHeader::Upstream) => HostHeader::Upstream,
+        },
+        forward_token: written.forward_token.unwrap_or(false),
+    }
+}
+
+fn servers(place: &str, written: &[String], problems: &mut Problems) -> Vec<ServerAddress> {
+    if written.is_empty() {
+        problems.add_with_hint(place, "missing", "at least one, such as [\"http://127.0.0.1:9000\"]");
+    }
+    let mut servers: Vec<ServerAddress> = Vec::new();
+    for (index, text) in written.iter().enumerate() {
+        let place = format!("{place}[{index}]");
+        match server(text) {
+            Ok(server) if servers.contains(&server) => problems.add(place, format!("{} is there twice", quoted(text))),
+            Ok(server) => servers.push(server),
+            Err((what, hint)) => problems.add_with_hint(place, what, hint),
+        }
+    }
+    servers
+}
+
+fn server(text: &str) -> Result<ServerAddress, (String, &'static str)> {
+    let hint = "a server is scheme, host and port, such as \"http://127.0.0.1:9000\"";
+    let url = Url::parse(text).map_err(|error| (format!("{} is not a URL: {error}", quoted(text)), hint))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(("the URL has a user name or a password in it".to_owned(), hint));
+    }
+    match url.scheme() {
+        "http" => {}
+        "https" => {
+            return Err((
+                format!("{} is an https URL; TLS to upstreams is not supported", quoted(text)),
+                "use http:// on a network you trust, or a TLS tunnel to the server",
+            ));
+        }
+        _ => return Err((format!("{} is not an http URL", quoted(text)), hint)),
+    }
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        return Err((
+            format!("{} has a path, a query or a fragment", quoted(text)),
+            "a path is put in front by the route's `add_prefix`",
+        ));
+    }
+    let host = match url.host() {
+        Some(Host::Domain(domain)) => domain.to_owned(),
+        Some(Host::Ipv4(address)) => address.to_string(),
+        Some(Host::Ipv6(address)) => address.to_string(),
+        None => return Err((format!("{} has no host", quoted(text)), hint)),
+    };
+    let port = url.port_or_known_default().filter(|port| *port != 0);
+    let port = port.ok_or_else(|| (format!("{} has port 0", quoted(text)), hint))?;
+    let shown = url.host_str().unwrap_or_default();
+    let authority = url.port().map_or_else(|| shown.to_owned(), |port| format!("{shown}:{port}"));
+    let authority =
+        HeaderValue::try_from(authority).map_err(|_| (format!("{} has no usable host", quoted(text)), hint))?;
+    Ok(ServerAddress { host, port, authority })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_scheme_host_and_port() {
+        for (text, expected) in [
+            ("http://127.0.0.1:9000", Some(("127.0.0.1", 9000, "127.0.0.1:9000"))),
+            ("http://orders", Some(("orders", 80, "orders"))),
+            ("http://orders:80/", Some(("orders", 80, "orders"))),
+            ("http://[::1]:9000", Some(("::1", 9000, "[::1]:9000"))),
+            ("https://orders", None),
+            ("http://orders/api", None),
+            ("http://orders/?x", None),
+            ("http://user:secret@orders", None),
+            ("orders:9000", None),
+            ("http://orders:0", None),
+            ("", None),
+        ] {
+            let parsed = server(text).ok();
+            let shown = parsed.as_ref().map(|s| (s.host.as_str(), s.port, s.authority.to_str().unwrap()));
+            assert_eq!(shown, expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Clock: the time as an argument, so that a test can set it.
+//!
+//! Two readings: *wall* time, which tokens speak (`exp`, `nbf`) and which an operator may step, and *monotonic* time, which
+//! limits and ages need because it never runs backwards. Both in whole microseconds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Where the time comes from. Cheap to clone; all clones read the same time.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    Manual(ManualClock),
+    System { started: Instant },
+}
+
+/// A point in wall time, in microseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct WallTime(u64);
+
+impl WallTime {
+    /// From whole seconds since the Unix epoch (the unit of JWT's `NumericDate`, RFC 7519 §2).
+    #[must_use]
+    pub const fn from_seconds(seconds: u64) -> Self {
+        Self(seconds.saturating_mul(1_000_000))
+    }
+
+    /// Whole seconds since the Unix epoch, rounded down.
+    #[must_use]
+    pub const fn seconds(self) -> u64 {
+        self.0 / 1_000_000
+    }
+
+    /// Microseconds since the Unix epoch.
+    #[must_use]
+    pub const fn micros(self) -> u64 {
+        self.0
+    }
+}
+
+impl Clock {
+    /// The machine's clocks.
+    #[must_use]
+    pub fn system() -> Self {
+        Self(Source::System { started: Instant::now() })
+    }
+
+    /// Now, as the calendar tells it. May step when the machine's clock is set.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the one place that asks the machine")]
+    pub fn now(&self) -> WallTime {
+        match &self.0 {
+            Source::Manual(manual) => WallTime(manual.wall.load(Ordering::Acquire)),
+            Source::System { .. } => {
+                let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                WallTime(u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX))
+            }
+        }
+    }
+
+    /// Microseconds since an arbitrary start; never runs backwards.
+    #[must_use]
+    pub fn monotonic_micros(&self) -> u64 {
+        match &self.0 {
+            Source::Manual(manual) => manual.monotonic.load(Ordering::Acquire),
+            // One second is added so that "never" can be 0 and "a moment before the start" can still be told.
+            Source::System { started } => {
+                u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX).saturating_add(1_000_000)
+            }
+        }
+    }
+}
+
+/// A clock that stands still until it is told to move: for tests.
+#[derive(Clone, Debug)]
+pub struct ManualClock {
+    wall: Arc<AtomicU64>,
+    monotonic: Arc<AtomicU64>,
+}
+
+impl ManualClock {
+    /// Starts at `unix_seconds`.
+    #[must_use]
+    pub fn at(unix_seconds: u64) -> Self {
+        Self {
+            wall: Arc::new(AtomicU64::new(unix_seconds * 1_000_000)),
+            monotonic: Arc::new(AtomicU64::new(1_000_000)),
+        }
+    }
+
+    /// The clock that reads this one.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        Clock(Source::Manual(self.clone()))
+    }
+
+    /// Moves both readings forward.
+    pub fn advance(&self, by: Duration) {
+        let micros = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
+        self.wall.fetch_add(micros, Ordering::AcqRel);
+        self.monotonic.fetch_add(micros, Ordering::AcqRel);
+    }
+
+    /// Steps the wall time alone, as an operator or NTP may.
+    pub fn set_wall(&self, unix_seconds: u64) {
+        self.wall.store(unix_seconds * 1_000_000, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_moves_only_when_told() {
+        let manual = ManualClock::at(1_000);
+        let clock = manual.clock();
+        assert_eq!((clock.now().seconds(), clock.monotonic_micros()), (1_000, 1_000_000));
+        manual.advance(Duration::from_millis(1_500));
+        assert_eq!((clock.now().micros(), clock.monotonic_micros()), (1_001_500_000, 2_500_000));
+    }
+
+    #[test]
+    fn stepping_the_wall_leaves_the_monotonic_reading() {
+        let manual = ManualClock::at(1_000);
+        manual.set_wall(10);
+        assert_eq!((manual.clock().now().seconds(), manual.clock().monotonic_micros()), (10, 1_000_000));
+    }
+}

@@ -1,0 +1,5 @@
+//! Small tools that know nothing of gateways: time, randomness, the end of the process.
+
+pub mod clock;
+pub mod random;
+pub mod shutdown;

@@ -1,0 +1,77 @@
+//! Random bytes from the crypto library's generator, drawn in blocks.
+//!
+//! One call per request for a few bytes would be a system call's worth of work each; a block per thread makes it a copy.
+
+use std::cell::RefCell;
+
+/// How many bytes one refill draws. Sixteen bytes per request: one refill in 64 requests.
+const BLOCK_BYTES: usize = 1024;
+
+struct Block {
+    bytes: [u8; BLOCK_BYTES],
+    used: usize,
+}
+
+thread_local! {
+    static BLOCK: RefCell<Block> = const { RefCell::new(Block { bytes: [0; BLOCK_BYTES], used: BLOCK_BYTES }) };
+}
+
+/// `N` unpredictable bytes, `N` at most 64.
+///
+/// # Panics
+///
+/// If the operating system has no randomness to give: nothing that follows could be trusted.
+#[must_use]
+pub fn bytes<const N: usize>() -> [u8; N] {
+    const { assert!(N <= 64, "draw large amounts from the generator directly") };
+    BLOCK.with_borrow_mut(|block| {
+        if block.used + N > BLOCK_BYTES {
+            aws_lc_rs::rand::fill(&mut block.bytes).expect("the operating system gives random bytes");
+            block.used = 0;
+        }
+        let mut drawn = [0; N];
+        drawn.copy_from_slice(&block.bytes[block.used..block.used + N]);
+        block.bytes[block.used..block.used + N].fill(0);
+        block.used += N;
+        drawn
+    })
+}
+
+/// `bytes` as lower-case hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
+}
+
+/// A number spread evenly over `0.0..1.0`, for jitter.
+#[must_use]
+pub fn fraction() -> f64 {
+    f64::from(u32::from_le_bytes(bytes())) / (f64::from(u32::MAX) + 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_do_not_repeat() {
+        let drawn: std::collections::BTreeSet<[u8; 16]> = (0..1_000).map(|_| bytes()).collect();
+        assert_eq!(drawn.len(), 1_000);
+    }
+
+    #[test]
+    fn hex_writes_two_digits_for_each_byte() {
+        assert_eq!(hex(&[0, 0x0f, 0xa5]), "000fa5");
+    }
+
+    #[test]
+    fn fractions_stay_below_one() {
+        assert!((0..1_000).map(|_| fraction()).all(|f| (0.0..1.0).contains(&f)));
+    }
+}

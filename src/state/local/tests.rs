@@ -1,0 +1,179 @@
+//! The table's promises: bounded, nothing washed out, nothing counted twice or lost.
+
+use std::collections::BTreeSet;
+use std::sync::Barrier;
+use std::time::Duration;
+
+use super::*;
+
+const SECOND: u64 = 1_000_000;
+const NOW: u64 = 1_000 * SECOND;
+
+/// One for each 100 ms, `burst` at once.
+fn quota(burst: u64) -> Quota {
+    Quota { count: 10, period: Duration::from_secs(1), burst }
+}
+
+/// How many of `tries` pass.
+fn passed(table: &Table, key: u64, tries: u64, quota: &Quota, now: u64) -> usize {
+    (0..tries).filter(|_| table.take(key, quota, now).is_allowed()).count()
+}
+
+/// Keys spread like hashes.
+fn keys(count: u64) -> impl Iterator<Item = u64> {
+    (1..=count).map(|n| n.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23).wrapping_mul(0xBF58_476D_1CE4_E5B9))
+}
+
+#[test]
+fn each_key_has_its_own_burst() {
+    let table = Table::new(100);
+    assert_eq!((passed(&table, 1, 10, &quota(5), NOW), passed(&table, 2, 10, &quota(3), NOW)), (5, 3));
+    assert_eq!(table.take(1, &quota(5), NOW), Decision::Refused { retry_after: Duration::from_millis(100) });
+    assert_eq!(
+        table.take(1, &quota(5), NOW + 100_000),
+        Decision::Allowed { remaining: 0, full_again: Duration::from_millis(500) }
+    );
+    assert_eq!((table.len(), table.overflowed()), (2, 0));
+}
+
+#[test]
+fn a_look_counts_nothing_and_makes_no_cell() {
+    let table = Table::new(100);
+    for _ in 0..10 {
+        assert_eq!(table.peek(1, &quota(1), NOW), Decision::Allowed { remaining: 1, full_again: Duration::ZERO });
+    }
+    assert!(table.is_empty());
+    table.take(1, &quota(1), NOW);
+    assert_eq!(table.peek(1, &quota(1), NOW), Decision::Refused { retry_after: Duration::from_millis(100) });
+}
+
+#[test]
+fn one_table_serves_different_quotas() {
+    let table = Table::new(100);
+    assert_eq!(passed(&table, 1, 10, &quota(8), NOW), 8);
+    assert_eq!(passed(&table, 1, 10, &quota(2), NOW), 0, "another tier gives no fresh burst");
+    assert_eq!(passed(&table, 1, 10, &quota(9), NOW), 1, "a wider one adds the difference");
+}
+
+#[test]
+fn time_that_steps_back_opens_nothing() {
+    let table = Table::new(100);
+    assert_eq!(passed(&table, 1, 10, &quota(5), NOW), 5);
+    assert_eq!(passed(&table, 1, 10, &quota(5), NOW - 500 * SECOND), 0);
+    assert_eq!(passed(&table, 1, 10, &quota(5), NOW + SECOND), 5);
+}
+
+#[test]
+fn the_table_stays_within_its_capacity() {
+    for capacity in [0, 1, 3, 100, 1_000] {
+        let table = Table::new(capacity);
+        for key in keys(5_000) {
+            table.take(key, &quota(5), NOW);
+        }
+        assert_eq!(table.len(), capacity.max(1));
+    }
+}
+
+#[test]
+fn when_it_is_full_new_keys_share_one_cell_and_old_keys_keep_theirs() {
+    let table = Table::new(100);
+    let keys: Vec<u64> = keys(1_000).collect();
+    let (old, new) = keys.split_at(100);
+    for key in old {
+        assert_eq!(passed(&table, *key, 4, &quota(5), NOW), 4);
+    }
+    let shared: usize = new.iter().map(|key| passed(&table, *key, 1, &quota(5), NOW)).sum();
+    assert_eq!((shared, table.overflowed(), table.len()), (5, 900, 100));
+    assert!(!table.peek(new[7], &quota(5), NOW).is_allowed(), "a look sees the shared cell");
+    for key in old {
+        assert_eq!(passed(&table, *key, 4, &quota(5), NOW), 1, "nothing was washed out");
+    }
+}
+
+#[test]
+fn cells_whose_time_is_past_are_taken_again() {
+    let table = Table::new(100);
+    let keys: Vec<u64> = keys(10_000).collect();
+    for (round, keys) in (0..).zip(keys.chunks(100)) {
+        let now = NOW + round * SECOND;
+        for key in keys {
+            assert!(table.take(*key, &quota(1), now).is_allowed());
+        }
+    }
+    assert_eq!(table.overflowed(), 0);
+    table.sweep(NOW + 1_000 * SECOND);
+    assert!(table.is_empty());
+}
+
+#[test]
+fn a_sweep_leaves_what_still_counts() {
+    let table = Table::new(100);
+    table.take(1, &quota(5), NOW);
+    passed(&table, 2, 5, &quota(5), NOW);
+    table.sweep(NOW + 200_000);
+    assert_eq!(table.len(), 1);
+    assert_eq!(passed(&table, 2, 5, &quota(5), NOW + 200_000), 2);
+}
+
+#[test]
+fn windows_do_not_fill_before_the_table_does() {
+    let table = Table::new(DEFAULT_CAPACITY);
+    for key in keys(DEFAULT_CAPACITY as u64) {
+        table.take(key, &quota(1), NOW);
+    }
+    assert_eq!((table.len(), table.overflowed()), (DEFAULT_CAPACITY, 0));
+}
+
+const THREADS: u64 = 4;
+
+/// Runs `work` on several threads; they wait for each other wherever `work` says so.
+fn together(work: impl Fn(u64, &Barrier) + Sync) {
+    let barrier = Barrier::new(usize::try_from(THREADS).unwrap());
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (barrier, work) = (&barrier, &work);
+            scope.spawn(move || work(thread, barrier));
+        }
+    });
+}
+
+#[test]
+fn threads_that_start_a_key_together_share_its_burst() {
+    let table = Table::new(10_000);
+    let keys: Vec<u64> = keys(2_000).collect();
+    let allowed = AtomicUsize::new(0);
+    together(|_, barrier| {
+        barrier.wait();
+        for key in &keys {
+            allowed.fetch_add(passed(&table, *key, 3, &quota(7), NOW), Ordering::Relaxed);
+        }
+    });
+    assert_eq!((allowed.into_inner(), table.len()), (2_000 * 7, 2_000));
+}
+
+/// Each second every thread comes with new keys, so that all cells are given up and taken again, and with the keys of the second
+/// before, whose cells are wanted by the others just then. One of three must pass for each.
+#[test]
+fn cells_that_change_hands_lose_and_double_nothing() {
+    let table = Table::new(128);
+    let keys: Vec<u64> = keys(10 * THREADS * 1_001).collect();
+    together(|thread, barrier| {
+        let own = |round: u64| {
+            let start = usize::try_from((round * THREADS + thread) * 10).unwrap();
+            &keys[start..start + 10]
+        };
+        for round in 0..1_000 {
+            barrier.wait();
+            let now = NOW + round * SECOND;
+            for (old, new) in own(round).iter().zip(own(round + 1)) {
+                assert_eq!(passed(&table, *old, 3, &quota(1), now), 1);
+                assert_eq!(passed(&table, *new, 3, &quota(1), now), 1);
+            }
+        }
+    });
+    assert_eq!(table.overflowed(), 0);
+    table.sweep(NOW + 10_000 * SECOND);
+    assert!(table.is_empty(), "every cell was counted once");
+    let times: BTreeSet<u64> = table.cells.iter().map(|cell| cell.tat.load(Ordering::Relaxed)).collect();
+    assert_eq!(times, BTreeSet::from([FREE]), "no cell stayed reserved");
+}

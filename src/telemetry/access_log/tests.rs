@@ -1,0 +1,258 @@
+//! What a line looks like, that nothing a client sends makes two of one, and what happens when the sink is slow.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+
+use super::*;
+use crate::primitives::clock::ManualClock;
+use crate::telemetry::Exposition;
+
+/// A sink whose content can be read.
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl Sink {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap()
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn metrics() -> Arc<Metrics> {
+    Metrics::new(ManualClock::at(0).clock())
+}
+
+fn dropped(metrics: &Metrics) -> u64 {
+    metrics.access_log_dropped().get()
+}
+
+const fn full() -> AccessLine<'static> {
+    AccessLine {
+        time: WallTime::from_seconds(1_735_689_600),
+        request_id: "01JGFJJZ00",
+        route: "orders",
+        method: "GET",
+        path: "/orders/7",
+        status: 403,
+        code: Some("scope_insufficient"),
+        reason: Some("a scope is missing"),
+        would_reject: None,
+        issuer: Some("main"),
+        subject: Some("5f2b6c1d9e8a7b30"),
+        client: IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+        bytes_in: 0,
+        bytes_out: 211,
+        duration: Duration::from_micros(1_234_567),
+        upstream: Some("backend"),
+        upstream_took: Some(Duration::from_micros(999)),
+    }
+}
+
+const fn sparse() -> AccessLine<'static> {
+    AccessLine {
+        code: None,
+        reason: None,
+        would_reject: None,
+        issuer: None,
+        subject: None,
+        upstream: None,
+        upstream_took: None,
+        route: "",
+        ..full()
+    }
+}
+
+fn rendered(line: &AccessLine<'_>, format: Format) -> String {
+    let mut buffer = Vec::new();
+    line.render(&mut buffer, format);
+    String::from_utf8(buffer).unwrap()
+}
+
+#[test]
+fn a_line_in_json_has_the_promised_fields() {
+    insta::assert_snapshot!(rendered(&full(), Format::Json), @r#"{"time":"2025-01-01T00:00:00.000Z","request_id":"01JGFJJZ00","route":"orders","method":"GET","path":"/orders/7","status":403,"code":"scope_insufficient","reason":"a scope is missing","issuer":"main","subject":"5f2b6c1d9e8a7b30","client":"::1","bytes_in":0,"bytes_out":211,"duration_ms":1234.567,"upstream":"backend","upstream_ms":0.999}"#);
+}
+
+#[test]
+fn a_line_in_text_has_the_same_fields() {
+    insta::assert_snapshot!(rendered(&full(), Format::Text), @r#"time=2025-01-01T00:00:00.000Z request_id=01JGFJJZ00 route=orders method=GET path=/orders/7 status=403 code=scope_insufficient reason="a scope is missing" issuer=main subject=5f2b6c1d9e8a7b30 client=::1 bytes_in=0 bytes_out=211 duration_ms=1234.567 upstream=backend upstream_ms=0.999"#);
+}
+
+#[test]
+fn what_is_absent_is_left_out() {
+    insta::assert_snapshot!(rendered(&sparse(), Format::Json), @r#"{"time":"2025-01-01T00:00:00.000Z","request_id":"01JGFJJZ00","route":"","method":"GET","path":"/orders/7","status":403,"client":"::1","bytes_in":0,"bytes_out":211,"duration_ms":1234.567}"#);
+}
+
+#[test]
+fn text_of_a_client_stays_in_one_line_as_one_value() {
+    for (name, planted) in [
+        ("a second line", "/a\n{\"time\":\"2025-01-01T00:00:00.000Z\",\"status\":200}"),
+        ("carriage return", "/a\r\nGET /b"),
+        ("terminal command", "/a\u{1b}[2J\u{1b}]0;title\u{7}"),
+        ("terminal command in eight bits", "/a\u{9b}2J"),
+        ("a second value", "/a\",\"status\":200,\"x\":\""),
+        ("a second value in text", "/a status=200"),
+        ("backslash at the end", "/a\\"),
+        ("line separators", "/a\u{2028}b\u{2029}c\u{85}d"),
+        ("right to left", "/a\u{202e}b"),
+        ("nul", "/a\0b"),
+    ] {
+        let line = AccessLine { path: planted, method: planted, request_id: planted, subject: Some(planted), ..full() };
+        for format in [Format::Json, Format::Text] {
+            let written = rendered(&line, format);
+            let within = written.strip_suffix('\n').unwrap();
+            assert!(!within.chars().any(|c| c.is_control() || c == '\u{2028}' || c == '\u{2029}'), "{name}: {within}");
+        }
+        let read: serde_json::Value = serde_json::from_str(&rendered(&line, Format::Json)).unwrap();
+        for field in ["path", "method", "request_id", "subject"] {
+            assert_eq!(read[field], planted, "{name}: {field}");
+        }
+        assert_eq!(read["status"], 403, "{name}");
+        let text = rendered(&line, Format::Text);
+        let outside: String = text.split('"').step_by(2).collect();
+        let quotes_escaped = text.contains("\\\"");
+        assert!(quotes_escaped || outside.matches("status=").count() == 1, "{name}: {text}");
+    }
+}
+
+#[test]
+fn long_text_is_cut() {
+    let path = format!("/{}", "a".repeat(100_000));
+    let line = rendered(&AccessLine { path: &path, ..full() }, Format::Json);
+    assert!(line.len() < 3 * 1024, "{}", line.len());
+}
+
+#[test]
+fn flushing_waits_for_every_line_queued_before() {
+    let sink = Sink::default();
+    let metrics = metrics();
+    let log = AccessLog::start(Format::Json, Box::new(sink.clone()), &metrics).unwrap();
+    for _ in 0..1_000 {
+        log.write(&full());
+    }
+    assert!(log.flush());
+    assert_eq!(sink.text().lines().count(), 1_000);
+    log.with_format(Format::Text).write(&full());
+    assert!(log.flush());
+    assert!(sink.text().lines().last().unwrap().starts_with("time=2025-01-01T00:00:00.000Z request_id="));
+    assert_eq!(dropped(&metrics), 0);
+}
+
+/// A sink that says when it is written to, and goes on when it is told.
+struct Gate {
+    reached: Sender<()>,
+    open: Receiver<()>,
+    sink: Sink,
+}
+
+impl Write for Gate {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = self.reached.send(());
+        // An error says that the gate stays open.
+        let _ = self.open.recv();
+        self.sink.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_full_queue_drops_and_counts_and_does_not_wait() {
+    for (name, path, at_most) in [
+        ("many lines", "/orders/7".to_owned(), 8_192_u64),
+        ("long lines", "\u{1}".repeat(2_048), 16 * 1024 * 1024 / (4 * 6 * 2_048)),
+    ] {
+        let metrics = metrics();
+        let sink = Sink::default();
+        let (reached, has_reached) = channel();
+        let (opener, open) = channel();
+        let gate = Gate { reached, open, sink: sink.clone() };
+        let log = AccessLog::start(Format::Json, Box::new(gate), &metrics).unwrap();
+        let line = AccessLine { path: &path, method: &path, request_id: &path, subject: Some(&path), ..full() };
+        log.write(&line);
+        has_reached.recv().unwrap();
+        for _ in 0..at_most + 1_000 {
+            log.write(&line);
+        }
+        assert!((1_000..1_100).contains(&dropped(&metrics)), "{name}: {}", dropped(&metrics));
+        drop(opener);
+        assert!(log.flush(), "{name}");
+        let written = sink.text().lines().count() as u64;
+        assert_eq!(written + dropped(&metrics), at_most + 1_001, "{name}");
+        let exposed = metrics.encode(Exposition::PrometheusText);
+        assert!(exposed.contains(&format!("portcullis_access_log_dropped_total {}\n", dropped(&metrics))), "{name}");
+    }
+}
+
+/// A sink that takes nothing.
+struct Broken;
+
+impl Write for Broken {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+#[test]
+fn lines_that_the_sink_refuses_are_counted() {
+    let metrics = metrics();
+    let log = AccessLog::start(Format::Json, Box::new(Broken), &metrics).unwrap();
+    for _ in 0..3 {
+        log.write(&full());
+    }
+    assert!(log.flush());
+    assert_eq!(dropped(&metrics), 3);
+}
+
+/// A sink that says when it is dropped, which is when the writer has ended.
+struct Last(Sink, Sender<()>);
+
+impl Write for Last {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        let _ = self.1.send(());
+    }
+}
+
+#[test]
+fn the_writer_ends_with_the_last_clone_and_writes_what_is_left() {
+    let sink = Sink::default();
+    let (ended, has_ended) = channel();
+    let log = AccessLog::start(Format::Json, Box::new(Last(sink.clone(), ended)), &metrics()).unwrap();
+    log.clone().write(&full());
+    drop(log);
+    has_ended.recv().unwrap();
+    assert_eq!(sink.text().lines().count(), 1);
+}
+
+#[test]
+fn a_log_that_is_off_writes_nothing_and_flushes_at_once() {
+    let log = AccessLog::off();
+    log.write(&full());
+    assert!(log.flush());
+}

@@ -1,0 +1,169 @@
+//! JOSE header (RFC 7515 §4): which algorithm and which key a token says it was signed with. None of it is believed yet.
+//!
+//! Keys that a header brings along (`jwk`, `x5c`) or points to (`jku`, `x5u`) are neither used nor fetched (RFC 8725 §3.10).
+
+use serde_json::{Map, Value};
+
+use super::algorithm::Algorithm;
+use super::error::VerifyError;
+use super::strict_json;
+
+/// Longest key id that is looked up, in bytes. Thumbprints have 43 characters; the longest seen in practice are below 100.
+pub(super) const MAX_KID_BYTES: usize = 256;
+
+/// What matters of a header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// `alg`.
+    pub algorithm: Algorithm,
+    /// `kid`: an opaque text.
+    pub kid: Option<String>,
+    /// `typ`.
+    pub kind: Kind,
+}
+
+/// What a header's `typ` says (RFC 7515 §4.1.9), compared without regard to case, and with `application/` as understood before a name without `/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `at+jwt` (RFC 9068 §2.1).
+    AccessToken,
+    /// `JWT` (RFC 7519 §5.1).
+    Jwt,
+    /// Anything else: a DPoP proof, a logout token, a security event…
+    Other,
+    /// No `typ`.
+    Unstated,
+}
+
+impl Header {
+    /// Reads a header.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyError::HeaderMalformed`]; [`VerifyError::CriticalExtension`] for any `crit` or `b64`, [`VerifyError::Encrypted`] for `enc` or
+    /// `zip`, [`VerifyError::TokenType`] for a token inside a token, [`VerifyError::AlgorithmNotAllowed`] for an algorithm that nobody may use.
+    pub fn read(bytes: &[u8]) -> Result<Self, VerifyError> {
+        let members = strict_json::read_object(bytes).map_err(|_| VerifyError::HeaderMalformed)?;
+        let has = |name: &str| members.contains_key(name);
+        // No extension is understood, so that one that must be (RFC 7515 §4.1.11) is a refusal, and so is one that would change what is signed.
+        if has("crit") || has("b64") {
+            return Err(VerifyError::CriticalExtension);
+        }
+        if has("enc") || has("zip") {
+            return Err(VerifyError::Encrypted);
+        }
+        if text(&members, "cty")?.is_some_and(|cty| without_prefix(cty).eq_ignore_ascii_case("jwt")) {
+            return Err(VerifyError::TokenType);
+        }
+        let algorithm = text(&members, "alg")?.ok_or(VerifyError::HeaderMalformed)?;
+        let algorithm = Algorithm::parse(algorithm).ok_or(VerifyError::AlgorithmNotAllowed)?;
+        let kid = text(&members, "kid")?;
+        if kid.is_some_and(|kid| kid.len() > MAX_KID_BYTES) {
+            return Err(VerifyError::HeaderMalformed);
+        }
+        Ok(Self { algorithm, kid: kid.map(str::to_owned), kind: Kind::of(text(&members, "typ")?) })
+    }
+}
+
+impl Kind {
+    fn of(typ: Option<&str>) -> Self {
+        let Some(typ) = typ else { return Self::Unstated };
+        let typ = without_prefix(typ);
+        if typ.eq_ignore_ascii_case("at+jwt") {
+            Self::AccessToken
+        } else if typ.eq_ignore_ascii_case("jwt") {
+            Self::Jwt
+        } else {
+            Self::Other
+        }
+    }
+}
+
+fn without_prefix(media_type: &str) -> &str {
+    const PREFIX: &str = "application/";
+    match media_type.get(..PREFIX.len()) {
+        Some(start) if start.eq_ignore_ascii_case(PREFIX) => &media_type[PREFIX.len()..],
+        Some(_) | None => media_type,
+    }
+}
+
+/// A member that is a string if it is there.
+fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, VerifyError> {
+    match members.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(VerifyError::HeaderMalformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rs256(kid: Option<&str>, kind: Kind) -> Result<Header, VerifyError> {
+        Ok(Header { algorithm: Algorithm::Rs256, kid: kid.map(str::to_owned), kind })
+    }
+
+    /// Threats J-01, J-09 … J-13, J-15, J-17, A09, A19; RFC 7515 §4.
+    #[test]
+    fn a_header_is_read_strictly() {
+        use VerifyError::{AlgorithmNotAllowed, CriticalExtension, Encrypted, HeaderMalformed, TokenType};
+        for (text, expected) in [
+            (r#"{"alg":"RS256"}"#, rs256(None, Kind::Unstated)),
+            (r#"{ "alg" : "RS256", "typ" : "JWT", "kid" : "a/b+c=" }"#, rs256(Some("a/b+c="), Kind::Jwt)),
+            (r#"{"alg":"RS256","kid":"\u006b1"}"#, rs256(Some("k1"), Kind::Unstated)),
+            (r#"{"alg":"RS256","typ":"at+jwt"}"#, rs256(None, Kind::AccessToken)),
+            (r#"{"alg":"RS256","typ":"AT+JWT"}"#, rs256(None, Kind::AccessToken)),
+            (r#"{"alg":"RS256","typ":"Application/AT+jwt"}"#, rs256(None, Kind::AccessToken)),
+            (r#"{"alg":"RS256","typ":"application/jwt"}"#, rs256(None, Kind::Jwt)),
+            (r#"{"alg":"RS256","typ":"dpop+jwt"}"#, rs256(None, Kind::Other)),
+            (r#"{"alg":"RS256","typ":"logout+jwt"}"#, rs256(None, Kind::Other)),
+            (r#"{"alg":"RS256","typ":"secevent+jwt"}"#, rs256(None, Kind::Other)),
+            (r#"{"alg":"RS256","typ":"application/"}"#, rs256(None, Kind::Other)),
+            (r#"{"alg":"RS256","typ":""}"#, rs256(None, Kind::Other)),
+            (
+                r#"{"alg":"RS256","cty":"json","gty":["x"],"x5c":["AA"],"jku":"http://127.0.0.1/"}"#,
+                rs256(None, Kind::Unstated),
+            ),
+            (r#"{"alg":"RS256","typ":null}"#, Err(HeaderMalformed)),
+            (r#"{"alg":"RS256","typ":["JWT"]}"#, Err(HeaderMalformed)),
+            (r#"{"alg":"none"}"#, Err(AlgorithmNotAllowed)),
+            (r#"{"alg":"HS256"}"#, Err(AlgorithmNotAllowed)),
+            (r#"{"alg":"rs256"}"#, Err(AlgorithmNotAllowed)),
+            (r#"{"alg":"PBES2-HS256+A128KW","p2c":2147483647}"#, Err(AlgorithmNotAllowed)),
+            (r#"{"alg":256}"#, Err(HeaderMalformed)),
+            (r#"{"alg":null}"#, Err(HeaderMalformed)),
+            (r#"{"alg":["RS256"]}"#, Err(HeaderMalformed)),
+            (r#"{"typ":"JWT"}"#, Err(HeaderMalformed)),
+            (r#"{"alg":"RS256","kid":7}"#, Err(HeaderMalformed)),
+            (r#"{"alg":"RS256","kid":null}"#, Err(HeaderMalformed)),
+            (r#"{"alg":"RS256","crit":["exp"]}"#, Err(CriticalExtension)),
+            (r#"{"alg":"RS256","crit":[]}"#, Err(CriticalExtension)),
+            (r#"{"alg":"RS256","crit":null}"#, Err(CriticalExtension)),
+            (r#"{"alg":"RS256","b64":false}"#, Err(CriticalExtension)),
+            (r#"{"alg":"RS256","b64":true}"#, Err(CriticalExtension)),
+            (r#"{"alg":"RS256","b64":"false"}"#, Err(CriticalExtension)),
+            (r#"{"alg":"RS256","zip":"DEF"}"#, Err(Encrypted)),
+            (r#"{"alg":"dir","enc":"A256GCM"}"#, Err(Encrypted)),
+            (r#"{"alg":"RS256","cty":"JWT"}"#, Err(TokenType)),
+            (r#"{"alg":"RS256","alg":"RS256"}"#, Err(HeaderMalformed)),
+            (r#"{"alg":"RS256","x":1,"x":1}"#, Err(HeaderMalformed)),
+            ("[]", Err(HeaderMalformed)),
+            ("\"RS256\"", Err(HeaderMalformed)),
+            ("1", Err(HeaderMalformed)),
+            ("{}", Err(HeaderMalformed)),
+            ("", Err(HeaderMalformed)),
+            (r#"{"alg":"RS256"}x"#, Err(HeaderMalformed)),
+        ] {
+            assert_eq!(Header::read(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_id_is_bounded() {
+        let with_kid =
+            |bytes: usize| Header::read(format!(r#"{{"alg":"RS256","kid":"{}"}}"#, "k".repeat(bytes)).as_bytes());
+        assert!(with_kid(MAX_KID_BYTES).is_ok());
+        assert_eq!(with_kid(MAX_KID_BYTES + 1), Err(VerifyError::HeaderMalformed));
+    }
+}

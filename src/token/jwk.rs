@@ -1,0 +1,203 @@
+//! JWK (RFC 7517 §4, RFC 7518 §6, RFC 8037 §2): the material of one published key, checked before it is used.
+//!
+//! Checked are form, size and membership of the curve, here or by the crypto library. Not checked is how a modulus was made (shared or
+//! patterned primes): the key comes over an authenticated connection from the one who has to keep it.
+
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+    RsaPublicKeyComponents, VerificationAlgorithm,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::DecodingKey;
+use serde_json::{Map, Value};
+
+use super::algorithm::{Algorithm, Family};
+use super::jwks::Skip;
+
+type Jwk = Map<String, Value>;
+
+/// The numbers of a public key.
+pub(super) enum Material {
+    /// An uncompressed point (SEC 1 §2.3.3).
+    Ec { family: Family, point: Vec<u8> },
+    /// RFC 8032 §5.1.5.
+    Ed25519 { point: Vec<u8> },
+    /// Big-endian, without leading zeros.
+    Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
+}
+
+impl Material {
+    /// Reads a key that is for verifying signatures.
+    pub(super) fn read(jwk: &Jwk) -> Result<Self, Skip> {
+        let kty = jwk.get("kty").and_then(Value::as_str).ok_or(Skip::KeyType)?;
+        if kty == "oct" {
+            return Err(Skip::Symmetric);
+        }
+        // RFC 7518 §6.2.2, §6.3.2, §6.4.1.
+        if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|member| jwk.contains_key(*member)) {
+            return Err(Skip::Private);
+        }
+        check_purpose(jwk)?;
+        match kty {
+            "EC" => ec(jwk),
+            "OKP" => okp(jwk),
+            "RSA" => rsa(jwk),
+            _ => Err(Skip::KeyType),
+        }
+    }
+
+    pub(super) fn family(&self) -> Family {
+        match self {
+            Self::Ec { family, .. } => *family,
+            Self::Ed25519 { .. } => Family::Ed25519,
+            Self::Rsa { .. } => Family::Rsa,
+        }
+    }
+
+    /// All that tells this key from another.
+    pub(super) fn parts(&self) -> [&[u8]; 3] {
+        match self {
+            Self::Ec { family: _, point } => [b"EC", point, b""],
+            Self::Ed25519 { point } => [b"OKP", point, b""],
+            Self::Rsa { modulus, exponent } => [b"RSA", modulus, exponent],
+        }
+    }
+
+    pub(super) fn into_decoding_key(self) -> DecodingKey {
+        match self {
+            Self::Ec { point, .. } => DecodingKey::from_ec_der(&point),
+            Self::Ed25519 { point } => DecodingKey::from_ed_der(&point),
+            Self::Rsa { modulus, exponent } => DecodingKey::from_rsa_raw_components(&modulus, &exponent),
+        }
+    }
+}
+
+/// The algorithm that the key is for alone (RFC 7517 §4.4). `None`: any that fits its kind.
+pub(super) fn only_algorithm(jwk: &Jwk, family: Family) -> Result<Option<Algorithm>, Skip> {
+    match jwk.get("alg") {
+        None => Ok(None),
+        Some(Value::String(name)) => match Algorithm::parse(name) {
+            Some(algorithm) if algorithm.family() == family => Ok(Some(algorithm)),
+            Some(_) | None => Err(Skip::Algorithm),
+        },
+        Some(_) => Err(Skip::Algorithm),
+    }
+}
+
+/// RFC 7517 §4.2, §4.3: both may be absent; what is there must say "verify signatures".
+fn check_purpose(jwk: &Jwk) -> Result<(), Skip> {
+    if jwk.get("use").is_some_and(|purpose| purpose != "sig") {
+        return Err(Skip::Use);
+    }
+    match jwk.get("key_ops") {
+        None => Ok(()),
+        Some(Value::Array(operations)) if operations.iter().any(|operation| operation == "verify") => Ok(()),
+        Some(_) => Err(Skip::KeyOperations),
+    }
+}
+
+/// RFC 7518 §6.2.1: coordinates have the full length of the field.
+fn ec(jwk: &Jwk) -> Result<Material, Skip> {
+    let (family, bytes, algorithm): (_, _, &'static dyn VerificationAlgorithm) = match curve(jwk)? {
+        "P-256" => (Family::EcP256, 32, &ECDSA_P256_SHA256_FIXED),
+        "P-384" => (Family::EcP384, 48, &ECDSA_P384_SHA384_FIXED),
+        _ => return Err(Skip::Curve),
+    };
+    let (x, y) = (number(jwk, "x")?, number(jwk, "y")?);
+    if x.len() != bytes || y.len() != bytes {
+        return Err(Skip::Point);
+    }
+    let point = [&[4], &x[..], &y[..]].concat();
+    // Parsing includes the check that the point is on the curve.
+    parsed(algorithm, &point).ok_or(Skip::Point)?;
+    Ok(Material::Ec { family, point })
+}
+
+/// RFC 8037 §2.
+fn okp(jwk: &Jwk) -> Result<Material, Skip> {
+    if curve(jwk)? != "Ed25519" {
+        return Err(Skip::Curve);
+    }
+    let point = number(jwk, "x")?;
+    let bytes: &[u8; 32] = point.as_slice().try_into().map_err(|_| Skip::Point)?;
+    // A point that is not on the curve confirms no signature; one of small order could confirm many, and the library does not refuse it.
+    if !is_canonical(bytes) || has_small_order(bytes) || parsed(&ED25519, &point).is_none() {
+        return Err(Skip::Point);
+    }
+    Ok(Material::Ed25519 { point })
+}
+
+/// Smallest and largest modulus, in bits: RFC 7518 §3.3 asks for 2048; beyond 8192 a signature costs more than it is worth.
+const MODULUS_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+
+/// RFC 7518 §6.3.1: the least number of octets.
+fn rsa(jwk: &Jwk) -> Result<Material, Skip> {
+    let (modulus, exponent) = (number(jwk, "n")?, number(jwk, "e")?);
+    let is_odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
+    let has_leading_zero = |number: &[u8]| number.first().is_none_or(|first| *first == 0);
+    if has_leading_zero(&modulus) || !is_odd(&modulus) || !MODULUS_BITS.contains(&bits(&modulus)) {
+        return Err(Skip::Modulus);
+    }
+    // The bound of the library: 33 bits. 1 would make every signature its own message.
+    if has_leading_zero(&exponent) || !is_odd(&exponent) || exponent == [1] || bits(&exponent) > 33 {
+        return Err(Skip::Exponent);
+    }
+    let components = RsaPublicKeyComponents { n: &modulus, e: &exponent };
+    if components.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).is_err() {
+        return Err(Skip::Modulus);
+    }
+    Ok(Material::Rsa { modulus, exponent })
+}
+
+/// Of a big-endian number without leading zeros.
+fn bits(number: &[u8]) -> usize {
+    number.first().map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)
+}
+
+fn curve(jwk: &Jwk) -> Result<&str, Skip> {
+    jwk.get("crv").and_then(Value::as_str).ok_or(Skip::Curve)
+}
+
+fn number(jwk: &Jwk, member: &str) -> Result<Vec<u8>, Skip> {
+    let text = jwk.get(member).and_then(Value::as_str).ok_or(Skip::Malformed)?;
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| Skip::Malformed)
+}
+
+fn parsed(algorithm: &'static dyn VerificationAlgorithm, bytes: &[u8]) -> Option<ParsedPublicKey> {
+    ParsedPublicKey::new(algorithm, bytes).ok()
+}
+
+/// RFC 8032 §5.1.3: `y`, little-endian without the uppermost bit, is below 2^255 - 19.
+fn is_canonical(point: &[u8; 32]) -> bool {
+    let top_is_full = point[31] & 0x7f == 0x7f && point[1..31].iter().all(|byte| *byte == 0xff);
+    !(top_is_full && point[0] >= 0xed)
+}
+
+/// Whether eight times the point is the neutral element: `y` is 0, 1, -1, or that of one of the points of order eight.
+fn has_small_order(point: &[u8; 32]) -> bool {
+    const ZERO: [u8; 32] = [0; 32];
+    const ONE: [u8; 32] = {
+        let mut one = [0; 32];
+        one[0] = 1;
+        one
+    };
+    const MINUS_ONE: [u8; 32] = {
+        let mut minus_one = [0xff; 32];
+        minus_one[0] = 0xec;
+        minus_one[31] = 0x7f;
+        minus_one
+    };
+    const EIGHTH: [u8; 32] = [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf,
+        0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+    ];
+    const MINUS_EIGHTH: [u8; 32] = [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20,
+        0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+    ];
+    // The uppermost bit is the sign of the other coordinate: a point and its negative have one order.
+    let mut unsigned = *point;
+    unsigned[31] &= 0x7f;
+    [ZERO, ONE, MINUS_ONE, EIGHTH, MINUS_EIGHTH].contains(&unsigned)
+}

@@ -1,0 +1,159 @@
+//! Raw token: the secret text of a token, split but not yet understood.
+//!
+//! A bearer token is a password. It has no `Display`, its `Debug` hides it, and where a map needs a key it gives its digest. The text is
+//! borrowed from the request, so that no copy is left behind; its length is bounded by whoever reads it from the request.
+
+use std::fmt;
+
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::error::VerifyError;
+
+/// The text of a token as the client sent it. Unverified.
+#[derive(Clone, Copy)]
+pub struct RawToken<'a>(&'a str);
+
+/// SHA-256 of a whole token: stands for it where it must not be kept.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenDigest([u8; 32]);
+
+/// The three segments of a JWS in compact form (RFC 7515 §3.1), undone from base64url but for the signature.
+pub struct Parts<'a> {
+    /// The header's bytes: JSON, if the token is one.
+    pub header: Vec<u8>,
+    /// The payload's bytes.
+    pub payload: Vec<u8>,
+    /// What is signed: header and payload as sent, with the dot between them.
+    pub signed: &'a [u8],
+    /// The signature, still as base64url; checked to be that.
+    pub signature: &'a str,
+}
+
+impl<'a> RawToken<'a> {
+    /// Takes the text as it is. Nothing is checked here.
+    #[must_use]
+    pub const fn new(text: &'a str) -> Self {
+        Self(text)
+    }
+
+    /// The secret itself: to be sent on where the operator wants that, never to be logged.
+    #[must_use]
+    pub const fn text(&self) -> &'a str {
+        self.0
+    }
+
+    /// SHA-256 over every byte of the token: two tokens that differ anywhere, also where base64url has spare bits, never share a digest.
+    #[must_use]
+    pub fn digest(&self) -> TokenDigest {
+        let digest = digest::digest(&digest::SHA256, self.0.as_bytes());
+        TokenDigest(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+    }
+
+    /// Splits and decodes. Looks at no more than the first four dots, whatever the text.
+    ///
+    /// Base64url is taken strictly: no padding, no other alphabet, no white space, unused bits zero (RFC 7515 §2, RFC 4648 §3.5). Otherwise
+    /// one token would have many spellings.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyError::Encrypted`] for five segments (RFC 7516 §3.1), [`VerifyError::NotThreeSegments`], [`VerifyError::NotBase64Url`].
+    pub fn parts(&self) -> Result<Parts<'a>, VerifyError> {
+        let mut segments = self.0.splitn(6, '.');
+        let segments: [Option<&str>; 6] = std::array::from_fn(|_| segments.next());
+        let (header, payload, signature) = match segments {
+            [Some(header), Some(payload), Some(signature), None, ..] => (header, payload, signature),
+            [Some(_), Some(_), Some(_), Some(_), Some(_), None] => return Err(VerifyError::Encrypted),
+            _ => return Err(VerifyError::NotThreeSegments),
+        };
+        if header.is_empty() || payload.is_empty() || signature.is_empty() {
+            return Err(VerifyError::NotThreeSegments);
+        }
+        let decode = |segment: &str| URL_SAFE_NO_PAD.decode(segment).map_err(|_| VerifyError::NotBase64Url);
+        decode(signature)?;
+        Ok(Parts {
+            header: decode(header)?,
+            payload: decode(payload)?,
+            signed: &self.0.as_bytes()[..header.len() + 1 + payload.len()],
+            signature,
+        })
+    }
+}
+
+impl fmt::Debug for RawToken<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("RawToken(…)")
+    }
+}
+
+impl fmt::Debug for Parts<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Parts(…)")
+    }
+}
+
+impl fmt::Debug for TokenDigest {
+    /// The first four bytes only: enough to tell two log lines apart, too little to find a token by.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "TokenDigest({}…)", crate::primitives::random::hex(&self.0[..4]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(text: &str) -> Result<(), VerifyError> {
+        RawToken::new(text).parts().map(drop)
+    }
+
+    /// Threats J-02, J-19a, J-19b, J-20, A16, A17; RFC 7515 §2, §3.1.
+    #[test]
+    fn three_segments_of_strict_base64url_or_nothing() {
+        for (name, text, expected) in [
+            ("three segments", "e30.e30.AAAA", Ok(())),
+            ("one", "e30", Err(VerifyError::NotThreeSegments)),
+            ("two", "e30.e30", Err(VerifyError::NotThreeSegments)),
+            ("no signature", "e30.e30.", Err(VerifyError::NotThreeSegments)),
+            ("no payload", "e30..AAAA", Err(VerifyError::NotThreeSegments)),
+            ("no header", ".e30.AAAA", Err(VerifyError::NotThreeSegments)),
+            ("four", "e30.e30.AAAA.AAAA", Err(VerifyError::NotThreeSegments)),
+            ("five: encrypted", "e30.e30.AAAA.AAAA.AAAA", Err(VerifyError::Encrypted)),
+            ("six", "e30.e30.AAAA.AAAA.AAAA.AAAA", Err(VerifyError::NotThreeSegments)),
+            ("padding in the header", "e30=.e30.AAAA", Err(VerifyError::NotBase64Url)),
+            ("padding in the signature", "e30.e30.AA==", Err(VerifyError::NotBase64Url)),
+            ("the other alphabet", "e30.e30.A+/A", Err(VerifyError::NotBase64Url)),
+            ("a space", "e30.e 30.AAAA", Err(VerifyError::NotBase64Url)),
+            ("a line end", "e30.e30.AAAA\n", Err(VerifyError::NotBase64Url)),
+            ("an escape", "e30.e30.AAA%3D", Err(VerifyError::NotBase64Url)),
+            ("a NUL", "e30.e30.AAA\0", Err(VerifyError::NotBase64Url)),
+            ("spare bits in the header", "e31.e30.AAAA", Err(VerifyError::NotBase64Url)),
+            ("spare bits in the signature", "e30.e30.AB", Err(VerifyError::NotBase64Url)),
+            ("a length that no text has", "e30.e30.AAAAA", Err(VerifyError::NotBase64Url)),
+            ("JSON", "{\"payload\":\"e30.e30.AAAA\"}", Err(VerifyError::NotBase64Url)),
+        ] {
+            assert_eq!(split(text), expected, "{name}");
+        }
+        assert_eq!(split(&".".repeat(1 << 20)), Err(VerifyError::NotThreeSegments));
+    }
+
+    #[test]
+    fn what_is_signed_is_the_text_before_the_second_dot() {
+        let parts = RawToken::new("e30.W10.AAAA").parts().unwrap();
+        assert_eq!((parts.signed, parts.signature), (&b"e30.W10"[..], "AAAA"));
+        assert_eq!((&parts.header[..], &parts.payload[..]), (&b"{}"[..], &b"[]"[..]));
+    }
+
+    #[test]
+    fn a_token_does_not_show_itself() {
+        assert_eq!(format!("{:?}", RawToken::new("secret")), "RawToken(…)");
+    }
+
+    /// SHA-256 of "abc": FIPS 180-4, example.
+    #[test]
+    fn the_digest_is_sha_256_of_the_text() {
+        assert_eq!(format!("{:?}", RawToken::new("abc").digest()), "TokenDigest(ba7816bf…)");
+        assert_ne!(RawToken::new("e30.e30.AA").digest(), RawToken::new("e30.e30.AB").digest());
+    }
+}

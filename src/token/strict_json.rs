@@ -1,0 +1,150 @@
+//! Strict JSON: a reader that refuses what two readers could understand differently.
+//!
+//! `serde_json` keeps the last of two members of one name; another reader keeps the first, and then the gateway and what is behind it see two
+//! tokens. RFC 7515 §4 and RFC 7519 §4 let a reader refuse such a document, RFC 8725 §2.7 says why it should. The depth limit of
+//! `serde_json` (128) stays, text must be UTF-8, and nothing but white space may follow.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// Not one JSON document, one nested too deeply, or one with a member that occurs twice in an object. Says nothing of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not one JSON document with unique members")]
+pub struct NotStrictJson;
+
+/// Reads the only document in `text`. Cost: linear in the text's length.
+///
+/// # Errors
+///
+/// [`NotStrictJson`], without any detail: it may stand in a log beside attacker-controlled text.
+pub fn read(text: &[u8]) -> Result<Value, NotStrictJson> {
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let value = Strict.deserialize(&mut reader).map_err(|_| NotStrictJson)?;
+    reader.end().map_err(|_| NotStrictJson)?;
+    Ok(value)
+}
+
+/// Like [`read`], for a document that must be an object.
+///
+/// # Errors
+///
+/// [`NotStrictJson`].
+pub fn read_object(text: &[u8]) -> Result<Map<String, Value>, NotStrictJson> {
+    if let Value::Object(members) = read(text)? { Ok(members) } else { Err(NotStrictJson) }
+}
+
+struct Strict;
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("JSON with unique members")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut read = Vec::new();
+        while let Some(item) = items.next_element_seed(Self)? {
+            read.push(item);
+        }
+        Ok(Value::Array(read))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut read = Map::new();
+        // Names are compared as read, after unescaping: `sc\u006fpe` is `scope`.
+        while let Some(name) = members.next_key::<String>()? {
+            let value = members.next_value_seed(Self)?;
+            if read.insert(name, value).is_some() {
+                return Err(A::Error::custom("member occurs twice"));
+            }
+        }
+        Ok(Value::Object(read))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Threats J-13, J-14, J-17, J-18, J-48; RFC 7515 §4, RFC 7519 §4.
+    #[test]
+    fn one_document_with_unique_members_is_read_and_anything_else_refused() {
+        let nested = |depth: usize| [vec![b'['; depth], vec![b']'; depth]].concat();
+        for (name, text, accepted) in [
+            ("an object", br#"{"a":1,"b":[true,null,"x"],"c":{"a":1.5}}"#.to_vec(), true),
+            ("one name in two objects", br#"{"a":{"x":1},"b":{"x":1}}"#.to_vec(), true),
+            ("white space around", b" \n{\"a\" : 1}\r\n".to_vec(), true),
+            ("a member twice", br#"{"a":1,"a":1}"#.to_vec(), false),
+            ("a member twice below", br#"{"a":[{"b":1,"b":2}]}"#.to_vec(), false),
+            ("a member twice, escaped once", br#"{"scope":"a","sc\u006fpe":"b"}"#.to_vec(), false),
+            ("two documents", b"{}{}".to_vec(), false),
+            ("text behind", b"{} x".to_vec(), false),
+            ("a NUL behind", b"{}\0".to_vec(), false),
+            ("nothing", b"".to_vec(), false),
+            ("a comma too many", b"{\"a\":1,}".to_vec(), false),
+            ("single quotes", b"{'a':1}".to_vec(), false),
+            ("no number", b"{\"a\":NaN}".to_vec(), false),
+            ("a number beyond all bounds", b"{\"a\":1e400}".to_vec(), false),
+            ("a lone surrogate", br#"{"a":"\ud800"}"#.to_vec(), false),
+            ("not UTF-8", b"{\"a\":\"\xff\"}".to_vec(), false),
+            ("a byte-order mark", b"\xef\xbb\xbf{}".to_vec(), false),
+            ("nested 100 deep", nested(100), true),
+            ("nested 10 000 deep", nested(10_000), false),
+            ("open 10 000 deep", vec![b'['; 10_000], false),
+        ] {
+            assert_eq!(read(&text).is_ok(), accepted, "{name}");
+        }
+    }
+
+    #[test]
+    fn values_are_those_of_the_plain_reader() {
+        let text = br#"{"a":-1,"b":18446744073709551615,"c":1.5e3,"d":"\u00e9\n","e":[[]],"f":{},"g":null,"h":false}"#;
+        assert_eq!(read(text), Ok(serde_json::from_slice(text).unwrap()));
+    }
+
+    #[test]
+    fn only_an_object_is_an_object() {
+        for text in [&b"[]"[..], b"\"x\"", b"1", b"null", b"true"] {
+            assert_eq!(read_object(text), Err(NotStrictJson));
+        }
+    }
+}

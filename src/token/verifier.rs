@@ -1,0 +1,181 @@
+//! Verifier: is this token good now? One issuer's settings and keys, and the order of the checks.
+//!
+//! Form, header and claims come before the key, the key before the signature: what can be refused cheaply never costs a public-key operation or
+//! a fetch. The key decides the algorithm; that the header agrees is one of the checks (RFC 8725 §3.1).
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::claims::{self, Accepted};
+use super::error::{StartError, VerifyError};
+use super::header::Header;
+use super::jwks::{Candidates, KeyIdentity};
+use super::key_store::KeyStore;
+use super::principal::Principal;
+use super::raw::Parts;
+use super::verdicts::Verdict;
+use super::{IssuerSettings, Portrayal};
+use crate::primitives::clock::Clock;
+use crate::telemetry::metrics::{Cache, IssuerMetrics, VerifyResult};
+
+/// Verifies the tokens of one issuer.
+pub struct Verifier {
+    /// Another number for each verifier of the process: a verdict is worth something only to the one who spoke it.
+    id: u64,
+    settings: IssuerSettings,
+    clock: Clock,
+    metrics: IssuerMetrics,
+    portray: Arc<Portrayal>,
+    keys: Arc<KeyStore>,
+}
+
+impl Verifier {
+    /// A verifier with a key store of its own, whose [`KeyStore::run`] is to be started. `portray` is called once per verified token.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`].
+    pub fn new(
+        settings: IssuerSettings,
+        clock: Clock,
+        metrics: IssuerMetrics,
+        portray: Arc<Portrayal>,
+    ) -> Result<Arc<Self>, StartError> {
+        let keys = KeyStore::new(&settings, clock.clone(), metrics.clone())?;
+        Ok(Self::with_keys(settings, clock, metrics, portray, keys))
+    }
+
+    /// A verifier for new settings of the same issuer. It shares this one's keys if they come from the same place in the same way, so that a
+    /// reload neither fetches nor loses them (compare [`Verifier::keys`] by pointer to see whether a new loop is to be started); verdicts are
+    /// never taken over.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`].
+    pub fn renewed(&self, settings: IssuerSettings, portray: Arc<Portrayal>) -> Result<Arc<Self>, StartError> {
+        let (clock, metrics) = (self.clock.clone(), self.metrics.clone());
+        if self.keys.fits(&settings) {
+            Ok(Self::with_keys(settings, clock, metrics, portray, Arc::clone(&self.keys)))
+        } else {
+            Self::new(settings, clock, metrics, portray)
+        }
+    }
+
+    fn with_keys(
+        settings: IssuerSettings,
+        clock: Clock,
+        metrics: IssuerMetrics,
+        portray: Arc<Portrayal>,
+        keys: Arc<KeyStore>,
+    ) -> Arc<Self> {
+        static LAST_ID: AtomicU64 = AtomicU64::new(0);
+        let id = LAST_ID.fetch_add(1, Ordering::Relaxed) + 1;
+        Arc::new(Self { id, settings, clock, metrics, portray, keys })
+    }
+
+    /// What it was made with.
+    #[must_use]
+    pub fn settings(&self) -> &IssuerSettings {
+        &self.settings
+    }
+
+    /// Its keys.
+    #[must_use]
+    pub fn keys(&self) -> &Arc<KeyStore> {
+        &self.keys
+    }
+
+    /// Whom a token with these claims would speak for, if its header and signature were good. Only the claims' rules are applied: this is
+    /// for explaining decisions to an operator, and says nothing about any real token.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyError`]: the first rule that is broken.
+    pub fn suppose(&self, claims: Map<String, Value>) -> Result<Arc<Principal>, VerifyError> {
+        let accepted = claims::check(&claims, &self.settings, self.clock.now())?;
+        Ok(self.principal(accepted, claims))
+    }
+
+    /// Whom the token speaks for, if a verdict of this verifier still holds.
+    pub(super) fn recall(&self, verdict: &Verdict) -> Option<Arc<Principal>> {
+        let keys = self.keys.usable(self.clock.monotonic_micros())?;
+        if !verdict.holds(self.id, &keys, self.clock.now()) {
+            return None;
+        }
+        self.metrics.verified(VerifyResult::Accepted, Cache::Hit);
+        Some(Arc::clone(verdict.principal()))
+    }
+
+    /// Verifies a token of this issuer whose form, header and claims can be read.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyError`], in the order: algorithm, type, claims, key, signature.
+    pub(super) async fn verify(
+        &self,
+        parts: &Parts<'_>,
+        header: &Header,
+        claims: Map<String, Value>,
+    ) -> Result<Verdict, VerifyError> {
+        let verified = self.judge(parts, header, claims).await;
+        let result = match &verified {
+            Ok(_) => VerifyResult::Accepted,
+            Err(error) if error.keys_unavailable().is_some() => VerifyResult::KeysUnavailable,
+            Err(_) => VerifyResult::Refused,
+        };
+        self.metrics.verified(result, Cache::Miss);
+        verified
+    }
+
+    async fn judge(
+        &self,
+        parts: &Parts<'_>,
+        header: &Header,
+        claims: Map<String, Value>,
+    ) -> Result<Verdict, VerifyError> {
+        let began = self.clock.monotonic_micros();
+        if !self.settings.algorithms.contains(&header.algorithm) {
+            return Err(VerifyError::AlgorithmNotAllowed);
+        }
+        claims::check_kind(header.kind, self.settings.profile)?;
+        let accepted = claims::check(&claims, &self.settings, self.clock.now())?;
+        let asked = self.clock.monotonic_micros();
+        let keys = self.keys.set_with(header.kid.as_deref(), header.algorithm).await?;
+        // Waiting for an identity provider is not work: it is left out of the time.
+        let waited = self.clock.monotonic_micros().saturating_sub(asked);
+        let candidates = match keys.candidates(header.kid.as_deref(), header.algorithm) {
+            Candidates::Some(candidates) => candidates,
+            Candidates::Mismatch => return Err(VerifyError::KeyMismatch),
+            Candidates::None => return Err(VerifyError::UnknownKey),
+        };
+        let signer: Option<KeyIdentity> = candidates
+            .iter()
+            .find(|key| key.confirms(parts.signature, parts.signed, header.algorithm))
+            .map(|key| key.identity());
+        let took = self.clock.monotonic_micros().saturating_sub(began).saturating_sub(waited);
+        self.metrics.verify_seconds(Duration::from_micros(took));
+        let signer = signer.ok_or(VerifyError::BadSignature)?;
+        let now = self.clock.now();
+        // It may have run out while its key was fetched.
+        if now >= accepted.expires_at {
+            return Err(VerifyError::Expired { ago_seconds: self.settings.leeway.as_secs() });
+        }
+        let principal = self.principal(accepted, claims);
+        Ok(Verdict::new(principal, self.id, signer, keys.generation(), now))
+    }
+
+    fn principal(&self, accepted: Accepted, claims: Map<String, Value>) -> Arc<Principal> {
+        let (name, issuer) = (Arc::clone(&self.settings.name), Arc::clone(&self.settings.issuer));
+        Arc::new(Principal::new(name, issuer, accepted, claims, &*self.portray))
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Verifier").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

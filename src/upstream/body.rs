@@ -1,0 +1,317 @@
+//! Bodies on their way through: streamed, bounded, and never without a byte for too long.
+//!
+//! [`RequestBody`] goes from the client to the upstream, [`ResponseBody`] back. Neither collects anything: a frame is passed on when it
+//! arrives. What a body's end means for others (may the connection be used again? why did the request break off?) is in
+//! [`Fate`], which both sides of an exchange share on their worker.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::future::Future as _;
+use tokio::time::{Instant, Sleep};
+
+use super::pool::Lease;
+
+/// What has become of a request's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// All of it was passed on, at this moment.
+    Ended(Instant),
+    /// The client broke it off, or its framing was wrong.
+    Broken,
+    /// No byte for `body_idle_timeout`.
+    Idle,
+    /// More bytes than the route allows.
+    TooLarge,
+    /// Still on its way.
+    Underway,
+}
+
+/// Shared by the request's body and those who wait for the answer.
+#[derive(Clone, Debug)]
+pub struct Progress(Rc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    fate: Cell<Fate>,
+    bytes: Cell<u64>,
+}
+
+impl Progress {
+    /// What has become of the body.
+    #[must_use]
+    pub fn fate(&self) -> Fate {
+        self.0.fate.get()
+    }
+
+    /// Bytes passed on so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes.get()
+    }
+
+    fn settle(&self, fate: Fate) {
+        // The first end is the reason; what follows is only its echo.
+        if self.fate() == Fate::Underway {
+            self.0.fate.set(fate);
+        }
+    }
+}
+
+/// The bound on a request's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxBody {
+    /// At most so many bytes.
+    Bytes(u64),
+    /// As many as come.
+    Unlimited,
+}
+
+/// The client's body on its way to the upstream. Trailers are dropped unless the request is gRPC.
+#[derive(Debug)]
+pub struct RequestBody {
+    incoming: Option<Incoming>,
+    left: MaxBody,
+    idle: IdleTimer,
+    trailers: Trailers,
+    progress: Progress,
+}
+
+/// Whether trailers go on (RFC 9110 §6.5.1 lets an intermediary drop them; gRPC cannot do without).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trailers {
+    /// Dropped.
+    Drop,
+    /// Passed on.
+    Pass,
+}
+
+/// The request's body broke off; [`Progress::fate`] says why.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the request body broke off")]
+pub struct BrokenOff;
+
+impl RequestBody {
+    /// Passes `incoming` on, at most `max` bytes of it.
+    #[must_use]
+    pub fn new(incoming: Incoming, max: MaxBody, idle_timeout: Duration, trailers: Trailers) -> Self {
+        let ended = incoming.is_end_stream();
+        let fate = if ended { Fate::Ended(Instant::now()) } else { Fate::Underway };
+        Self {
+            incoming: (!ended).then_some(incoming),
+            left: max,
+            idle: IdleTimer::new(idle_timeout),
+            trailers,
+            progress: Progress(Rc::new(Shared { fate: Cell::new(fate), bytes: Cell::new(0) })),
+        }
+    }
+
+    /// No body.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self {
+            incoming: None,
+            left: MaxBody::Bytes(0),
+            idle: IdleTimer::new(Duration::ZERO),
+            trailers: Trailers::Drop,
+            progress: Progress(Rc::new(Shared { fate: Cell::new(Fate::Ended(Instant::now())), bytes: Cell::new(0) })),
+        }
+    }
+
+    /// The view of those who wait for the answer.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
+    fn end(&mut self, fate: Fate) {
+        self.incoming = None;
+        self.progress.settle(fate);
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let this = &mut *self;
+        loop {
+            let Some(incoming) = this.incoming.as_mut() else {
+                return Poll::Ready(match this.progress.fate() {
+                    Fate::Ended(_) => None,
+                    Fate::Broken | Fate::Idle | Fate::TooLarge | Fate::Underway => Some(Err(BrokenOff)),
+                });
+            };
+            let frame = match Pin::new(incoming).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    ready!(this.idle.poll_elapsed(cx));
+                    this.end(Fate::Idle);
+                    continue;
+                }
+            };
+            this.idle.rest();
+            match frame {
+                None => this.end(Fate::Ended(Instant::now())),
+                Some(Err(_)) => this.end(Fate::Broken),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        let length = data.remaining() as u64;
+                        if let MaxBody::Bytes(left) = &mut this.left {
+                            let Some(rest) = left.checked_sub(length) else {
+                                this.end(Fate::TooLarge);
+                                continue;
+                            };
+                            *left = rest;
+                        }
+                        this.progress.0.bytes.set(this.progress.bytes() + length);
+                        if this.incoming.as_ref().is_some_and(Body::is_end_stream) {
+                            this.end(Fate::Ended(Instant::now()));
+                        }
+                        return Poll::Ready(Some(Ok(Frame::data(data))));
+                    }
+                    Err(trailers) if this.trailers == Trailers::Pass => return Poll::Ready(Some(Ok(trailers))),
+                    Err(_dropped) => {}
+                },
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.progress.fate(), Fate::Ended(_))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        // Dropped by the upstream's connection before its end: nobody reads it any more.
+        self.progress.settle(Fate::Broken);
+    }
+}
+
+/// The upstream's body on its way to the client. Holds the connection, and gives it back only after its last byte.
+#[derive(Debug)]
+pub struct ResponseBody {
+    incoming: Incoming,
+    idle: IdleTimer,
+    trailers: Trailers,
+    lease: Option<Lease>,
+    request: Progress,
+}
+
+/// Why an upstream's body broke off. The client's connection is then broken off too: it must not take a part for the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResponseBroken {
+    /// The upstream closed early or broke its framing.
+    #[error("the upstream broke its answer off")]
+    CutOff,
+    /// No byte for `body_idle_timeout`.
+    #[error("the upstream sent nothing for too long")]
+    Idle,
+}
+
+impl ResponseBody {
+    pub(super) fn new(
+        incoming: Incoming,
+        lease: Lease,
+        request: Progress,
+        idle_timeout: Duration,
+        trailers: Trailers,
+    ) -> Self {
+        let mut body = Self { incoming, idle: IdleTimer::new(idle_timeout), trailers, lease: Some(lease), request };
+        if body.incoming.is_end_stream() {
+            body.give_back();
+        }
+        body
+    }
+
+    fn give_back(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            // A request that is not fully sent leaves bytes of its body on the connection: the next answer would not be ours.
+            if matches!(self.request.fate(), Fate::Ended(_)) {
+                lease.put_back();
+            }
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = ResponseBroken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ResponseBroken>>> {
+        let this = &mut *self;
+        loop {
+            let frame = match Pin::new(&mut this.incoming).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    ready!(this.idle.poll_elapsed(cx));
+                    this.lease = None;
+                    return Poll::Ready(Some(Err(ResponseBroken::Idle)));
+                }
+            };
+            this.idle.rest();
+            return Poll::Ready(match frame {
+                None => {
+                    this.give_back();
+                    None
+                }
+                Some(Err(_)) => {
+                    this.lease = None;
+                    Some(Err(ResponseBroken::CutOff))
+                }
+                Some(Ok(frame)) if frame.is_trailers() && this.trailers == Trailers::Drop => continue,
+                Some(Ok(frame)) => {
+                    if this.incoming.is_end_stream() {
+                        this.give_back();
+                    }
+                    Some(Ok(frame))
+                }
+            });
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// A timer that runs only while nothing arrives: a body that flows never touches it.
+#[derive(Debug)]
+struct IdleTimer {
+    timeout: Duration,
+    running: Option<Pin<Box<Sleep>>>,
+}
+
+impl IdleTimer {
+    fn new(timeout: Duration) -> Self {
+        Self { timeout, running: None }
+    }
+
+    fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timeout = self.timeout;
+        self.running.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout))).as_mut().poll(cx)
+    }
+
+    fn rest(&mut self) {
+        self.running = None;
+    }
+}

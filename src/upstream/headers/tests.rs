@@ -1,0 +1,141 @@
+//! Tables for the header rules.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::*;
+
+fn map(lines: &[(&str, &str)]) -> HeaderMap {
+    lines
+        .iter()
+        .map(|(name, value)| (HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap()))
+        .collect()
+}
+
+fn names(headers: &HeaderMap) -> Vec<&str> {
+    let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+    names.sort_unstable();
+    names
+}
+
+/// RFC 9110 §7.6.1: fields named by `Connection`, and the hop-by-hop ones, are not forwarded.
+#[test]
+fn hop_by_hop_fields_and_what_connection_names_are_removed() {
+    let mut headers = map(&[
+        ("connection", "close, X-Private"),
+        ("connection", "x-other , not a name, authorization, host, cookie"),
+        ("x-private", "1"),
+        ("x-other", "1"),
+        ("keep-alive", "timeout=5"),
+        ("proxy-connection", "keep-alive"),
+        ("te", "trailers"),
+        ("trailer", "x-sum"),
+        ("transfer-encoding", "chunked"),
+        ("upgrade", "websocket"),
+        ("expect", "100-continue"),
+        ("proxy", "http://evil"),
+        ("http2-settings", "AAMAAABkAAQ"),
+        ("authorization", "Bearer x"),
+        ("host", "api.example"),
+        ("cookie", "a=1"),
+        ("accept", "*/*"),
+    ]);
+    remove_hop_by_hop(&mut headers);
+    assert_eq!(names(&headers), ["accept", "authorization", "cookie", "host"]);
+}
+
+/// CVE-2026-40575, CVE-2024-21494: a backend must not hear another request than the one that was judged.
+#[test]
+fn overrides_go_on_only_from_trusted_proxies_and_method_overrides_from_nobody() {
+    let all = [
+        ("x-http-method-override", "DELETE"),
+        ("x-original-url", "/admin"),
+        ("x-rewrite-url", "/admin"),
+        ("x-real-ip", "10.0.0.1"),
+        ("x-forwarded-uri", "/admin"),
+        ("x-forwarded-prefix", "/admin"),
+        ("x-accel-redirect", "/admin"),
+        ("client-cert", ":AA==:"),
+        ("accept", "*/*"),
+    ];
+    let mut untrusted = map(&all);
+    remove_overrides(&mut untrusted, Peers::Untrusted);
+    assert_eq!(names(&untrusted), ["accept"]);
+    let mut trusted = map(&all);
+    remove_overrides(&mut trusted, Peers::Trusted);
+    assert_eq!(trusted.len(), all.len() - 1);
+    assert!(!trusted.contains_key("x-http-method-override"));
+}
+
+fn forwarded(before: &[(&str, &str)], peer: IpAddr, peers: Peers) -> HeaderMap {
+    let mut headers = map(before);
+    let host = HeaderValue::from_static("api.example:8443");
+    write_forwarded(&mut headers, Hop { peer, host: &host, scheme: "http", peers });
+    headers
+}
+
+#[test]
+fn an_untrusted_peers_forwarding_fields_are_replaced() {
+    let claimed = [
+        ("x-forwarded-for", "1.1.1.1"),
+        ("forwarded", "for=1.1.1.1"),
+        ("x-forwarded-host", "evil"),
+        ("x-forwarded-proto", "https"),
+    ];
+    let headers = forwarded(&claimed, Ipv4Addr::new(192, 0, 2, 7).into(), Peers::Untrusted);
+    assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
+    assert_eq!(headers["forwarded"], "for=192.0.2.7;proto=http;host=\"api.example:8443\"");
+    assert_eq!(headers["x-forwarded-host"], "api.example:8443");
+    assert_eq!(headers["x-forwarded-proto"], "http");
+}
+
+#[test]
+fn a_trusted_peers_forwarding_fields_are_continued() {
+    let said = [
+        ("x-forwarded-for", "198.51.100.1"),
+        ("x-forwarded-for", "198.51.100.2"),
+        ("forwarded", "for=198.51.100.1"),
+        ("x-forwarded-host", "shop.example"),
+        ("x-forwarded-proto", "https"),
+    ];
+    let headers = forwarded(&said, Ipv6Addr::LOCALHOST.into(), Peers::Trusted);
+    assert_eq!(headers["x-forwarded-for"], "198.51.100.1, 198.51.100.2, ::1");
+    assert_eq!(headers["forwarded"], "for=198.51.100.1, for=\"[::1]\";proto=http;host=\"api.example:8443\"");
+    assert_eq!(headers["x-forwarded-host"], "shop.example");
+    assert_eq!(headers["x-forwarded-proto"], "https");
+}
+
+/// W3C Trace Context §3.2: what is valid is continued under a new parent, anything else starts anew.
+#[test]
+fn traceparent_is_continued_when_valid_and_started_anew_otherwise() {
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    for (name, came, continued) in [
+        ("valid", format!("00-{trace}-b7ad6b7169203331-01"), true),
+        ("a later version with more parts", format!("01-{trace}-b7ad6b7169203331-01-what"), true),
+        ("version 00 with more parts", format!("00-{trace}-b7ad6b7169203331-01-what"), false),
+        ("version ff", format!("ff-{trace}-b7ad6b7169203331-01"), false),
+        ("upper case", format!("00-{}-b7ad6b7169203331-01", trace.to_uppercase()), false),
+        ("trace of zeros", format!("00-{}-b7ad6b7169203331-01", "0".repeat(32)), false),
+        ("parent of zeros", format!("00-{trace}-0000000000000000-01"), false),
+        ("short", "00-1-2-3".to_owned(), false),
+        ("not ASCII", "00-ü".to_owned(), false),
+    ] {
+        let mut headers = map(&[("tracestate", "a=1")]);
+        headers.insert("traceparent", HeaderValue::from_bytes(came.as_bytes()).unwrap());
+        write_traceparent(&mut headers, [0xab; 16], [0xcd; 8]);
+        let expected = if continued {
+            format!("00-{trace}-cdcdcdcdcdcdcdcd-01")
+        } else {
+            format!("00-{}-cdcdcdcdcdcdcdcd-00", "ab".repeat(16))
+        };
+        assert_eq!(headers["traceparent"], expected, "{name}");
+        assert_eq!(headers.contains_key("tracestate"), continued, "{name}");
+    }
+}
+
+/// RFC 9113 §8.2.3.
+#[test]
+fn cookie_crumbs_become_one_field() {
+    let mut headers = map(&[("cookie", "a=1"), ("cookie", "b=2")]);
+    join_cookies(&mut headers);
+    assert_eq!(headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+}

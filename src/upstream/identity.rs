@@ -1,0 +1,213 @@
+//! Identity headers: what the upstream is told about the caller, and which names nobody else may write.
+//!
+//! Two halves of one promise. *Before* anything is set, every header that the client sent under an owned name is removed, on every
+//! route and in every spelling that a backend may fold into ours ([`IdentityHeaders::owns`]). *Afterwards* the values of the verified
+//! token are set ([`IdentityHeaders::portray`]), encoded so that they can neither break a header nor be mistaken for another value.
+
+use http::{HeaderName, HeaderValue};
+use serde_json::Value;
+
+use crate::telemetry::metrics::Metrics;
+use crate::token::{ClaimPath, Principal};
+
+/// Longest identity header value, in bytes. Many servers refuse a head above 8 KiB; one claim must not use it up.
+const MAX_VALUE_BYTES: usize = 4 * 1024;
+
+/// All names that start so belong to the gateway, configured or not.
+const OWNED_PREFIX: &[u8] = b"x-identity-";
+
+/// What `[identity.headers]` means, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IdentityHeaders(Vec<(HeaderName, Source)>);
+
+/// What fills an identity header.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// A claim of the token, by its path.
+    Claim(ClaimPath),
+    /// The client the token was issued to.
+    Client,
+    /// `iss`.
+    Issuer,
+    /// All roles, separated by commas.
+    Roles,
+    /// All scopes, separated by spaces.
+    Scopes,
+    /// The subject.
+    Subject,
+}
+
+impl Source {
+    /// Reads `"subject"`, `"issuer"`, `"client"`, `"scopes"`, `"roles"` or `"claim:PATH"`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "client" => Self::Client,
+            "issuer" => Self::Issuer,
+            "roles" => Self::Roles,
+            "scopes" => Self::Scopes,
+            "subject" => Self::Subject,
+            _ => Self::Claim(ClaimPath::parse(text.strip_prefix("claim:")?).ok()?),
+        })
+    }
+}
+
+impl IdentityHeaders {
+    /// In the order in which they are sent.
+    #[must_use]
+    pub fn new(headers: Vec<(HeaderName, Source)>) -> Self {
+        Self(headers)
+    }
+
+    /// Whether only the gateway may write this header: `X-Identity-*`, and every configured name.
+    ///
+    /// Compared as a backend may read it: without regard to case, with `_` and `.` taken for `-` (CGI and WSGI make one variable of all three).
+    #[must_use]
+    pub fn owns(&self, name: &HeaderName) -> bool {
+        let name = name.as_str().as_bytes();
+        let folds_to = |owned: &[u8]| name.iter().zip(owned).all(|(&byte, &wanted)| fold(byte) == fold(wanted));
+        (name.len() >= OWNED_PREFIX.len() && folds_to(OWNED_PREFIX))
+            || self.0.iter().any(|(owned, _)| {
+                let owned = owned.as_str().as_bytes();
+                owned.len() == name.len() && folds_to(owned)
+            })
+    }
+
+    /// The header lines for `principal`. A source that the token lacks gives no line; a value above 4 KiB is left out and counted.
+    #[must_use]
+    pub fn portray(&self, principal: &Principal, metrics: &Metrics) -> Vec<(HeaderName, HeaderValue)> {
+        let mut lines = Vec::with_capacity(self.0.len());
+        for (name, source) in &self.0 {
+            let Some(value) = source.value(principal) else { continue };
+            if value.len() > MAX_VALUE_BYTES {
+                metrics.identity_header_omitted();
+                tracing::debug!(header = %name, bytes = value.len(), "identity header left out: too long");
+                continue;
+            }
+            lines.push((name.clone(), HeaderValue::try_from(value).expect("an encoded value is printable ASCII")));
+        }
+        lines
+    }
+}
+
+impl Source {
+    fn value(&self, principal: &Principal) -> Option<String> {
+        let text = match self {
+            Self::Claim(path) => match principal.claim(path)? {
+                Value::Null => return None,
+                Value::String(text) => encode(text, b""),
+                Value::Array(items) => join(items.iter().map(plain), ",", b","),
+                other @ (Value::Bool(_) | Value::Number(_) | Value::Object(_)) => encode(&other.to_string(), b""),
+            },
+            Self::Client => encode(principal.client()?, b""),
+            Self::Issuer => encode(principal.issuer(), b""),
+            Self::Roles => join(principal.roles().iter().map(|role| role.to_string()), ",", b","),
+            Self::Scopes => join(principal.scopes().iter().map(|scope| scope.to_string()), " ", b" "),
+            Self::Subject => encode(principal.subject(), b""),
+        };
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Joins encoded items; the separator inside an item is encoded, so that one role `a,admin` does not read as two.
+fn join(items: impl Iterator<Item = String>, separator: &str, also: &[u8]) -> String {
+    items.map(|item| encode(&item, also)).collect::<Vec<_>>().join(separator)
+}
+
+/// Percent-encodes what is not printable ASCII, `%` itself, and spaces at either end, which a parser would trim off: no two values get
+/// the same text.
+fn encode(text: &str, also: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let bytes = text.as_bytes();
+    let mut encoded = String::with_capacity(bytes.len());
+    for (index, &byte) in bytes.iter().enumerate() {
+        let at_an_end = index == 0 || index + 1 == bytes.len();
+        let plain =
+            matches!(byte, b' '..=b'~') && byte != b'%' && !(byte == b' ' && at_an_end) && !also.contains(&byte);
+        if plain {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push('%');
+            encoded.push(char::from(DIGITS[usize::from(byte >> 4)]));
+            encoded.push(char::from(DIGITS[usize::from(byte & 15)]));
+        }
+    }
+    encoded
+}
+
+fn fold(byte: u8) -> u8 {
+    match byte {
+        b'_' | b'.' => b'-',
+        other => other.to_ascii_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers() -> IdentityHeaders {
+        IdentityHeaders::new(vec![
+            (HeaderName::from_static("x-identity-subject"), Source::Subject),
+            (HeaderName::from_static("x-user"), Source::Subject),
+        ])
+    }
+
+    /// CVE-2025-64484 and its relatives: a backend that folds names sees an alias as the real header.
+    #[test]
+    fn owned_names_are_recognised_in_every_spelling() {
+        for (name, owned) in [
+            ("x-identity-subject", true),
+            ("X-IDENTITY-SUBJECT", true),
+            ("x_identity_subject", true),
+            ("x.identity-subject", true),
+            ("X-Identity-Not-Configured", true),
+            ("x-identity-", true),
+            ("x_user", true),
+            ("x-user", true),
+            ("x-users", false),
+            ("x-identity", false),
+            ("xidentitysubject", false),
+            ("xauthsubject", false),
+            ("cookie", false),
+        ] {
+            assert_eq!(headers().owns(&HeaderName::try_from(name).unwrap()), owned, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_encoded_value_can_neither_break_a_header_nor_pass_for_another() {
+        for (name, value, also, expected) in [
+            ("plain text stays", "alice smith", &b""[..], "alice smith"),
+            ("UTF-8", "Zoë", b"", "Zo%C3%AB"),
+            ("a percent sign", "100%41", b"", "100%2541"),
+            ("line breaks", "a\r\nX-Identity-Scopes: admin", b"", "a%0D%0AX-Identity-Scopes: admin"),
+            ("spaces at the ends", " root ", b"", "%20root%20"),
+            ("a separator within an item", "a,admin", b",", "a%2Cadmin"),
+            ("a tab and DEL", "a\t\u{7f}", b"", "a%09%7F"),
+        ] {
+            assert_eq!(encode(value, also), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn sources_are_named_as_the_configuration_names_them() {
+        for (text, known) in [
+            ("subject", true),
+            ("issuer", true),
+            ("client", true),
+            ("scopes", true),
+            ("roles", true),
+            ("claim:email", true),
+            ("claim:", false),
+            ("email", false),
+            ("Subject", false),
+        ] {
+            assert_eq!(Source::parse(text).is_some(), known, "{text}");
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Connection pool: kept-alive HTTP/1.1 connections of one worker to one server.
+//!
+//! A pool belongs to its worker's thread, so that taking and giving back touch no lock. What all workers share about a server is its
+//! [`Semaphore`](tokio::sync::Semaphore): a permit stands for an open connection and is held by the connection's own task, so it comes back
+//! exactly when the socket is closed, whoever let go of it and why.
+//!
+//! - Newest first: the connection used last is the least likely to have been closed by the other side.
+//! - Idle time is kept below what servers allow (Node closes after 5 s), so that the race against their close is rare.
+//! - A full server queues requests, up to `max_pending`; a worker that holds idle connections gives one up when another worker's
+//!   requests wait.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
+
+use super::body::RequestBody;
+use super::{Server, UpstreamError};
+use crate::telemetry::metrics::{Held, UpstreamMetrics};
+
+/// Longest response head taken from an upstream, in bytes; more is [`UpstreamError::Failed`]. Twice the usual bound on requests, since
+/// upstreams set cookies and policies that clients never send back.
+const MAX_RESPONSE_HEAD_BYTES: usize = 64 * 1024;
+
+/// Most header lines taken from an upstream.
+const MAX_RESPONSE_HEADERS: usize = 256;
+
+/// The pools of one worker, by server.
+#[derive(Debug, Default)]
+pub struct Pools(RefCell<Vec<Rc<Pool>>>);
+
+/// The idle connections of one worker to one server, and those who wait for one.
+#[derive(Debug)]
+pub struct Pool {
+    server: Arc<Server>,
+    metrics: UpstreamMetrics,
+    idle: RefCell<VecDeque<Idle>>,
+    waiters: RefCell<VecDeque<oneshot::Sender<Connection>>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Connection,
+    since: Instant,
+    _counted: Held,
+}
+
+/// One open connection. Dropping it closes the socket once hyper has noticed.
+#[derive(Debug)]
+struct Connection {
+    sender: SendRequest<RequestBody>,
+    permit: Arc<OwnedSemaphorePermit>,
+}
+
+/// A connection in use by one exchange. Dropped, it is closed; only [`Lease::put_back`] keeps it.
+#[derive(Debug)]
+pub struct Lease {
+    connection: Option<Connection>,
+    pool: Rc<Pool>,
+    reused: bool,
+    _counted: Held,
+}
+
+/// Which connections a request may be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Any.
+    Any,
+    /// Only one that has carried no request: for the retry after a stale one.
+    New,
+}
+
+impl Pools {
+    /// This worker's pool for `server`, made at its first use.
+    #[must_use]
+    pub fn of(&self, server: &Arc<Server>, metrics: &UpstreamMetrics) -> Rc<Pool> {
+        let mut pools = self.0.borrow_mut();
+        // A handful of servers: a scan is faster than hashing, and keeps the list in the order of first use.
+        if let Some(pool) = pools.iter().find(|pool| pool.server.id() == server.id()) {
+            return Rc::clone(pool);
+        }
+        let pool = Rc::new(Pool {
+            server: Arc::clone(server),
+            metrics: metrics.clone(),
+            idle: RefCell::default(),
+            waiters: RefCell::default(),
+        });
+        tokio::task::spawn_local(keep(Rc::downgrade(&pool), Arc::clone(server)));
+        pools.push(Rc::clone(&pool));
+        pool
+    }
+
+    /// Lets go of the pools of servers that `lives` no longer knows: called when the configuration has changed.
+    pub fn retain(&self, lives: impl Fn(u64) -> bool) {
+        self.0.borrow_mut().retain(|pool| lives(pool.server.id()));
+    }
+}
+
+impl Pool {
+    /// A connection that is ready to take a request.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError::Unreachable`] if none could be opened, [`UpstreamError::Busy`] if the queue is full.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any point: a place in the queue, a permit or a half-open connection is given up.
+    pub async fn take(self: &Rc<Self>, freshness: Freshness) -> Result<Lease, UpstreamError> {
+        if freshness == Freshness::Any {
+            while let Some(mut connection) = self.pop_idle() {
+                // Just given back, hyper's task may not yet have turned around; a connection that has died says so here.
+                if connection.sender.is_ready() || connection.sender.ready().await.is_ok() {
+                    return Ok(self.lease(connection, true));
+                }
+            }
+        }
+        if let Ok(permit) = Arc::clone(&self.server.slots).try_acquire_owned() {
+            return Ok(self.lease(self.connect(permit).await?, false));
+        }
+        self.wait().await
+    }
+
+    fn pop_idle(&self) -> Option<Connection> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(newest) = idle.pop_back() {
+            if newest.since.elapsed() < self.server.keep_alive && !newest.connection.sender.is_closed() {
+                return Some(newest.connection);
+            }
+        }
+        None
+    }
+
+    async fn wait(self: &Rc<Self>) -> Result<Lease, UpstreamError> {
+        let _place = Waiting::enter(&self.server, &self.metrics)?;
+        self.server.wanted.notify_waiters();
+        let receiver = self.queue();
+        tokio::select! {
+            biased;
+            Ok(connection) = receiver => Ok(self.lease(connection, true)),
+            Ok(permit) = Arc::clone(&self.server.slots).acquire_owned() => {
+                Ok(self.lease(self.connect(permit).await?, false))
+            }
+            else => Err(UpstreamError::Busy),
+        }
+    }
+
+    fn queue(&self) -> oneshot::Receiver<Connection> {
+        let (sender, receiver) = oneshot::channel();
+        let mut waiters = self.waiters.borrow_mut();
+        // Those who left before their turn are still in the list: no more of them than there are live ones.
+        if waiters.len() > 2 * self.server.waiting.load(Ordering::Acquire) {
+            waiters.retain(|waiter| !waiter.is_closed());
+        }
+        waiters.push_back(sender);
+        receiver
+    }
+
+    fn lease(self: &Rc<Self>, connection: Connection, reused: bool) -> Lease {
+        Lease { connection: Some(connection), pool: Rc::clone(self), reused, _counted: self.metrics.active().hold() }
+    }
+
+    async fn connect(&self, permit: OwnedSemaphorePermit) -> Result<Connection, UpstreamError> {
+        let address = self.server.address();
+        let dial = TcpStream::connect((address.host.as_str(), address.port));
+        let stream = match tokio::time::timeout(self.server.connect_timeout, dial).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(server = ?address.authority, %error, "cannot connect to the upstream");
+                return Err(UpstreamError::Unreachable);
+            }
+            Err(_elapsed) => {
+                tracing::debug!(server = ?address.authority, "connecting to the upstream took too long");
+                return Err(UpstreamError::Unreachable);
+            }
+        };
+        // Small writes must not wait for acknowledgements; a socket that cannot be told so still works.
+        let _ = stream.set_nodelay(true);
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(MAX_RESPONSE_HEAD_BYTES)
+            .max_headers(MAX_RESPONSE_HEADERS)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|_| UpstreamError::Failed)?;
+        let permit = Arc::new(permit);
+        let held = Arc::clone(&permit);
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "upstream connection ended");
+            }
+            drop(held);
+        });
+        Ok(Connection { sender, permit })
+    }
+
+    fn put_back(&self, connection: Connection) {
+        let mut connection = connection;
+        // A waiter that has given up hands the connection back.
+        while let Some(waiter) = self.waiters.borrow_mut().pop_front() {
+            match waiter.send(connection) {
+                Ok(()) => return,
+                Err(returned) => connection = returned,
+            }
+        }
+        if self.server.waiting.load(Ordering::Acquire) > 0 {
+            return; // closed: another worker's request waits for the slot
+        }
+        let counted = self.metrics.idle().hold();
+        self.idle.borrow_mut().push_back(Idle { connection, since: Instant::now(), _counted: counted });
+    }
+
+    /// Closes what has been idle too long or is dead already; tells when to look again.
+    fn sweep(&self) -> Duration {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|idle| idle.since.elapsed() < self.server.keep_alive && !idle.connection.sender.is_closed());
+        idle.front()
+            .map_or(self.server.keep_alive, |oldest| self.server.keep_alive.saturating_sub(oldest.since.elapsed()))
+    }
+
+    fn give_up_oldest(&self) {
+        self.idle.borrow_mut().pop_front();
+    }
+}
+
+/// Looks after a pool's idle connections for as long as the pool lives.
+async fn keep(pool: Weak<Pool>, server: Arc<Server>) {
+    /// Not below: an entry that is about to expire must not make this loop spin.
+    const SHORTEST_NAP: Duration = Duration::from_millis(10);
+    let mut nap = server.keep_alive;
+    loop {
+        let wanted = tokio::time::timeout(nap.max(SHORTEST_NAP), server.wanted.notified()).await.is_ok();
+        let Some(pool) = pool.upgrade() else { return };
+        if wanted {
+            pool.give_up_oldest();
+        }
+        nap = pool.sweep();
+    }
+}
+
+/// A place in a server's queue; given up when dropped.
+struct Waiting<'a> {
+    server: &'a Server,
+    _counted: Held,
+}
+
+impl<'a> Waiting<'a> {
+    fn enter(server: &'a Server, metrics: &UpstreamMetrics) -> Result<Self, UpstreamError> {
+        let place = server.waiting.fetch_add(1, Ordering::AcqRel);
+        let waiting = Self { server, _counted: metrics.pending().hold() };
+        if place >= server.max_pending { Err(UpstreamError::Busy) } else { Ok(waiting) }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.server.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Lease {
+    /// Whether the connection has carried a request before, so that its failure may only mean that the server had closed it.
+    #[must_use]
+    pub fn reused(&self) -> bool {
+        self.reused
+    }
+
+    pub(super) fn sender(&mut self) -> &mut SendRequest<RequestBody> {
+        &mut self.connection.as_mut().expect("a lease holds its connection until it ends").sender
+    }
+
+    /// Keeps the slot taken for a connection that has become a tunnel: hyper's task for it has ended.
+    pub(super) fn into_permit(mut self) -> Arc<OwnedSemaphorePermit> {
+        Arc::clone(&self.connection.take().expect("a lease holds its connection until it ends").permit)
+    }
+
+    /// Gives the connection back for another request. Call it only when the answer was read to its end.
+    pub fn put_back(mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.pool.put_back(connection);
+        }
+    }
+}

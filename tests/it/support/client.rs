@@ -1,0 +1,256 @@
+//! Clients: HTTP/1.1 as raw bytes, and HTTP/2 with prior knowledge. Every wait fails the test after [`PATIENCE`](super::PATIENCE).
+
+use std::io;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::wire::{self, Body, Framing, Head};
+use super::{background, within};
+
+/// An answer, read to its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// In the order and, for HTTP/1.1, the spelling received.
+    pub(crate) headers: Vec<(String, String)>,
+    /// Without framing.
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// The first field of that name, whatever its case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        wire::find(&self.headers, name)
+    }
+
+    pub(crate) fn headers_named(&self, name: &str) -> Vec<&str> {
+        self.headers.iter().filter(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str()).collect()
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// # Panics
+    ///
+    /// If the body is not JSON.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {} {:?}", self.status, self.text()))
+    }
+}
+
+/// Sends `bytes` as they are and returns all that comes back until the connection is closed or reset.
+///
+/// Reads while it writes, so that an early answer to an endless request is seen.
+pub(crate) async fn raw(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
+    let mut conn = Conn::open(addr).await;
+    let (mut reader, mut writer) = conn.stream.split();
+    let writing = async {
+        // The other side may close without reading everything: what it said before is the result.
+        let _ = writer.write_all(bytes.as_ref()).await;
+        std::future::pending::<()>().await;
+    };
+    let reading = async {
+        let mut received = Vec::new();
+        let _ = reader.read_to_end(&mut received).await;
+        received
+    };
+    let received = within("the end of the connection", async {
+        tokio::select! { received = reading => received, () = writing => Vec::new() }
+    })
+    .await;
+    String::from_utf8_lossy(&received).into_owned()
+}
+
+/// `GET` on a connection of its own.
+pub(crate) async fn get(addr: SocketAddr, target: &str, headers: &[(&str, &str)]) -> Answer {
+    request(addr, "GET", target, headers, b"").await
+}
+
+/// One request on a connection of its own; `Host` is `addr` unless `headers` has one; a body goes with its length.
+pub(crate) async fn request(
+    addr: SocketAddr,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
+    let mut conn = Conn::open(addr).await;
+    let headers: Vec<_> = headers.iter().copied().chain([("Connection", "close")]).collect();
+    conn.request(method, target, &headers, body).await
+}
+
+/// An HTTP/1.1 connection that is kept open.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    stream: TcpStream,
+    /// Received, not yet asked for.
+    buffer: Vec<u8>,
+    addr: SocketAddr,
+}
+
+impl Conn {
+    pub(crate) async fn open(addr: SocketAddr) -> Self {
+        let stream = within("a connection", TcpStream::connect(addr)).await;
+        let stream = stream.unwrap_or_else(|error| panic!("connecting to {addr}: {error}"));
+        stream.set_nodelay(true).expect("a connected socket takes options");
+        Self { stream, buffer: Vec::new(), addr }
+    }
+
+    /// This side's address, as the other side sees it.
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.stream.local_addr().expect("a connected socket has an address")
+    }
+
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).await.expect("the other side takes what is sent");
+    }
+
+    /// For when the other side may have closed.
+    pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        within("room to send", self.stream.write_all(bytes.as_ref())).await
+    }
+
+    /// Closes this side's direction only.
+    pub(crate) async fn finish_sending(&mut self) {
+        let _ = self.stream.shutdown().await;
+    }
+
+    /// Sends a whole request and reads its answer.
+    pub(crate) async fn request(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
+        let has_host = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
+        let host = (!has_host).then(|| ("Host", self.addr.to_string()));
+        let length = (!body.is_empty()).then(|| ("Content-Length", body.len().to_string()));
+        let given = headers.iter().map(|(name, value)| (*name, (*value).to_owned()));
+        let fields = host.into_iter().chain(given).chain(length).map(|(name, value)| format!("{name}: {value}\r\n"));
+        let head = format!("{method} {target} HTTP/1.1\r\n{}\r\n", fields.collect::<String>());
+        let message = [head.as_bytes(), body].concat();
+        // A refusal may come before the body was taken; if the answer does not come either, reading says so.
+        let _ = self.try_send(message).await;
+        if method == "HEAD" { self.read_head().await } else { self.read_response().await }
+    }
+
+    /// The next answer with its body. Also one with 1xx: whoever sends `Expect` reads twice.
+    pub(crate) async fn read_response(&mut self) -> Answer {
+        let mut answer = self.read_head().await;
+        let framing = Head { first_line: String::new(), headers: answer.headers.clone(), length: 0 };
+        let bodiless = answer.status < 200 || matches!(answer.status, 204 | 304);
+        let framing = if bodiless { Framing::Length(0) } else { framing.framing(Framing::UntilClose) };
+        answer.body = self
+            .take("a body", |bytes, closed| Body::parse(framing, bytes, closed).map(|b| (b.content, b.length)))
+            .await;
+        answer
+    }
+
+    /// The next answer's head only: of a `HEAD` request, or when the body is to be read piece by piece.
+    pub(crate) async fn read_head(&mut self) -> Answer {
+        let head = self.take("a head", |bytes, _| Head::parse(bytes).map(|head| (head.clone(), head.length))).await;
+        let status = head.first_line.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let status = status.unwrap_or_else(|| panic!("not a status line: {:?}", head.first_line));
+        Answer { status, headers: head.headers, body: Vec::new() }
+    }
+
+    /// Exactly `length` bytes as they are: after an upgrade, or of a body that is still coming.
+    pub(crate) async fn read_bytes(&mut self, length: usize) -> Vec<u8> {
+        self.take("bytes", |bytes, _| bytes.get(..length).map(|found| (found.to_vec(), length))).await
+    }
+
+    /// All up to and with `mark`.
+    pub(crate) async fn read_until(&mut self, mark: &str) -> String {
+        let found = |bytes: &[u8]| bytes.windows(mark.len()).position(|part| part == mark.as_bytes());
+        self.take(mark, |bytes, _| {
+            found(bytes).map(|at| at + mark.len()).map(|end| (String::from_utf8_lossy(&bytes[..end]).into_owned(), end))
+        })
+        .await
+    }
+
+    /// Waits until the other side closes or resets the connection; returns what came before that.
+    pub(crate) async fn read_to_close(&mut self) -> Vec<u8> {
+        self.take("the end of the connection", |bytes, closed| closed.then(|| (bytes.to_vec(), bytes.len()))).await
+    }
+
+    /// Reads until `parse` finds something in what was received, and takes that away.
+    async fn take<T>(&mut self, what: &str, parse: impl Fn(&[u8], bool) -> Option<(T, usize)>) -> T {
+        within(what, async {
+            let mut closed = false;
+            loop {
+                if let Some((found, length)) = parse(&self.buffer, closed) {
+                    self.buffer.drain(..length);
+                    return found;
+                }
+                assert!(!closed, "{what}: closed after {:?}", String::from_utf8_lossy(&self.buffer));
+                closed = !matches!(self.stream.read_buf(&mut self.buffer).await, Ok(1..));
+            }
+        })
+        .await
+    }
+}
+
+/// An HTTP/2 connection without TLS, with prior knowledge (RFC 9113 §3.3). Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct H2 {
+    requests: http2::SendRequest<Full<Bytes>>,
+    addr: SocketAddr,
+}
+
+pub(crate) async fn h2(addr: SocketAddr) -> H2 {
+    let connecting = background().spawn(async move {
+        let stream = TcpStream::connect(addr).await.unwrap_or_else(|error| panic!("connecting to {addr}: {error}"));
+        let builder = http2::Builder::new(TokioExecutor::new());
+        let (requests, connection) = builder.handshake(TokioIo::new(stream)).await.expect("an HTTP/2 handshake");
+        // How it ends is seen by whoever waits for an answer.
+        background().spawn(async { drop(connection.await) });
+        requests
+    });
+    H2 { requests: within("an HTTP/2 connection", connecting).await.expect("connecting does not panic"), addr }
+}
+
+impl H2 {
+    pub(crate) async fn get(&self, target: &str, headers: &[(&str, &str)]) -> Answer {
+        self.request("GET", target, headers, b"").await
+    }
+
+    pub(crate) async fn request(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        self.try_request(method, target, headers, body).await.expect("an answer")
+    }
+
+    /// For when the stream or the connection may be reset. `:authority` is the gateway's address unless `target` has one.
+    pub(crate) async fn try_request(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> hyper::Result<Answer> {
+        let uri = if target.starts_with('/') { format!("http://{}{target}", self.addr) } else { target.to_owned() };
+        let mut request = http::Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(Bytes::copy_from_slice(body))).expect("a request that hyper can hold");
+        let mut requests = self.requests.clone();
+        within("an answer", async {
+            requests.ready().await?;
+            let (head, body) = requests.send_request(request).await?.into_parts();
+            let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+            Ok(Answer {
+                status: head.status.as_u16(),
+                headers: head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+                body: body.collect().await?.to_bytes().to_vec(),
+            })
+        })
+        .await
+    }
+}

@@ -1,0 +1,273 @@
+//! The gateway itself, started in this process from a `gateway.toml` written by the test.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis::app::{self, Options, Running, Source, StartError};
+use portcullis::primitives::clock::Clock;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::temporary::TempDir;
+use super::{client, within};
+
+/// A `gateway.toml` with one issuer, one upstream and a route per kind of demand, on free ports.
+///
+/// `/public/*` for anyone · `/token/*` any token · `/scope/*` scope `orders:read` · `/admin/*` role `admin`.
+pub(crate) fn minimal(issuer: &str, upstream: SocketAddr) -> String {
+    format!(
+        r#"
+[server]
+listen = "127.0.0.1:0"
+workers = 2
+drain_delay = "0s"
+
+[admin]
+listen = "127.0.0.1:0"
+
+[issuers.main]
+issuer = "{issuer}"
+audiences = ["api"]
+algorithms = ["RS256", "ES256", "EdDSA"]
+role_claims = ["roles"]
+
+[upstreams.main]
+servers = ["http://{upstream}"]
+
+[[routes]]
+name = "public"
+path = "/public/*"
+access = "public"
+upstream = "main"
+
+[[routes]]
+name = "token"
+path = "/token/*"
+upstream = "main"
+
+[[routes]]
+name = "scope"
+path = "/scope/*"
+scopes = ["orders:read"]
+upstream = "main"
+
+[[routes]]
+name = "admin"
+path = "/admin/*"
+roles = ["admin"]
+upstream = "main"
+"#
+    )
+}
+
+/// A running gateway. It stops, and its file goes, when dropped.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    running: Option<Running>,
+    access: watch::Receiver<Vec<u8>>,
+    directory: TempDir,
+}
+
+/// What surrounds the process: the clock, the environment's variables.
+#[derive(Clone, Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) clock: Clock,
+    pub(crate) environment: BTreeMap<String, String>,
+    /// How often the file is looked at. Never within a test, unless the test is about that.
+    pub(crate) look_for_changes_every: Duration,
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Self { clock: Clock::system(), environment: BTreeMap::new(), look_for_changes_every: Duration::from_secs(3600) }
+    }
+}
+
+impl Gateway {
+    /// # Panics
+    ///
+    /// If the gateway does not start; the panic says why.
+    pub(crate) async fn start(toml: &str) -> Self {
+        Self::start_in(toml, Surroundings::default()).await
+    }
+
+    /// Like [`start`](Self::start), with a clock or variables of the test's own.
+    pub(crate) async fn start_in(toml: &str, surroundings: Surroundings) -> Self {
+        Self::try_start_in(toml, surroundings)
+            .await
+            .unwrap_or_else(|error| panic!("the gateway does not start: {error}"))
+    }
+
+    /// For a start that should fail.
+    pub(crate) async fn try_start_in(toml: &str, surroundings: Surroundings) -> Result<Self, StartError> {
+        let directory = TempDir::new();
+        let config = directory.write("gateway.toml", toml);
+        let (lines, access) = watch::channel(Vec::new());
+        let Surroundings { clock, environment, look_for_changes_every } = surroundings;
+        let options = Options {
+            source: Source::File(config),
+            environment: Arc::new(move |name: &str| environment.get(name).cloned()),
+            clock,
+            access_sink: Some(Box::new(Captured(lines))),
+            look_for_changes_every,
+        };
+        // Starting may wait for threads: the test's own runtime goes on meanwhile.
+        let starting = tokio::task::spawn_blocking(move || app::start(options));
+        let running = within("the gateway's start", starting).await.expect("starting does not panic")?;
+        Ok(Self { running: Some(running), access, directory })
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("only drop and stop take it")
+    }
+
+    /// Where requests go.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.running().data_addresses()[0]
+    }
+
+    /// The admin listener's address.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.running().admin_address().expect("the configuration has an admin listener")
+    }
+
+    /// Replaces the configuration file, without telling the gateway.
+    pub(crate) fn rewrite(&self, toml: &str) {
+        self.directory.write("gateway.toml", toml);
+    }
+
+    /// Reads the file again, as SIGHUP does; returns what the gateway says of it.
+    #[expect(clippy::unused_async, reason = "tests need not know whether a reload waits")]
+    pub(crate) async fn reload(&self) -> Result<(), StartError> {
+        self.running().reload()
+    }
+
+    /// Begins to drain, as SIGTERM does.
+    pub(crate) fn drain(&self) {
+        self.running().drain();
+    }
+
+    /// Stops now and waits for the end of all threads.
+    pub(crate) async fn stop(mut self) {
+        if let Some(running) = self.running.take() {
+            within("the gateway's end", tokio::task::spawn_blocking(|| running.stop()))
+                .await
+                .expect("no panic at the end");
+        }
+    }
+
+    /// All samples of `/metrics`.
+    pub(crate) async fn metrics(&self) -> Samples {
+        let answer = client::get(self.admin(), "/metrics", &[]).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        Samples::parse(&answer.text())
+    }
+
+    /// One sample, as `name` or `name{label="value"}` with the labels in any order.
+    pub(crate) async fn metric(&self, sample: &str) -> f64 {
+        self.metrics().await.value(sample)
+    }
+
+    /// Waits until a sample is at least `least`: what is counted after an answer has been sent is not there at once.
+    pub(crate) async fn wait_for_metric(&self, sample: &str, least: f64) {
+        within(sample, async { while self.metric(sample).await < least {} }).await;
+    }
+
+    /// The access log so far.
+    pub(crate) fn access_lines(&self) -> Vec<Value> {
+        json_lines(&self.access.borrow())
+    }
+
+    /// Waits until the access log has `n` lines, and returns all.
+    pub(crate) async fn wait_for_access_lines(&self, n: usize) -> Vec<Value> {
+        let mut access = self.access.clone();
+        let enough = access.wait_for(|bytes| json_lines(bytes).len() >= n);
+        json_lines(&within("lines in the access log", enough).await.expect("the gateway keeps its access log"))
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop();
+        }
+    }
+}
+
+fn json_lines(bytes: &[u8]) -> Vec<Value> {
+    // A line that is not finished yet is not looked at.
+    let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let lines = bytes[..end].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_slice(line).expect("each line of the access log is JSON")).collect()
+}
+
+/// Where the gateway writes its access log.
+struct Captured(watch::Sender<Vec<u8>>);
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.send_modify(|all| all.extend_from_slice(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The samples of one scrape.
+#[derive(Clone, Debug)]
+pub(crate) struct Samples {
+    text: String,
+    values: BTreeMap<(String, Vec<String>), f64>,
+}
+
+impl Samples {
+    /// # Panics
+    ///
+    /// If a line is neither a comment nor a sample.
+    pub(crate) fn parse(text: &str) -> Self {
+        let samples = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let values = samples.map(|line| {
+            let (sample, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("not a sample: {line:?}"));
+            (split(sample), value.parse().unwrap_or_else(|_| panic!("not a value: {line:?}")))
+        });
+        Self { text: text.to_owned(), values: values.collect() }
+    }
+
+    pub(crate) fn get(&self, sample: &str) -> Option<f64> {
+        self.values.get(&split(sample)).copied()
+    }
+
+    /// Like [`get`](Self::get); 0 for labels that have not been counted yet.
+    ///
+    /// # Panics
+    ///
+    /// If there is no metric of that name at all: a misspelt name would be 0 for ever.
+    pub(crate) fn value(&self, sample: &str) -> f64 {
+        let name = split(sample).0;
+        let family = ["_total", "_bucket", "_count", "_sum"].iter().find_map(|end| name.strip_suffix(end));
+        let known = [Some(name.as_str()), family].into_iter().flatten().any(|name| {
+            self.text.contains(&format!("# TYPE {name} ")) || self.values.keys().any(|(given, _)| given == name)
+        });
+        assert!(known, "no metric {name} in:\n{}", self.text);
+        self.get(sample).unwrap_or(0.0)
+    }
+
+    /// The text as it was scraped.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// Name and sorted labels. Our labels' values have no comma.
+fn split(sample: &str) -> (String, Vec<String>) {
+    let (name, labels) = sample.split_once('{').unwrap_or((sample, ""));
+    let mut labels: Vec<_> =
+        labels.trim_end_matches('}').split(',').filter(|l| !l.is_empty()).map(str::to_owned).collect();
+    labels.sort();
+    (name.to_owned(), labels)
+}

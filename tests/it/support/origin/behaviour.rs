@@ -1,0 +1,238 @@
+//! What an [`Origin`](super::Origin) can do to a request besides echoing it, and the bodies that this takes.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use hyper::body::{Body, Frame};
+use tokio::sync::mpsc;
+use tokio::time::Interval;
+
+use super::super::within;
+
+/// Size of the pieces of a [`Behaviour::Large`] body, in bytes.
+const LARGE_PIECE_BYTES: usize = 16 * 1024;
+
+/// What feeds a streamed body.
+type Pieces = mpsc::UnboundedReceiver<io::Result<Bytes>>;
+
+/// How a path answers. All but `EarlyAnswer` and `Upgrade` first read the request to its end.
+#[derive(Debug)]
+pub(crate) enum Behaviour {
+    Answer {
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: Bytes,
+    },
+    /// Closes the connection instead of an answer.
+    CloseBeforeHead,
+    /// Announces `announced` bytes (chunked without), sends `sent`, then closes.
+    CloseMidBody {
+        announced: Option<u64>,
+        sent: Bytes,
+    },
+    /// Answers while the request's body is still coming, and does not read it.
+    EarlyAnswer {
+        status: u16,
+    },
+    /// Never answers.
+    Hang,
+    /// This many bytes `x`, with their length.
+    Large(u64),
+    /// A piece each time the interval has passed, chunked.
+    SlowBody {
+        pieces: Vec<Bytes>,
+        every: Duration,
+    },
+    /// Sends the head and these bytes, and then nothing for ever, chunked.
+    Stall {
+        sent: Bytes,
+    },
+    /// See [`Origin::stream`](super::Origin::stream).
+    Stream(Pieces),
+    /// 101 to whatever upgrade was asked for, then echoes every byte.
+    Upgrade,
+}
+
+/// The sending end of a streamed body. Dropping it ends the body as it should.
+#[derive(Debug)]
+pub(crate) struct Chunks(pub(super) mpsc::UnboundedSender<io::Result<Bytes>>);
+
+impl Chunks {
+    /// Sends a piece, if anyone still reads.
+    pub(crate) fn send(&self, piece: impl Into<Bytes>) {
+        let _ = self.0.send(Ok(piece.into()));
+    }
+
+    /// Ends the body as it should.
+    pub(crate) fn finish(self) {
+        drop(self);
+    }
+
+    /// Breaks the connection off in the middle of the body.
+    pub(crate) fn abort(self) {
+        let _ = self.0.send(Err(io::ErrorKind::ConnectionAborted.into()));
+    }
+
+    /// Waits until the body is no longer read: the gateway has given up the exchange.
+    pub(crate) async fn abandoned(&self) {
+        within("the end of the streamed answer", self.0.closed()).await;
+    }
+}
+
+impl Behaviour {
+    pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Self {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self::Answer { status, headers, body: body.into() }
+    }
+
+    /// The same for another request; a stream can be sent only once.
+    pub(super) fn again(&self) -> Option<Self> {
+        match self {
+            Self::Answer { status, headers, body } => {
+                Some(Self::Answer { status: *status, headers: headers.clone(), body: body.clone() })
+            }
+            Self::CloseBeforeHead => Some(Self::CloseBeforeHead),
+            Self::CloseMidBody { announced, sent } => {
+                Some(Self::CloseMidBody { announced: *announced, sent: sent.clone() })
+            }
+            Self::EarlyAnswer { status } => Some(Self::EarlyAnswer { status: *status }),
+            Self::Hang => Some(Self::Hang),
+            Self::Large(bytes) => Some(Self::Large(*bytes)),
+            Self::SlowBody { pieces, every } => Some(Self::SlowBody { pieces: pieces.clone(), every: *every }),
+            Self::Stall { sent } => Some(Self::Stall { sent: sent.clone() }),
+            Self::Stream(_) => None,
+            Self::Upgrade => Some(Self::Upgrade),
+        }
+    }
+
+    pub(super) fn is_early(&self) -> bool {
+        matches!(self, Self::EarlyAnswer { .. })
+    }
+
+    /// An error ends the connection at once, without an answer.
+    pub(super) async fn respond(self) -> io::Result<Response<Sending>> {
+        let mut headers = Vec::new();
+        let mut status = 200;
+        let body = match self {
+            Self::Answer { status: given, headers: fields, body } => {
+                (status, headers) = (given, fields);
+                headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-length"));
+                // Not on answers that may have none (RFC 9110 §8.6).
+                if status >= 200 && status != 204 && status != 304 {
+                    headers.push(("content-length".into(), body.len().to_string()));
+                }
+                Source::Pieces([Ok(body)].into())
+            }
+            Self::CloseBeforeHead | Self::Upgrade => return Err(io::ErrorKind::ConnectionAborted.into()),
+            Self::CloseMidBody { announced, sent } => {
+                headers.extend(announced.map(|length| ("content-length".to_owned(), length.to_string())));
+                Source::Pieces([Ok(sent), Err(io::ErrorKind::ConnectionAborted.into())].into())
+            }
+            Self::EarlyAnswer { status: given } => {
+                status = given;
+                headers.push(("content-length".into(), "0".into()));
+                Source::nothing()
+            }
+            Self::Hang => std::future::pending().await,
+            Self::Large(bytes) => {
+                headers.push(("content-length".into(), bytes.to_string()));
+                Source::Large(bytes)
+            }
+            Self::SlowBody { pieces, every } => Source::Slow(pieces.into(), tokio::time::interval(every)),
+            Self::Stall { sent } => Source::Stall(Some(sent)),
+            Self::Stream(pieces) => Source::Stream(pieces),
+        };
+        let mut response =
+            Response::builder().status(StatusCode::from_u16(status).expect("a test sets a valid status"));
+        for (name, value) in headers {
+            response = response.header(name, value);
+        }
+        Ok(response.body(Sending::from(body)).expect("a test sets valid fields"))
+    }
+}
+
+/// The body of an answer while it is sent. An error in it breaks the connection off.
+#[derive(Debug)]
+pub(super) struct Sending {
+    source: Source,
+    /// Waits until hyper has written what came before it: at an error it drops what it still holds.
+    breaking: Option<io::Error>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Large(u64),
+    Pieces(VecDeque<io::Result<Bytes>>),
+    Slow(VecDeque<Bytes>, Interval),
+    Stall(Option<Bytes>),
+    Stream(Pieces),
+}
+
+impl Sending {
+    pub(super) fn nothing() -> Self {
+        Source::nothing().into()
+    }
+}
+
+impl From<Source> for Sending {
+    fn from(source: Source) -> Self {
+        Self { source, breaking: None }
+    }
+}
+
+impl Source {
+    fn nothing() -> Self {
+        Self::Pieces(VecDeque::new())
+    }
+
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        static LARGE_PIECE: [u8; LARGE_PIECE_BYTES] = [b'x'; LARGE_PIECE_BYTES];
+        Poll::Ready(match self {
+            Self::Large(0) => None,
+            Self::Large(left) => {
+                let length = usize::try_from(*left).unwrap_or(usize::MAX).min(LARGE_PIECE_BYTES);
+                *left -= length as u64;
+                Some(Ok(Bytes::from_static(&LARGE_PIECE[..length])))
+            }
+            Self::Pieces(pieces) => pieces.pop_front(),
+            Self::Slow(pieces, interval) => {
+                ready!(interval.poll_tick(context));
+                pieces.pop_front().map(Ok)
+            }
+            Self::Stall(sent) => match sent.take() {
+                Some(sent) => Some(Ok(sent)),
+                None => return Poll::Pending,
+            },
+            Self::Stream(pieces) => ready!(pieces.poll_recv(context)),
+        })
+    }
+}
+
+impl Body for Sending {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Some(error) = self.breaking.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match ready!(self.source.poll_piece(context)) {
+            Some(Ok(piece)) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+            Some(Err(error)) => {
+                self.breaking = Some(error);
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.source, Source::Pieces(pieces) if pieces.is_empty()) && self.breaking.is_none()
+    }
+}

@@ -1,0 +1,253 @@
+//! An upstream in this process: tells what it received, keeps it, and misbehaves where a path is told to.
+//!
+//! hyper serves it, so names of fields arrive in lower case and fields of one name stand together; where the exact bytes
+//! matter, [`RawOrigin`](super::raw_origin::RawOrigin) is the right one.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::{Frame, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+
+use self::behaviour::Sending;
+pub(crate) use self::behaviour::{Behaviour, Chunks};
+use super::serving::{Serving, bind};
+use super::{background, within};
+
+mod behaviour;
+
+/// How much of a request's body is kept and echoed, in bytes; the rest is only counted.
+const KEPT_BYTES: usize = 64 * 1024;
+
+/// A request as it was received.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Received {
+    pub(crate) method: String,
+    /// As in the request line.
+    pub(crate) target: String,
+    /// `HTTP/1.1`.
+    pub(crate) version: String,
+    pub(crate) headers: Vec<(String, String)>,
+    /// Its first 64 KiB.
+    pub(crate) body: String,
+    /// In bytes, so far.
+    pub(crate) body_length: u64,
+    /// Its body has ended as it should.
+    pub(crate) complete: bool,
+}
+
+impl Received {
+    /// The first field of that name.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        super::wire::find(&self.headers, name)
+    }
+}
+
+/// Connections taken so far, and those still open.
+#[derive(Clone, Copy, Debug, Default)]
+struct Connections {
+    accepted: usize,
+    open: usize,
+}
+
+/// An upstream on a port of its own. It ends when dropped.
+///
+/// A path without a [`Behaviour`] is answered 200 with the [`Received`] request as JSON, once its body has ended.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    addr: SocketAddr,
+    state: Arc<State>,
+    _serving: Serving,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    behaviours: Mutex<BTreeMap<String, Behaviour>>,
+    received: watch::Sender<Vec<Received>>,
+    connections: watch::Sender<Connections>,
+}
+
+impl Origin {
+    pub(crate) async fn start() -> Self {
+        let state = Arc::new(State::default());
+        let (listener, addr) = bind().await;
+        let shared = Arc::clone(&state);
+        let serving = Serving::start(listener, move |stream| converse(stream, Open::new(Arc::clone(&shared))));
+        Self { addr, state, _serving: serving }
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Requests for exactly this path (without query) are treated so from now on.
+    pub(crate) fn behave(&self, path: &str, behaviour: Behaviour) {
+        let mut behaviours = self.state.behaviours.lock().expect("no thread panics while it holds this lock");
+        behaviours.insert(path.to_owned(), behaviour);
+    }
+
+    /// The next request for this path is answered 200 with a body that the test sends piece by piece.
+    pub(crate) fn stream(&self, path: &str) -> Chunks {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.behave(path, Behaviour::Stream(receiver));
+        Chunks(sender)
+    }
+
+    /// All requests so far, kept as soon as their heads are there.
+    pub(crate) fn requests(&self) -> Vec<Received> {
+        self.state.received.borrow().clone()
+    }
+
+    /// Waits until there were `n` requests, and returns all.
+    pub(crate) async fn wait_for_requests(&self, n: usize) -> Vec<Received> {
+        self.wait_until("requests at the origin", |received| received.len() >= n).await
+    }
+
+    /// Waits until what was received is as wanted: body bytes are seen as they come.
+    pub(crate) async fn wait_until(&self, what: &str, enough: impl Fn(&[Received]) -> bool) -> Vec<Received> {
+        let mut received = self.state.received.subscribe();
+        let seen = within(what, received.wait_for(|received| enough(received))).await;
+        seen.expect("the sender lives as long as the fixture").clone()
+    }
+
+    /// Connections accepted so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.state.connections.borrow().accepted
+    }
+
+    pub(crate) fn open_connections(&self) -> usize {
+        self.state.connections.borrow().open
+    }
+
+    /// Waits until exactly `n` connections are open; upgraded ones count as long as they live.
+    pub(crate) async fn wait_for_open_connections(&self, n: usize) {
+        let mut connections = self.state.connections.subscribe();
+        let seen = within("open connections at the origin", connections.wait_for(|now| now.open == n)).await;
+        seen.expect("the sender lives as long as the fixture");
+    }
+}
+
+/// Counts a connection as open as long as it lives.
+struct Open(Arc<State>);
+
+impl Open {
+    fn new(state: Arc<State>) -> Self {
+        state.connections.send_modify(|now| *now = Connections { accepted: now.accepted + 1, open: now.open + 1 });
+        Self(state)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.send_modify(|now| now.open -= 1);
+    }
+}
+
+async fn converse(stream: TcpStream, open: Open) {
+    let open = Arc::new(open);
+    let answering = service_fn(move |request| answer(Arc::clone(&open), request));
+    // It ends with an error whenever it is told to misbehave, and whenever the gateway leaves early.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answering).with_upgrades().await;
+}
+
+/// An error ends the connection at once, without an answer.
+async fn answer(open: Arc<Open>, mut request: Request<Incoming>) -> io::Result<Response<Sending>> {
+    let state = Arc::clone(&open.0);
+    let index = keep(&state, &request);
+    let behaviour = {
+        let mut behaviours = state.behaviours.lock().expect("no thread panics while it holds this lock");
+        let path = request.uri().path();
+        match behaviours.get(path) {
+            // Whoever holds the other end can feed one answer only.
+            Some(Behaviour::Stream(_)) => behaviours.remove(path),
+            Some(behaviour) => behaviour.again(),
+            None => None,
+        }
+    };
+    match behaviour {
+        Some(Behaviour::Upgrade) => {
+            let upgraded = hyper::upgrade::on(&mut request);
+            let protocol = request.headers().get(http::header::UPGRADE).cloned();
+            background().spawn(echo(upgraded, open));
+            let mut response = Response::new(Sending::nothing());
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("upgrade"));
+            if let Some(protocol) = protocol {
+                response.headers_mut().insert(http::header::UPGRADE, protocol);
+            }
+            Ok(response)
+        }
+        Some(behaviour) => {
+            if !behaviour.is_early() {
+                read(&state, index, request.into_body()).await?;
+            }
+            behaviour.respond().await
+        }
+        None => {
+            read(&state, index, request.into_body()).await?;
+            let received = state.received.borrow()[index].clone();
+            let echo = Behaviour::answer(200, &[("content-type", "application/json")], json!(received).to_string());
+            echo.respond().await
+        }
+    }
+}
+
+/// Puts the request's head on record; returns its place there.
+fn keep(state: &State, request: &Request<Incoming>) -> usize {
+    let received = Received {
+        method: request.method().to_string(),
+        target: request.uri().to_string(),
+        version: format!("{:?}", request.version()),
+        headers: pairs(request.headers()),
+        ..Received::default()
+    };
+    let mut index = 0;
+    state.received.send_modify(|all| {
+        index = all.len();
+        all.push(received);
+    });
+    index
+}
+
+fn pairs(headers: &HeaderMap) -> Vec<(String, String)> {
+    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
+}
+
+async fn read(state: &State, index: usize, mut body: Incoming) -> io::Result<()> {
+    let mut kept = Vec::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(io::Error::other).map(Frame::into_data)? {
+            let room = KEPT_BYTES - kept.len();
+            kept.extend_from_slice(&data[..room.min(data.len())]);
+            state.received.send_modify(|all| {
+                all[index].body = String::from_utf8_lossy(&kept).into_owned();
+                all[index].body_length += data.len() as u64;
+            });
+        }
+    }
+    state.received.send_modify(|all| all[index].complete = true);
+    Ok(())
+}
+
+/// After an upgrade: every byte comes back, until the other side ends.
+async fn echo(upgraded: OnUpgrade, open: Arc<Open>) {
+    if let Ok(upgraded) = upgraded.await {
+        let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
+        let _ = tokio::io::copy(&mut from, &mut to).await;
+        // Says that nothing more comes; the other side may have gone already.
+        let _ = tokio::io::AsyncWriteExt::shutdown(&mut to).await;
+    }
+    drop(open);
+}

@@ -1,0 +1,125 @@
+//! An upstream that is only a socket: records every byte it receives and answers with bytes written in the test.
+//!
+//! For what no HTTP library would send, and for seeing exactly what the gateway sent.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::serving::{Serving, bind};
+use super::wire::{Body, Framing, Head};
+use super::within;
+
+/// What happens when a whole request has arrived on some connection.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Answer(Vec<u8>),
+    AnswerAndClose(Vec<u8>),
+    Close,
+}
+
+impl Step {
+    pub(crate) fn answer(bytes: impl Into<Vec<u8>>) -> Self {
+        Self::Answer(bytes.into())
+    }
+
+    pub(crate) fn answer_and_close(bytes: impl Into<Vec<u8>>) -> Self {
+        Self::AnswerAndClose(bytes.into())
+    }
+}
+
+/// A socket on a port of its own. It ends when dropped.
+///
+/// Each whole request takes the next [`Step`], whatever connection it came on. After the last one, requests are still
+/// recorded but no longer answered.
+#[derive(Debug)]
+pub(crate) struct RawOrigin {
+    addr: SocketAddr,
+    state: Arc<State>,
+    _serving: Serving,
+}
+
+#[derive(Debug)]
+struct State {
+    steps: Mutex<VecDeque<Step>>,
+    /// Per connection, in the order of their acceptance.
+    received: watch::Sender<Vec<Vec<u8>>>,
+}
+
+impl RawOrigin {
+    pub(crate) async fn start(steps: impl IntoIterator<Item = Step>) -> Self {
+        let steps = Mutex::new(steps.into_iter().collect());
+        let state = Arc::new(State { steps, received: watch::Sender::default() });
+        let (listener, addr) = bind().await;
+        let shared = Arc::clone(&state);
+        let serving = Serving::start(listener, move |stream| converse(stream, shared.accepted(), Arc::clone(&shared)));
+        Self { addr, state, _serving: serving }
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The bytes so far, one text per connection.
+    pub(crate) fn received(&self) -> Vec<String> {
+        texts(&self.state.received.borrow())
+    }
+
+    /// Waits until the bytes are as wanted.
+    pub(crate) async fn wait_until(&self, what: &str, enough: impl Fn(&[String]) -> bool) -> Vec<String> {
+        let mut received = self.state.received.subscribe();
+        let seen = within(what, received.wait_for(|received| enough(&texts(received)))).await;
+        texts(&seen.expect("the sender lives as long as the fixture"))
+    }
+}
+
+fn texts(received: &[Vec<u8>]) -> Vec<String> {
+    received.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
+}
+
+impl State {
+    /// Makes a place for a connection's bytes, and returns it.
+    fn accepted(&self) -> usize {
+        let mut index = 0;
+        self.received.send_modify(|all| {
+            index = all.len();
+            all.push(Vec::new());
+        });
+        index
+    }
+}
+
+async fn converse(mut stream: TcpStream, index: usize, state: Arc<State>) {
+    let mut pending = Vec::new();
+    loop {
+        let before = pending.len();
+        if !matches!(stream.read_buf(&mut pending).await, Ok(1..)) {
+            return;
+        }
+        state.received.send_modify(|all| all[index].extend_from_slice(&pending[before..]));
+        while let Some(length) = request_length(&pending) {
+            pending.drain(..length);
+            let step = state.steps.lock().expect("no thread panics while it holds this lock").pop_front();
+            let (bytes, close) = match step {
+                Some(Step::Answer(bytes)) => (bytes, false),
+                Some(Step::AnswerAndClose(bytes)) => (bytes, true),
+                Some(Step::Close) => (Vec::new(), true),
+                None => break,
+            };
+            if stream.write_all(&bytes).await.is_err() || close {
+                return;
+            }
+        }
+    }
+}
+
+/// How long the request at the front is, once all of it is there.
+fn request_length(bytes: &[u8]) -> Option<usize> {
+    let head = Head::parse(bytes)?;
+    let body = Body::parse(head.framing(Framing::Length(0)), &bytes[head.length..], false)?;
+    Some(head.length + body.length)
+}

@@ -1,0 +1,57 @@
+//! What the fixtures' servers share: a free port, a loop that accepts, and an end that comes with the fixture's.
+
+use std::future::Future;
+use std::net::SocketAddr;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::{background, within};
+
+/// A listener on a port of its own, not accepting yet.
+pub(super) async fn bind() -> (TcpListener, SocketAddr) {
+    let listener = background().spawn(TcpListener::bind(("127.0.0.1", 0))).await;
+    let listener = listener.expect("binding does not panic").expect("there is a free port");
+    let addr = listener.local_addr().expect("a bound socket has an address");
+    (listener, addr)
+}
+
+/// An accepting listener with its connections; all of it ends at once when this is dropped.
+#[derive(Debug)]
+pub(super) struct Serving(AbortHandle);
+
+impl Serving {
+    /// Accepts until dropped; `converse` is called at once for each connection and its future runs beside the others.
+    pub(super) fn start<F>(listener: TcpListener, converse: impl Fn(TcpStream) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let accepting = background().spawn(async move {
+            let mut connections = JoinSet::new(); // aborts them all when this task is
+            while let Ok((stream, _)) = listener.accept().await {
+                // An option that cannot be set costs speed only.
+                let _ = stream.set_nodelay(true);
+                connections.spawn(converse(stream));
+                while connections.try_join_next().is_some() {}
+            }
+        });
+        Self(accepting.abort_handle())
+    }
+
+    /// Ends it and waits until the port is free.
+    pub(super) async fn stop(self) {
+        self.0.abort();
+        within("the listener's end", async {
+            while !self.0.is_finished() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
