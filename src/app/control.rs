@@ -113,7 +113,7 @@ impl Control {
         let next = self.adopter.adopt(&loaded.plan, Some(&self.runtime.load_full()))?;
         self.runtime.store(next);
         self.resize(loaded.plan.server.max_connections);
-        apply_log_level(&loaded.plan.log);
+        apply_log_level(loaded.plan.log);
         self.text_hash = loaded.text_hash;
         self.plan = loaded.plan;
         Ok(())

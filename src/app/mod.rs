@@ -120,7 +120,7 @@ pub fn start(options: Options) -> Result<Running, StartError> {
     let metrics = Metrics::new(options.clock.clone());
     let loaded = source::load(&options.source, &options.environment)?;
     let plan = loaded.plan;
-    apply_log_level(&plan.log);
+    apply_log_level(plan.log);
     let access_log = match options.access_sink {
         Some(sink) => AccessLog::start(plan.log.format, sink, &metrics).map_err(StartError::Thread)?,
         None => AccessLog::off(),
@@ -291,7 +291,7 @@ fn addresses(listeners: &[Vec<TcpListener>]) -> Vec<SocketAddr> {
     listeners.first().into_iter().flatten().filter_map(|listener| listener.local_addr().ok()).collect()
 }
 
-fn apply_log_level(log: &LogPlan) {
+fn apply_log_level(log: LogPlan) {
     logging::init(log.format, log.level);
 }
 

@@ -142,7 +142,7 @@ pub(super) fn take_out(root: &mut DeTable<'_>, entry: &Entry) {
     out_of_table(root, entry);
 }
 
-fn out_of_table<'i>(table: &mut DeTable<'i>, entry: &Entry) {
+fn out_of_table(table: &mut DeTable<'_>, entry: &Entry) {
     let kept = std::mem::take(table);
     for (key, mut value) in kept {
         if !(entry.key == Some(key.span()) && value.span() == entry.value) {

@@ -28,8 +28,8 @@ pub(super) trait Served {
 /// How a connection came to its end.
 #[derive(Debug)]
 pub(super) enum End {
-    /// hyper is done with it.
-    Done(hyper::Result<()>),
+    /// hyper is done with it, well or not.
+    Done,
     /// The client let time pass while this was waited for.
     Overdue(Waits),
     /// The process stops.
@@ -46,19 +46,19 @@ pub(super) async fn to_the_end<C: Served>(mut connection: Pin<&mut C>, line: &Li
     let mut timer = pin!(sleep_until(line.deadline().unwrap_or(far)));
     let mut drain = Drain::No;
     poll_fn(move |cx| {
-        if let Poll::Ready(result) = connection.as_mut().poll_served(cx) {
-            return Poll::Ready(End::Done(result));
+        if connection.as_mut().poll_served(cx).is_ready() {
+            return Poll::Ready(End::Done);
         }
         if drain == Drain::No && drained.as_mut().poll(cx).is_ready() {
             line.last_call(LAST_CALL);
             drain = Drain::Asked;
         }
-        if drain == Drain::Asked && line.waits() == Waits::ForUs {
+        if drain == Drain::Asked && line.waits() == Waits::Nothing {
             connection.as_mut().finish();
             drain = Drain::Told;
             // hyper acts on it when it is polled next.
-            if let Poll::Ready(result) = connection.as_mut().poll_served(cx) {
-                return Poll::Ready(End::Done(result));
+            if connection.as_mut().poll_served(cx).is_ready() {
+                return Poll::Ready(End::Done);
             }
         }
         if drain != Drain::No && stopped.as_mut().poll(cx).is_ready() {

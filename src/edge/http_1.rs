@@ -78,14 +78,14 @@ pub(super) async fn serve(
 /// What is to be said to a client whose request never came to be.
 fn refusal<S>(end: &End, wire: &Wire<S>) -> Option<Refusal> {
     match end {
-        End::Done(_) => match wire.own_answer().get(9..12) {
+        End::Done => match wire.own_answer().get(9..12) {
             None => None,
             Some(b"431") => Some(Refusal::HeadTooLarge),
             Some(b"414") => Some(Refusal::UriTooLong),
             Some(_) => Some(Refusal::Framing(Framing::MalformedHead)),
         },
-        End::Overdue(Waits::ForHead) => Some(Refusal::ClientTimeout),
-        End::Overdue(Waits::ForRequest | Waits::ForUs) | End::Stopped => None,
+        End::Overdue(Waits::Head) => Some(Refusal::ClientTimeout),
+        End::Overdue(Waits::Request | Waits::Nothing) | End::Stopped => None,
     }
 }
 

@@ -12,16 +12,16 @@ use tokio::time::Instant;
 
 use crate::gateway::runtime::Bounds;
 
-/// What a connection waits for.
+/// What a connection waits for from its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Waits {
     /// The rest of a request head.
-    ForHead,
+    Head,
     /// The next request.
-    ForRequest,
+    Request,
     /// Nothing of the client: a request is being answered.
-    ForUs,
+    Nothing,
 }
 
 /// See the module's text.
@@ -39,8 +39,6 @@ pub(super) struct Line {
     exchanges: AtomicU32,
     /// Whether everything that was answered has reached the socket.
     settled: AtomicBool,
-    /// Whether a first request has come.
-    served: AtomicBool,
 }
 
 const NEVER: u64 = u64::MAX;
@@ -51,28 +49,22 @@ impl Line {
         Arc::new(Self {
             opened,
             bounds,
-            waits: AtomicU8::new(Waits::ForHead as u8),
+            waits: AtomicU8::new(Waits::Head as u8),
             since: AtomicU64::new(0),
             blocked: AtomicU64::new(NEVER),
             last_call: AtomicU64::new(NEVER),
             exchanges: AtomicU32::new(0),
             settled: AtomicBool::new(true),
-            served: AtomicBool::new(false),
         })
     }
 
     /// What it waits for.
     pub(super) fn waits(&self) -> Waits {
         match self.waits.load(Relaxed) {
-            0 => Waits::ForHead,
-            1 => Waits::ForRequest,
-            _ => Waits::ForUs,
+            0 => Waits::Head,
+            1 => Waits::Request,
+            _ => Waits::Nothing,
         }
-    }
-
-    /// Whether a request has ever come.
-    pub(super) fn has_served(&self) -> bool {
-        self.served.load(Relaxed)
     }
 
     /// Whether no request is being answered and all answers are out: what is written now is hyper's own.
@@ -82,8 +74,8 @@ impl Line {
 
     /// Bytes came in. The first ones after an answer begin the next head.
     pub(super) fn received(&self) {
-        if self.waits() == Waits::ForRequest {
-            self.wait(Waits::ForHead);
+        if self.waits() == Waits::Request {
+            self.wait(Waits::Head);
         }
     }
 
@@ -110,8 +102,7 @@ impl Line {
     pub(super) fn exchange(self: &Arc<Self>) -> Exchange {
         self.exchanges.fetch_add(1, Relaxed);
         self.settled.store(false, Relaxed);
-        self.served.store(true, Relaxed);
-        self.waits.store(Waits::ForUs as u8, Relaxed);
+        self.waits.store(Waits::Nothing as u8, Relaxed);
         Exchange(Arc::clone(self))
     }
 
@@ -119,15 +110,15 @@ impl Line {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let since = |micros: u64| self.opened + Duration::from_micros(micros);
         let waiting = match self.waits() {
-            Waits::ForHead => Some(since(self.since.load(Relaxed)) + self.bounds.header),
-            Waits::ForRequest => {
+            Waits::Head => Some(since(self.since.load(Relaxed)) + self.bounds.header),
+            Waits::Request => {
                 let idle = since(self.since.load(Relaxed)) + self.bounds.idle;
                 Some(match self.last_call.load(Relaxed) {
                     NEVER => idle,
                     at => idle.min(since(at)),
                 })
             }
-            Waits::ForUs => None,
+            Waits::Nothing => None,
         };
         let blocked = match self.blocked.load(Relaxed) {
             NEVER => None,
@@ -159,7 +150,7 @@ pub(super) struct Exchange(Arc<Line>);
 impl Drop for Exchange {
     fn drop(&mut self) {
         if self.0.exchanges.fetch_sub(1, Relaxed) == 1 {
-            self.0.wait(Waits::ForRequest);
+            self.0.wait(Waits::Request);
         }
     }
 }
@@ -178,15 +169,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn patience_depends_on_what_is_waited_for() {
         let line = Line::new(Instant::now(), BOUNDS);
-        assert_eq!((line.waits(), patience(&line)), (Waits::ForHead, Some(10)));
+        assert_eq!((line.waits(), patience(&line)), (Waits::Head, Some(10)));
         let exchange = line.exchange();
-        assert_eq!((line.waits(), patience(&line)), (Waits::ForUs, None));
+        assert_eq!((line.waits(), patience(&line)), (Waits::Nothing, None));
         drop(exchange);
-        assert_eq!((line.waits(), patience(&line)), (Waits::ForRequest, Some(75)));
+        assert_eq!((line.waits(), patience(&line)), (Waits::Request, Some(75)));
         tokio::time::advance(Duration::from_secs(70)).await;
         assert_eq!(patience(&line), Some(5));
         line.received();
-        assert_eq!((line.waits(), patience(&line)), (Waits::ForHead, Some(10)));
+        assert_eq!((line.waits(), patience(&line)), (Waits::Head, Some(10)));
         tokio::time::advance(Duration::from_secs(4)).await;
         line.received();
         assert_eq!(patience(&line), Some(6), "later bytes of a head give no new patience");

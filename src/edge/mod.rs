@@ -109,10 +109,10 @@ async fn connection(mut stream: TcpStream, peer: Peer, gateway: &Rc<Gateway>, sh
     let detected = tokio::time::timeout(settings.bounds.header, detect::protocol(&mut stream)).await;
     match detected {
         Ok(Ok((Protocol::Http1, start))) => {
-            http_1::serve(stream, start, opened, peer, settings, gateway, shutdown).await
+            http_1::serve(stream, start, opened, peer, settings, gateway, shutdown).await;
         }
         Ok(Ok((Protocol::Http2, start))) => {
-            http_2::serve(stream, start, opened, peer, settings, gateway, shutdown).await
+            http_2::serve(stream, start, opened, peer, settings, gateway, shutdown).await;
         }
         // Closed before it said anything, or said nothing: there is nobody to answer.
         Ok(Err(_)) | Err(_) => {}

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Method, Response, Uri};
+use http::{Method, Response, Uri, Version};
 use http_body::Body as _;
 use tokio::time::Instant;
 
@@ -76,6 +76,9 @@ async fn exchange(
     let (mut parts, ()) = answer.response.into_parts();
     let switched = parts.headers.get(header::UPGRADE).cloned();
     clean_answer(&mut parts.headers, runtime);
+    // The version and the reason phrase are about the upstream's connection (RFC 9112 §2.3); ours has its own.
+    parts.version = Version::HTTP_11;
+    parts.extensions.clear();
     match (answer.body, wish) {
         (AnswerBody::Stream(body), _) => Ok(Response::from_parts(parts, Body::stream(body, until))),
         (AnswerBody::Tunnel(upstream, lease), Some(wish)) if switched.is_some() => {

@@ -162,10 +162,7 @@ fn check_method(request: &Request<Incoming>) -> Result<(), Refusal> {
 /// RFC 9112 §3.2 and §3.2.2, RFC 9113 §8.3.1: exactly one host; where the target names one too, it is the same.
 fn check_host(request: &Request<Incoming>) -> Result<(Host, HeaderValue), Refusal> {
     let mut fields = request.headers().get_all(header::HOST).iter();
-    let field = match (fields.next(), fields.next()) {
-        (field, None) => field,
-        (_, Some(_)) => return Err(Refusal::Host(HostRefusal::Several)),
-    };
+    let (field, None) = (fields.next(), fields.next()) else { return Err(Refusal::Host(HostRefusal::Several)) };
     let refused = Refusal::Host;
     let text = |value: &HeaderValue| value.to_str().map(str::to_owned).map_err(|_| refused(HostRefusal::Malformed));
     match (field, request.uri().authority()) {

@@ -175,7 +175,6 @@ impl Limiter {
     fn key_before(&self, chosen: &Chosen) -> u64 {
         let address = || key::address(chosen.arrival().client.ip);
         match &self.settings.key {
-            LimitKey::Ip => address(),
             LimitKey::Route => key::strings(&["route", &chosen.route().rules().name]),
             // Without the header the address counts: leaving it out must not be a way around the limit.
             LimitKey::Header(name) => chosen
@@ -183,7 +182,8 @@ impl Limiter {
                 .headers
                 .get(name)
                 .map_or_else(address, |value| key::bytes(&[b"header", value.as_bytes()])),
-            LimitKey::Claim(_) | LimitKey::Client | LimitKey::Issuer | LimitKey::Subject => address(),
+            // The others are never counted here.
+            LimitKey::Ip | LimitKey::Claim(_) | LimitKey::Client | LimitKey::Issuer | LimitKey::Subject => address(),
         }
     }
 

@@ -123,6 +123,12 @@ fn serialised(text: &str) -> Result<HeaderValue, (String, String)> {
             "name the origin that you mean".to_owned(),
         ));
     }
+    if text.contains('*') {
+        return Err((
+            format!("{} is a pattern, and origins are compared as they are", quoted(text)),
+            "name each origin; `\"*\"` alone means every one".to_owned(),
+        ));
+    }
     let no_origin = || {
         (
             format!("{} is not an origin", quoted(text)),

@@ -80,9 +80,10 @@ fn one(place: usize, path: &str, written: &Route, known: &Known<'_>, problems: &
     let access = access(path, written, problems);
     check_names(path, written, known, problems);
     let upstream = named(&key("upstream"), written.upstream.as_deref(), known.upstreams, "an upstream", problems);
-    let cors = written.cors.as_deref().and_then(|name| match known.cors.get(name) {
-        Some(policy) => super::cors::compile(name, policy, methods, problems),
-        None => {
+    let cors = written.cors.as_deref().and_then(|name| {
+        if let Some(policy) = known.cors.get(name) {
+            super::cors::compile(name, policy, methods, problems)
+        } else {
             dangling(&key("cors"), name, known.cors, "a CORS policy", problems);
             None
         }
@@ -94,8 +95,8 @@ fn one(place: usize, path: &str, written: &Route, known: &Known<'_>, problems: &
         problems.add(key("timeout"), "must be longer than zero");
     }
     let scopes = match &access {
-        Some(Access::Token(requirements)) => requirements.scope_text(),
-        Some(Access::Optional | Access::Public) | None => String::new(),
+        Access::Token(requirements) => requirements.scope_text(),
+        Access::Optional | Access::Public => String::new(),
     };
     let name = written.name.clone().or_else(|| pattern.as_ref().map(default_name));
     if let Some(name) = &written.name {
@@ -108,7 +109,7 @@ fn one(place: usize, path: &str, written: &Route, known: &Known<'_>, problems: &
         place,
         name: name?.into(),
         pattern: pattern?,
-        access: access?,
+        access,
         issuers: written.issuers.as_ref().map(|names| names.iter().map(|name| name.as_str().into()).collect()),
         audiences: written.audiences.clone().unwrap_or_default(),
         upstream: upstream?.into(),
@@ -181,7 +182,7 @@ fn pattern(path: &str, written: &Route, problems: &mut Problems) -> Option<Patte
     Some(Pattern { host: host?, path: parsed?, methods })
 }
 
-fn access(path: &str, written: &Route, problems: &mut Problems) -> Option<Access> {
+fn access(path: &str, written: &Route, problems: &mut Problems) -> Access {
     let demands = [
         ("scopes", !written.scopes.is_empty()),
         ("any_scopes", !written.any_scopes.is_empty()),
@@ -199,7 +200,7 @@ fn access(path: &str, written: &Route, problems: &mut Problems) -> Option<Access
         units::Access::Public => {
             refuse(&demands, "asks for nothing on a public route: no token is looked at", problems);
             refuse(&about_tokens, "means nothing on a public route: no token is looked at", problems);
-            Some(Access::Public)
+            Access::Public
         }
         units::Access::Optional => {
             refuse(
@@ -207,17 +208,17 @@ fn access(path: &str, written: &Route, problems: &mut Problems) -> Option<Access
                 "asks for nothing where a token is optional: whoever lacks it leaves the token out",
                 problems,
             );
-            Some(Access::Optional)
+            Access::Optional
         }
         units::Access::Token => {
             check_scopes(path, written, problems);
-            Some(Access::Token(Requirements {
+            Access::Token(Requirements {
                 scopes: written.scopes.clone(),
                 any_scopes: written.any_scopes.clone(),
                 roles: written.roles.clone(),
                 any_roles: written.any_roles.clone(),
                 claims: claims(path, written, problems),
-            }))
+            })
         }
     }
 }

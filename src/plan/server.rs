@@ -119,7 +119,7 @@ fn listen(server: &Server, problems: &mut Problems) -> Vec<SocketAddr> {
             }
             Ok(address) => addresses.push(address),
             Err(what) => {
-                problems.add_with_hint(path, what, "such as \"127.0.0.1:8080\", \"0.0.0.0:8080\" or \"[::]:8080\"")
+                problems.add_with_hint(path, what, "such as \"127.0.0.1:8080\", \"0.0.0.0:8080\" or \"[::]:8080\"");
             }
         }
     }

@@ -101,8 +101,8 @@ impl Source {
             },
             Self::Client => encode(principal.client()?, b""),
             Self::Issuer => encode(principal.issuer(), b""),
-            Self::Roles => join(principal.roles().iter().map(|role| role.to_string()), ",", b","),
-            Self::Scopes => join(principal.scopes().iter().map(|scope| scope.to_string()), " ", b" "),
+            Self::Roles => join(principal.roles().iter().map(std::string::ToString::to_string), ",", b","),
+            Self::Scopes => join(principal.scopes().iter().map(std::string::ToString::to_string), " ", b" "),
             Self::Subject => encode(principal.subject(), b""),
         };
         (!text.is_empty()).then_some(text)

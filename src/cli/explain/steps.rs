@@ -45,7 +45,8 @@ pub(super) enum Who {
 /// One step.
 #[derive(Debug, Serialize)]
 struct Step {
-    step: &'static str,
+    #[serde(rename = "step")]
+    stage: &'static str,
     result: &'static str,
     detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,7 +86,7 @@ impl Explanation {
         let mut text = String::new();
         for step in &self.steps {
             let result = if step.result == FAIL { "FAIL" } else { step.result };
-            let _ = write!(text, "{result:5} {:10} {}", step.step, step.detail);
+            let _ = write!(text, "{result:5} {:10} {}", step.stage, step.detail);
             if let Some(key) = &step.key {
                 let place = step.line.map_or_else(|| self.file.clone(), |line| format!("{}:{line}", self.file));
                 let _ = write!(text, "  [{place} {key}]");
@@ -287,7 +288,7 @@ impl Walk<'_> {
     }
 
     fn step(&mut self, step: &'static str, result: &'static str, detail: String) {
-        self.steps.push(Step { step, result, detail, key: None, line: None });
+        self.steps.push(Step { stage: step, result, detail, key: None, line: None });
     }
 
     /// The last step was decided by this key of the route.

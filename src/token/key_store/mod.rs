@@ -274,7 +274,7 @@ impl KeyStore {
                         tracing::warn!(issuer = &*self.name, %error, ?retry_in, "key refresh failed; using the previous keys");
                     }
                     None => {
-                        tracing::warn!(issuer = &*self.name, %error, ?retry_in, "no keys; tokens of this issuer get 503")
+                        tracing::warn!(issuer = &*self.name, %error, ?retry_in, "no keys; tokens of this issuer get 503");
                     }
                 }
             }

@@ -66,15 +66,14 @@ impl Origin {
                     let works = std::mem::take(&mut known.works);
                     if works && cause == Cause::Asked { known.jwks_uri.clone() } else { None }
                 };
-                let uri = match at_hand {
-                    Some(uri) => uri,
-                    None => {
-                        let answer = fetcher.get(document).await?;
-                        let uri = discovery::jwks_uri(&answer.body, issuer, document)?;
-                        let before = lock().jwks_uri.replace(uri.clone());
-                        report_host(name, document, before.as_ref(), &uri);
-                        uri
-                    }
+                let uri = if let Some(uri) = at_hand {
+                    uri
+                } else {
+                    let answer = fetcher.get(document).await?;
+                    let uri = discovery::jwks_uri(&answer.body, issuer, document)?;
+                    let before = lock().jwks_uri.replace(uri.clone());
+                    report_host(name, document, before.as_ref(), &uri);
+                    uri
                 };
                 let published = fetched(fetcher, &uri).await?;
                 lock().works = true;
