@@ -93,7 +93,7 @@ pub enum VerifyError {
     /// The subject is missing, empty, too long, no string or has control characters.
     #[error("no usable subject in the token")]
     SubjectMissing,
-    /// `exp` is not after `nbf`, or before `iat`.
+    /// `exp` is not after `nbf`, or before `iat`, where lifetimes are bounded.
     #[error("times contradict each other")]
     TimesContradict,
     /// The header's `typ` says that this is another kind of token (RFC 8725 §3.11).

@@ -132,17 +132,17 @@ impl Issuers {
         self.by_issuer.values()
     }
 
-    /// How many verdicts are remembered, of all issuers and configurations.
-    #[must_use]
-    pub fn cached_verdicts(&self) -> u64 {
-        self.verdicts.entries()
-    }
-
     /// Whom a token speaks for that was verified before, if nothing has changed since that the verdict rests on: time, key, settings.
     #[must_use]
     pub fn cached(&self, digest: &TokenDigest) -> Option<Arc<Principal>> {
         let verdict = self.verdicts.get(digest)?;
         self.by_issuer(verdict.principal().issuer())?.recall(&verdict)
+    }
+
+    /// About how many verdicts are remembered, of all issuers of the process.
+    #[must_use]
+    pub fn cached_verdicts(&self) -> u64 {
+        self.verdicts.entries()
     }
 
     /// Verifies `token`, whose digest is `digest`, and remembers the verdict if it is good. Costs a public-key operation, and may wait for an

@@ -47,8 +47,9 @@ impl<'a> RawToken<'a> {
     /// SHA-256 over every byte of the token: two tokens that differ anywhere, also where base64url has spare bits, never share a digest.
     #[must_use]
     pub fn digest(&self) -> TokenDigest {
-        let digest = digest::digest(&digest::SHA256, self.0.as_bytes());
-        TokenDigest(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest::digest(&digest::SHA256, self.0.as_bytes()).as_ref());
+        TokenDigest(bytes)
     }
 
     /// Splits and decodes. Looks at no more than the first four dots, whatever the text.

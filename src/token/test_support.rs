@@ -1,1 +1,245 @@
+//! Keys, tokens and an identity provider for the tests of this module: bytes are signed as they are, also those that are no JSON.
 
+use std::collections::HashMap;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
+    RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512, RsaEncoding,
+    RsaKeyPair,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value, json};
+
+use super::{Algorithm, ClaimSources, IssuerSettings, KeySource, Portrayal, Profile, Verifier};
+use crate::primitives::clock::Clock;
+use crate::telemetry::metrics::{IssuerMetrics, Metrics};
+
+pub(crate) const NOW: u64 = 1_800_000_000;
+pub(crate) const ISSUER: &str = "https://idp.test";
+
+/// A key pair.
+pub(crate) enum TestKey {
+    Ec(EcdsaKeyPair, &'static str),
+    Ed(Ed25519KeyPair),
+    Rsa(RsaKeyPair),
+}
+
+/// Made once: an RSA key takes a while.
+pub(crate) static RSA: LazyLock<TestKey> = LazyLock::new(TestKey::rsa);
+pub(crate) static OTHER_RSA: LazyLock<TestKey> = LazyLock::new(TestKey::rsa);
+pub(crate) static P256: LazyLock<TestKey> =
+    LazyLock::new(|| TestKey::Ec(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap(), "P-256"));
+pub(crate) static P384: LazyLock<TestKey> =
+    LazyLock::new(|| TestKey::Ec(EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap(), "P-384"));
+pub(crate) static ED25519: LazyLock<TestKey> = LazyLock::new(|| TestKey::Ed(Ed25519KeyPair::generate().unwrap()));
+
+impl TestKey {
+    fn rsa() -> Self {
+        Self::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).unwrap())
+    }
+
+    /// The public half, named `kid`.
+    pub(crate) fn jwk(&self, kid: &str) -> Value {
+        match self {
+            Self::Ec(pair, curve) => {
+                let point = &pair.public_key().as_ref()[1..];
+                let (x, y) = point.split_at(point.len() / 2);
+                json!({ "kty": "EC", "crv": curve, "x": b64(x), "y": b64(y), "kid": kid })
+            }
+            Self::Ed(pair) => {
+                json!({ "kty": "OKP", "crv": "Ed25519", "x": b64(pair.public_key().as_ref()), "kid": kid })
+            }
+            Self::Rsa(pair) => {
+                let public = pair.public_key();
+                let n = public.modulus().big_endian_without_leading_zero().to_vec();
+                let e = public.exponent().big_endian_without_leading_zero().to_vec();
+                json!({ "kty": "RSA", "n": b64(&n), "e": b64(&e), "kid": kid })
+            }
+        }
+    }
+
+    pub(crate) fn sign(&self, algorithm: Algorithm, message: &[u8]) -> Vec<u8> {
+        let random = SystemRandom::new();
+        match self {
+            Self::Ec(pair, _) => pair.sign(&random, message).unwrap().as_ref().to_vec(),
+            Self::Ed(pair) => pair.sign(message).as_ref().to_vec(),
+            Self::Rsa(pair) => {
+                let encoding: &'static dyn RsaEncoding = match algorithm {
+                    Algorithm::Rs384 => &RSA_PKCS1_SHA384,
+                    Algorithm::Rs512 => &RSA_PKCS1_SHA512,
+                    Algorithm::Ps256 => &RSA_PSS_SHA256,
+                    Algorithm::Ps384 => &RSA_PSS_SHA384,
+                    Algorithm::Ps512 => &RSA_PSS_SHA512,
+                    Algorithm::Rs256 | Algorithm::Es256 | Algorithm::Es384 | Algorithm::EdDsa => &RSA_PKCS1_SHA256,
+                };
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(encoding, &random, message, &mut signature).unwrap();
+                signature
+            }
+        }
+    }
+
+    /// A token over exactly these bytes.
+    pub(crate) fn token(&self, algorithm: Algorithm, header: &[u8], payload: &[u8]) -> String {
+        let signed = format!("{}.{}", b64(header), b64(payload));
+        let signature = self.sign(algorithm, signed.as_bytes());
+        format!("{signed}.{}", b64(&signature))
+    }
+
+    /// An RS256 token, named `kid`.
+    pub(crate) fn rs256(&self, kid: &str, claims: &Value) -> String {
+        let header = json!({ "alg": "RS256", "kid": kid, "typ": "JWT" });
+        self.token(Algorithm::Rs256, header.to_string().as_bytes(), claims.to_string().as_bytes())
+    }
+}
+
+pub(crate) fn b64(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+pub(crate) fn jwks(keys: &[Value]) -> Vec<u8> {
+    json!({ "keys": keys }).to_string().into_bytes()
+}
+
+pub(crate) fn claims() -> Value {
+    json!({ "iss": ISSUER, "aud": "api", "sub": "alice", "exp": NOW + 300, "iat": NOW - 1, "scope": "orders:read orders:write" })
+}
+
+/// [`claims`] with some of them changed; null takes one away.
+pub(crate) fn claims_with(changes: &Value) -> Map<String, Value> {
+    let (Value::Object(mut claims), Value::Object(changes)) = (claims(), changes.clone()) else { unreachable!() };
+    for (name, value) in changes {
+        if value.is_null() {
+            claims.remove(&name)
+        } else {
+            claims.insert(name, value)
+        };
+    }
+    claims
+}
+
+pub(crate) fn settings(keys: KeySource) -> IssuerSettings {
+    IssuerSettings {
+        name: "main".into(),
+        issuer: ISSUER.into(),
+        audiences: vec!["api".to_owned(), "api-2".to_owned()],
+        algorithms: vec![Algorithm::Rs256],
+        profile: Profile::Default,
+        leeway: Duration::from_secs(30),
+        max_lifetime: None,
+        keys,
+        ca_file: None,
+        claims: ClaimSources::default(),
+        refresh: Duration::from_secs(900),
+        cooldown: Duration::from_secs(30),
+        max_stale: Duration::from_secs(24 * 60 * 60),
+    }
+}
+
+/// Settings whose keys nobody will fetch.
+pub(crate) fn idle_settings() -> IssuerSettings {
+    settings(KeySource::JwksUrl("http://127.0.0.1:1/keys".parse().unwrap()))
+}
+
+pub(crate) fn metrics() -> IssuerMetrics {
+    Metrics::new(Clock::system()).issuer("main")
+}
+
+pub(crate) fn no_headers() -> Arc<Portrayal> {
+    Arc::new(|_| Vec::new())
+}
+
+/// A verifier with these keys in place, and no loop that would fetch others.
+pub(crate) fn verifier(settings: IssuerSettings, clock: &Clock, keys: &[Value]) -> Arc<Verifier> {
+    let verifier = Verifier::new(settings, clock.clone(), metrics(), no_headers()).unwrap();
+    verifier.keys().put(&jwks(keys));
+    verifier
+}
+
+/// A web server on loopback that gives one answer per path, on a port of its own. Ends with the process.
+#[derive(Clone)]
+pub(crate) struct Site {
+    address: SocketAddr,
+    pages: Arc<Mutex<HashMap<String, Page>>>,
+}
+
+#[derive(Default)]
+struct Page {
+    hits: usize,
+    answer: Vec<u8>,
+    ending: Ending,
+}
+
+/// What comes after the answer's bytes.
+#[derive(Clone, Copy, Default)]
+pub(crate) enum Ending {
+    #[default]
+    Close,
+    /// Zeros, for as long as they are taken.
+    Endless,
+    /// Nothing, and no end.
+    Hang,
+}
+
+impl Site {
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let site = Self { address: listener.local_addr().unwrap(), pages: Arc::default() };
+        let server = site.clone();
+        std::thread::spawn(move || {
+            for connection in listener.incoming().flatten() {
+                let server = server.clone();
+                std::thread::spawn(move || server.serve(connection));
+            }
+        });
+        site
+    }
+
+    pub(crate) fn url(&self, path: &str) -> url::Url {
+        format!("http://{}{path}", self.address).parse().unwrap()
+    }
+
+    /// From now on `path` gives 200 with this body and these further header lines.
+    pub(crate) fn put(&self, path: &str, headers: &str, body: &[u8]) {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n", body.len());
+        self.put_raw(path, [head.as_bytes(), body].concat(), Ending::Close);
+    }
+
+    pub(crate) fn put_raw(&self, path: &str, answer: impl Into<Vec<u8>>, ending: Ending) {
+        let mut pages = self.pages.lock().unwrap();
+        let page = pages.entry(path.to_owned()).or_default();
+        (page.answer, page.ending) = (answer.into(), ending);
+    }
+
+    pub(crate) fn hits(&self, path: &str) -> usize {
+        self.pages.lock().unwrap().get(path).map_or(0, |page| page.hits)
+    }
+
+    fn serve(&self, mut connection: TcpStream) {
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") && connection.read(&mut byte).is_ok_and(|read| read == 1) {
+            head.push(byte[0]);
+        }
+        let path = String::from_utf8_lossy(&head).split(' ').nth(1).unwrap_or_default().to_owned();
+        let (answer, ending) = {
+            let mut pages = self.pages.lock().unwrap();
+            let page = pages.entry(path).or_default();
+            page.hits += 1;
+            (page.answer.clone(), page.ending)
+        };
+        let _ = connection.write_all(&answer);
+        match ending {
+            Ending::Close => {}
+            Ending::Endless => while connection.write_all(&[b' '; 4096]).is_ok() {},
+            Ending::Hang => drop(connection.read(&mut byte)),
+        }
+    }
+}

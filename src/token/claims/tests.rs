@@ -1,1 +1,330 @@
+//! Tables of claims and what becomes of them. The signature is not looked at here.
 
+use serde_json::json;
+
+use super::*;
+use crate::token::test_support::{NOW, claims_with, idle_settings};
+
+fn judge(changes: &Value) -> Result<Accepted, VerifyError> {
+    judge_with(changes, &idle_settings())
+}
+
+fn judge_with(changes: &Value, settings: &IssuerSettings) -> Result<Accepted, VerifyError> {
+    check(&claims_with(changes), settings, WallTime::from_seconds(NOW))
+}
+
+fn outcome(changes: &Value, settings: &IssuerSettings) -> Result<(), VerifyError> {
+    judge_with(changes, settings).map(drop)
+}
+
+fn raw(text: &str) -> Result<(), VerifyError> {
+    check(&read(text.as_bytes())?, &idle_settings(), WallTime::from_seconds(NOW)).map(drop)
+}
+
+/// Threats J-22 … J-28, A01; RFC 7519 §4.1.4 to §4.1.6. The leeway is 30 s.
+#[test]
+fn times_are_numbers_and_now_lies_between_them() {
+    let type_of = |claim| Err(VerifyError::ClaimType { claim });
+    let over = |ago_seconds| Err(VerifyError::Expired { ago_seconds });
+    for (name, changes, expected) in [
+        ("exp ahead", json!({ "exp": NOW + 1 }), Ok(())),
+        ("exp within the leeway", json!({ "exp": NOW - 29 }), Ok(())),
+        ("exp at the leeway's end", json!({ "exp": NOW - 30, "iat": NOW - 300 }), over(30)),
+        ("exp behind the leeway", json!({ "exp": NOW - 31, "iat": NOW - 300 }), over(31)),
+        ("exp 0", json!({ "exp": 0, "iat": 0 }), over(NOW)),
+        ("exp with a fraction", json!({ "exp": 1_800_000_000.9 }), Ok(())),
+        ("exp with a fraction, over", json!({ "exp": 1_799_999_970.9, "iat": NOW - 300 }), over(30)),
+        ("no exp", json!({ "exp": null }), Err(VerifyError::RequiredClaimMissing { claim: "exp" })),
+        ("exp a string", json!({ "exp": "9999999999" }), type_of("exp")),
+        ("exp true", json!({ "exp": true }), type_of("exp")),
+        ("exp an array", json!({ "exp": [NOW + 300] }), type_of("exp")),
+        ("exp an object", json!({ "exp": {} }), type_of("exp")),
+        ("exp negative", json!({ "exp": -1 }), type_of("exp")),
+        ("exp a negative fraction", json!({ "exp": -0.5 }), type_of("exp")),
+        ("exp in the year 10000", json!({ "exp": 253_402_300_800_u64 }), Ok(())),
+        ("exp 2^63", json!({ "exp": 1_u64 << 63 }), Ok(())),
+        ("exp 2^64 - 1", json!({ "exp": u64::MAX }), Ok(())),
+        ("exp 1.8e19", json!({ "exp": 1.8e19 }), Ok(())),
+        ("exp 1e308", json!({ "exp": 1e308 }), Ok(())),
+        ("nbf now", json!({ "nbf": NOW }), Ok(())),
+        ("nbf within the leeway", json!({ "nbf": NOW + 30 }), Ok(())),
+        ("nbf behind the leeway", json!({ "nbf": NOW + 31 }), Err(VerifyError::NotYetValid)),
+        ("nbf behind the leeway by a fraction", json!({ "nbf": 1_800_000_030.1 }), Err(VerifyError::NotYetValid)),
+        ("nbf a string", json!({ "nbf": "99999999999" }), type_of("nbf")),
+        ("nbf an object", json!({ "nbf": {} }), type_of("nbf")),
+        ("iat within the leeway", json!({ "iat": NOW + 30 }), Ok(())),
+        ("iat behind the leeway", json!({ "iat": NOW + 31 }), Err(VerifyError::IssuedInFuture)),
+        ("no iat", json!({ "iat": null }), Ok(())),
+        ("iat a string", json!({ "iat": "1" }), type_of("iat")),
+        ("exp before iat, within the leeway", json!({ "exp": NOW - 29, "iat": NOW }), Ok(())),
+    ] {
+        assert_eq!(outcome(&changes, &idle_settings()), expected, "{name}");
+    }
+    // `null` takes a claim away in the rows above; here it is one.
+    assert_eq!(raw(r#"{"iss":"https://idp.test","aud":"api","sub":"a","exp":null}"#), type_of("exp"));
+    assert_eq!(raw(r#"{"iss":"https://idp.test","aud":"api","sub":"a","exp":2e9,"nbf":null}"#), type_of("nbf"));
+    assert_eq!(
+        raw(r#"{"iss":"https://idp.test","aud":"api","sub":"a","exp":1e400}"#),
+        Err(VerifyError::ClaimsMalformed)
+    );
+}
+
+/// Threat J-28: where a longest lifetime is set, times also have to make sense among themselves.
+#[test]
+fn a_longest_lifetime_is_kept_to() {
+    let settings = IssuerSettings { max_lifetime: Some(Duration::from_secs(600)), ..idle_settings() };
+    let long = Err(VerifyError::LifetimeTooLong);
+    for (name, changes, expected) in [
+        ("as long as allowed", json!({ "iat": NOW - 300, "exp": NOW + 300 }), Ok(())),
+        ("longer", json!({ "iat": NOW - 300, "exp": NOW + 301 }), long.clone()),
+        ("a hundred years", json!({ "exp": NOW + 3_155_760_000 }), long.clone()),
+        ("without end", json!({ "exp": u64::MAX }), long.clone()),
+        ("unknown", json!({ "iat": null }), long),
+        ("exp is nbf", json!({ "exp": NOW + 5, "nbf": NOW + 5 }), Err(VerifyError::TimesContradict)),
+        ("exp before iat", json!({ "exp": NOW - 5, "iat": NOW }), Err(VerifyError::TimesContradict)),
+    ] {
+        assert_eq!(outcome(&changes, &settings), expected, "{name}");
+    }
+}
+
+#[test]
+fn the_moments_of_a_principal_include_the_leeway() {
+    let accepted = judge(&json!({ "nbf": NOW - 100, "iat": NOW - 200, "exp": NOW + 300 })).unwrap();
+    assert_eq!((accepted.valid_from.seconds(), accepted.expires_at.seconds()), (NOW - 130, NOW + 330));
+    let endless = judge(&json!({ "exp": u64::MAX, "iat": null })).unwrap();
+    assert!(endless.valid_from.seconds() == 0 && endless.expires_at > WallTime::from_seconds(1 << 40));
+}
+
+/// Threats J-30 … J-33, A21; RFC 7519 §4.1.3.
+#[test]
+fn the_audience_holds_one_of_ours_exactly() {
+    for (name, aud, expected) in [
+        ("ours", json!("api"), Ok(())),
+        ("our second", json!("api-2"), Ok(())),
+        ("ours alone in an array", json!(["api"]), Ok(())),
+        ("ours among others", json!(["x", "api", "y"]), Ok(())),
+        ("another", json!("other"), Err(VerifyError::AudienceOther)),
+        ("another case", json!("API"), Err(VerifyError::AudienceOther)),
+        ("a space behind", json!("api "), Err(VerifyError::AudienceOther)),
+        ("longer", json!("apis"), Err(VerifyError::AudienceOther)),
+        ("ours at the end", json!("xapi"), Err(VerifyError::AudienceOther)),
+        ("a list in a string", json!("api other"), Err(VerifyError::AudienceOther)),
+        ("others", json!(["x", "y"]), Err(VerifyError::AudienceOther)),
+        ("empty text", json!(""), Err(VerifyError::AudienceOther)),
+        ("none", json!(null), Err(VerifyError::AudienceMissing)),
+        ("an empty array", json!([]), Err(VerifyError::AudienceMissing)),
+        ("ours beside a number", json!(["api", 7]), Err(VerifyError::AudienceMalformed)),
+        ("a number", json!(7), Err(VerifyError::AudienceMalformed)),
+        ("an object", json!({ "api": true }), Err(VerifyError::AudienceMalformed)),
+        ("arrays in an array", json!([["api"]]), Err(VerifyError::AudienceMalformed)),
+    ] {
+        assert_eq!(outcome(&json!({ "aud": aud }), &idle_settings()), expected, "{name}");
+    }
+}
+
+#[test]
+fn the_audience_may_stand_in_another_claim() {
+    let mut settings = idle_settings();
+    settings.claims.audience = vec![ClaimPath::parse("client_id").unwrap(), ClaimPath::parse("azp").unwrap()];
+    assert_eq!(outcome(&json!({ "aud": null, "client_id": "api" }), &settings), Ok(()));
+    assert_eq!(outcome(&json!({ "azp": "api" }), &settings), Ok(()));
+    // The first that is there counts.
+    assert_eq!(outcome(&json!({ "client_id": "x", "azp": "api" }), &settings), Err(VerifyError::AudienceOther));
+    assert_eq!(outcome(&json!({}), &settings), Err(VerifyError::AudienceMissing));
+}
+
+/// Threats J-35, J-36, A03, A23; OpenID Connect Discovery §4.3: no normalisation.
+#[test]
+fn the_issuer_is_the_same_text() {
+    for iss in [
+        "https://idp.tes",
+        "https://idp.test/",
+        "https://idp.test:443",
+        "https://IDP.test",
+        "http://idp.test",
+        "https://u@idp.test",
+        "https://idp.test?",
+        "https://idp%2Etest",
+        " https://idp.test",
+        "https://idp.test\u{0}",
+        "",
+    ] {
+        assert_eq!(outcome(&json!({ "iss": iss }), &idle_settings()), Err(VerifyError::UnknownIssuer), "{iss:?}");
+    }
+    for iss in [
+        json!(null),
+        json!(7),
+        json!({}),
+        json!(["https://idp.test"]),
+        json!(["https://evil.test", "https://idp.test"]),
+    ] {
+        assert_eq!(outcome(&json!({ "iss": iss }), &idle_settings()), Err(VerifyError::IssuerMissing), "{iss}");
+    }
+}
+
+/// Threat J-38.
+#[test]
+fn the_subject_is_a_text_that_can_be_shown() {
+    for (sub, accepted) in [
+        (json!("alice"), true),
+        (json!("auth0|5f7c8ec7c33c6c004bbafe82"), true),
+        (json!("Ünal"), true),
+        (json!("x".repeat(4_096)), true),
+        (json!("x".repeat(4_097)), false),
+        (json!(null), false),
+        (json!(""), false),
+        (json!(7), false),
+        (json!({}), false),
+        (json!(["alice"]), false),
+        (json!("a\r\nX-Identity-Subject: root"), false),
+        (json!("a\u{0}"), false),
+        (json!("a\u{85}"), false),
+    ] {
+        let expected = if accepted { Ok(()) } else { Err(VerifyError::SubjectMissing) };
+        assert_eq!(outcome(&json!({ "sub": sub }), &idle_settings()), expected, "{sub}");
+    }
+}
+
+#[test]
+fn subject_and_client_come_from_where_the_settings_say() {
+    let mut settings = idle_settings();
+    settings.claims.subject = vec![ClaimPath::parse("uid").unwrap(), ClaimPath::parse("sub").unwrap()];
+    assert_eq!(judge_with(&json!({ "uid": "00u1" }), &settings).unwrap().subject, "00u1");
+    assert_eq!(judge_with(&json!({}), &settings).unwrap().subject, "alice");
+    // One that is there and malformed is not passed over.
+    assert_eq!(outcome(&json!({ "uid": 7 }), &settings), Err(VerifyError::SubjectMissing));
+    for (changes, client) in [
+        (json!({ "client_id": "svc", "azp": "web" }), Some("svc")),
+        (json!({ "azp": "web" }), Some("web")),
+        (json!({ "client_id": "" }), None),
+        (json!({}), None),
+    ] {
+        assert_eq!(judge(&changes).unwrap().client.as_deref(), client, "{changes}");
+    }
+    assert_eq!(outcome(&json!({ "azp": 7 }), &idle_settings()), Err(VerifyError::ClaimType { claim: "client" }));
+}
+
+/// Threats J-39, J-40; RFC 6749 §3.3.
+#[test]
+fn scopes_and_roles_of_all_their_claims_are_united() {
+    let mut settings = idle_settings();
+    settings.claims.roles =
+        ["realm_access.roles", "roles", "urn:x:roles"].map(|path| ClaimPath::parse(path).unwrap()).into();
+    for (name, changes, scopes, roles) in [
+        ("a string", json!({ "scope": "b a" }), &["a", "b"][..], &[][..]),
+        ("more spaces", json!({ "scope": "  b  a " }), &["a", "b"], &[]),
+        ("an array", json!({ "scope": null, "scp": ["b", "a"] }), &["a", "b"], &[]),
+        ("both", json!({ "scope": "a b", "scp": ["b", "c"] }), &["a", "b", "c"], &[]),
+        ("only spaces divide", json!({ "scope": "a,b\tc" }), &["a,b\tc"], &[]),
+        ("case is kept", json!({ "scope": "A a" }), &["A", "a"], &[]),
+        ("other types are no scopes", json!({ "scope": 7, "scp": [1, null, "a", ["b"]] }), &["a"], &[]),
+        ("none", json!({ "scope": null }), &[], &[]),
+        ("nested roles", json!({ "scope": null, "realm_access": { "roles": ["y", "x"] } }), &[], &["x", "y"]),
+        (
+            "an object's keys",
+            json!({ "scope": null, "urn:x:roles": { "y": { "1": "org" }, "x": {} } }),
+            &[],
+            &["x", "y"],
+        ),
+        ("a wrong type on the way", json!({ "scope": null, "realm_access": "roles", "roles": true }), &[], &[]),
+    ] {
+        let accepted = judge_with(&changes, &settings).unwrap();
+        assert_eq!(accepted.scopes.iter().map(|scope| &**scope).collect::<Vec<_>>(), scopes, "{name}");
+        assert_eq!(accepted.roles.iter().map(|role| &**role).collect::<Vec<_>>(), roles, "{name}");
+    }
+}
+
+/// Threats J-16, J-44; RFC 8725 §2.8, RFC 9449 §7.2.
+#[test]
+fn what_is_no_plain_access_token_is_refused() {
+    let not_access = || Err(VerifyError::IdToken);
+    let [default, id_token, strict] = [Profile::Default, Profile::IdToken, Profile::Rfc9068]
+        .map(|profile| IssuerSettings { profile, ..idle_settings() });
+    let full = |extra: Value| {
+        let mut changes = json!({ "client_id": "svc", "jti": "1" });
+        changes.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        changes
+    };
+    for (name, extra, by_default, as_id_token) in [
+        ("nothing special", json!({}), Ok(()), Ok(())),
+        ("typ Bearer, as Keycloak has it", json!({ "typ": "Bearer" }), Ok(()), Ok(())),
+        ("token_use access", json!({ "token_use": "access" }), Ok(()), Ok(())),
+        ("typ ID", json!({ "typ": "ID" }), not_access(), Ok(())),
+        ("token_use id", json!({ "token_use": "id" }), not_access(), Ok(())),
+        ("nonce", json!({ "nonce": "x" }), not_access(), Ok(())),
+        ("at_hash", json!({ "at_hash": "x" }), not_access(), Ok(())),
+        ("c_hash", json!({ "c_hash": "x" }), not_access(), Ok(())),
+        ("typ Refresh", json!({ "typ": "Refresh" }), not_access(), not_access()),
+        ("typ Offline", json!({ "typ": "offline" }), not_access(), not_access()),
+        ("events", json!({ "events": {} }), not_access(), not_access()),
+        (
+            "cnf",
+            json!({ "cnf": { "jkt": "x" } }),
+            Err(VerifyError::SenderConstrained),
+            Err(VerifyError::SenderConstrained),
+        ),
+        (
+            "cnf, malformed",
+            json!({ "cnf": 7 }),
+            Err(VerifyError::SenderConstrained),
+            Err(VerifyError::SenderConstrained),
+        ),
+    ] {
+        assert_eq!(outcome(&extra, &default), by_default, "{name}");
+        assert_eq!(outcome(&full(extra.clone()), &strict), by_default, "{name}, strictly");
+        assert_eq!(outcome(&extra, &id_token), as_id_token, "{name}, as an ID token");
+    }
+}
+
+/// RFC 9068 §2.2.
+#[test]
+fn the_strict_profile_wants_all_its_claims() {
+    let mut settings = IssuerSettings { profile: Profile::Rfc9068, ..idle_settings() };
+    settings.claims.audience.push(ClaimPath::parse("azp").unwrap());
+    let missing = |claim| Err(VerifyError::RequiredClaimMissing { claim });
+    for (name, changes, expected) in [
+        ("all", json!({ "client_id": "svc", "jti": "1" }), Ok(())),
+        ("no client_id", json!({ "jti": "1" }), missing("client_id")),
+        ("azp is no client_id", json!({ "azp": "svc", "jti": "1" }), missing("client_id")),
+        ("no jti", json!({ "client_id": "svc" }), missing("jti")),
+        ("no iat", json!({ "client_id": "svc", "jti": "1", "iat": null }), missing("iat")),
+        ("no aud", json!({ "client_id": "svc", "jti": "1", "aud": null, "azp": "api" }), missing("aud")),
+        ("jti a number", json!({ "client_id": "svc", "jti": 1 }), Err(VerifyError::ClaimType { claim: "jti" })),
+    ] {
+        assert_eq!(outcome(&changes, &settings), expected, "{name}");
+    }
+}
+
+/// Threat J-15; RFC 9068 §4.
+#[test]
+fn each_profile_takes_its_types() {
+    use Kind::{AccessToken, Jwt, Other, Unstated};
+    for (profile, taken, refused) in [
+        (Profile::Default, &[AccessToken, Jwt, Unstated][..], &[Other][..]),
+        (Profile::IdToken, &[Jwt, Unstated], &[AccessToken, Other]),
+        (Profile::Rfc9068, &[AccessToken], &[Jwt, Other, Unstated]),
+    ] {
+        assert!(taken.iter().all(|kind| check_kind(*kind, profile).is_ok()), "{profile:?}");
+        assert!(refused.iter().all(|kind| check_kind(*kind, profile) == Err(VerifyError::TokenType)), "{profile:?}");
+    }
+}
+
+/// Threats J-14, J-47.
+#[test]
+fn a_payload_is_one_object_with_unique_members() {
+    for text in [
+        "",
+        "null",
+        "[]",
+        "\"x\"",
+        "1",
+        "{",
+        "{}{}",
+        r#"{"sub":"a","sub":"b"}"#,
+        r#"{"scope":"a","sc\u006fpe":"b"}"#,
+        r#"{"realm_access":{"roles":[],"roles":["admin"]}}"#,
+    ] {
+        assert_eq!(read(text.as_bytes()), Err(VerifyError::ClaimsMalformed), "{text}");
+    }
+    assert_eq!(raw("{}"), Err(VerifyError::IssuerMissing));
+}

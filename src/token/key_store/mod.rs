@@ -42,6 +42,8 @@ pub struct KeyStore {
     /// Counts attempts that have ended.
     ended: watch::Sender<u64>,
     wake: Notify,
+    /// Longest that a request waits for an attempt.
+    patience: Duration,
 }
 
 /// How an issuer's keys are: for readiness, and for people.
@@ -98,6 +100,7 @@ impl KeyStore {
             current: ArcSwapOption::empty(),
             ended: watch::Sender::new(0),
             wake: Notify::new(),
+            patience: FETCH_TIMEOUT,
         };
         if let Some(set) = store.origin.at_hand()? {
             store.lock().schedule.begin(store.clock.monotonic_micros());
@@ -213,7 +216,7 @@ impl KeyStore {
                 }
             };
             self.wake.notify_one();
-            if tokio::time::timeout(FETCH_TIMEOUT, ended.changed()).await.is_err() {
+            if tokio::time::timeout(self.patience, ended.changed()).await.is_err() {
                 return Err(VerifyError::KeysUnavailable { retry_after: Duration::from_secs(1) });
             }
             asker = Asker::Waited;
@@ -274,7 +277,7 @@ impl KeyStore {
                         tracing::warn!(issuer = &*self.name, %error, ?retry_in, "key refresh failed; using the previous keys");
                     }
                     None => {
-                        tracing::warn!(issuer = &*self.name, %error, ?retry_in, "no keys; tokens of this issuer get 503");
+                        tracing::warn!(issuer = &*self.name, %error, ?retry_in, "no keys; tokens of this issuer cannot be verified");
                     }
                 }
             }
