@@ -59,7 +59,9 @@ pub(super) async fn serve(
     let mut connection = Box::pin(connection);
     let end = drive::to_the_end(connection.as_mut(), &line, &shutdown).await;
     let Some(parts) = Pin::into_inner(connection).into_parts() else {
-        // It has become a tunnel: no longer ours to serve, but still a connection that is open.
+        // It has become a tunnel: no longer ours to serve, but still a connection that is open. It counts as an exchange without end, or
+        // the wire would take what the tunnel writes for hyper's own words and keep it.
+        let _tunnel = line.exchange();
         let _ = gone.await;
         return;
     };

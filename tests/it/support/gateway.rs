@@ -187,6 +187,17 @@ impl Gateway {
         let enough = access.wait_for(|bytes| json_lines(bytes).len() >= n);
         json_lines(&within("lines in the access log", enough).await.expect("the gateway keeps its access log"))
     }
+
+    /// Waits for the access-log line of the request that got this answer, found by its id.
+    pub(crate) async fn access_line_of(&self, answer: &client::Answer) -> Value {
+        let id = answer.header("x-request-id").expect("every answer has a request id");
+        let find = |bytes: &[u8]| json_lines(bytes).into_iter().rev().find(|line| line["request_id"] == id);
+        let mut access = self.access.clone();
+        let found = access.wait_for(|bytes| find(bytes).is_some());
+        let bytes =
+            within("the request's line in the access log", found).await.expect("the gateway keeps its access log");
+        find(&bytes).expect("it was there a moment ago")
+    }
 }
 
 impl Drop for Gateway {

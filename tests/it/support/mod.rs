@@ -21,6 +21,7 @@ pub(crate) mod nginx;
 pub(crate) mod origin;
 pub(crate) mod provider;
 pub(crate) mod raw_origin;
+pub(crate) mod scene;
 mod serving;
 pub(crate) mod temporary;
 pub(crate) mod token;

@@ -20,6 +20,8 @@ pub(crate) enum Step {
     Answer(Vec<u8>),
     AnswerAndClose(Vec<u8>),
     Close,
+    /// 200 with the request's own head, as it was received, for a body.
+    Echo,
 }
 
 impl Step {
@@ -69,6 +71,18 @@ impl RawOrigin {
         texts(&self.state.received.borrow())
     }
 
+    /// The whole requests so far, as this upstream reads the bytes: with their framing, connection by connection.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        let mut requests = Vec::new();
+        for mut bytes in self.state.received.borrow().iter().map(Vec::as_slice) {
+            while let Some(length) = request_length(bytes) {
+                requests.push(String::from_utf8_lossy(&bytes[..length]).into_owned());
+                bytes = &bytes[length..];
+            }
+        }
+        requests
+    }
+
     /// Waits until the bytes are as wanted.
     pub(crate) async fn wait_until(&self, what: &str, enough: impl Fn(&[String]) -> bool) -> Vec<String> {
         let mut received = self.state.received.subscribe();
@@ -102,12 +116,13 @@ async fn converse(mut stream: TcpStream, index: usize, state: Arc<State>) {
         }
         state.received.send_modify(|all| all[index].extend_from_slice(&pending[before..]));
         while let Some(length) = request_length(&pending) {
-            pending.drain(..length);
+            let request: Vec<u8> = pending.drain(..length).collect();
             let step = state.steps.lock().expect("no thread panics while it holds this lock").pop_front();
             let (bytes, close) = match step {
                 Some(Step::Answer(bytes)) => (bytes, false),
                 Some(Step::AnswerAndClose(bytes)) => (bytes, true),
                 Some(Step::Close) => (Vec::new(), true),
+                Some(Step::Echo) => (echo(&request), false),
                 None => break,
             };
             if stream.write_all(&bytes).await.is_err() || close {
@@ -115,6 +130,11 @@ async fn converse(mut stream: TcpStream, index: usize, state: Arc<State>) {
             }
         }
     }
+}
+
+fn echo(request: &[u8]) -> Vec<u8> {
+    let head = &request[..Head::parse(request).map_or(0, |head| head.length)];
+    [format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", head.len()).as_bytes(), head].concat()
 }
 
 /// How long the request at the front is, once all of it is there.
