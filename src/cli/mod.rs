@@ -72,7 +72,7 @@ pub fn main() -> ExitCode {
             Command::Run(args) => run::run(args),
             Command::Check(args) => check::run(&args),
             Command::Explain(args) => explain::run(&args),
-            Command::Demo(args) => demo::run(args),
+            Command::Demo(args) => demo::run(&args),
             Command::Schema => schema::run(),
             Command::Health(args) => health::run(&args),
             Command::Completions(args) => completions::run(&args),

@@ -1,0 +1,28 @@
+//! The demo's sample upstream: says what it received.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, header};
+use serde_json::{Map, Value, json};
+
+use super::serve::Whole;
+
+/// The request as the upstream sees it, as JSON; identity headers apart, since they are what the demo is about.
+pub(super) fn echo(request: &Whole) -> Response<Bytes> {
+    let (mut identity, mut others) = (Map::new(), Map::new());
+    for (name, value) in &request.head.headers {
+        let target = if name.as_str().starts_with("x-identity-") { &mut identity } else { &mut others };
+        target.insert(name.to_string(), Value::from(String::from_utf8_lossy(value.as_bytes())));
+    }
+    let text = json!({
+        "the_upstream_received": {
+            "method": request.head.method.as_str(),
+            "target": request.head.uri.to_string(),
+            "identity": identity,
+            "headers": others,
+            "body_bytes": request.body.len(),
+        }
+    });
+    let mut response = Response::new(Bytes::from(format!("{text:#}\n")));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
