@@ -30,9 +30,7 @@ impl Taken {
             if value.chars().count() < MIN_HIDDEN {
                 continue;
             }
-            for shown in [value.clone(), super::problem::escaped(value)] {
-                text = conceal_one(&text, &shown, name);
-            }
+            text = conceal_one(&text, [value, &super::problem::escaped(value)], name);
         }
         text
     }
@@ -141,24 +139,29 @@ impl<'a> Reference<'a> {
     }
 }
 
-fn conceal_one(text: &str, value: &str, name: &str) -> String {
-    let beginning = match value.char_indices().nth(RECOGNISED_BY) {
-        Some((end, _)) => &value[..end],
-        None => value,
-    };
+/// Replaces a value that stands in `text` in either of its forms, as it is or escaped.
+fn conceal_one(text: &str, forms: [&str; 2], name: &str) -> String {
+    let beginnings = forms.map(|form| match form.char_indices().nth(RECOGNISED_BY) {
+        Some((end, _)) => &form[..end],
+        None => form,
+    });
     let mut made = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(start) = rest.find(beginning) {
-        let shared: usize =
-            rest[start..].chars().zip(value.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
+    while let Some(start) = beginnings.iter().filter_map(|beginning| rest.find(beginning)).min() {
+        let shown = forms.map(|form| shared(&rest[start..], form)).into_iter().max().unwrap_or(0);
         made.push_str(&rest[..start]);
         made.push_str("${");
         made.push_str(name);
         made.push('}');
-        rest = &rest[start + shared..];
+        rest = &rest[start + shown..];
     }
     made.push_str(rest);
     made
+}
+
+/// How many bytes both begin with.
+fn shared(left: &str, right: &str) -> usize {
+    left.chars().zip(right.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum()
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
         problems.add("server.max_header_size", format!("{max_header} bytes is not between \"1 KiB\" and \"1 MiB\""));
     }
     let max_token = server.max_token_size.map_or(8 * 1024, units::Size::bytes);
-    if max_token == 0 || max_token > max_header {
+    if max_token == 0 || (max_token > max_header && max_header >= LEAST_HEADER_BYTES) {
         problems.add_with_hint(
             "server.max_token_size",
             format!("{max_token} bytes is not between 1 and `max_header_size` ({max_header})"),

@@ -18,7 +18,7 @@ pub(super) fn echo(request: &Whole) -> Response<Bytes> {
             "method": request.head.method.as_str(),
             "target": request.head.uri.to_string(),
             "identity": identity,
-            "headers": others,
+            "other_headers": others,
             "body_bytes": request.body.len(),
         }
     });
