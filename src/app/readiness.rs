@@ -42,7 +42,8 @@ impl Readiness for Ready {
         for verifier in runtime.issuers().iter() {
             let settings = verifier.settings();
             let status = verifier.keys().status();
-            if status.ready {
+            // An age, not `ready`: keys may have come and grown too old before anybody asked here.
+            if status.age.is_some() {
                 had.insert(settings.issuer.to_string());
             } else if !had.contains(&*settings.issuer) {
                 let why = status.last_error.unwrap_or_else(|| "not fetched yet".to_owned());

@@ -71,7 +71,7 @@ async fn exchange(
     let outgoing = Outgoing { method: arrival.method, target, headers: arrival.headers, body };
     let started = Instant::now();
     let sent = upstream.send(worker.pools(), outgoing, idle, trailers).await;
-    let (answer, in_flight) = sent.map_err(|error| refusal(error, &progress))?;
+    let answer = sent.map_err(|error| refusal(error, &progress))?;
     departure.record().upstream_answered(upstream, started.elapsed());
     let (mut parts, ()) = answer.response.into_parts();
     let switched = parts.headers.get(header::UPGRADE).cloned();
@@ -81,7 +81,7 @@ async fn exchange(
     parts.extensions.clear();
     match (answer.body, wish) {
         (AnswerBody::Stream(body), _) => Ok(Response::from_parts(parts, Body::stream(body, until))),
-        (AnswerBody::Tunnel(upstream, lease), Some(wish)) if switched.is_some() => {
+        (AnswerBody::Tunnel(upstream, lease, in_flight), Some(wish)) if switched.is_some() => {
             parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             parts.headers.insert(header::UPGRADE, switched.unwrap_or(wish.protocol));
             let tunnel = Tunnel { client: wish.client, upstream, lease, in_flight };

@@ -13,7 +13,7 @@ use super::body::Body;
 use super::record::Record;
 use crate::primitives::shutdown::Shutdown;
 use crate::upstream::pool::Pools;
-use crate::upstream::upgrade::Tunnel;
+use crate::upstream::upgrade::{Carried, Tunnel};
 
 /// A worker's own things. Not `Send`: it never leaves its thread.
 #[derive(Debug)]
@@ -63,10 +63,22 @@ impl Worker {
         let shutdown = self.shutdown.clone();
         tokio::task::spawn_local(async move {
             // Without a record the answer was never sent, and there is no tunnel.
-            let Ok(mut record) = record.await else { return };
-            let carried = tunnel.carry(lifetime, shutdown).await;
-            record.carried(carried.up, carried.down);
+            let Ok(record) = record.await else { return };
+            let log = TunnelRecord { record, carried: Carried::default() };
+            tunnel.carry(lifetime, shutdown, log.carried.clone()).await;
         });
         Body::before_a_tunnel(hand_over)
+    }
+}
+
+/// Completes a tunnel's record at its end, also when the process stops and the tunnel is dropped in the middle.
+struct TunnelRecord {
+    record: Record,
+    carried: Carried,
+}
+
+impl Drop for TunnelRecord {
+    fn drop(&mut self) {
+        self.record.carried(self.carried.up(), self.carried.down());
     }
 }

@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use std::future::Future as _;
 use tokio::time::{Instant, Sleep};
 
+use super::balance::InFlight;
 use super::pool::Lease;
 
 /// What has become of a request's body.
@@ -206,7 +207,8 @@ pub struct ResponseBody {
     incoming: Incoming,
     idle: IdleTimer,
     trailers: Trailers,
-    lease: Option<Lease>,
+    /// The connection, and the request's place in the server's count: it is under way until its answer has ended.
+    held: Option<(Lease, InFlight)>,
     request: Progress,
 }
 
@@ -224,12 +226,12 @@ pub enum ResponseBroken {
 impl ResponseBody {
     pub(super) fn new(
         incoming: Incoming,
-        lease: Lease,
+        held: (Lease, InFlight),
         request: Progress,
         idle_timeout: Duration,
         trailers: Trailers,
     ) -> Self {
-        let mut body = Self { incoming, idle: IdleTimer::new(idle_timeout), trailers, lease: Some(lease), request };
+        let mut body = Self { incoming, idle: IdleTimer::new(idle_timeout), trailers, held: Some(held), request };
         if body.incoming.is_end_stream() {
             body.give_back();
         }
@@ -237,7 +239,7 @@ impl ResponseBody {
     }
 
     fn give_back(&mut self) {
-        if let Some(lease) = self.lease.take() {
+        if let Some((lease, _ended)) = self.held.take() {
             // A request that is not fully sent leaves bytes of its body on the connection: the next answer would not be ours.
             if matches!(self.request.fate(), Fate::Ended(_)) {
                 lease.put_back();
@@ -260,7 +262,7 @@ impl Body for ResponseBody {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
                     ready!(this.idle.poll_elapsed(cx));
-                    this.lease = None;
+                    this.held = None;
                     return Poll::Ready(Some(Err(ResponseBroken::Idle)));
                 }
             };
@@ -271,7 +273,7 @@ impl Body for ResponseBody {
                     None
                 }
                 Some(Err(_)) => {
-                    this.lease = None;
+                    this.held = None;
                     Some(Err(ResponseBroken::CutOff))
                 }
                 Some(Ok(frame)) if frame.is_trailers() && this.trailers == Trailers::Drop => continue,

@@ -39,7 +39,7 @@ pub enum AnswerBody {
     /// A body, which ends.
     Stream(ResponseBody),
     /// A tunnel: the upstream agreed to the upgrade. The lease keeps the slot.
-    Tunnel(Response<Incoming>, Lease),
+    Tunnel(Response<Incoming>, Lease, InFlight),
 }
 
 impl Upstream {
@@ -57,7 +57,7 @@ impl Upstream {
         mut outgoing: Outgoing,
         body_idle_timeout: Duration,
         trailers: Trailers,
-    ) -> Result<(Answer, InFlight), UpstreamError> {
+    ) -> Result<Answer, UpstreamError> {
         let in_flight = self.pick();
         if self.settings().host == HostHeader::Upstream {
             outgoing.headers.insert(header::HOST, in_flight.server().address().authority.clone());
@@ -81,11 +81,11 @@ impl Upstream {
         };
         if answer.status() == http::StatusCode::SWITCHING_PROTOCOLS {
             let head = copy_of_head(&answer);
-            return Ok((Answer { response: head, body: AnswerBody::Tunnel(answer, lease) }, in_flight));
+            return Ok(Answer { response: head, body: AnswerBody::Tunnel(answer, lease, in_flight) });
         }
         let (parts, incoming) = answer.into_parts();
-        let body = ResponseBody::new(incoming, lease, progress, body_idle_timeout, trailers);
-        Ok((Answer { response: Response::from_parts(parts, ()), body: AnswerBody::Stream(body) }, in_flight))
+        let body = ResponseBody::new(incoming, (lease, in_flight), progress, body_idle_timeout, trailers);
+        Ok(Answer { response: Response::from_parts(parts, ()), body: AnswerBody::Stream(body) })
     }
 
     async fn exchange(

@@ -2,6 +2,8 @@
 //!
 //! Reached only after authorisation, and only when the upstream has answered 101: until then not a byte of the new protocol moves.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use http::Response;
@@ -13,13 +15,28 @@ use super::balance::InFlight;
 use super::pool::Lease;
 use crate::primitives::shutdown::{Phase, Shutdown};
 
-/// What one tunnel carried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Carried {
+/// What one tunnel has carried so far. Clones share the figures, so that they are known also of a tunnel that is dropped.
+#[derive(Clone, Debug, Default)]
+pub struct Carried(Rc<Figures>);
+
+#[derive(Debug, Default)]
+struct Figures {
+    up: Cell<u64>,
+    down: Cell<u64>,
+}
+
+impl Carried {
     /// Bytes from the client.
-    pub up: u64,
+    #[must_use]
+    pub fn up(&self) -> u64 {
+        self.0.up.get()
+    }
+
     /// Bytes from the upstream.
-    pub down: u64,
+    #[must_use]
+    pub fn down(&self) -> u64 {
+        self.0.down.get()
+    }
 }
 
 /// Both ends of a tunnel that is about to open.
@@ -36,17 +53,17 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Passes bytes both ways until one side ends, `lifetime` is over or the process stops.
+    /// Passes bytes both ways until one side ends, `lifetime` is over or the process stops; counts them in `carried`.
     ///
     /// The permission for the tunnel is the caller's token, so it does not outlive it.
-    pub async fn carry(self, lifetime: Option<Duration>, mut shutdown: Shutdown) -> Carried {
+    pub async fn carry(self, lifetime: Option<Duration>, mut shutdown: Shutdown, carried: Carried) {
         let _slot = self.lease.into_permit();
         let _in_flight = self.in_flight;
         let (Ok(client), Ok(upstream)) = (self.client.await, hyper::upgrade::on(self.upstream).await) else {
-            return Carried::default();
+            return;
         };
         let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-        let mut counted = Counting { inner: &mut client, read: 0, written: 0 };
+        let mut counted = Counting { inner: &mut client, carried };
         let over = async {
             match lifetime {
                 Some(lifetime) => tokio::time::sleep(lifetime).await,
@@ -58,15 +75,13 @@ impl Tunnel {
             () = over => {}
             () = shutdown.reached(Phase::Stopped) => {}
         }
-        Carried { up: counted.read, down: counted.written }
     }
 }
 
-/// Counts what passes, so that a tunnel that is cut off still has its figures.
+/// Counts what passes.
 struct Counting<'a, S> {
     inner: &'a mut S,
-    read: u64,
-    written: u64,
+    carried: Carried,
 }
 
 mod io {
@@ -82,7 +97,8 @@ mod io {
         fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
             let before = buf.filled().len();
             ready!(Pin::new(&mut *self.inner).poll_read(cx, buf))?;
-            self.read += (buf.filled().len() - before) as u64;
+            let count = (buf.filled().len() - before) as u64;
+            self.carried.0.up.update(|up| up + count);
             Poll::Ready(Ok(()))
         }
     }
@@ -90,7 +106,7 @@ mod io {
     impl<S: AsyncWrite + Unpin> AsyncWrite for Counting<'_, S> {
         fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
             let written = ready!(Pin::new(&mut *self.inner).poll_write(cx, buf))?;
-            self.written += written as u64;
+            self.carried.0.down.update(|down| down + written as u64);
             Poll::Ready(Ok(written))
         }
 
@@ -108,7 +124,7 @@ mod io {
             bufs: &[IoSlice<'_>],
         ) -> Poll<Result<usize>> {
             let written = ready!(Pin::new(&mut *self.inner).poll_write_vectored(cx, bufs))?;
-            self.written += written as u64;
+            self.carried.0.down.update(|down| down + written as u64);
             Poll::Ready(Ok(written))
         }
 

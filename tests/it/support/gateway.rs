@@ -171,6 +171,11 @@ impl Gateway {
         self.metrics().await.value(sample)
     }
 
+    /// One sample that counts something, as a whole number, which can be compared.
+    pub(crate) async fn count(&self, sample: &str) -> u64 {
+        self.metrics().await.count(sample)
+    }
+
     /// Waits until a sample is at least `least`: what is counted after an answer has been sent is not there at once.
     pub(crate) async fn wait_for_metric(&self, sample: &str, least: f64) {
         within(sample, async { while self.metric(sample).await < least {} }).await;
@@ -266,6 +271,16 @@ impl Samples {
         });
         assert!(known, "no metric {name} in:\n{}", self.text);
         self.get(sample).unwrap_or(0.0)
+    }
+
+    /// Like [`value`](Self::value), as a whole number.
+    ///
+    /// # Panics
+    ///
+    /// If it is none.
+    pub(crate) fn count(&self, sample: &str) -> u64 {
+        let value = self.value(sample);
+        value.to_string().parse().unwrap_or_else(|_| panic!("{sample} is no count: {value}"))
     }
 
     /// The text as it was scraped.

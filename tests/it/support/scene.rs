@@ -64,6 +64,12 @@ impl Scene {
         client::get(self.gateway.addr(), target, &headers).await
     }
 
+    /// How many tokens of the issuer `main` ended so: `result` is `accepted`, `refused` or `keys_unavailable`, `cache` is `hit` or `miss`.
+    pub(crate) async fn verifications(&self, result: &str, cache: &str) -> u64 {
+        let labels = format!("issuer=\"main\",result=\"{result}\",cache=\"{cache}\"");
+        self.gateway.count(&format!("portcullis_token_verifications_total{{{labels}}}")).await
+    }
+
     /// Sends each token to `target`: `Ok` is 200; `Err` is 401 for exactly that reason, as the access log tells it, and the upstream must not
     /// have seen it. The reason is compared because a token that is refused for another fault than the one under test shows nothing.
     pub(crate) async fn hold_tokens<'a>(

@@ -1,0 +1,289 @@
+//! Authentication as a client meets it: which credentials are taken, and what every refusal of them looks like.
+//!
+//! What can be wrong inside a token is in [`token_headers`](super::token_headers) and [`token_claims`](super::token_claims).
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::support::client::{self, Answer};
+use crate::support::gateway::minimal;
+use crate::support::idp::Idp;
+use crate::support::scene::{Scene, add_to, route};
+use crate::support::token::{TestKey, TokenBuilder};
+
+const INVALID: &str =
+    "Bearer realm=\"portcullis\", error=\"invalid_token\", error_description=\"The access token is not valid\"";
+const EXPIRED: &str =
+    "Bearer realm=\"portcullis\", error=\"invalid_token\", error_description=\"The access token expired\"";
+const MALFORMED: &str = "Bearer realm=\"portcullis\", error=\"invalid_request\", error_description=\"The request's credentials are malformed\"";
+const LACKS_SCOPE: &str = "Bearer realm=\"portcullis\", error=\"insufficient_scope\", error_description=\"The access token lacks a scope\", scope=\"orders:read\"";
+
+/// Name, target, `Authorization` fields; status, code and challenge of the answer.
+type Row<'a> = (&'a str, &'a str, &'a [&'a str], u16, &'a str, Option<&'a str>);
+
+/// Everything that a refusal promises beside its own status, code and challenge.
+fn assert_is_problem(name: &str, answer: &Answer, title: &str) {
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{name}");
+    assert_eq!(answer.headers_named("cache-control"), ["no-store"], "{name}");
+    let body = answer.json();
+    let members: Vec<_> = body.as_object().expect("a problem is an object").keys().map(String::as_str).collect();
+    assert_eq!(members, ["code", "detail", "request_id", "status", "title", "type"], "{name}");
+    assert_eq!((&body["type"], &body["title"]), (&json!("about:blank"), &json!(title)), "{name}");
+    assert_eq!(body["status"], answer.status, "{name}");
+    let ids = answer.headers_named("x-request-id");
+    assert_eq!((ids.len(), &body["request_id"]), (1, &json!(ids[0])), "{name}: {ids:?}");
+}
+
+/// RFC 6750 §3 and §3.1, RFC 9457, RFC 9110 §11.6.1; threats J-21, J-90: each refusal of credentials, over HTTP/1.1 and HTTP/2 alike, and the
+/// upstream hears of none.
+#[tokio::test]
+async fn every_refusal_of_credentials_has_its_status_challenge_and_body() {
+    let scene = Scene::start().await;
+    let key = TestKey::rsa("k1");
+    let bearer = |token: TokenBuilder| format!("Bearer {}", token.sign(&key));
+    let good = bearer(scene.token());
+    let expired = bearer(scene.token().claim("exp", 1_000_000_000));
+    let without_scope = bearer(scene.token().scope("orders:write orders:reader"));
+    let other_audience = bearer(scene.token().claim("aud", "api2"));
+    let too_long = format!("Bearer {}", "a".repeat(8 * 1024 + 1));
+    let missing = "Bearer realm=\"portcullis\"";
+    let missing_scope = "Bearer realm=\"portcullis\", scope=\"orders:read\"";
+    let (code_missing, code_malformed, code_invalid) = ("credentials_missing", "request_malformed", "token_invalid");
+    let rows: &[Row<'_>] = &[
+        ("none", "/token/x", &[], 401, code_missing, Some(missing)),
+        ("none, where a scope is needed", "/scope/x", &[], 401, code_missing, Some(missing_scope)),
+        ("another scheme", "/scope/x", &["Basic dXNlcjpwYXNz"], 401, code_missing, Some(missing_scope)),
+        ("a scheme with a longer name", "/token/x", &["BearerToken abc"], 401, code_missing, Some(missing)),
+        ("an empty field", "/token/x", &[""], 401, code_missing, Some(missing)),
+        ("no token", "/token/x", &["Bearer"], 400, code_malformed, Some(MALFORMED)),
+        ("two tokens", "/token/x", &["Bearer abc def"], 400, code_malformed, Some(MALFORMED)),
+        ("a list", "/token/x", &["Bearer abc,def"], 400, code_malformed, Some(MALFORMED)),
+        ("a parameter", "/token/x", &["Bearer token=\"abc\""], 400, code_malformed, Some(MALFORMED)),
+        ("an escape", "/token/x", &["Bearer abc%3D"], 400, code_malformed, Some(MALFORMED)),
+        ("not ASCII", "/token/x", &["Bearer ab\u{e9}"], 400, code_malformed, Some(MALFORMED)),
+        ("one token twice", "/token/x", &[&good, &good], 400, code_malformed, Some(MALFORMED)),
+        ("two schemes", "/token/x", &["Basic dXNlcjpwYXNz", &good], 400, code_malformed, Some(MALFORMED)),
+        ("no JWT", "/token/x", &["Bearer abc"], 401, code_invalid, Some(INVALID)),
+        ("padding", "/token/x", &[&format!("{good}=")], 401, code_invalid, Some(INVALID)),
+        ("too long", "/token/x", &[&too_long], 401, code_invalid, Some(INVALID)),
+        ("for others", "/scope/x", &[&other_audience], 401, code_invalid, Some(INVALID)),
+        ("expired", "/scope/x", &[&expired], 401, code_invalid, Some(EXPIRED)),
+        ("without the scope", "/scope/x", &[&without_scope], 403, "scope_insufficient", Some(LACKS_SCOPE)),
+        ("without the role", "/admin/x", &[&good], 403, "access_denied", None),
+    ];
+    let h2 = client::h2(scene.gateway.addr()).await;
+    for (name, target, fields, status, code, challenge) in rows {
+        let title = match status {
+            400 => "Bad Request",
+            401 => "Unauthorized",
+            _ => "Forbidden",
+        };
+        let headers: Vec<_> = fields.iter().map(|field| ("Authorization", *field)).collect();
+        for (version, answer) in [
+            ("HTTP/1.1", client::get(scene.gateway.addr(), target, &headers).await),
+            ("HTTP/2", h2.get(target, &headers).await),
+        ] {
+            let name = format!("{name}, {version}");
+            assert_eq!((answer.status, &answer.json()["code"]), (*status, &json!(code)), "{name}");
+            let challenges: Vec<_> = challenge.iter().copied().collect();
+            assert_eq!(answer.headers_named("www-authenticate"), challenges, "{name}");
+            assert_is_problem(&name, &answer, title);
+        }
+    }
+    assert!(scene.origin.requests().is_empty());
+}
+
+/// RFC 9110 §11.1, RFC 6750 §2.1; threat J-21: the counterpart of the table above.
+#[tokio::test]
+async fn the_scheme_has_any_case_and_any_number_of_spaces_behind_it() {
+    let scene = Scene::start().await;
+    let token = scene.good_token();
+    for scheme in ["Bearer", "bearer", "BEARER", "bEaReR", "Bearer  "] {
+        let answer =
+            client::get(scene.gateway.addr(), "/scope/x", &[("Authorization", &format!("{scheme} {token}"))]).await;
+        assert_eq!(answer.status, 200, "{scheme:?}: {}", answer.text());
+    }
+}
+
+/// RFC 6750 §3: the realm is the operator's.
+#[tokio::test]
+async fn the_challenge_names_the_configured_realm() {
+    let write = |issuer: &str, upstream| add_to(&minimal(issuer, upstream), "server", "realm = \"Orders of shop 7\"");
+    let scene = Scene::with(write).await;
+    let answer = client::get(scene.gateway.addr(), "/token/x", &[]).await;
+    assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"Orders of shop 7\""));
+}
+
+/// On a public route nothing is asked for, nothing is looked at, and nobody is anybody: a token of whatever kind changes nothing.
+#[tokio::test]
+async fn a_public_route_looks_at_no_token() {
+    let scene = Scene::start().await;
+    let good = format!("Bearer {}", scene.good_token());
+    let rows: &[(&str, &[&str])] = &[
+        ("none", &[]),
+        ("a good one", &[&good]),
+        ("a bad one", &["Bearer abc"]),
+        ("a malformed one", &["Bearer a b"]),
+        ("two", &[&good, "Basic abc"]),
+    ];
+    for (name, fields) in rows {
+        let headers: Vec<_> = fields.iter().map(|field| ("Authorization", *field)).collect();
+        let answer = client::get(scene.gateway.addr(), "/public/x", &headers).await;
+        assert_eq!(answer.status, 200, "{name}");
+        let seen = scene.origin.requests().pop().expect("the upstream was asked");
+        let told: Vec<_> =
+            seen.headers.iter().filter(|(h, _)| h.starts_with("x-identity") || h == "authorization").collect();
+        assert!(told.is_empty(), "{name}: {told:?}");
+        let line = scene.gateway.access_line_of(&answer).await;
+        assert_eq!((&line["issuer"], &line["subject"]), (&Value::Null, &Value::Null), "{name}");
+    }
+    assert_eq!(scene.verifications("accepted", "miss").await, 0, "nobody was verified");
+}
+
+/// Threat A39: optional means without a token or with a good one; a bad one never turns into none.
+#[tokio::test]
+async fn optional_access_takes_no_token_or_a_good_one_never_a_bad_one() {
+    let write = |issuer: &str, upstream| minimal(issuer, upstream) + &route("optional", "access = \"optional\"");
+    let scene = Scene::with(write).await;
+    let key = TestKey::rsa("k1");
+    let bearer = |token: TokenBuilder| format!("Bearer {}", token.sign(&key));
+    let good = bearer(scene.token());
+    let of_others = bearer(TokenBuilder::at("https://other.example", 1_800_000_000));
+    let rows: &[(&str, &[&str], u16, Option<&str>)] = &[
+        ("none", &[], 200, None),
+        ("another scheme", &["Basic dXNlcjpwYXNz"], 200, None),
+        ("a good one", &[&good], 200, Some("alice")),
+        ("expired", &[&bearer(scene.token().claim("exp", 1_000_000_000))], 401, None),
+        ("for another audience", &[&bearer(scene.token().claim("aud", "api2"))], 401, None),
+        ("of an unknown issuer", &[&of_others], 401, None),
+        ("badly signed", &[&format!("Bearer {}", scene.token().sign(&TestKey::rsa("k2").with_kid("k1")))], 401, None),
+        ("no JWT", &["Bearer abc"], 401, None),
+        ("malformed", &["Bearer"], 400, None),
+        ("two", &[&good, &good], 400, None),
+    ];
+    for (name, fields, status, subject) in rows {
+        let headers: Vec<_> = fields.iter().map(|field| ("Authorization", *field)).collect();
+        let before = scene.origin.requests().len();
+        let answer = client::get(scene.gateway.addr(), "/optional/x", &headers).await;
+        assert_eq!(answer.status, *status, "{name}");
+        let requests = scene.origin.requests();
+        assert_eq!(requests.len() - before, usize::from(*status == 200), "{name}");
+        if *status == 200 {
+            assert_eq!(requests.last().and_then(|seen| seen.header("x-identity-subject")), *subject, "{name}");
+        }
+    }
+}
+
+/// Threats J-43, A10; the bound is `max_token_size`, and what is longer is not even parsed.
+#[tokio::test]
+async fn a_token_may_be_as_long_as_configured_and_not_a_byte_longer() {
+    for (name, written, bound) in [
+        ("default", None, 8 * 1024),
+        ("larger", Some("max_token_size = \"12 KiB\""), 12 * 1024),
+        ("smaller", Some("max_token_size = \"900 B\""), 900),
+    ] {
+        let write = |issuer: &str, upstream| {
+            let toml = minimal(issuer, upstream);
+            written.map_or_else(|| toml.clone(), |lines| add_to(&toml, "server", lines))
+        };
+        let (idp, key) = (Idp::start().await, TestKey::ed25519("d1"));
+        idp.set_keys(&[&key]);
+        let scene = Scene::between(idp, write).await;
+        // Base64 has no text of some lengths: padding in both segments reaches every one.
+        let of_length = |wanted: usize| {
+            let sign = |header: usize, payload: usize| {
+                scene.token().header("x", "x".repeat(header)).claim("x", "x".repeat(payload)).sign(&key)
+            };
+            let room = (wanted - sign(0, 0).len()) * 3 / 4;
+            (0..6)
+                .flat_map(|header| (room.saturating_sub(12)..=room).map(move |payload| (header, payload)))
+                .map(|(header, payload)| sign(header, payload))
+                .find(|token| token.len() == wanted)
+                .expect("one of them fits")
+        };
+        let refused = Err("token too long");
+        scene
+            .hold_tokens(
+                "/token/x",
+                [("as long as allowed", of_length(bound), Ok(())), ("a byte longer", of_length(bound + 1), refused)],
+            )
+            .await;
+        assert_eq!(scene.verifications("refused", "miss").await, 0, "{name}: it got as far as an issuer");
+    }
+}
+
+/// Threats J-90, A33: who tries tokens learns nothing about which part was wrong. Only expiry has a text of its own, because a client can mend it.
+#[tokio::test]
+async fn all_faults_of_tokens_but_expiry_get_one_identical_answer() {
+    let scene = Scene::start().await;
+    let key = TestKey::rsa("k1");
+    let stranger = TestKey::rsa("k2");
+    let sign = |token: TokenBuilder| token.sign(&key);
+    let faults = [
+        ("no JWT", "abc".to_owned()),
+        ("too long", "a".repeat(9_000)),
+        ("unsigned", scene.token().header("alg", "none").unsigned()),
+        ("an algorithm that is not allowed", scene.token().sign(&key.clone().with_algorithm("PS256"))),
+        ("an unknown key", scene.token().sign(&stranger)),
+        ("a bad signature", scene.token().sign(&stranger.clone().with_kid("k1"))),
+        ("an unknown issuer", sign(TokenBuilder::at("https://other.example", 1_800_000_000))),
+        ("another audience", sign(scene.token().claim("aud", "api2"))),
+        ("no subject", sign(scene.token().without("sub"))),
+        ("not valid yet", sign(scene.token().claim("nbf", 1_900_000_000))),
+        ("an ID token", sign(scene.token().claim("nonce", "n"))),
+        ("bound to a key", sign(scene.token().claim("cnf", json!({"jkt": "x"})))),
+        ("a critical extension", sign(scene.token().header("crit", json!(["exp"])))),
+        ("encrypted", "e30.e30.AAAA.AAAA.AAAA".to_owned()),
+    ];
+    let mut looks = BTreeMap::new();
+    for (name, token) in faults {
+        let answer = scene.get("/scope/x", &token).await;
+        let id = answer.header("x-request-id").expect("an id").to_owned();
+        let body = answer.text().replace(&id, "ID");
+        let headers: Vec<_> = answer
+            .headers
+            .iter()
+            .filter(|(name, _)| !name.eq_ignore_ascii_case("date"))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.replace(&id, "ID")))
+            .collect();
+        looks.entry((answer.status, headers, body)).or_insert_with(Vec::new).push(name);
+    }
+    assert_eq!(looks.len(), 1, "{looks:#?}");
+    let expired = scene.get("/scope/x", &sign(scene.token().claim("exp", 1_000_000_000))).await;
+    assert_eq!(expired.header("www-authenticate"), Some(EXPIRED));
+    assert_eq!(expired.json()["detail"], "The access token expired.");
+}
+
+/// RFC 6750 §2.2 and §2.3 are not offered; threat J-21: a token in a query or a form is no credential, and reaches no log.
+#[tokio::test]
+async fn a_token_elsewhere_than_in_authorization_is_none() {
+    let scene = Scene::start().await;
+    let (addr, token) = (scene.gateway.addr(), scene.good_token());
+    let form = [("Content-Type", "application/x-www-form-urlencoded")];
+    for (name, answer) in [
+        ("query", client::get(addr, &format!("/token/x?access_token={token}"), &[]).await),
+        ("form", client::request(addr, "POST", "/token/x", &form, format!("access_token={token}").as_bytes()).await),
+        ("cookie", client::get(addr, "/token/x", &[("Cookie", &format!("access_token={token}"))]).await),
+        ("proxy", client::get(addr, "/token/x", &[("Proxy-Authorization", &format!("Bearer {token}"))]).await),
+    ] {
+        assert_eq!((answer.status, &answer.json()["code"]), (401, &json!("credentials_missing")), "{name}");
+        let line = scene.gateway.access_line_of(&answer).await;
+        assert_eq!(line["path"], "/token/x", "{name}");
+        assert!(!line.to_string().contains(&token[..20]), "{name}: {line}");
+    }
+    assert!(scene.origin.requests().is_empty());
+}
+
+/// Threat J-93: what is not served is 404 with whatever credentials, so that these cannot be tried out there.
+#[tokio::test]
+async fn an_unknown_route_is_not_found_with_any_credentials() {
+    let scene = Scene::start().await;
+    let good = format!("Bearer {}", scene.good_token());
+    for fields in [&[][..], &["Bearer abc"], &["Bearer"], &[&good], &[&good, &good]] {
+        let headers: Vec<_> = fields.iter().map(|field| ("Authorization", *field)).collect();
+        let answer = client::get(scene.gateway.addr(), "/elsewhere", &headers).await;
+        assert_eq!((answer.status, &answer.json()["code"]), (404, &json!("route_not_found")), "{fields:?}");
+        assert_eq!(answer.header("www-authenticate"), None, "{fields:?}");
+    }
+}

@@ -1,0 +1,302 @@
+//! Authorisation: what a route asks of a good token, and that each request is judged by its own route.
+//!
+//! Demands that are only reported are in [`report_only`](super::report_only).
+
+use serde_json::{Value, json};
+
+use crate::support::client;
+use crate::support::gateway::minimal;
+use crate::support::idp::Idp;
+use crate::support::scene::{NOW, Scene, add_to, replaced, route};
+use crate::support::token::{TestKey, TokenBuilder};
+
+/// A route's name, what a token has beside the usual, and how that ends: `Err` with the status and the reason in the log.
+type Row = (&'static str, Value, Result<(), (u16, &'static str)>);
+
+async fn hold(scene: &Scene, rows: impl IntoIterator<Item = Row>) {
+    for (route, claims, expected) in rows {
+        let name = format!("{route} {claims}");
+        let token = claims
+            .as_object()
+            .expect("claims are an object")
+            .iter()
+            .fold(scene.token().without("scope"), |token, (claim, value)| token.claim(claim, value.clone()));
+        let before = scene.origin.requests().len();
+        let answer = scene.get(&format!("/{route}/x"), &token.sign(&TestKey::rsa("k1"))).await;
+        let line = scene.gateway.access_line_of(&answer).await;
+        let found =
+            if answer.status == 200 { Ok(()) } else { Err((answer.status, line["reason"].as_str().unwrap_or("none"))) };
+        assert_eq!(found, expected, "{name}");
+        assert_eq!(scene.origin.requests().len() - before, usize::from(expected.is_ok()), "{name}");
+    }
+}
+
+const LACKS_SCOPE: Result<(), (u16, &str)> = Err((403, "lacks a scope"));
+const LACKS_ROLE: Result<(), (u16, &str)> = Err((403, "lacks a role"));
+const LACKS_ANY_ROLE: Result<(), (u16, &str)> = Err((403, "has none of any_roles"));
+const OTHER_CLAIM: Result<(), (u16, &str)> = Err((403, "a claim does not match"));
+
+/// RFC 6749 §3.3; threats J-39, J-41: names are compared exactly, and an empty list asks for no more than a good token.
+#[tokio::test]
+async fn scopes_all_of_these_and_one_of_those() {
+    let scene = Scene::with(|issuer, upstream| {
+        let toml = add_to(
+            &minimal(issuer, upstream),
+            "issuers.main",
+            "scope_claims = [\"scope\", \"scp\", \"permissions\", \"https.scopes\"]",
+        );
+        toml + &route("all", "scopes = [\"a\", \"b:c\"]")
+            + &route("any", "any_scopes = [\"a\", \"b:c\"]")
+            + &route("both", "scopes = [\"a\"]\nany_scopes = [\"b\", \"c\"]")
+            + &route("empty", "scopes = []\nany_scopes = []\nroles = []\nany_roles = []")
+    })
+    .await;
+    hold(
+        &scene,
+        [
+            ("all", json!({"scope": "a b:c"}), Ok(())),
+            ("all", json!({"scope": "x b:c  a y"}), Ok(())),
+            ("all", json!({"scope": "a"}), LACKS_SCOPE),
+            ("all", json!({"scope": "b:c"}), LACKS_SCOPE),
+            ("all", json!({}), LACKS_SCOPE),
+            ("all", json!({"scope": "A b:c"}), LACKS_SCOPE),
+            ("all", json!({"scope": "a b:C"}), LACKS_SCOPE),
+            ("all", json!({"scope": "aa b:c"}), LACKS_SCOPE),
+            ("all", json!({"scope": "a,b:c"}), LACKS_SCOPE),
+            ("all", json!({"scope": "a\tb:c"}), LACKS_SCOPE),
+            ("all", json!({"scope": "a b:c:d"}), LACKS_SCOPE),
+            ("all", json!({"scope": "a b"}), LACKS_SCOPE),
+            ("all", json!({"scope": "a *"}), LACKS_SCOPE),
+            ("all", json!({"scp": ["a", "b:c"]}), Ok(())),
+            ("all", json!({"scp": ["a b:c"]}), LACKS_SCOPE),
+            ("all", json!({"scp": "a b:c"}), Ok(())),
+            ("all", json!({"scope": ["a", "b:c"]}), Ok(())),
+            ("all", json!({"scope": "a", "permissions": ["b:c"]}), Ok(())),
+            ("all", json!({"scope": "a", "scp": ["b:c"]}), Ok(())),
+            ("all", json!({"https": {"scopes": "a b:c"}}), Ok(())),
+            ("all", json!({"scope": ["a", ["b:c"]]}), LACKS_SCOPE),
+            ("all", json!({"scope": 7, "scp": true, "permissions": null}), LACKS_SCOPE),
+            ("all", json!({"Scope": "a b:c", "scopes": "a b:c"}), LACKS_SCOPE),
+            ("any", json!({"scope": "a"}), Ok(())),
+            ("any", json!({"scope": "b:c"}), Ok(())),
+            ("any", json!({"scope": "c"}), LACKS_SCOPE),
+            ("any", json!({"scope": ""}), LACKS_SCOPE),
+            ("both", json!({"scope": "a b"}), Ok(())),
+            ("both", json!({"scope": "a c"}), Ok(())),
+            ("both", json!({"scope": "a"}), LACKS_SCOPE),
+            ("both", json!({"scope": "b c"}), LACKS_SCOPE),
+            ("empty", json!({}), Ok(())),
+            ("empty", json!({"scope": "x"}), Ok(())),
+        ],
+    )
+    .await;
+    let all = scene.get("/both/x", &scene.good_token()).await;
+    let challenge = all.header("www-authenticate").expect("a challenge");
+    assert!(challenge.ends_with(", scope=\"a b c\""), "{challenge}");
+    let none = client::get(scene.gateway.addr(), "/empty/x", &[]).await;
+    assert_eq!(none.status, 401, "an empty list is not public");
+}
+
+/// Threat J-40: roles by way of the usual claims of several providers; what is not a name gives none.
+#[tokio::test]
+async fn roles_from_wherever_a_provider_writes_them() {
+    let scene = Scene::with(|issuer, upstream| {
+        let claims = "role_claims = [\"roles\", \"realm_access.roles\", \"/urn:zitadel:iam:org:project:roles\", \"/https:~1~1shop.example~1roles\"]";
+        replaced(&minimal(issuer, upstream), "role_claims = [\"roles\"]", claims)
+            + &route("all", "roles = [\"admin\", \"clerk\"]")
+            + &route("any", "any_roles = [\"admin\", \"clerk\"]")
+            + &route("proto", "roles = [\"__proto__\"]")
+            + &route("mixed", "scopes = [\"a\"]\nroles = [\"admin\"]\nclaims = { plan = \"gold\" }")
+    })
+    .await;
+    let zitadel = |roles: Value| json!({"urn:zitadel:iam:org:project:roles": roles});
+    hold(
+        &scene,
+        [
+            ("all", json!({"roles": ["admin", "clerk", "x"]}), Ok(())),
+            ("all", json!({"roles": "clerk admin"}), Ok(())),
+            ("all", json!({"realm_access": {"roles": ["admin", "clerk"]}}), Ok(())),
+            ("all", json!({"roles": ["admin"], "realm_access": {"roles": ["clerk"]}}), Ok(())),
+            ("all", zitadel(json!({"admin": {"71": "shop.example"}, "clerk": {"71": "shop.example"}})), Ok(())),
+            ("all", json!({"https://shop.example/roles": ["admin", "clerk"]}), Ok(())),
+            ("all", json!({"https:": {"": {"shop.example": {"roles": ["admin", "clerk"]}}}}), LACKS_ROLE),
+            ("all", json!({"roles": ["admin"]}), LACKS_ROLE),
+            ("all", zitadel(json!({"admin": {"clerk": "shop.example"}})), LACKS_ROLE),
+            ("all", json!({"realm_access.roles": ["admin", "clerk"]}), LACKS_ROLE),
+            ("all", json!({"realm_access": ["admin", "clerk"]}), LACKS_ROLE),
+            ("all", json!({"realm_access": {"roles": {"roles": ["admin", "clerk"]}}}), LACKS_ROLE),
+            ("all", json!({"roles": ["Admin", "clerk"]}), LACKS_ROLE),
+            ("all", json!({"roles": [["admin"], "clerk"]}), LACKS_ROLE),
+            ("all", json!({"roles": true}), LACKS_ROLE),
+            ("all", json!({"scope": "admin clerk"}), LACKS_ROLE),
+            ("any", json!({"roles": ["clerk"]}), Ok(())),
+            ("any", json!({"roles": ["admin"]}), Ok(())),
+            ("any", json!({"roles": ["adminclerk"]}), LACKS_ANY_ROLE),
+            ("any", json!({}), LACKS_ANY_ROLE),
+            ("proto", json!({"roles": {}}), LACKS_ROLE),
+            ("proto", json!({}), LACKS_ROLE),
+            ("mixed", json!({"scope": "a", "roles": ["admin"], "plan": "gold"}), Ok(())),
+            ("mixed", json!({"roles": ["admin"], "plan": "gold"}), LACKS_SCOPE),
+            ("mixed", json!({"scope": "a", "plan": "gold"}), LACKS_ROLE),
+            ("mixed", json!({"scope": "a", "roles": ["admin"]}), OTHER_CLAIM),
+        ],
+    )
+    .await;
+    let answer = scene.get("/any/x", &scene.good_token()).await;
+    assert_eq!((&answer.json()["code"], answer.header("www-authenticate")), (&json!("access_denied"), None));
+}
+
+/// `claims`: values compare by type and value; of an array one element must match; all entries count.
+#[tokio::test]
+async fn claims_have_one_of_the_allowed_values() {
+    let scene = Scene::with(|issuer, upstream| {
+        minimal(issuer, upstream)
+            + &route("plan", "claims = { plan = [\"gold\", \"platinum\"] }")
+            + &route("level", "claims = { level = [3, 4.5] }")
+            + &route("beta", "claims = { beta = true }")
+            + &route("nested", "claims = { \"org.unit.id\" = \"u-7\" }")
+            + &route("pointer", "claims = { \"/https:~1~1shop.example~1a.b\" = \"x\" }")
+            + &route("element", "claims = { \"/groups/0\" = \"staff\" }")
+            + &route("two", "claims = { plan = \"gold\", beta = true }")
+    })
+    .await;
+    hold(
+        &scene,
+        [
+            ("plan", json!({"plan": "gold"}), Ok(())),
+            ("plan", json!({"plan": "platinum"}), Ok(())),
+            ("plan", json!({"plan": ["silver", "gold"]}), Ok(())),
+            ("plan", json!({"plan": "Gold"}), OTHER_CLAIM),
+            ("plan", json!({"plan": "gold "}), OTHER_CLAIM),
+            ("plan", json!({"plan": "gold platinum"}), OTHER_CLAIM),
+            ("plan", json!({"plan": ["silver"]}), OTHER_CLAIM),
+            ("plan", json!({"plan": []}), OTHER_CLAIM),
+            ("plan", json!({"plan": [["gold"]]}), OTHER_CLAIM),
+            ("plan", json!({"plan": {"gold": true}}), OTHER_CLAIM),
+            ("plan", json!({"plan": null}), OTHER_CLAIM),
+            ("plan", json!({}), OTHER_CLAIM),
+            ("level", json!({"level": 3}), Ok(())),
+            ("level", json!({"level": 3.0}), Ok(())),
+            ("level", json!({"level": 4.5}), Ok(())),
+            ("level", json!({"level": [1, 3]}), Ok(())),
+            ("level", json!({"level": "3"}), OTHER_CLAIM),
+            ("level", json!({"level": 4}), OTHER_CLAIM),
+            ("level", json!({"level": true}), OTHER_CLAIM),
+            ("beta", json!({"beta": true}), Ok(())),
+            ("beta", json!({"beta": false}), OTHER_CLAIM),
+            ("beta", json!({"beta": "true"}), OTHER_CLAIM),
+            ("beta", json!({"beta": 1}), OTHER_CLAIM),
+            ("nested", json!({"org": {"unit": {"id": "u-7"}}}), Ok(())),
+            ("nested", json!({"org.unit.id": "u-7"}), OTHER_CLAIM),
+            ("nested", json!({"org": {"unit.id": "u-7"}}), OTHER_CLAIM),
+            ("nested", json!({"org": [{"unit": {"id": "u-7"}}]}), OTHER_CLAIM),
+            ("nested", json!({"org": {"unit": "u-7"}}), OTHER_CLAIM),
+            ("pointer", json!({"https://shop.example/a.b": "x"}), Ok(())),
+            ("pointer", json!({"https://shop.example/a": {"b": "x"}}), OTHER_CLAIM),
+            ("element", json!({"groups": ["staff", "x"]}), Ok(())),
+            ("element", json!({"groups": ["x", "staff"]}), OTHER_CLAIM),
+            ("two", json!({"plan": "gold", "beta": true}), Ok(())),
+            ("two", json!({"plan": "gold"}), OTHER_CLAIM),
+            ("two", json!({"beta": true}), OTHER_CLAIM),
+        ],
+    )
+    .await;
+}
+
+/// Threats A25, J-34, J-82, J-86: one token on routes with different demands, again and again and in every order. What is remembered of it is
+/// whom it speaks for, never what that one may do.
+#[tokio::test]
+async fn a_remembered_token_is_judged_anew_by_each_route() {
+    let other = Idp::start().await;
+    let scene = Scene::with(|issuer, upstream| {
+        let second = format!("\n[issuers.other]\nissuer = \"{}\"\naudiences = [\"api2\"]\n", other.issuer());
+        replaced(&minimal(issuer, upstream), "audiences = [\"api\"]", "audiences = [\"api\", \"web\"]")
+            + &second
+            + &route("ours", "issuers = [\"main\"]")
+            + &route("theirs", "issuers = [\"other\"]")
+            + &route("web", "audiences = [\"web\"]")
+            + &route("either", "audiences = [\"web\", \"api\"]")
+    })
+    .await;
+    let token = scene.good_token();
+    let expected = [
+        ("/token/x", 200),
+        ("/scope/x", 200),
+        ("/admin/x", 403),
+        ("/ours/x", 200),
+        ("/theirs/x", 401),
+        ("/web/x", 401),
+        ("/either/x", 200),
+    ];
+    for round in 0..2 {
+        for (target, status) in expected.iter().chain(expected.iter().rev()) {
+            assert_eq!(scene.get(target, &token).await.status, *status, "{target}, round {round}");
+        }
+    }
+    let (h2, credentials) = (client::h2(scene.gateway.addr()).await, format!("Bearer {token}"));
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        for (target, status) in expected {
+            let (h2, credentials) = (h2.clone(), credentials.clone());
+            asking.spawn(
+                async move { (target, status, h2.get(target, &[("Authorization", &credentials)]).await.status) },
+            );
+        }
+    }
+    while let Some(asked) = asking.join_next().await {
+        let (target, expected, status) = asked.expect("asking does not panic");
+        assert_eq!(status, expected, "{target}");
+    }
+    assert_eq!(scene.verifications("accepted", "miss").await, 1, "all but the first came from memory");
+}
+
+/// RFC 8725 §3.8; threats A38, J-37: a route takes the issuers it names, and no issuer speaks for another, not even with a key of the same name.
+#[tokio::test]
+async fn a_route_takes_the_issuers_and_audiences_that_it_names() {
+    let other = Idp::start().await;
+    let (ours, theirs) = (TestKey::rsa("k1"), TestKey::rsa("k2").with_kid("k1"));
+    other.set_keys(&[&theirs]);
+    let scene = Scene::with(|issuer, upstream| {
+        let second = format!("\n[issuers.other]\nissuer = \"{}\"\naudiences = [\"api2\", \"web\"]\n", other.issuer());
+        minimal(issuer, upstream)
+            + &second
+            + &route("ours", "issuers = [\"main\"]")
+            + &route("theirs", "issuers = [\"other\"]")
+            + &route("web", "audiences = [\"web\"]")
+    })
+    .await;
+    let of_other = || TokenBuilder::at(&other.issuer(), NOW).claim("aud", "api2");
+    let wrong_issuer = Err("of an issuer that this route does not take");
+    let wrong_audience = Err("not for an audience of this route");
+    for (target, rows) in [
+        (
+            "/token/x",
+            vec![
+                ("ours", scene.good_token(), Ok(())),
+                ("theirs", of_other().sign(&theirs), Ok(())),
+                ("ours, signed by them", scene.token().sign(&theirs), Err("signature invalid")),
+                ("theirs, signed by us", of_other().sign(&ours), Err("signature invalid")),
+                (
+                    "ours, for their audience",
+                    scene.token().claim("aud", "api2").sign(&ours),
+                    Err("audience is another"),
+                ),
+                ("theirs, for our audience", of_other().claim("aud", "api").sign(&theirs), Err("audience is another")),
+            ],
+        ),
+        ("/ours/x", vec![("ours", scene.good_token(), Ok(())), ("theirs", of_other().sign(&theirs), wrong_issuer)]),
+        ("/theirs/x", vec![("ours", scene.good_token(), wrong_issuer), ("theirs", of_other().sign(&theirs), Ok(()))]),
+        (
+            "/web/x",
+            vec![
+                ("theirs, for another of theirs", of_other().sign(&theirs), wrong_audience),
+                ("theirs, for this", of_other().claim("aud", "web").sign(&theirs), Ok(())),
+                ("theirs, for both", of_other().claim("aud", json!(["api2", "web"])).sign(&theirs), Ok(())),
+                ("ours, which has no such audience", scene.good_token(), wrong_audience),
+                ("ours, for both", scene.token().claim("aud", json!(["api", "web"])).sign(&ours), Ok(())),
+            ],
+        ),
+    ] {
+        scene.hold_tokens(target, rows).await;
+    }
+}

@@ -1,0 +1,310 @@
+//! Keys: where they come from, what of it is believed, and what happens while there are none.
+//!
+//! How they change while the gateway runs is in [`key_rotation`](super::key_rotation).
+
+use serde_json::{Value, json};
+
+use crate::support::client;
+use crate::support::gateway::minimal;
+use crate::support::idp::Idp;
+use crate::support::scene::{NOW, Scene, add_to, replaced};
+use crate::support::temporary::TempDir;
+use crate::support::token::{TestKey, TokenBuilder, base64url};
+use crate::support::within;
+
+/// What an operator sees at `/readyz`: the status and the reasons.
+async fn readiness(scene: &Scene) -> (u16, Vec<String>) {
+    let answer = client::get(scene.gateway.admin(), "/readyz", &[]).await;
+    let reasons = answer.json()["reasons"].as_array().cloned().unwrap_or_default();
+    (answer.status, reasons.iter().map(|reason| reason.as_str().expect("a text").to_owned()).collect())
+}
+
+/// Nobody gets through to a protected route, everybody to a public one, and the operator is told why.
+async fn assert_has_no_keys(name: &str, scene: &Scene, why: &str) {
+    let answer = scene.get("/token/x", &scene.good_token()).await;
+    assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("keys_unavailable")), "{name}");
+    assert_eq!(answer.header("www-authenticate"), None, "{name}");
+    assert_eq!(answer.header("cache-control"), Some("no-store"), "{name}");
+    let retry_after: u64 = answer.header("retry-after").expect("when to come again").parse().expect("seconds");
+    assert!((1..=30).contains(&retry_after), "{name}: {retry_after}");
+    assert!(scene.origin.requests().is_empty(), "{name}");
+    let (status, reasons) = readiness(scene).await;
+    assert_eq!(status, 503, "{name}");
+    assert_eq!(reasons.len(), 1, "{name}: {reasons:?}");
+    assert!(
+        reasons[0].starts_with("issuer main has no usable keys: ") && reasons[0].contains(why),
+        "{name}: {reasons:?}"
+    );
+    assert_eq!(client::get(scene.gateway.addr(), "/public/x", &[]).await.status, 200, "{name}");
+    assert_eq!(client::get(scene.gateway.addr(), "/token/x", &[]).await.status, 401, "{name}: without a token");
+}
+
+/// OpenID Connect Discovery §4, RFC 7517 §5: one document, one key set, and then no more: verification is offline.
+#[tokio::test]
+async fn keys_are_discovered_once_and_tokens_verified_offline() {
+    let scene = Scene::start().await;
+    for subject in ["alice", "bob", "carol", "dave", "alice"] {
+        let token = scene.token().claim("sub", subject).sign(&TestKey::rsa("k1"));
+        assert_eq!(scene.get("/token/x", &token).await.status, 200, "{subject}");
+    }
+    assert_eq!((scene.idp.discovery_fetches(), scene.idp.fetches()), (1, 1));
+    assert_eq!(readiness(&scene).await, (200, Vec::new()));
+    assert_eq!((scene.verifications("accepted", "miss").await, scene.verifications("accepted", "hit").await), (4, 1));
+}
+
+/// What is done to an identity provider before a gateway meets it.
+type Spoil<'a> = Box<dyn Fn(&Idp) + 'a>;
+
+/// OpenID Connect Discovery §4.3, RFC 8414 §3.3; threats J-65, J-66, A36: a document that is not the issuer's own, or leads elsewhere, is not
+/// followed. `true`: the key set was asked for.
+#[tokio::test]
+async fn a_discovery_document_is_checked_before_it_is_followed() {
+    let member = |name: &'static str, value: Value| {
+        move |idp: &Idp| {
+            let mut document = idp.discovery();
+            document[name] = value.clone();
+            idp.set_discovery(document);
+        }
+    };
+    let without = |name: &'static str| {
+        move |idp: &Idp| {
+            let mut document = idp.discovery();
+            document.as_object_mut().expect("an object").remove(name);
+            idp.set_discovery(document);
+        }
+    };
+    let rows: Vec<(&str, Spoil<'_>, &str)> = vec![
+        ("another issuer", Box::new(member("issuer", json!("https://idp.example"))), "is of issuer"),
+        (
+            "a slash too many",
+            Box::new(|idp| member("issuer", json!(format!("{}/", idp.issuer())))(idp)),
+            "differ by a slash",
+        ),
+        ("no issuer", Box::new(without("issuer")), "malformed"),
+        ("issuers", Box::new(|idp| member("issuer", json!([idp.issuer()]))(idp)), "malformed"),
+        ("no jwks_uri", Box::new(without("jwks_uri")), "malformed"),
+        ("not a URL", Box::new(member("jwks_uri", json!("/jwks"))), "it is no URL"),
+        ("plain http", Box::new(member("jwks_uri", json!("http://192.0.2.1/jwks"))), "it is not https"),
+        ("a file", Box::new(member("jwks_uri", json!("file:///etc/passwd"))), "it is not https"),
+        ("cloud metadata", Box::new(member("jwks_uri", json!("https://169.254.169.254/"))), "internal address"),
+        ("a private network", Box::new(member("jwks_uri", json!("https://10.0.0.1/jwks"))), "internal address"),
+        (
+            "a password",
+            Box::new(|idp| member("jwks_uri", json!(idp.jwks_url().replace("//", "//u:p@")))(idp)),
+            "password",
+        ),
+        ("not JSON", Box::new(|idp| idp.set_discovery(json!("<html>"))), "malformed"),
+        ("an array", Box::new(|idp| idp.set_discovery(json!([idp.discovery()]))), "malformed"),
+        ("an error", Box::new(|idp| idp.fail_with(500)), "status 500"),
+        ("no content", Box::new(|idp| idp.fail_with(204)), "status 204"),
+        (
+            "a redirect",
+            Box::new(|idp| {
+                idp.set_header("Location", &idp.jwks_url());
+                idp.fail_with(302);
+            }),
+            "status 302",
+        ),
+    ];
+    for (name, spoil, why) in rows {
+        let idp = Idp::start().await;
+        spoil(&idp);
+        let scene = Scene::between(idp, minimal).await;
+        assert_has_no_keys(name, &scene, why).await;
+        assert_eq!((scene.idp.discovery_fetches(), scene.idp.fetches()), (1, 0), "{name}");
+    }
+}
+
+/// RFC 7517 §5; threats J-63, J-64, J-65: what is no key set is none, however it is spelt.
+#[tokio::test]
+async fn a_document_without_a_usable_key_is_no_key_set() {
+    let key = TestKey::rsa("k1").public_jwk();
+    let text = |padding: usize| format!("{{\"keys\":[{key}],\"x\":\"{}\"}}", "x".repeat(padding));
+    for (name, document, why) in [
+        ("empty", json!({"keys": []}), "key set is empty"),
+        ("no keys", json!({}), "malformed"),
+        ("keys are an object", json!({"keys": {"k1": key}}), "malformed"),
+        ("an array", json!([key]), "malformed"),
+        ("not JSON", json!("keys"), "malformed"),
+        ("keys twice", json!(format!("{{\"keys\":[],\"keys\":[{key}]}}")), "malformed"),
+        ("only unusable ones", json!({"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}), "none of the 1 keys"),
+        ("too many", json!({"keys": vec![key.clone(); 101]}), "101 keys"),
+        ("too long", json!(text(513 * 1024)), "longer than"),
+    ] {
+        let idp = Idp::start().await;
+        idp.set_jwks(document);
+        let scene = Scene::between(idp, minimal).await;
+        assert_has_no_keys(name, &scene, why).await;
+    }
+    let idp = Idp::start().await;
+    idp.set_jwks(json!(text(500 * 1024)));
+    let scene = Scene::between(idp, minimal).await;
+    assert_eq!(scene.get("/token/x", &scene.good_token()).await.status, 200, "long, but not too long");
+}
+
+/// Threats J-67, A35: the gateway starts without its identity provider, says so, and recovers by itself, without a request and without a reload.
+#[tokio::test]
+async fn a_gateway_starts_before_its_identity_provider_does() {
+    let mut scene = Scene::between(Idp::reserve(), minimal).await;
+    assert_has_no_keys("down", &scene, "cannot fetch").await;
+    assert_eq!(scene.get("/token/x", "abc").await.status, 401, "what is no JWT needs no key");
+    scene.idp.listen().await;
+    scene.clock.advance(std::time::Duration::from_secs(31));
+    scene.idp.wait_for_fetches(1).await;
+    within("readiness", async { while readiness(&scene).await.0 != 200 {} }).await;
+    assert_eq!(scene.get("/token/x", &scene.good_token()).await.status, 200);
+}
+
+/// Threat D5: each issuer is on its own.
+#[tokio::test]
+async fn an_issuer_that_is_down_fails_its_own_tokens_only() {
+    let down = Idp::reserve();
+    let scene = Scene::with(|issuer, upstream| {
+        minimal(issuer, upstream)
+            + &format!("\n[issuers.down]\nissuer = \"{}\"\naudiences = [\"api\"]\n", down.issuer())
+    })
+    .await;
+    let of_down = TokenBuilder::at(&down.issuer(), NOW).sign(&TestKey::rsa("k1"));
+    for round in 0..2 {
+        assert_eq!(scene.get("/token/x", &of_down).await.status, 503, "round {round}");
+        assert_eq!(scene.get("/token/x", &scene.good_token()).await.status, 200, "round {round}");
+    }
+    let (status, reasons) = readiness(&scene).await;
+    assert_eq!((status, reasons.len()), (503, 1));
+    assert!(reasons[0].starts_with("issuer down "), "{reasons:?}");
+    let samples = scene.gateway.metrics().await;
+    let of = |issuer: &str, result: &str| {
+        samples.count(&format!(
+            "portcullis_token_verifications_total{{issuer=\"{issuer}\",result=\"{result}\",cache=\"miss\"}}"
+        ))
+    };
+    assert_eq!((of("down", "keys_unavailable"), of("main", "keys_unavailable"), of("main", "accepted")), (2, 0, 1));
+}
+
+/// `discovery_url` and `jwks_url`: the issuer is a name then, and need not be where anything is.
+#[tokio::test]
+async fn keys_may_be_elsewhere_than_at_the_issuer() {
+    let name = "urn:shop:idp";
+    let token = TokenBuilder::at(name, NOW).sign(&TestKey::rsa("k1"));
+    for (key, path, discoveries) in
+        [("jwks_url", "/jwks", 0), ("discovery_url", "/as/.well-known/oauth-authorization-server", 1)]
+    {
+        let idp = Idp::start().await;
+        let mut document = idp.discovery();
+        document["issuer"] = json!(name);
+        idp.set_discovery(document);
+        let scene = Scene::between(idp, |issuer, upstream| {
+            let from = format!("{key} = \"{issuer}{path}\"");
+            add_to(&replaced(&minimal(issuer, upstream), issuer, name), "issuers.main", &from)
+        })
+        .await;
+        scene
+            .hold_tokens(
+                "/token/x",
+                [
+                    ("of the name", token.clone(), Ok(())),
+                    ("of the address", scene.good_token(), Err("issuer not configured")),
+                ],
+            )
+            .await;
+        assert_eq!((scene.idp.discovery_fetches(), scene.idp.fetches()), (discoveries, 1), "{key}");
+    }
+}
+
+/// `jwks_file`: no network at all; a change is noticed when the keys are looked at again.
+#[tokio::test]
+async fn keys_may_be_in_a_file() {
+    let directory = TempDir::new();
+    let write = |keys: &[&TestKey]| {
+        let set = json!({"keys": keys.iter().map(|key| key.public_jwk()).collect::<Vec<_>>()});
+        directory.write("jwks.json", set.to_string())
+    };
+    let (old, new) = (TestKey::rsa("k1"), TestKey::es256("e1"));
+    let file = write(&[&old]);
+    let scene = Scene::between(Idp::start().await, |issuer, upstream| {
+        add_to(&minimal(issuer, upstream), "issuers.main", &format!("jwks_file = \"{}\"", file.display()))
+    })
+    .await;
+    assert_eq!(readiness(&scene).await, (200, Vec::new()), "at once");
+    let (by_old, by_new) = (scene.token().sign(&old), scene.token().sign(&new));
+    scene.hold_tokens("/token/x", [("old", by_old.clone(), Ok(())), ("new", by_new.clone(), Err("key unknown"))]).await;
+    write(&[&new]);
+    scene.clock.advance(std::time::Duration::from_secs(31));
+    scene.hold_tokens("/token/x", [("new", by_new.clone(), Ok(())), ("old", by_old, Err("key unknown"))]).await;
+    assert_eq!((scene.idp.discovery_fetches(), scene.idp.fetches()), (0, 0));
+    // A file that is broken later is a failed attempt: the keys that are there stay.
+    directory.write("jwks.json", "{");
+    scene.clock.advance(std::time::Duration::from_secs(31));
+    let unknown = scene.get("/token/x", &scene.token().sign(&TestKey::rsa("k2"))).await;
+    assert_eq!((unknown.status, scene.get("/token/x", &by_new).await.status), (503, 200));
+}
+
+/// Threats J-50, J-51, J-57, J-58, J-61, J-62, T7, T8: keys are taken one by one. What cannot be used is left out, whatever it is, and takes none of
+/// the good ones along; none of it ever verifies anything.
+#[tokio::test]
+async fn unusable_keys_lose_no_good_ones() {
+    let (rsa, ec) = (TestKey::rsa("k1"), TestKey::es256("e1"));
+    let odd = TestKey::rsa("odd");
+    let spoilt = |kid: &str, change: &dyn Fn(&mut Value)| {
+        let mut jwk = odd.clone().with_kid(kid).public_jwk();
+        change(&mut jwk);
+        jwk
+    };
+    let short = base64url([&[0xc1][..], &[0x55; 126], &[0x01]].concat());
+    let secret = "a symmetric key that everybody has read";
+    let keys = vec![
+        json!(null),
+        json!("k1"),
+        json!({}),
+        json!([{"kty": "RSA"}]),
+        json!({"kty": "oct", "kid": "oct", "k": base64url(secret), "alg": "HS256"}),
+        json!({"kty": "AKP", "kid": "akp", "alg": "ML-DSA-44", "pub": "AA"}),
+        json!({"kty": "EC", "kid": "k256", "crv": "secp256k1", "x": "AA", "y": "AA"}),
+        json!({"kty": "OKP", "kid": "x", "crv": "X25519", "x": base64url([9; 32])}),
+        json!({"kty": "EC", "kid": "off", "crv": "P-256", "x": base64url([1; 32]), "y": base64url([1; 32])}),
+        spoilt("enc", &|jwk| jwk["use"] = json!("enc")),
+        spoilt("ops", &|jwk| jwk["key_ops"] = json!(["encrypt"])),
+        spoilt("oaep", &|jwk| jwk["alg"] = json!("RSA-OAEP")),
+        spoilt("lower", &|jwk| jwk["alg"] = json!("rs256")),
+        spoilt("short", &|jwk| jwk["n"] = json!(short)),
+        spoilt("number", &|jwk| jwk["n"] = json!(7)),
+        spoilt("private", &|jwk| jwk["d"] = json!("AQAB")),
+        spoilt("kid", &|jwk| jwk["kid"] = json!(7)),
+        rsa.public_jwk(),
+        rsa.public_jwk(),
+        ec.public_jwk(),
+    ];
+    let idp = Idp::start().await;
+    idp.set_jwks(json!({"keys": keys}));
+    let scene = Scene::between(idp, minimal).await;
+    let mut rows = vec![
+        ("RSA", scene.token().sign(&rsa), Ok(())),
+        ("EC", scene.token().sign(&ec), Ok(())),
+        ("a symmetric key", scene.token().sign(&TestKey::hs256("oct", secret)), Err("algorithm not allowed")),
+    ];
+    for kid in ["enc", "ops", "oaep", "lower", "private", "kid", "oct", "akp", "short"] {
+        rows.push((kid, scene.token().sign(&odd.clone().with_kid(kid)), Err("key unknown")));
+    }
+    scene.hold_tokens("/token/x", rows).await;
+    assert_eq!(scene.gateway.count("portcullis_jwks_keys{issuer=\"main\"}").await, 2);
+}
+
+/// A key that has a name twice with different material (threat J-59): both are the issuer's own, and a signature of either is.
+#[tokio::test]
+async fn two_keys_may_share_a_name() {
+    let (first, second) = (TestKey::rsa("k1"), TestKey::rsa("k2").with_kid("k1"));
+    let idp = Idp::start().await;
+    idp.set_keys(&[&first, &second]);
+    let scene = Scene::between(idp, minimal).await;
+    let stranger = TestKey::rsa("k3").with_kid("k1");
+    scene
+        .hold_tokens(
+            "/token/x",
+            [
+                ("the first", scene.token().sign(&first), Ok(())),
+                ("the second", scene.token().sign(&second), Ok(())),
+                ("a third", scene.token().sign(&stranger), Err("signature invalid")),
+            ],
+        )
+        .await;
+}

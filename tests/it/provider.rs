@@ -1,0 +1,156 @@
+//! A certified OpenID provider that others wrote: that our idea of the standards is theirs, with real documents, keys and tokens.
+//!
+//! Left out, with a word on stderr, where Node.js or the provider's packages are missing; never in CI.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use portcullis::primitives::clock::{Clock, ManualClock};
+use serde_json::json;
+
+use crate::support::client::{self, Answer};
+use crate::support::gateway::{Gateway, Surroundings, minimal};
+use crate::support::origin::Origin;
+use crate::support::provider::Provider;
+use crate::support::scene::{add_to, replaced};
+
+/// The provider, with a gateway before an upstream. The provider's clock is the machine's; the gateway's begins there and is moved by the test.
+struct Real {
+    provider: Provider,
+    origin: Origin,
+    gateway: Gateway,
+    clock: ManualClock,
+}
+
+impl Real {
+    async fn start(issuer_lines: &str) -> Option<Self> {
+        let provider = Provider::start().await?;
+        let origin = Origin::start().await;
+        let clock = ManualClock::at(Clock::system().now().seconds());
+        let toml = toml(provider.issuer(), origin.addr(), issuer_lines);
+        let gateway = Gateway::start_in(&toml, Surroundings { clock: clock.clock(), ..Surroundings::default() }).await;
+        Some(Self { provider, origin, gateway, clock })
+    }
+
+    async fn token(&self) -> String {
+        self.provider.token("orders:read", Provider::RESOURCE).await
+    }
+
+    async fn get(&self, target: &str, token: &str) -> Answer {
+        client::get(self.gateway.addr(), target, &[("Authorization", &format!("Bearer {token}"))]).await
+    }
+
+    async fn assert_refused(&self, name: &str, token: &str, reason: &str) {
+        let answer = self.get("/scope/x", token).await;
+        assert_eq!((answer.status, &answer.json()["code"]), (401, &json!("token_invalid")), "{name}");
+        assert_eq!(self.gateway.access_line_of(&answer).await["reason"], reason, "{name}");
+    }
+}
+
+fn toml(issuer: &str, upstream: SocketAddr, issuer_lines: &str) -> String {
+    let toml = replaced(
+        &minimal(issuer, upstream),
+        "audiences = [\"api\"]",
+        &format!("audiences = [\"{}\"]", Provider::RESOURCE),
+    );
+    add_to(&toml, "issuers.main", issuer_lines)
+}
+
+/// OpenID Connect Discovery §4, RFC 7517, RFC 8707, RFC 9068: discovery, keys and a JWT access token of the provider's, with both profiles.
+#[tokio::test]
+async fn its_access_tokens_are_accepted_and_their_holder_is_named_to_the_upstream() {
+    for lines in ["profile = \"default\"", "profile = \"rfc9068\""] {
+        let Some(real) = Real::start(lines).await else { return };
+        let answer = real.get("/scope/x", &real.token().await).await;
+        assert_eq!(answer.status, 200, "{lines}: {}", answer.text());
+        let seen = real.origin.requests().pop().expect("the upstream was asked");
+        for (name, value) in [
+            ("x-identity-subject", "svc"),
+            ("x-identity-client", "svc"),
+            ("x-identity-issuer", real.provider.issuer()),
+            ("x-identity-scopes", "orders:read"),
+            ("x-identity-roles", "reader"),
+        ] {
+            assert_eq!(seen.header(name), Some(value), "{lines}: {name}");
+        }
+        assert_eq!(seen.header("authorization"), None, "{lines}");
+        assert_eq!(real.provider.jwks_fetches().await, 1, "{lines}");
+    }
+}
+
+/// RFC 6750 §3.1: what the provider granted is what counts here.
+#[tokio::test]
+async fn its_scopes_and_roles_decide() {
+    let Some(real) = Real::start("").await else { return };
+    let other_scope = real.provider.token("orders:write", Provider::RESOURCE).await;
+    let both = real.provider.token("orders:read orders:write", Provider::RESOURCE).await;
+    for (name, target, token, status, code) in [
+        ("any token", "/token/x", &other_scope, 200, None),
+        ("another scope", "/scope/x", &other_scope, 403, Some("scope_insufficient")),
+        ("both scopes", "/scope/x", &both, 200, None),
+        ("another role", "/admin/x", &both, 403, Some("access_denied")),
+    ] {
+        let answer = real.get(target, token).await;
+        assert_eq!(answer.status, status, "{name}");
+        if let Some(code) = code {
+            assert_eq!(answer.json()["code"], code, "{name}");
+        }
+    }
+}
+
+/// Tokens of the provider's that are no JWTs, or not for us.
+#[tokio::test]
+async fn its_other_tokens_are_refused() {
+    let Some(real) = Real::start("").await else { return };
+    let opaque = real.provider.token("orders:read", Provider::OPAQUE_RESOURCE).await;
+    real.assert_refused("opaque", &opaque, "not a JWT").await;
+    let token = real.token().await;
+    let (signed, _) = token.rsplit_once('.').expect("a JWT");
+    let (_, other) = {
+        let another = real.provider.token("orders:write", Provider::RESOURCE).await;
+        let parts = another.rsplit_once('.').expect("a JWT");
+        (parts.0.to_owned(), parts.1.to_owned())
+    };
+    real.assert_refused("with another's signature", &format!("{signed}.{other}"), "signature invalid").await;
+    real.clock.advance(Duration::from_secs(300 + 31));
+    real.assert_refused("over", &token, "expired").await;
+    assert!(real.origin.requests().is_empty());
+}
+
+/// OpenID Connect Core §10.1.1; threats J-69, J-71: the provider rotates its keys while the gateway runs. The old key stays for a while, then it goes.
+#[tokio::test]
+async fn it_rotates_its_keys_while_the_gateway_runs() {
+    let Some(real) = Real::start("leeway = \"5m\"").await else { return };
+    let first = real.token().await;
+    assert_eq!(real.get("/scope/x", &first).await.status, 200);
+
+    real.provider.rotate(false).await;
+    real.clock.advance(Duration::from_secs(31));
+    let second = real.token().await;
+    assert_eq!(real.get("/scope/x", &second).await.status, 200, "the new key is fetched for its first token");
+    assert_eq!(real.get("/scope/x", &first).await.status, 200, "the old one is still published");
+    assert_eq!(real.provider.jwks_fetches().await, 2);
+
+    real.provider.rotate(true).await;
+    assert_eq!(real.get("/scope/x", &first).await.status, 200, "nobody has looked yet");
+    real.clock.advance(Duration::from_secs(31));
+    let third = real.token().await;
+    assert_eq!(real.get("/scope/x", &third).await.status, 200);
+    real.assert_refused("by the first key", &first, "key unknown").await;
+    real.assert_refused("by the second key", &second, "key unknown").await;
+    assert_eq!(real.provider.jwks_fetches().await, 3);
+}
+
+/// Threat J-70: rotation is also noticed without a token, when the set is due.
+#[tokio::test]
+async fn its_dropped_key_is_noticed_at_the_scheduled_refresh() {
+    let Some(real) = Real::start("leeway = \"5m\"\njwks_refresh = \"2m\"").await else { return };
+    let old = real.token().await;
+    assert_eq!(real.get("/scope/x", &old).await.status, 200);
+    real.provider.rotate(true).await;
+    real.clock.advance(Duration::from_secs(120));
+    let refreshes = "portcullis_jwks_refreshes_total{issuer=\"main\",result=\"success\"}";
+    real.gateway.wait_for_metric(refreshes, 2.0).await;
+    real.assert_refused("by the dropped key", &old, "key unknown").await;
+    assert_eq!(real.get("/scope/x", &real.token().await).await.status, 200);
+}

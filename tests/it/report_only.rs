@@ -1,0 +1,137 @@
+//! Routes that only report: what would have been refused is decided, counted and logged, and passes. A bad token is still not an identity.
+
+use serde_json::{Value, json};
+
+use crate::support::client;
+use crate::support::gateway::minimal;
+use crate::support::idp::Idp;
+use crate::support::scene::{Scene, route};
+use crate::support::token::{TestKey, TokenBuilder};
+
+fn write(issuer: &str, upstream: std::net::SocketAddr) -> String {
+    minimal(issuer, upstream)
+        + &route("report", "report_only = true\nscopes = [\"orders:write\"]\nroles = [\"admin\"]")
+        + &route("limited", "report_only = true\nlimits = [\"one\"]")
+        + &route("narrow", "report_only = true\naudiences = [\"web\"]")
+        + "\n[limits.one]\nkey = \"subject\"\nrate = \"1/h\"\nburst = 1\n"
+}
+
+/// 0 also for a family that has no series yet.
+async fn counted(scene: &Scene, family: &str, route: &str, code: &str) -> u64 {
+    let (samples, sample) =
+        (scene.gateway.metrics().await, format!("portcullis_{family}_total{{route=\"{route}\",code=\"{code}\"}}"));
+    samples.get(&sample).map_or(0, |_| samples.count(&sample))
+}
+
+/// Name, route, `Authorization` fields; what is reported, with code and reason, and whom the upstream is told of.
+type Row<'a> = (&'a str, &'a str, &'a [&'a str], Option<(&'a str, &'a str)>, Option<&'a str>);
+
+/// `report_only`; threat A39: everything passes, only a verified caller is named to the upstream, and the first reason is reported.
+#[tokio::test]
+async fn what_would_be_refused_passes_and_is_reported() {
+    let scene = Scene::with(write).await;
+    let key = TestKey::rsa("k1");
+    let bearer = |token: TokenBuilder| format!("Bearer {}", token.sign(&key));
+    let enough = scene.token().scope("orders:write").claim("roles", json!(["admin"]));
+    let good = bearer(enough.clone());
+    let rows: &[Row<'_>] = &[
+        ("all there", "report", &[&good], None, Some("alice")),
+        ("no token", "report", &[], Some(("credentials_missing", "credentials_missing")), None),
+        ("another scheme", "report", &["Basic YTpi"], Some(("credentials_missing", "credentials_missing")), None),
+        ("no JWT", "report", &["Bearer abc"], Some(("token_invalid", "not a JWT")), None),
+        ("malformed", "report", &["Bearer"], Some(("request_malformed", "no token after Bearer")), None),
+        ("two", "report", &[&good, &good], Some(("request_malformed", "two authorization fields")), None),
+        ("expired", "report", &[&bearer(enough.clone().claim("exp", 1))], Some(("token_invalid", "expired")), None),
+        (
+            "badly signed",
+            "report",
+            &[&format!("Bearer {}", enough.sign(&TestKey::rsa("k2").with_kid("k1")))],
+            Some(("token_invalid", "signature invalid")),
+            None,
+        ),
+        (
+            "without the scope",
+            "report",
+            &[&bearer(scene.token())],
+            Some(("scope_insufficient", "lacks a scope")),
+            Some("alice"),
+        ),
+        (
+            "without the role",
+            "report",
+            &[&bearer(scene.token().scope("orders:write"))],
+            Some(("access_denied", "lacks a role")),
+            Some("alice"),
+        ),
+        ("not for this route", "narrow", &[&good], Some(("token_invalid", "not for an audience of this route")), None),
+        ("the first within the limit", "limited", &[&good], None, Some("alice")),
+        ("the second", "limited", &[&good], Some(("rate_limited", "rate_limited")), Some("alice")),
+    ];
+    let mut would = std::collections::BTreeMap::<(&str, &str), u64>::new();
+    for (name, route, fields, report, subject) in rows {
+        // What a client says of itself is no identity either.
+        let forged = [("X-Identity-Subject", "mallory"), ("X-Identity-Roles", "admin")];
+        let headers: Vec<_> = fields.iter().map(|field| ("Authorization", *field)).chain(forged).collect();
+        let answer = client::get(scene.gateway.addr(), &format!("/{route}/x"), &headers).await;
+        assert_eq!(answer.status, 200, "{name}: {}", answer.text());
+        assert_eq!(answer.header("www-authenticate"), None, "{name}");
+        let seen = scene.origin.requests().pop().expect("the upstream was asked");
+        assert_eq!(seen.header("x-identity-subject"), *subject, "{name}");
+        if subject.is_none() {
+            let told: Vec<_> = seen.headers.iter().filter(|(field, _)| field.starts_with("x-identity")).collect();
+            assert!(told.is_empty(), "{name}: {told:?}");
+        }
+        let line = scene.gateway.access_line_of(&answer).await;
+        let reported = line.get("would_reject").zip(line.get("reason")).map(|(code, why)| (text(code), text(why)));
+        assert_eq!(reported, *report, "{name}: {line}");
+        assert_eq!((&line["status"], line.get("code")), (&json!(200), None), "{name}");
+        if let Some((code, _)) = report {
+            *would.entry((route, code)).or_default() += 1;
+        }
+    }
+    for ((route, code), count) in would {
+        assert_eq!(counted(&scene, "would_reject", route, code).await, count, "{route} {code}");
+        assert_eq!(counted(&scene, "rejections", route, code).await, 0, "{route} {code}");
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a text")
+}
+
+/// The counterpart: without `report_only` the same is refused and counted as that.
+#[tokio::test]
+async fn a_route_that_enforces_reports_nothing_as_would_be() {
+    let scene = Scene::start().await;
+    assert_eq!(scene.get("/admin/x", &scene.good_token()).await.status, 403);
+    assert_eq!(client::get(scene.gateway.addr(), "/admin/x", &[]).await.status, 401);
+    for code in ["access_denied", "credentials_missing"] {
+        assert_eq!(counted(&scene, "rejections", "admin", code).await, 1, "{code}");
+        assert_eq!(counted(&scene, "would_reject", "admin", code).await, 0, "{code}");
+    }
+    for line in scene.gateway.wait_for_access_lines(2).await {
+        assert_eq!(line.get("would_reject"), None, "{line}");
+    }
+}
+
+/// An identity provider that is down keeps nobody out of a route that only reports.
+#[tokio::test]
+async fn missing_keys_are_reported_too() {
+    let scene = Scene::between(Idp::reserve(), write).await;
+    let answer = scene.get("/report/x", &scene.good_token()).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(scene.gateway.access_line_of(&answer).await["would_reject"], "keys_unavailable");
+    let seen = scene.origin.requests().pop().expect("the upstream was asked");
+    assert_eq!(seen.header("x-identity-subject"), None);
+}
+
+/// What is no matter of authorisation is refused on such a route as well.
+#[tokio::test]
+async fn a_request_that_nobody_can_read_is_refused_all_the_same() {
+    let scene = Scene::with(write).await;
+    let addr = scene.gateway.addr();
+    for target in ["/report/../admin/x", "/report/%2e%2e/x", "/report//x"] {
+        assert_eq!(client::get(addr, target, &[]).await.status, 400, "{target}");
+    }
+    assert!(scene.origin.requests().is_empty());
+}

@@ -1,0 +1,125 @@
+//! Which kinds of tokens an issuer's profile lets through, and where its claims are read: access tokens, ID tokens, tokens bound to a key.
+
+use serde_json::{Value, json};
+
+use crate::support::gateway::minimal;
+use crate::support::scene::{Scene, add_to};
+use crate::support::token::{TestKey, TokenBuilder};
+
+/// With further lines for the issuer, and no guard against failures: tables are full of them.
+async fn scene(issuer_lines: &str) -> Scene {
+    Scene::with(|issuer, upstream| {
+        let toml = add_to(&minimal(issuer, upstream), "server", "auth_failures = \"off\"");
+        add_to(&toml, "issuers.main", issuer_lines)
+    })
+    .await
+}
+
+fn sign(token: &TokenBuilder) -> String {
+    token.sign(&TestKey::rsa("k1"))
+}
+
+/// RFC 7800 §3.1, RFC 9449 §7.2, RFC 8705 §3; threats J-16, J-44: what the same issuer signs for other purposes, and what is bound to a key.
+#[tokio::test]
+async fn only_access_tokens_are_taken_and_bound_ones_not_without_proof() {
+    let scene = scene("").await;
+    let with = |claim: &str, value: Value| sign(&scene.token().claim(claim, value));
+    let (other, bound) = (Err("not an access token"), Err("sender-constrained without proof"));
+    let mut rows = vec![
+        ("typ Bearer, as one provider writes", with("typ", json!("Bearer")), Ok(())),
+        ("token_use access, as another does", with("token_use", json!("access")), Ok(())),
+    ];
+    for (claim, value) in [
+        ("nonce", json!("n")),
+        ("at_hash", json!("x")),
+        ("c_hash", json!("x")),
+        ("typ", json!("ID")),
+        ("typ", json!("Refresh")),
+        ("typ", json!("Offline")),
+        ("typ", json!("Logout")),
+        ("token_use", json!("id")),
+        ("events", json!({"http://schemas.openid.net/event/backchannel-logout": {}})),
+    ] {
+        rows.push((claim, with(claim, value), other));
+    }
+    for value in [json!({"jkt": "x"}), json!({"x5t#S256": "x"}), json!({}), json!(null), json!("x")] {
+        rows.push(("cnf", with("cnf", value), bound));
+    }
+    scene.hold_tokens("/token/x", rows).await;
+}
+
+/// RFC 9068 §2.2, §4: with the profile, nothing less will do.
+#[tokio::test]
+async fn the_profile_of_rfc_9068_asks_for_its_type_and_claims() {
+    let scene = scene("profile = \"rfc9068\"").await;
+    let full = || scene.token().claim("client_id", "svc").claim("jti", "1");
+    let mut rows = vec![
+        ("all there", sign(&full()), Ok(())),
+        ("long type", sign(&full().header("typ", "application/at+jwt")), Ok(())),
+        ("type JWT", sign(&full().header("typ", "JWT")), Err("token type not allowed")),
+        ("no type", sign(&full().without_header("typ")), Err("token type not allowed")),
+        ("an ID token's claim", sign(&full().claim("nonce", "n")), Err("not an access token")),
+        ("no audience", sign(&full().without("aud")), Err("audience missing")),
+        ("no subject", sign(&full().without("sub")), Err("subject missing")),
+        ("no issuer", sign(&full().without("iss")), Err("issuer missing")),
+    ];
+    for claim in ["exp", "iat", "client_id", "jti"] {
+        rows.push((claim, sign(&full().without(claim)), Err("required claim missing")));
+    }
+    for value in [json!(7), json!(""), json!(null)] {
+        rows.push(("jti", sign(&full().claim("jti", value)), Err("claim of the wrong type")));
+    }
+    scene.hold_tokens("/token/x", rows).await;
+}
+
+/// OpenID Connect Core §2: where an issuer signs nothing else, its ID tokens are taken by explicit choice, and then no access tokens.
+#[tokio::test]
+async fn the_profile_of_id_tokens_takes_those() {
+    let scene = scene("profile = \"id_token\"").await;
+    let token = |typ: &str| scene.token().header("typ", typ);
+    scene
+        .hold_tokens(
+            "/token/x",
+            [
+                ("with a nonce", sign(&token("JWT").claim("nonce", "n").claim("at_hash", "x")), Ok(())),
+                ("no type", sign(&token("JWT").without_header("typ").claim("nonce", "n")), Ok(())),
+                ("an access token", sign(&token("at+jwt")), Err("token type not allowed")),
+                ("a refresh token", sign(&token("JWT").claim("typ", "Refresh")), Err("not an access token")),
+                ("a logout token", sign(&token("JWT").claim("events", json!({}))), Err("not an access token")),
+                ("for others", sign(&token("JWT").claim("aud", "api2")), Err("audience is another")),
+            ],
+        )
+        .await;
+}
+
+/// Where the claims are read is the operator's choice; of subject, audience and client the first that is there counts.
+#[tokio::test]
+async fn claims_are_read_where_configured() {
+    let scene = scene(
+        "subject_claim = [\"/https:~1~1shop.example~1uid\", \"sub\"]\naudience_claim = [\"resource\", \"aud\"]\nclient_claim = \"ext.client\"",
+    )
+    .await;
+    let uid = "https://shop.example/uid";
+    for (name, token, expected) in [
+        ("the usual", scene.token(), Some(("alice", None))),
+        ("the first", scene.token().claim(uid, "u-7"), Some(("u-7", None))),
+        ("the first, alone", scene.token().claim(uid, "u-7").without("sub"), Some(("u-7", None))),
+        ("the first is unusable", scene.token().claim(uid, 7), None),
+        ("the client", scene.token().claim("ext", json!({"client": "svc"})), Some(("alice", Some("svc")))),
+        ("a client elsewhere", scene.token().claim("azp", "svc"), Some(("alice", None))),
+        ("the first audience", scene.token().claim("resource", "api").without("aud"), Some(("alice", None))),
+        ("the first audience is another", scene.token().claim("resource", "x"), None),
+    ] {
+        let before = scene.origin.requests().len();
+        let answer = scene.get("/token/x", &sign(&token)).await;
+        let requests = scene.origin.requests();
+        let seen = requests.get(before).map(|seen| {
+            (
+                seen.header("x-identity-subject").unwrap_or_default().to_owned(),
+                seen.header("x-identity-client").map(str::to_owned),
+            )
+        });
+        let expected = expected.map(|(subject, client)| (subject.to_owned(), client.map(str::to_owned)));
+        assert_eq!((answer.status == 200, seen), (expected.is_some(), expected), "{name}");
+    }
+}
