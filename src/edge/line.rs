@@ -162,8 +162,9 @@ mod tests {
     const BOUNDS: Bounds =
         Bounds { header: Duration::from_secs(10), idle: Duration::from_secs(75), body_idle: Duration::from_secs(30) };
 
+    /// In whole seconds; the clock stands still.
     fn patience(line: &Line) -> Option<u64> {
-        line.deadline().map(|deadline| deadline.duration_since(Instant::now()).as_secs_f64().round() as u64)
+        line.deadline().map(|deadline| deadline.duration_since(Instant::now()).as_secs())
     }
 
     #[tokio::test(start_paused = true)]

@@ -36,6 +36,7 @@ fn the_smallest_file_is_a_plan() {
 
 /// The same file with one more piece, and the key that is wrong with it; `None` where nothing is.
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn each_rule_is_told_with_its_key() {
     let route = "[[routes]]\npath = \"/a\"\nupstream = \"up\"\n";
     for (name, addition, wrong) in [

@@ -99,7 +99,7 @@ fn start(args: &Args) -> Result<Demo, String> {
     let issuer = Arc::new(LocalIssuer::new(settings, Clock::system()).map_err(|error| error.to_string())?);
     let tokens = tokens(&issuer).ok_or("a demo client is missing")?;
     serve::in_background("issuer", issuer_listener, move |request| issuer.answer(&request.question()))?;
-    serve::in_background("upstream", upstream_listener, |request| upstream::echo(request))?;
+    serve::in_background("upstream", upstream_listener, upstream::echo)?;
     let mut options = Options::new(std::path::PathBuf::new());
     options.source = Source::Text { name: "demo.toml".to_owned(), text: config::text(&addresses) };
     let running = app::start(options).map_err(|error| error.to_string())?;

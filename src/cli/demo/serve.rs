@@ -69,13 +69,12 @@ async fn one(
     answer: &impl Fn(&Whole) -> Response<Bytes>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
-    let response = match Limited::new(body, MAX_BODY_BYTES).collect().await {
-        Ok(body) => answer(&Whole { head, body: body.to_bytes() }),
-        Err(_) => {
-            let mut refused = Response::new(Bytes::new());
-            *refused.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
-            refused
-        }
+    let response = if let Ok(body) = Limited::new(body, MAX_BODY_BYTES).collect().await {
+        answer(&Whole { head, body: body.to_bytes() })
+    } else {
+        let mut refused = Response::new(Bytes::new());
+        *refused.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+        refused
     };
     Ok(response.map(Full::new))
 }

@@ -159,6 +159,11 @@ impl Gateway {
         }
     }
 
+    /// Waits until the gateway has ended by itself, after [`drain`](Self::drain).
+    pub(crate) async fn wait_for_end(&self) {
+        within("the gateway's end", self.running().ended()).await;
+    }
+
     /// All samples of `/metrics`.
     pub(crate) async fn metrics(&self) -> Samples {
         let answer = client::get(self.admin(), "/metrics", &[]).await;

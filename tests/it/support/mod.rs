@@ -23,6 +23,7 @@ pub(crate) mod provider;
 pub(crate) mod raw_origin;
 pub(crate) mod scene;
 mod serving;
+pub(crate) mod site;
 pub(crate) mod temporary;
 pub(crate) mod token;
 mod wire;

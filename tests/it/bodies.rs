@@ -1,0 +1,251 @@
+//! Bodies on their way through: streamed in both directions, bounded, and broken off in the open when they break.
+
+use serde_json::{Value, json};
+
+use crate::support::client::{self, Conn, h2};
+use crate::support::gateway::{Gateway, minimal};
+use crate::support::idp::Idp;
+use crate::support::origin::{Behaviour, Origin};
+
+const MIB: usize = 1024 * 1024;
+
+async fn start(server: &str, more: &str) -> (Gateway, Origin) {
+    let (idp, origin) = (Idp::start().await, Origin::start().await);
+    let toml = minimal(&idp.issuer(), origin.addr()).replace("workers = 2", &format!("workers = 1\n{server}"));
+    (Gateway::start(&(toml + more)).await, origin)
+}
+
+fn route(keys: &str) -> String {
+    format!("\n[[routes]]\naccess = \"public\"\nupstream = \"main\"\n{keys}\n")
+}
+
+fn chunk(content: &str) -> String {
+    format!("{:x}\r\n{content}\r\n", content.len())
+}
+
+/// The only line of the access log.
+async fn line(gateway: &Gateway) -> Value {
+    let mut lines = gateway.wait_for_access_lines(1).await;
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    lines.remove(0)
+}
+
+/// Contract, section 4: each piece is on the other side before the next one exists.
+#[tokio::test]
+async fn bodies_stream_in_both_directions() {
+    let (gateway, origin) = start("", "").await;
+    for (name, framing, pieces) in [
+        ("chunks", "Transfer-Encoding: chunked", [chunk("one"), chunk("two"), "0\r\n\r\n".to_owned()]),
+        ("a length", "Content-Length: 6", ["one".into(), "two".into(), String::new()]),
+    ] {
+        let before = origin.requests().len();
+        let mut conn = Conn::open(gateway.addr()).await;
+        conn.send(format!("POST /public/up HTTP/1.1\r\nHost: g\r\n{framing}\r\n\r\n")).await;
+        origin.wait_until(name, |all| all.len() > before).await;
+        for (piece, so_far) in pieces.iter().zip(["one", "onetwo", "onetwo"]) {
+            conn.send(piece).await;
+            origin.wait_until(name, |all| all[before].body == so_far).await;
+        }
+        assert_eq!(conn.read_response().await.json()["body"], json!("onetwo"), "{name}");
+    }
+    let chunks = origin.stream("/public/down");
+    let mut conn = Conn::open(gateway.addr()).await;
+    conn.send("GET /public/down HTTP/1.1\r\nHost: g\r\n\r\n").await;
+    let head = conn.read_head().await;
+    assert_eq!(
+        (head.status, head.header("transfer-encoding")),
+        (200, Some("chunked")),
+        "the head comes before the body"
+    );
+    for piece in ["one", "two", "three"] {
+        chunks.send(piece);
+        conn.read_until(&chunk(piece)).await;
+    }
+    chunks.finish();
+    assert_eq!(conn.read_until("0\r\n\r\n").await, "0\r\n\r\n");
+}
+
+/// DO-2; RFC 9110 §15.5.14.
+#[tokio::test]
+async fn a_body_that_says_it_is_too_large_is_413_at_once() {
+    let (gateway, origin) = start("max_body_size = \"10 B\"", "").await;
+    let post = |length: u64| format!("POST /public/a HTTP/1.1\r\nHost: g\r\nContent-Length: {length}\r\n\r\n");
+    let mut conn = Conn::open(gateway.addr()).await;
+    conn.send(post(11)).await;
+    let answer = conn.read_response().await;
+    assert_eq!((answer.status, &answer.json()["code"]), (413, &json!("body_too_large")));
+    assert_eq!(origin.connections(), 0, "no byte of it was sent, none was asked of the upstream");
+    let mut conn = Conn::open(gateway.addr()).await;
+    conn.send(post(10) + "0123456789").await;
+    assert_eq!(conn.read_response().await.json()["body"], json!("0123456789"), "as many as allowed");
+}
+
+/// DO-2: the limit holds for what comes, whatever was announced; the upstream never takes a part for the whole.
+#[tokio::test]
+async fn a_body_that_becomes_too_large_is_413_and_the_upstream_request_is_broken_off() {
+    let (gateway, origin) =
+        start("max_body_size = \"10 B\"", &route("path = \"/more/*\"\nmax_body_size = \"20 B\"")).await;
+    let head = |path: &str| format!("POST {path} HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let mut conn = Conn::open(gateway.addr()).await;
+    conn.send(head("/public/a") + &chunk("0123456789")).await;
+    origin.wait_until("ten bytes", |all| all.iter().any(|request| request.body_length == 10)).await;
+    conn.send(chunk("x")).await;
+    let answer = conn.read_response().await;
+    assert_eq!((answer.status, &answer.json()["code"]), (413, &json!("body_too_large")));
+    origin.wait_for_open_connections(0).await;
+    assert!(!origin.requests()[0].complete && origin.requests()[0].body_length == 10);
+    for (name, path, content, status) in [
+        ("as many as allowed", "/public/b", "0123456789", 200),
+        ("a route's own limit", "/more/a", "01234567890123456789", 200),
+        ("a route's own limit and one more", "/more/a", "012345678901234567890", 413),
+    ] {
+        let mut conn = Conn::open(gateway.addr()).await;
+        conn.send(head(path) + &chunk(content) + "0\r\n\r\n").await;
+        assert_eq!(conn.read_response().await.status, status, "{name}");
+    }
+}
+
+/// The default bound is 10 MiB; larger ones pass where a route says so, without being held.
+#[tokio::test]
+async fn large_bodies_pass_whole() {
+    let (gateway, origin) = start("", &route("path = \"/unlimited/*\"\nmax_body_size = \"unlimited\"")).await;
+    origin.behave("/public/large", Behaviour::Large(8 * MIB as u64));
+    let down = client::get(gateway.addr(), "/public/large", &[]).await;
+    assert_eq!((down.body.len(), down.header("content-length")), (8 * MIB, Some("8388608")));
+    assert!(down.body.iter().all(|byte| *byte == b'x'));
+    let body = vec![b'y'; 11 * MIB];
+    let up = client::request(gateway.addr(), "PUT", "/public/up", &[], &body[..8 * MIB]).await;
+    assert_eq!((up.status, &up.json()["body_length"]), (200, &json!(8 * MIB)));
+    assert_eq!(client::request(gateway.addr(), "PUT", "/public/up", &[], &body).await.status, 413);
+    let unlimited = client::request(gateway.addr(), "PUT", "/unlimited/up", &[], &body).await;
+    assert_eq!((unlimited.status, &unlimited.json()["body_length"]), (200, &json!(11 * MIB)));
+}
+
+/// C6, DO-3: whoever leaves early leaves nothing behind, and is on record.
+#[tokio::test]
+async fn a_client_that_leaves_takes_its_upstream_request_along() {
+    for name in ["before the answer", "during its own body", "during the answer", "over HTTP/2"] {
+        let (gateway, origin) = start("", "").await;
+        origin.behave("/public/hang", Behaviour::Hang);
+        let chunks = origin.stream("/public/stream");
+        let mut conn = Conn::open(gateway.addr()).await;
+        let status = match name {
+            "before the answer" => {
+                conn.send("GET /public/hang HTTP/1.1\r\nHost: g\r\n\r\n").await;
+                499
+            }
+            "during its own body" => {
+                conn.send("POST /public/up HTTP/1.1\r\nHost: g\r\nContent-Length: 10\r\n\r\nhello").await;
+                499
+            }
+            "during the answer" => {
+                conn.send("GET /public/stream HTTP/1.1\r\nHost: g\r\n\r\n").await;
+                chunks.send("one");
+                conn.read_until(&chunk("one")).await;
+                200
+            }
+            _ => {
+                let h2 = h2(gateway.addr()).await;
+                let asking = h2.get("/public/hang", &[]);
+                tokio::select! {
+                    answer = asking => panic!("no answer was sent: {answer:?}"),
+                    _ = origin.wait_for_requests(1) => 499,
+                }
+            }
+        };
+        origin.wait_for_requests(1).await;
+        drop(conn);
+        origin.wait_for_open_connections(0).await;
+        let line = line(&gateway).await;
+        assert_eq!(line["status"], json!(status), "{name}: {line}");
+        assert_eq!(line["route"], json!("public"), "{name}: {line}");
+        let sample = format!(
+            r#"portcullis_requests_total{{route="public",method="{}",status="{status}"}}"#,
+            line["method"].as_str().expect("a method")
+        );
+        gateway.wait_for_metric(&sample, 1.0).await;
+    }
+}
+
+/// FR-12: a part is never taken for the whole (RFC 9112 §8).
+#[tokio::test]
+async fn an_answer_that_is_cut_off_breaks_the_clients_connection_off() {
+    let (gateway, origin) = start("", "").await;
+    for (name, announced) in [("chunked", None), ("with a length", Some(100))] {
+        origin.behave("/public/cut", Behaviour::CloseMidBody { announced, sent: "four".into() });
+        let received = client::raw(gateway.addr(), "GET /public/cut HTTP/1.1\r\nHost: g\r\n\r\n").await;
+        assert!(received.starts_with("HTTP/1.1 200 ") && received.contains("four"), "{name}: {received}");
+        assert!(!received.contains("0\r\n\r\n"), "{name}: no end is made up: {received}");
+        let over_h2 = h2(gateway.addr()).await.try_request("GET", "/public/cut", &[], b"").await;
+        assert!(over_h2.is_err(), "{name}, HTTP/2: {over_h2:?}");
+    }
+    let chunks = origin.stream("/public/aborted");
+    let mut conn = Conn::open(gateway.addr()).await;
+    conn.send("GET /public/aborted HTTP/1.1\r\nHost: g\r\n\r\n").await;
+    chunks.send("one");
+    conn.read_until(&chunk("one")).await;
+    chunks.abort();
+    assert_eq!(conn.read_to_close().await, b"");
+    origin.behave("/public/gone", Behaviour::CloseBeforeHead);
+    let gone = client::get(gateway.addr(), "/public/gone", &[]).await;
+    assert_eq!(
+        (gone.status, &gone.json()["code"]),
+        (502, &json!("upstream_failed")),
+        "before the head it can still be said"
+    );
+}
+
+/// DO-3: `body_idle_timeout` holds for either body.
+#[tokio::test]
+async fn an_answer_that_stops_is_broken_off() {
+    let (gateway, origin) = start("body_idle_timeout = \"100ms\"", "").await;
+    origin.behave("/public/stall", Behaviour::Stall { sent: "some".into() });
+    let received = client::raw(gateway.addr(), "GET /public/stall HTTP/1.1\r\nHost: g\r\n\r\n").await;
+    assert!(received.ends_with(&chunk("some")), "{received}");
+    origin.wait_for_open_connections(0).await;
+    let line = line(&gateway).await;
+    assert_eq!((&line["status"], &line["bytes_out"]), (&json!(200), &json!(4)));
+}
+
+/// C6: bodies without their framing, as they crossed the gateway.
+#[tokio::test]
+async fn the_access_log_counts_the_bytes_of_both_bodies() {
+    let (gateway, origin) = start("max_body_size = \"1 MiB\"", "").await;
+    origin.behave("/public/fixed", Behaviour::answer(200, &[], "0123456"));
+    origin.behave("/public/large", Behaviour::Large(300_000));
+    origin.behave("/public/none", Behaviour::answer(204, &[], ""));
+    let chunks = origin.stream("/public/stream");
+    for piece in ["ab", "cde"] {
+        chunks.send(piece);
+    }
+    chunks.finish();
+    let large = vec![b'x'; 200_000];
+    let mut expected = Vec::new();
+    for (method, target, body, status, bytes_in, bytes_out) in [
+        ("GET", "/public/fixed", &b""[..], 200, 0, 7),
+        ("HEAD", "/public/fixed", b"", 200, 0, 0),
+        ("GET", "/public/large", b"", 200, 0, 300_000),
+        ("GET", "/public/stream", b"", 200, 0, 5),
+        ("PUT", "/public/fixed", &large, 200, 200_000, 7),
+        ("POST", "/public/none", b"hello", 204, 5, 0),
+    ] {
+        let answer = client::request(gateway.addr(), method, target, &[], body).await;
+        assert_eq!((answer.status, answer.body.len()), (status, bytes_out), "{method} {target}");
+        expected.push(json!([method, target, status, bytes_in, bytes_out]));
+    }
+    let refused = client::get(gateway.addr(), "/token/a", &[]).await;
+    expected.push(json!(["GET", "/token/a", 401, 0, refused.body.len()]));
+    let mut conn = Conn::open(gateway.addr()).await;
+    conn.send("POST /public/none HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    conn.send(chunk("hello") + &chunk(" world") + "0\r\n\r\n").await;
+    assert_eq!(conn.read_response().await.status, 204);
+    expected.push(json!(["POST", "/public/none", 204, 11, 0]));
+    let over_h2 = h2(gateway.addr()).await.request("PUT", "/public/fixed", &[], &large).await;
+    assert_eq!(over_h2.body.len(), 7);
+    expected.push(json!(["PUT", "/public/fixed", 200, 200_000, 7]));
+    let lines = gateway.wait_for_access_lines(expected.len()).await;
+    let seen = lines
+        .iter()
+        .map(|line| json!([line["method"], line["path"], line["status"], line["bytes_in"], line["bytes_out"]]));
+    assert_eq!(seen.collect::<Vec<_>>(), expected);
+}

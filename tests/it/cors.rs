@@ -1,0 +1,309 @@
+//! CORS as a browser sees it (Fetch, "CORS protocol"): preflights, and the headers on every kind of answer.
+
+use std::net::TcpListener;
+
+use serde_json::json;
+
+use crate::support::client::{self, Answer};
+use crate::support::origin::Behaviour;
+use crate::support::site::Site;
+use crate::support::token::TestKey;
+
+const SHOP: &str = "https://shop.example.com";
+const EXPOSED: &str = "WWW-Authenticate, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id, X-Total";
+
+const POLICIES: &str = r#"
+[cors.shop]
+origins = ["https://shop.example.com", "http://localhost:3000"]
+headers = ["Authorization", "X-Trace"]
+expose = ["X-Total"]
+max_age = "5m"
+[cors.account]
+origins = ["https://shop.example.com"]
+credentials = true
+methods = ["GET", "PUT"]
+[cors.open]
+origins = ["*"]
+[limits.calls]
+key = "ip"
+rate = "1/h"
+burst = 2
+[[routes]]
+name = "read"
+path = "/shop/*"
+methods = ["GET"]
+upstream = "main"
+cors = "shop"
+scopes = ["orders:read"]
+[[routes]]
+name = "write"
+path = "/shop/*"
+methods = ["PUT"]
+upstream = "main"
+[[routes]]
+name = "account"
+path = "/account/*"
+upstream = "main"
+cors = "account"
+[[routes]]
+name = "open"
+path = "/open/*"
+access = "public"
+upstream = "main"
+cors = "open"
+[[routes]]
+name = "limited"
+path = "/limited/*"
+access = "public"
+upstream = "main"
+cors = "shop"
+limits = ["calls"]
+[[routes]]
+name = "tried"
+path = "/tried/*"
+access = "public"
+upstream = "main"
+cors = "shop"
+report_only = true
+"#;
+
+async fn preflight(site: &Site, path: &str, origin: &str, method: &str) -> Answer {
+    let headers = [("Origin", origin), ("Access-Control-Request-Method", method)];
+    client::request(site.gateway.addr(), "OPTIONS", path, &headers, b"").await
+}
+
+/// The fields of the CORS protocol and `Vary`, without the prefix, sorted.
+fn cors(answer: &Answer) -> Vec<String> {
+    let short = |name: &str| match name.to_ascii_lowercase().as_str() {
+        "vary" => Some("vary".to_owned()),
+        name => name.strip_prefix("access-control-").map(str::to_owned),
+    };
+    let mut fields: Vec<_> =
+        answer.headers.iter().filter_map(|(name, value)| Some(format!("{}: {value}", short(name)?))).collect();
+    fields.sort();
+    fields
+}
+
+/// What a listed origin gets with every answer but a preflight's.
+fn granted() -> Vec<String> {
+    [format!("allow-origin: {SHOP}"), format!("expose-headers: {EXPOSED}"), "vary: Origin".to_owned()].into()
+}
+
+/// Fetch §3.2.2 and §4.9; threats CO-1, CO-3: answered here, by the route of the requested method, without a token.
+#[tokio::test]
+async fn a_preflight_is_answered_by_the_policy_of_the_requested_method() {
+    let site = Site::start(POLICIES).await;
+    let vary = "vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
+    let read = [
+        "allow-headers: Authorization, X-Trace",
+        "allow-methods: GET, HEAD",
+        "allow-origin: https://shop.example.com",
+        "max-age: 300",
+        vary,
+    ];
+    let account = [
+        "allow-credentials: true",
+        "allow-headers: Authorization, Content-Type",
+        "allow-methods: GET, PUT",
+        "allow-origin: https://shop.example.com",
+        "max-age: 600",
+        vary,
+    ];
+    let open = [
+        "allow-headers: Authorization, Content-Type",
+        "allow-methods: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+        "allow-origin: *",
+        "max-age: 600",
+        vary,
+    ];
+    for (name, path, origin, method, expect) in [
+        ("a listed origin", "/shop/1", SHOP, "GET", &read[..]),
+        ("HEAD is allowed wherever GET is", "/shop/1", SHOP, "HEAD", &read),
+        ("with credentials, and methods of its own", "/account/1", SHOP, "DELETE", &account),
+        ("everybody", "/open/1", "https://any.example", "POST", &open),
+        ("an origin that is not listed", "/shop/1", "https://evil.example", "GET", &[vary]),
+        ("a listed one in front of another domain", "/shop/1", "https://shop.example.com.evil.example", "GET", &[vary]),
+        ("another scheme", "/shop/1", "http://shop.example.com", "GET", &[vary]),
+        ("another port", "/shop/1", "http://localhost:3001", "GET", &[vary]),
+        ("another case", "/shop/1", "https://SHOP.example.com", "GET", &[vary]),
+        ("null", "/shop/1", "null", "GET", &[vary]),
+    ] {
+        let answer = preflight(&site, path, origin, method).await;
+        assert_eq!((answer.status, cors(&answer)), (204, expect.iter().map(ToString::to_string).collect()), "{name}");
+        assert_eq!((&*answer.body, answer.header("content-length")), (&b""[..], None), "{name}: RFC 9110 §8.6");
+        assert!(answer.header("x-request-id").is_some(), "{name}");
+    }
+    assert!(site.origin.requests().is_empty(), "no preflight reaches the upstream");
+    let answered = r#"portcullis_requests_total{route="read",method="OPTIONS",status="204"}"#;
+    site.gateway.wait_for_metric(answered, 8.0).await;
+}
+
+/// Contract 3: any other `OPTIONS` is a request like another: routed by its own method, asked for a token.
+#[tokio::test]
+async fn what_is_no_preflight_is_an_ordinary_request() {
+    let site = Site::start(POLICIES).await;
+    let asks = ("Access-Control-Request-Method", "GET");
+    let put = ("Access-Control-Request-Method", "PUT");
+    let nonsense = ("Access-Control-Request-Method", "G E T");
+    let origin = ("Origin", SHOP);
+    for (name, path, headers, status, code) in [
+        ("no requested method", "/shop/1", &[origin][..], 405, "method_not_allowed"),
+        ("no origin", "/shop/1", &[asks], 405, "method_not_allowed"),
+        ("the requested method's route has no policy", "/shop/1", &[origin, put], 405, "method_not_allowed"),
+        ("a method that is none", "/shop/1", &[origin, nonsense], 405, "method_not_allowed"),
+        ("no route at all", "/nowhere", &[origin, asks], 404, "route_not_found"),
+        ("a route for all methods", "/account/1", &[origin], 401, "credentials_missing"),
+        ("a route without policy", "/token/1", &[origin, asks], 401, "credentials_missing"),
+    ] {
+        let answer = client::request(site.gateway.addr(), "OPTIONS", path, headers, b"").await;
+        assert_eq!((answer.status, &answer.json()["code"]), (status, &json!(code)), "{name}");
+    }
+    let alice = site.bearer("alice");
+    let headers = [origin, ("Authorization", &*alice)];
+    let answer = client::request(site.gateway.addr(), "OPTIONS", "/account/1", &headers, b"").await;
+    assert_eq!((answer.status, &answer.json()["method"]), (200, &json!("OPTIONS")), "with a token it is forwarded");
+}
+
+/// Contract 3, threats CO-3: a preflight spends nobody's budget.
+#[tokio::test]
+async fn a_preflight_costs_nothing() {
+    let site = Site::start(POLICIES).await;
+    for _ in 0..5 {
+        let answer = preflight(&site, "/limited/1", SHOP, "GET").await;
+        assert_eq!((answer.status, answer.header("ratelimit")), (204, None));
+    }
+    let first = site.get("/limited/1", &[("Origin", SHOP)]).await;
+    assert_eq!((first.status, first.header("ratelimit")), (200, Some("\"calls\";r=1;t=3600")));
+}
+
+/// Contract 3, threats CO-1, CO-5: on every answer to a listed origin, whoever made it; never for another one.
+#[tokio::test]
+async fn every_answer_of_the_route_carries_the_grant() {
+    let site = Site::start(POLICIES).await;
+    let closed = TcpListener::bind(("127.0.0.1", 0)).expect("a free port").local_addr().expect("an address");
+    let more = format!(
+        "{POLICIES}\n[upstreams.gone]\nservers = [\"http://{closed}\"]\n[[routes]]\nname = \"gone\"\npath = \"/gone/*\"\naccess = \"public\"\nupstream = \"gone\"\ncors = \"shop\"\n"
+    );
+    site.reload(&more).await;
+    site.origin.behave("/shop/missing", Behaviour::answer(404, &[], "no such order"));
+    site.origin.behave("/shop/fails", Behaviour::answer(500, &[], ""));
+    for _ in 0..2 {
+        site.get("/limited/1", &[]).await;
+    }
+    let good = site.bearer("alice");
+    let poor = format!("Bearer {}", site.token().scope("other").sign(&TestKey::rsa("k1")));
+    for (name, path, authorization, status) in [
+        ("a good answer", "/shop/1", Some(&good), 200),
+        ("not found by the upstream", "/shop/missing", Some(&good), 404),
+        ("an error of the upstream", "/shop/fails", Some(&good), 500),
+        ("no token", "/shop/1", None, 401),
+        ("too little scope", "/shop/1", Some(&poor), 403),
+        ("too many requests", "/limited/1", None, 429),
+        ("no upstream", "/gone/1", None, 502),
+    ] {
+        for (origin, expect) in [
+            (Some(SHOP), granted()),
+            (Some("https://evil.example"), vec!["vary: Origin".to_owned()]),
+            (None, vec!["vary: Origin".to_owned()]),
+        ] {
+            let mut headers: Vec<_> = authorization.map(|value| ("Authorization", &**value)).into_iter().collect();
+            headers.extend(origin.map(|origin| ("Origin", origin)));
+            let answer = site.get(path, &headers).await;
+            assert_eq!((answer.status, cors(&answer)), (status, expect), "{name}, {origin:?}");
+        }
+    }
+    // Before a route is chosen there is no policy to speak of.
+    for (path, method, status) in [("/nowhere", "GET", 404), ("/shop/1", "POST", 405)] {
+        let answer = client::request(site.gateway.addr(), method, path, &[("Origin", SHOP)], b"").await;
+        assert_eq!((answer.status, cors(&answer)), (status, Vec::<String>::new()), "{path}");
+    }
+}
+
+/// Threats CO-4, HH-6: the gateway's word replaces the upstream's; without a policy the upstream's own stands.
+#[tokio::test]
+async fn the_policy_replaces_what_the_upstream_says() {
+    let site = Site::start(POLICIES).await;
+    let theirs = [
+        ("Access-Control-Allow-Origin", "*"),
+        ("Access-Control-Allow-Credentials", "true"),
+        ("Access-Control-Expose-Headers", "*"),
+        ("Access-Control-Max-Age", "1"),
+        ("Vary", "Accept"),
+    ];
+    for path in ["/shop/1", "/open/1", "/public/1", "/account/1"] {
+        site.origin.behave(path, Behaviour::answer(200, &theirs, "{}"));
+    }
+    let alice = site.bearer("alice");
+    let exposed = "expose-headers: WWW-Authenticate, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id";
+    let origin = "allow-origin: https://shop.example.com";
+    for (name, path, from, expect) in [
+        (
+            "a policy",
+            "/shop/1",
+            SHOP,
+            vec![
+                origin.to_owned(),
+                format!("expose-headers: {EXPOSED}"),
+                "vary: Accept".to_owned(),
+                "vary: Origin".to_owned(),
+            ],
+        ),
+        (
+            "a policy, another origin",
+            "/shop/1",
+            "https://evil.example",
+            vec!["vary: Accept".into(), "vary: Origin".into()],
+        ),
+        (
+            "credentials",
+            "/account/1",
+            SHOP,
+            vec![
+                "allow-credentials: true".into(),
+                origin.into(),
+                exposed.into(),
+                "vary: Accept".into(),
+                "vary: Origin".into(),
+            ],
+        ),
+        (
+            "everybody, which depends on nothing",
+            "/open/1",
+            "https://any.example",
+            vec!["allow-origin: *".into(), exposed.into(), "vary: Accept".into()],
+        ),
+        (
+            "no policy",
+            "/public/1",
+            "https://any.example",
+            vec![
+                "allow-credentials: true".into(),
+                "allow-origin: *".into(),
+                "expose-headers: *".into(),
+                "max-age: 1".into(),
+                "vary: Accept".into(),
+            ],
+        ),
+    ] {
+        let answer = site.get(path, &[("Origin", from), ("Authorization", &alice)]).await;
+        assert_eq!((answer.status, cors(&answer)), (200, expect), "{name}");
+    }
+}
+
+/// Contract 1.9 `report_only`: an origin that the policy denies is reported, and what the upstream says stands.
+#[tokio::test]
+async fn a_route_that_only_reports_leaves_unlisted_origins_to_the_upstream() {
+    let site = Site::start(POLICIES).await;
+    site.origin.behave("/tried/1", Behaviour::answer(200, &[("Access-Control-Allow-Origin", "*")], "{}"));
+    let stranger = site.get("/tried/1", &[("Origin", "https://new.example")]).await;
+    assert_eq!(cors(&stranger), ["allow-origin: *"]);
+    let asked = preflight(&site, "/tried/1", "https://new.example", "GET").await;
+    assert_eq!((asked.status, cors(&asked)), (200, vec!["allow-origin: *".to_owned()]), "the upstream answers it");
+    let listed = site.get("/tried/1", &[("Origin", SHOP)]).await;
+    assert_eq!(cors(&listed), granted());
+    let would = r#"portcullis_would_reject_total{route="tried",code="origin_denied"}"#;
+    assert_eq!(site.gateway.metric(would).await, 2.0);
+    let lines = site.gateway.wait_for_access_lines(3).await;
+    let told: Vec<_> = lines.iter().map(|line| &line["would_reject"]).collect();
+    assert_eq!(told, [&json!("origin_denied"), &json!("origin_denied"), &json!(null)]);
+}

@@ -1,0 +1,232 @@
+//! Requests that end before they are whole: heads too large or too slow, bodies that stop, clients that read nothing, `Expect`.
+//!
+//! Such a request never meets a route, and yet it is answered, counted and logged like every other.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::client::{self, Answer, Conn};
+use crate::support::gateway::{Gateway, minimal};
+use crate::support::idp::Idp;
+use crate::support::origin::{Behaviour, Origin};
+
+async fn start(server: &str) -> (Gateway, Origin) {
+    let (idp, origin) = (Idp::start().await, Origin::start().await);
+    let toml = minimal(&idp.issuer(), origin.addr()).replace("workers = 2", &format!("workers = 1\n{server}"));
+    (Gateway::start(&toml).await, origin)
+}
+
+fn assert_problem(name: &str, answer: &Answer, status: u16, code: &str) {
+    assert_eq!(answer.status, status, "{name}: {}", answer.text());
+    let problem = answer.json();
+    assert_eq!((&problem["status"], &problem["code"]), (&json!(status), &json!(code)), "{name}");
+    assert_eq!(problem["type"], json!("about:blank"), "{name}");
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{name}");
+    assert_eq!(answer.header("cache-control"), Some("no-store"), "{name}");
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{name}");
+    assert_eq!(answer.header("connection"), Some("close"), "{name}");
+    assert_eq!(answer.headers_named("x-request-id"), [problem["request_id"].as_str().expect(name)], "{name}");
+}
+
+fn assert_line(name: &str, line: &Value, answer: &Answer, code: &str) {
+    assert_eq!((&line["status"], &line["code"]), (&json!(answer.status), &json!(code)), "{name}: {line}");
+    assert_eq!(line["request_id"].as_str(), answer.header("x-request-id"), "{name}: {line}");
+    assert_eq!(
+        (&line["client"], &line["bytes_out"]),
+        (&json!("127.0.0.1"), &json!(answer.body.len())),
+        "{name}: {line}"
+    );
+}
+
+/// FR-8, DO-1, DO-2, C6; RFC 6585 §5, RFC 9110 §15.5.9 and §15.5.15.
+#[tokio::test]
+async fn what_never_became_a_request_is_answered_counted_and_logged_once() {
+    let (gateway, origin) = start("header_timeout = \"100ms\"").await;
+    let rows = [
+        ("no HTTP", "GET /public/secret\0 HTTP/1.1\r\nHost: g\r\n\r\n".to_owned(), 400, "framing_refused"),
+        (
+            "a line over the buffer",
+            format!("GET /public/a HTTP/1.1\r\nHost: g\r\nX-A: {}\r\n\r\n", "a".repeat(200_000)),
+            431,
+            "head_too_large",
+        ),
+        (
+            "over the limit by a little",
+            format!("GET /public/a HTTP/1.1\r\nHost: g\r\nX-A: {}\r\n\r\n", "a".repeat(32 * 1024)),
+            431,
+            "head_too_large",
+        ),
+        (
+            "too many fields",
+            format!("GET /public/a HTTP/1.1\r\nHost: g\r\n{}\r\n", "A: 1\r\n".repeat(200)),
+            431,
+            "head_too_large",
+        ),
+        (
+            "a target over 8 KiB",
+            format!("GET /public/{} HTTP/1.1\r\nHost: g\r\n\r\n", "a".repeat(8 * 1024)),
+            414,
+            "uri_too_long",
+        ),
+        (
+            "a query over 8 KiB",
+            format!("GET /public/?{} HTTP/1.1\r\nHost: g\r\n\r\n", "a".repeat(8 * 1024)),
+            414,
+            "uri_too_long",
+        ),
+        ("half a request line", "GET /public/secr".to_owned(), 408, "client_timeout"),
+        ("half a head", "GET /public/secret HTTP/1.1\r\nHost: g\r\nX-A: b\r\n".to_owned(), 408, "client_timeout"),
+    ];
+    for (index, (name, bytes, status, code)) in rows.iter().enumerate() {
+        let rejections = format!(r#"portcullis_rejections_total{{route="",code="{code}"}}"#);
+        let before = gateway.metrics().await.get(&rejections).unwrap_or(0.0);
+        let mut conn = Conn::open(gateway.addr()).await;
+        let _ = conn.try_send(bytes).await;
+        let answer = conn.read_response().await;
+        assert_problem(name, &answer, *status, code);
+        assert_eq!(conn.read_to_close().await, b"", "{name}");
+        let lines = gateway.wait_for_access_lines(index + 1).await;
+        assert_eq!(lines.len(), index + 1, "{name}");
+        assert_line(name, &lines[index], &answer, code);
+        assert_eq!(gateway.metric(&rejections).await, before + 1.0, "{name}");
+    }
+    assert!(!gateway.access_lines()[0].to_string().contains("secret"), "what was not understood is not repeated");
+    assert!(origin.requests().is_empty());
+    let timeouts = gateway.metric(r#"portcullis_requests_total{route="",method="other",status="408"}"#).await;
+    assert!((timeouts - 2.0).abs() < f64::EPSILON, "{timeouts}");
+}
+
+/// The other side of the limits: what fits passes.
+#[tokio::test]
+async fn a_head_within_its_limits_passes() {
+    let (gateway, _origin) = start("").await;
+    let (long, many) = ("a".repeat(30 * 1024), "1".repeat(8_000));
+    for (name, target, fields) in [
+        ("a large field", "/public/a".to_owned(), vec![("X-A", long.as_str())]),
+        ("a long target", format!("/public/{many}"), vec![]),
+        ("ninety fields", "/public/a".to_owned(), vec![("X-A", "1"); 90]),
+    ] {
+        let answer = client::get(gateway.addr(), &target, &fields).await;
+        assert_eq!((answer.status, &answer.json()["target"]), (200, &json!(target)), "{name}");
+    }
+}
+
+/// DO-1: a connection that says nothing costs no longer than its deadline, and is no request.
+#[tokio::test]
+async fn silent_connections_are_closed_without_a_word() {
+    let (gateway, _origin) = start("header_timeout = \"100ms\"\nidle_timeout = \"100ms\"").await;
+    let mut silent = Conn::open(gateway.addr()).await;
+    assert_eq!(silent.read_to_close().await, b"");
+    let mut half_a_preface = Conn::open(gateway.addr()).await;
+    half_a_preface.send("PRI * HT").await;
+    assert_eq!(half_a_preface.read_to_close().await, b"");
+    let mut idle = Conn::open(gateway.addr()).await;
+    for path in ["/public/a", "/token/refused"] {
+        assert!(matches!(idle.request("GET", path, &[], b"").await.status, 200 | 401));
+    }
+    assert_eq!(idle.read_to_close().await, b"", "a kept-alive connection without a request");
+    let mut left = Conn::open(gateway.addr()).await;
+    left.send("GET /public/a HTT").await;
+    drop(left);
+    let lines = gateway.wait_for_access_lines(2).await;
+    assert_eq!(lines.iter().map(|line| line["status"].clone()).collect::<Vec<_>>(), [json!(200), json!(401)]);
+}
+
+/// DO-1: the patience for a head is for all of it; a byte now and then buys nothing.
+#[tokio::test]
+async fn a_head_that_trickles_has_one_deadline_in_all() {
+    let (gateway, _origin) = start("header_timeout = \"200ms\"").await;
+    let mut conn = Conn::open(gateway.addr()).await;
+    conn.send("GET /public/a HTTP/1.1\r\nHost: g\r\nX-A: ").await;
+    let mut beat = tokio::time::interval(Duration::from_millis(20));
+    let trickling = async {
+        // Ends because the gateway closes, not because the test stops sending.
+        loop {
+            beat.tick().await;
+            if conn.try_send("a").await.is_err() {
+                return;
+            }
+        }
+    };
+    crate::support::within("the end of a trickling connection", trickling).await;
+    let lines = gateway.wait_for_access_lines(1).await;
+    assert_eq!((&lines[0]["status"], &lines[0]["code"]), (&json!(408), &json!("client_timeout")));
+}
+
+/// FR-13, DO-1; RFC 9110 §15.5.9.
+#[tokio::test]
+async fn a_body_that_stops_is_408_and_the_upstream_request_is_broken_off() {
+    let (gateway, origin) = start("body_idle_timeout = \"100ms\"").await;
+    for (index, (name, head, part)) in [
+        ("a length", "Content-Length: 10\r\n", "hello"),
+        ("a length and no byte of it", "Content-Length: 10\r\n", ""),
+        ("chunks", "Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n"),
+        ("half a chunk", "Transfer-Encoding: chunked\r\n", "5\r\nhel"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut conn = Conn::open(gateway.addr()).await;
+        conn.send(format!("POST /public/a HTTP/1.1\r\nHost: g\r\n{head}\r\n{part}")).await;
+        let answer = conn.read_response().await;
+        assert_problem(name, &answer, 408, "client_timeout");
+        assert_eq!(conn.read_to_close().await, b"", "{name}");
+        origin.wait_for_open_connections(0).await;
+        let lines = gateway.wait_for_access_lines(index + 1).await;
+        assert_eq!(
+            (&lines[index]["route"], &lines[index]["code"]),
+            (&json!("public"), &json!("client_timeout")),
+            "{name}"
+        );
+    }
+    assert!(origin.requests().iter().all(|request| !request.complete));
+}
+
+/// DO-1: an answer that nobody takes is given up, and the upstream is let go.
+#[tokio::test]
+async fn a_client_that_takes_no_bytes_is_closed() {
+    let (gateway, origin) = start("body_idle_timeout = \"200ms\"").await;
+    let length = 64 * 1024 * 1024;
+    origin.behave("/public/large", Behaviour::Large(length));
+    let mut conn = Conn::open(gateway.addr()).await;
+    conn.send("GET /public/large HTTP/1.1\r\nHost: g\r\n\r\n").await;
+    let lines = gateway.wait_for_access_lines(1).await;
+    let sent = lines[0]["bytes_out"].as_u64().expect("a number");
+    assert!(sent < length, "{sent}");
+    origin.wait_for_open_connections(0).await;
+    conn.read_to_close().await;
+}
+
+/// FR-11; RFC 9110 §10.1.1: nobody is told to go on who would be refused afterwards.
+#[tokio::test]
+async fn expect_is_answered_by_the_gateway_and_only_after_authorisation() {
+    let (gateway, origin) = start("").await;
+    let head = |path: &str, expect: &str| {
+        format!("POST {path} HTTP/1.1\r\nHost: g\r\nExpect: {expect}\r\nContent-Length: 5\r\n\r\n")
+    };
+    for (name, path, status) in [("no token", "/token/a", 401), ("no route", "/nowhere", 404)] {
+        let mut conn = Conn::open(gateway.addr()).await;
+        conn.send(head(path, "100-continue")).await;
+        assert_eq!(conn.read_response().await.status, status, "{name}: the first word is the refusal");
+    }
+    let mut too_large = Conn::open(gateway.addr()).await;
+    too_large.send(head("/public/a", "100-continue").replace("Length: 5", "Length: 99999999999")).await;
+    assert_eq!(too_large.read_response().await.status, 413);
+    let mut conn = Conn::open(gateway.addr()).await;
+    conn.send(head("/public/a", "100-continue")).await;
+    assert_eq!(conn.read_response().await.status, 100);
+    conn.send("hello").await;
+    let answer = conn.read_response().await;
+    assert_eq!((answer.status, &answer.json()["body"]), (200, &json!("hello")));
+    conn.send(head("/public/b", "100-continue")).await;
+    assert_eq!(conn.read_response().await.status, 100, "each request is told anew");
+    conn.send("world").await;
+    assert_eq!(conn.read_response().await.json()["body"], json!("world"));
+    conn.send(head("/public/c", "a-miracle") + "hello").await;
+    let other = conn.read_response().await;
+    assert!(matches!(other.status, 200 | 417), "another expectation is ignored or refused: {}", other.status);
+    let requests = origin.requests();
+    assert!(requests.iter().all(|request| request.header("expect").is_none()), "{requests:?}");
+    assert!(requests.iter().all(|request| request.target.starts_with("/public/") && request.complete));
+}

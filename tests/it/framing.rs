@@ -1,0 +1,361 @@
+//! Framing and request smuggling: bytes on a socket, and what of them reaches an upstream that records every byte.
+//!
+//! The oracle: behind each attack hides a whole marker request, where a reader confused about the body's end would see one. It must
+//! never reach the upstream, and afterwards an innocent client on the same upstream connection must get its own answer.
+
+use serde_json::json;
+
+use crate::support::client::{Answer, Conn, raw};
+use crate::support::gateway::{Gateway, minimal};
+use crate::support::idp::Idp;
+use crate::support::origin::{Behaviour, Origin};
+use crate::support::raw_origin::{RawOrigin, Step};
+use crate::support::token::{TestKey, TokenBuilder};
+
+const MARKER: &str = "GET /public/marker HTTP/1.1\r\nHost: g\r\nX-Marker: 1\r\n\r\n";
+
+/// A gateway with one worker, so that all requests share its upstream connections, before an upstream that echoes.
+struct Edge {
+    gateway: Gateway,
+    upstream: RawOrigin,
+    idp: Idp,
+}
+
+impl Edge {
+    async fn start() -> Self {
+        let (idp, upstream) = (Idp::start().await, RawOrigin::start(vec![Step::Echo; 200]).await);
+        let gateway = Gateway::start(&configuration(&idp, &upstream)).await;
+        Self { gateway, upstream, idp }
+    }
+
+    fn token(&self) -> String {
+        TokenBuilder::new(&self.idp.issuer()).sign(&TestKey::rsa("k1"))
+    }
+
+    async fn conn(&self) -> Conn {
+        Conn::open(self.gateway.addr()).await
+    }
+
+    async fn raw(&self, bytes: impl AsRef<[u8]>) -> String {
+        raw(self.gateway.addr(), bytes).await
+    }
+
+    /// A stranger's request right after an attack: the answer is about that very request.
+    async fn innocent_client_gets_its_own_answer(&self, after: &str) {
+        let tag = format!("/public/innocent?after={}", after.replace(' ', "-"));
+        let answer = self.conn().await.request("GET", &tag, &[], b"").await;
+        assert!(answer.text().starts_with(&format!("GET {tag} HTTP/1.1\r\n")), "{after}: {:?}", answer.text());
+    }
+
+    fn assert_no_marker(&self, after: &str) {
+        let requests = self.upstream.requests();
+        assert!(requests.iter().all(|request| !request.contains("GET /public/marker")), "{after}: {requests:#?}");
+    }
+}
+
+fn configuration(idp: &Idp, upstream: &RawOrigin) -> String {
+    minimal(&idp.issuer(), upstream.addr()).replace("workers = 2", "workers = 1")
+}
+
+/// A refusal of a whole request on a raw connection that was closed after it.
+fn assert_refused(name: &str, received: &str, status: u16, code: &str) {
+    assert!(
+        received.starts_with("HTTP/1.") && received.get(8..13) == Some(&*format!(" {status} ")),
+        "{name}: {received:?}"
+    );
+    let (head, body) = received.split_once("\r\n\r\n").expect("a head");
+    let head = head.to_ascii_lowercase();
+    let problem: serde_json::Value =
+        serde_json::from_str(body).unwrap_or_else(|_| panic!("{name}: one answer: {body:?}"));
+    assert_eq!((&problem["status"], &problem["code"]), (&json!(status), &json!(code)), "{name}");
+    for field in ["connection: close", "content-type: application/problem+json", "cache-control: no-store"] {
+        assert!(head.contains(&format!("\r\n{field}")), "{name}: {field}: {head}");
+    }
+    let id = problem["request_id"].as_str().expect("an id");
+    assert!(head.contains(&format!("\r\nx-request-id: {id}")), "{name}: {head}");
+}
+
+/// FR-2, FR-3, FR-4, FR-8, FR-9; RFC 9112 §2.2, §5.1, §5.2, §6.1, §6.3.
+#[tokio::test]
+async fn ambiguous_or_malformed_heads_are_400_and_never_reach_the_upstream() {
+    let edge = Edge::start().await;
+    let post =
+        |fields: &str| format!("POST /public/a HTTP/1.1\r\nHost: g\r\n{fields}\r\n\r\n0\r\n\r\n{MARKER}").into_bytes();
+    let line = |line: &str| format!("{line}\r\nHost: g\r\n\r\n{MARKER}").into_bytes();
+    let rows: Vec<(&str, Vec<u8>)> = vec![
+        ("lengths that differ", post("Content-Length: 5\r\nContent-Length: 0")),
+        ("a list of lengths", post("Content-Length: 5, 5")),
+        ("a signed length", post("Content-Length: +5")),
+        ("a negative length", post("Content-Length: -1")),
+        ("a hexadecimal length", post("Content-Length: 0x5")),
+        ("a length with a space in it", post("Content-Length: 1 0")),
+        ("a length with a point", post("Content-Length: 5.0")),
+        ("an empty length", post("Content-Length: ")),
+        ("a length that overflows", post("Content-Length: 18446744073709551617")),
+        ("a length beyond any", post("Content-Length: 99999999999999999999999999999999")),
+        ("another coding", post("Transfer-Encoding: xchunked")),
+        ("identity", post("Transfer-Encoding: identity")),
+        ("gzip, then chunked", post("Transfer-Encoding: gzip, chunked")),
+        ("chunked, then gzip", post("Transfer-Encoding: chunked, gzip")),
+        ("chunked twice in a list", post("Transfer-Encoding: chunked, chunked")),
+        ("chunked twice in two fields", post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked")),
+        ("chunked and identity", post("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity")),
+        ("identity and chunked", post("Transfer-Encoding: identity\r\nTransfer-Encoding: chunked")),
+        ("an empty element", post("Transfer-Encoding: , chunked")),
+        ("a parameter", post("Transfer-Encoding: chunked;q=1")),
+        ("quoted", post("Transfer-Encoding: \"chunked\"")),
+        ("an empty coding", post("Transfer-Encoding: ")),
+        ("a control byte in the coding", post("Transfer-Encoding: \u{b}chunked")),
+        ("a vertical tab behind it", post("Transfer-Encoding: chunked\u{b}")),
+        ("a coding with a length", post("Transfer-Encoding: gzip, chunked\r\nContent-Length: 5")),
+        ("a space before the colon", post("Content-Length : 5")),
+        ("a tab before the colon", post("Transfer-Encoding\t: chunked")),
+        ("a folded line", post("X-A: 1\r\n Transfer-Encoding: chunked")),
+        ("a folded coding", post("Transfer-Encoding:\r\n chunked")),
+        ("a space before the first field", line("GET /public/a HTTP/1.1\r\n X-A: 1")),
+        ("no colon", post("Transfer-Encoding chunked")),
+        ("no name", post(": chunked")),
+        ("a name with a space", post("Content Length: 5")),
+        ("a name with a NUL", post("Content-Length\0: 5")),
+        ("a bare CR in a value", post("X-A: a\rTransfer-Encoding: chunked")),
+        ("a NUL in a value", post("X-A: a\0b")),
+        (
+            "HTTP/1.0 with a coding",
+            b"POST /public/a HTTP/1.0\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_vec(),
+        ),
+        ("no version", line("GET /public/a")),
+        ("another version", line("GET /public/a HTTP/1.2")),
+        ("version 2", line("GET /public/a HTTP/2.0")),
+        ("an unknown protocol", line("GET /public/a HTCPCP/1.1")),
+        ("a version in lower case", line("GET /public/a http/1.1")),
+        ("two spaces", line("GET  /public/a HTTP/1.1")),
+        ("a space in the target", line("GET /public/a b HTTP/1.1")),
+        ("no target", line("GET HTTP/1.1")),
+        ("a method with a control byte", line("GE\u{1}T /public/a HTTP/1.1")),
+        ("a space in front", line(" GET /public/a HTTP/1.1")),
+        ("not HTTP at all", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec()),
+    ];
+    for (name, bytes) in &rows {
+        assert_refused(name, &edge.raw(bytes).await, 400, "framing_refused");
+        edge.innocent_client_gets_its_own_answer(name).await;
+    }
+    assert_eq!(edge.upstream.requests().len(), rows.len(), "only the innocent ones");
+    assert_eq!(edge.upstream.received().len(), 1, "all of them on one connection");
+    let lines = edge.gateway.wait_for_access_lines(2 * rows.len()).await;
+    assert_eq!(lines.iter().filter(|line| line["code"] == json!("framing_refused")).count(), rows.len());
+}
+
+/// FR-1, FR-2, FR-3, FR-4; RFC 9112 §6.3: what is let through is framed anew, in one way.
+#[tokio::test]
+async fn what_passes_is_framed_once_and_anew() {
+    let edge = Edge::start().await;
+    let chunked = format!("5\r\nhello\r\n0\r\n\r\n{MARKER}");
+    let hello = format!("hello{MARKER}");
+    for (name, fields, body, framing, closes) in [
+        // A reader that believed the length would see the marker as a request of its own.
+        ("a coding and a length", "Transfer-Encoding: chunked\r\nContent-Length: 15\r\n", &chunked, "chunked", true),
+        ("a length and a coding", "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", &chunked, "chunked", true),
+        ("any case", "tRANSFER-eNCODING: ChUnKeD\r\n", &chunked, "chunked", false),
+        ("space around the coding", "Transfer-Encoding: \t chunked \t\r\n", &chunked, "chunked", false),
+        ("a length", "Content-Length: 5\r\n", &hello, "5", false),
+        ("space around the length", "Content-Length: \t 5 \t\r\n", &hello, "5", false),
+        ("leading zeros", "Content-Length: 0005\r\n", &hello, "5", false),
+        ("two equal lengths", "Content-Length: 5\r\nContent-Length: 5\r\n", &hello, "5", false),
+        (
+            "look-alikes",
+            "Transfer_Encoding: chunked\r\nX-Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+            &hello,
+            "5",
+            false,
+        ),
+        ("named in Connection", "Connection: content-length\r\nContent-Length: 5\r\n", &hello, "5", false),
+    ] {
+        let before = edge.upstream.requests().len();
+        let mut conn = edge.conn().await;
+        conn.send(format!("POST /public/a HTTP/1.1\r\nHost: g\r\n{fields}\r\n{body}")).await;
+        assert_eq!(conn.read_response().await.status, 200, "{name}");
+        let pipelined = if closes { conn.read_to_close().await } else { conn.read_response().await.body };
+        assert_eq!(pipelined.is_empty(), closes, "{name}: what follows is the next request, or the connection ends");
+        edge.innocent_client_gets_its_own_answer(name).await;
+        let requests = edge.upstream.requests().split_off(before);
+        assert_eq!(requests.len(), if closes { 2 } else { 3 }, "{name}: {requests:#?}");
+        let (head, body) = requests[0].split_once("\r\n\r\n").expect(name);
+        let of = |field: &str| -> Vec<String> {
+            let lines = head.lines().filter_map(|line| line.split_once(": "));
+            lines.filter(|(name, _)| name.eq_ignore_ascii_case(field)).map(|(_, value)| value.to_owned()).collect()
+        };
+        let both = [of("content-length"), of("transfer-encoding")].concat();
+        assert_eq!(both, [framing], "{name}: {head}");
+        assert_eq!(body, if framing == "5" { "hello" } else { "5\r\nhello\r\n0\r\n\r\n" }, "{name}");
+    }
+}
+
+/// FR-5; RFC 9112 §7.1.
+#[tokio::test]
+async fn malformed_chunks_break_the_request_off() {
+    let edge = Edge::start().await;
+    let long_extension = format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(20_000));
+    let many_trailers: String = (0..2_000).map(|n| format!("T-{n}: 1\r\n")).collect();
+    let many_trailers = format!("5\r\nhello\r\n0\r\n{many_trailers}\r\n");
+    for (name, body) in [
+        ("a size with a prefix", "0x5\r\nhello\r\n0\r\n\r\n"),
+        ("a negative size", "-5\r\nhello\r\n0\r\n\r\n"),
+        ("a signed size", "+5\r\nhello\r\n0\r\n\r\n"),
+        ("no size", "\r\nhello\r\n0\r\n\r\n"),
+        ("a size that overflows", "10000000000000005\r\nhello\r\n0\r\n\r\n"),
+        ("a size ended by LF", "5\nhello\r\n0\r\n\r\n"),
+        ("a chunk longer than its size", "4\r\nhello\r\n0\r\n\r\n"),
+        ("a chunk without its line end", "5\r\nhello0\r\n\r\n"),
+        ("a chunk ended by LF", "5\r\nhello\n0\r\n\r\n"),
+        ("a bare LF in an extension", "5;a\nb\r\nhello\r\n0\r\n\r\n"),
+        ("a CR in an extension", "5;a\rb\r\nhello\r\n0\r\n\r\n"),
+        ("an extension without end", long_extension.as_str()),
+        ("trailers without end", many_trailers.as_str()),
+    ] {
+        let attack = format!("POST /public/a HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n{body}{MARKER}");
+        assert_refused(name, &edge.raw(attack).await, 400, "framing_refused");
+        edge.innocent_client_gets_its_own_answer(name).await;
+        edge.assert_no_marker(name);
+    }
+    let whole = edge.upstream.requests();
+    assert!(whole.iter().all(|request| request.starts_with("GET ")), "no broken request was ended: {whole:#?}");
+}
+
+/// FR-5, FR-6; RFC 9110 §6.5.1, RFC 9112 §7.1.1.
+#[tokio::test]
+async fn chunk_extensions_and_trailers_go_no_further() {
+    let edge = Edge::start().await;
+    let mut conn = edge.conn().await;
+    conn.send("POST /public/a HTTP/1.1\r\nHost: g\r\nTrailer: X-Identity-Subject\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    conn.send("5;name=value;\"q\"\r\nhello\r\n0\r\nX-Identity-Subject: admin\r\nContent-Length: 3\r\n\r\n").await;
+    assert_eq!(conn.read_response().await.status, 200);
+    conn.send("GET /public/next HTTP/1.1\r\nHost: g\r\n\r\n").await;
+    assert_eq!(conn.read_response().await.status, 200);
+    let requests = edge.upstream.requests();
+    assert!(requests[0].ends_with("\r\n\r\n5\r\nhello\r\n0\r\n\r\n"), "{requests:#?}");
+    let lower = requests[0].to_ascii_lowercase();
+    assert!(!lower.contains("trailer") && !lower.contains("x-identity") && !lower.contains("\r\nte:"), "{lower}");
+}
+
+/// FR-8: a line that ends with LF alone is one line to everybody, since it is written anew (RFC 9112 §2.2).
+#[tokio::test]
+async fn bare_line_feeds_are_refused_or_written_as_crlf() {
+    let edge = Edge::start().await;
+    let received = edge.raw("GET /public/a HTTP/1.1\nHost: g\nX-A: 1\nConnection: close\n\n").await;
+    let status = received.get(9..12);
+    assert!(status == Some("200") || status == Some("400"), "{received}");
+    for request in edge.upstream.requests() {
+        assert_eq!(request.matches('\n').count(), request.matches("\r\n").count(), "{request:?}");
+        assert!(request.contains("x-a: 1\r\n"), "{request:?}");
+    }
+    let received = edge.raw("\r\n\r\nGET /public/blank HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n").await;
+    assert!(received.starts_with("HTTP/1.1 200 "), "empty lines before a request: {received}");
+    edge.raw([&b"\r\n".repeat(40_000)[..], MARKER.as_bytes()].concat()).await;
+    edge.assert_no_marker("empty lines without end");
+}
+
+/// FR-7; I3: a connection has no identity, only requests have.
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order_and_authenticated_alone() {
+    let edge = Edge::start().await;
+    let token = edge.token();
+    let request = |target: &str, more: &str| format!("GET {target} HTTP/1.1\r\nHost: g\r\n{more}\r\n");
+    let bearer = format!("Authorization: Bearer {token}\r\n");
+    let all = [
+        request("/token/1", &bearer),
+        request("/token/2", ""),
+        request("/public/3", ""),
+        request("/token/4", &bearer),
+        request("/admin/5", &bearer),
+        request("/token/6", "X-A : 1\r\n"),
+        request("/public/7", ""),
+    ];
+    let mut conn = edge.conn().await;
+    conn.send(all.concat()).await;
+    let mut answers: Vec<Answer> = Vec::new();
+    for _ in 0..6 {
+        answers.push(conn.read_response().await);
+    }
+    assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200, 401, 200, 200, 403, 400]);
+    assert!(answers[0].text().starts_with("GET /token/1 ") && answers[0].text().contains("x-identity-subject: alice"));
+    assert!(answers[2].text().starts_with("GET /public/3 ") && !answers[2].text().contains("x-identity"));
+    assert!(answers[3].text().starts_with("GET /token/4 ") && answers[3].text().contains("x-identity-subject: alice"));
+    assert_eq!(conn.read_to_close().await, b"", "nothing behind the malformed one is answered");
+    assert_eq!(edge.upstream.requests().len(), 3);
+}
+
+/// FR-9; RFC 9112 §9.3.
+#[tokio::test]
+async fn http_1_0_closes_unless_asked_and_is_authenticated_each_time() {
+    let edge = Edge::start().await;
+    let closed = edge.raw(format!("POST /public/a HTTP/1.0\r\nHost: g\r\n\r\n{MARKER}")).await;
+    assert!(
+        closed.get(8..13) == Some(" 200 ") && closed.matches("HTTP/1.").count() == 2,
+        "one answer, one echo: {closed}"
+    );
+    edge.assert_no_marker("HTTP/1.0 without a length has no body and no successor");
+    let mut conn = edge.conn().await;
+    let keep = "Host: g\r\nConnection: keep-alive\r\n";
+    conn.send(format!("GET /token/a HTTP/1.0\r\n{keep}Authorization: Bearer {}\r\n\r\n", edge.token())).await;
+    assert_eq!(conn.read_response().await.status, 200);
+    conn.send(format!("GET /token/b HTTP/1.0\r\n{keep}\r\n")).await;
+    assert_eq!(conn.read_response().await.status, 401);
+    let hosts = edge.raw("GET /public/a HTTP/1.0\r\n\r\n").await;
+    assert_refused("no host", &hosts, 400, "host_refused");
+}
+
+/// FR-10: bodies where nobody expects them are framed aloud; none are invented.
+#[tokio::test]
+async fn bodies_keep_explicit_framing_under_every_method() {
+    let edge = Edge::start().await;
+    for (name, method, fields, body, expected) in [
+        ("GET with a length", "GET", "Content-Length: 5\r\n", "hello", "content-length: 5"),
+        (
+            "GET in chunks",
+            "GET",
+            "Transfer-Encoding: chunked\r\n",
+            "5\r\nhello\r\n0\r\n\r\n",
+            "transfer-encoding: chunked",
+        ),
+        (
+            "DELETE in chunks",
+            "DELETE",
+            "Transfer-Encoding: chunked\r\n",
+            "5\r\nhello\r\n0\r\n\r\n",
+            "transfer-encoding: chunked",
+        ),
+        ("OPTIONS with a length", "OPTIONS", "Content-Length: 5\r\n", "hello", "content-length: 5"),
+        ("an unknown method with a length", "BREW", "Content-Length: 5\r\n", "hello", "content-length: 5"),
+        ("POST without a body", "POST", "", "", "content-length: 0"),
+        ("PUT with an empty body", "PUT", "Content-Length: 0\r\n", "", "content-length: 0"),
+        ("PATCH without a body", "PATCH", "", "", "content-length: 0"),
+        ("GET without a body", "GET", "", "", ""),
+        ("DELETE without a body", "DELETE", "", "", ""),
+    ] {
+        let mut conn = edge.conn().await;
+        conn.send(format!("{method} /public/a HTTP/1.1\r\nHost: g\r\n{fields}\r\n{body}")).await;
+        let head = conn.read_response().await.text();
+        let framing =
+            head.lines().filter(|line| line.starts_with("content-length") || line.starts_with("transfer-encoding"));
+        assert_eq!(framing.collect::<Vec<_>>().join(" "), expected, "{name}");
+        edge.innocent_client_gets_its_own_answer(name).await;
+    }
+}
+
+/// FR-10, FR-12: an upstream that answers without reading leaves a connection that nobody else may use.
+#[tokio::test]
+async fn an_early_answer_is_passed_on_and_its_connection_is_not_used_again() {
+    let (idp, origin) = (Idp::start().await, Origin::start().await);
+    let gateway = Gateway::start(&minimal(&idp.issuer(), origin.addr()).replace("workers = 2", "workers = 1")).await;
+    origin.behave("/public/early", Behaviour::EarlyAnswer { status: 403 });
+    let mut conn = Conn::open(gateway.addr()).await;
+    conn.send("POST /public/early HTTP/1.1\r\nHost: g\r\nContent-Length: 1000000\r\n\r\nhello").await;
+    assert_eq!(conn.read_response().await.status, 403);
+    let after = crate::support::client::get(gateway.addr(), "/public/after", &[]).await;
+    assert_eq!(after.json()["target"], json!("/public/after"));
+    assert_eq!(origin.connections(), 2);
+    let rest = conn.try_send(MARKER.repeat(10)).await;
+    drop((rest, conn));
+    origin.wait_for_open_connections(1).await;
+    assert_eq!(origin.requests().len(), 2, "the rest of the body is no request");
+}

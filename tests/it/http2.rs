@@ -1,0 +1,348 @@
+//! HTTP/2 with prior knowledge (RFC 9113 §3.3): the same decisions and answers as over HTTP/1.1, and no way around them.
+//!
+//! What no HTTP library would send is written here as frames, with header blocks that use neither Huffman codes nor the dynamic table.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::support::client::{self, Answer, Conn, H2, h2};
+use crate::support::gateway::{Gateway, minimal};
+use crate::support::idp::Idp;
+use crate::support::origin::{Behaviour, Origin};
+use crate::support::raw_origin::{RawOrigin, Step};
+use crate::support::token::{TestKey, TokenBuilder};
+
+struct Edge {
+    gateway: Gateway,
+    origin: Origin,
+    idp: Idp,
+}
+
+impl Edge {
+    async fn start(server: &str) -> Self {
+        let (idp, origin) = (Idp::start().await, Origin::start().await);
+        let toml = minimal(&idp.issuer(), origin.addr()).replace("workers = 2", &format!("workers = 2\n{server}"));
+        let toml = toml
+            + "\n[[routes]]\nname = \"read\"\npath = \"/read\"\nmethods = [\"GET\"]\naccess = \"public\"\nupstream = \"main\"\n";
+        Self { gateway: Gateway::start(&toml).await, origin, idp }
+    }
+
+    async fn h2(&self) -> H2 {
+        h2(self.gateway.addr()).await
+    }
+
+    fn bearer(&self, change: impl Fn(TokenBuilder) -> TokenBuilder) -> String {
+        format!("Bearer {}", change(TokenBuilder::new(&self.idp.issuer())).sign(&TestKey::rsa("k1")))
+    }
+}
+
+/// What two answers must have in common: all of it but the request's own id and the connection's own fields.
+fn essence(answer: &Answer) -> (u16, Vec<(String, String)>, Value) {
+    let own = ["connection", "date", "x-request-id", "content-length", "keep-alive"];
+    let fields = answer.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone()));
+    let mut fields: Vec<_> = fields.filter(|(name, _)| !own.contains(&name.as_str())).collect();
+    fields.sort();
+    let mut problem = if answer.body.is_empty() { Value::Null } else { answer.json() };
+    if let Some(problem) = problem.as_object_mut() {
+        let id = problem.remove("request_id");
+        assert_eq!(id.as_ref().and_then(Value::as_str), answer.header("x-request-id"));
+    }
+    (answer.status, fields, problem)
+}
+
+/// Contract, section 3: HTTP/1.1 and HTTP/2 alike.
+#[tokio::test]
+async fn refusals_are_the_same_over_both_versions() {
+    let edge = Edge::start("max_body_size = \"1 KiB\"").await;
+    let h2 = edge.h2().await;
+    let other_scope = edge.bearer(|token| token.scope("other"));
+    let expired = edge.bearer(|token| token.claim("exp", 1_000_000_000));
+    let foreign = edge.bearer(|token| token.claim("iss", "https://other.example"));
+    let large = "x".repeat(33 * 1024);
+    let long = format!("/public/{}", "a".repeat(9 * 1024));
+    let body = vec![b'x'; 1025];
+    let authorization = |value| vec![("authorization", value)];
+    for (name, method, target, fields, body, status, code) in [
+        ("no token", "GET", "/scope/a", vec![], &b""[..], 401, "credentials_missing"),
+        ("another scheme", "GET", "/scope/a", authorization("Basic YTpi"), b"", 401, "credentials_missing"),
+        ("malformed", "GET", "/scope/a", authorization("Bearer a b"), b"", 400, "request_malformed"),
+        ("garbage", "GET", "/scope/a", authorization("Bearer a.b.c"), b"", 401, "token_invalid"),
+        ("expired", "GET", "/scope/a", authorization(&expired), b"", 401, "token_invalid"),
+        ("another issuer's", "GET", "/scope/a", authorization(&foreign), b"", 401, "token_invalid"),
+        ("without the scope", "GET", "/scope/a", authorization(&other_scope), b"", 403, "scope_insufficient"),
+        ("without the role", "GET", "/admin/a", authorization(&other_scope), b"", 403, "access_denied"),
+        ("no route", "GET", "/nowhere", vec![], b"", 404, "route_not_found"),
+        ("no method", "POST", "/read", vec![], b"", 405, "method_not_allowed"),
+        ("TRACE", "TRACE", "/public/a", vec![], b"", 405, "method_not_allowed"),
+        ("a dot segment", "GET", "/public/../admin", vec![], b"", 400, "path_refused"),
+        ("an encoded slash", "GET", "/public/%2fa", vec![], b"", 400, "path_refused"),
+        ("a long target", "GET", &long, vec![], b"", 414, "uri_too_long"),
+        ("a large head", "GET", "/public/a", vec![("x-a", large.as_str())], b"", 431, "head_too_large"),
+        ("a large body", "POST", "/public/a", vec![], &body, 413, "body_too_large"),
+    ] {
+        let old = client::request(edge.gateway.addr(), method, target, &fields, body).await;
+        let new = h2.request(method, target, &fields, body).await;
+        assert_eq!((new.status, &new.json()["code"]), (status, &json!(code)), "{name}: {}", new.text());
+        assert_eq!(essence(&new), essence(&old), "{name}");
+        assert_eq!(new.header("connection"), None, "{name}: of no meaning in HTTP/2");
+        assert_eq!(new.headers_named("x-request-id").len(), 1, "{name}");
+    }
+    assert!(edge.origin.requests().is_empty());
+    let head = h2.request("HEAD", "/scope/a", &[], b"").await;
+    assert_eq!((head.status, head.body.len()), (401, 0));
+}
+
+/// H2-5, H2-6; RFC 9113 §8.2.3, §8.3.1.
+#[tokio::test]
+async fn requests_become_http_1_1_with_one_host_and_one_cookie() {
+    let edge = Edge::start("").await;
+    let bearer = edge.bearer(|token| token);
+    let h2 = edge.h2().await;
+    let fields = [
+        ("authorization", bearer.as_str()),
+        ("cookie", "a=1"),
+        ("cookie", "b=2"),
+        ("x-identity-subject", "admin"),
+        ("te", "trailers"),
+    ];
+    let echoed = h2.get("http://api.example.com/token/a?b=%2f", &fields).await.json();
+    assert_eq!((&echoed["version"], &echoed["target"]), (&json!("HTTP/1.1"), &json!("/token/a?b=%2f")));
+    let received = edge.origin.requests().remove(0);
+    let of = |name: &str| -> Vec<&str> {
+        received.headers.iter().filter(|(given, _)| given == name).map(|(_, value)| value.as_str()).collect()
+    };
+    assert_eq!(of("host"), ["api.example.com"]);
+    assert_eq!(of("cookie"), ["a=1; b=2"]);
+    assert_eq!(of("via"), ["2 portcullis"]);
+    assert_eq!(of("x-identity-subject"), ["alice"]);
+    for absent in ["authorization", "te", "content-length", "transfer-encoding", "connection"] {
+        assert_eq!(of(absent), Vec::<&str>::new(), "{absent}");
+    }
+    for (name, host, status) in [
+        ("the same", "api.example.com", 200),
+        ("another", "evil.example", 400),
+        ("another port", "api.example.com:81", 400),
+        ("a list", "api.example.com,evil", 400),
+    ] {
+        let answer = h2.get("http://api.example.com/public/a", &[("host", host)]).await;
+        assert_eq!(answer.status, status, "{name}: {}", answer.text());
+    }
+    for field in ["g:", "user@g", "g:99999"] {
+        let answer = h2.try_request("GET", &format!("http://{field}/public/a"), &[], b"").await;
+        assert!(!matches!(answer, Ok(answer) if answer.status == 200), "{field}");
+    }
+}
+
+/// Contract, section 4: the body streamed, with framing made anew.
+#[tokio::test]
+async fn bodies_are_framed_for_the_upstream() {
+    let edge = Edge::start("").await;
+    let h2 = edge.h2().await;
+    for (name, method, body, length) in [
+        ("a body", "POST", &b"hello"[..], Some("5")),
+        ("none", "POST", b"", Some("0")),
+        ("none, GET", "GET", b"", None),
+    ] {
+        let echoed = h2.request(method, "/public/a", &[], body).await.json();
+        assert_eq!(echoed["body"], json!(String::from_utf8_lossy(body)), "{name}");
+        let received = edge.origin.requests().pop().expect(name);
+        assert_eq!((received.header("content-length"), received.header("transfer-encoding")), (length, None), "{name}");
+    }
+    let large = vec![b'x'; 1024 * 1024];
+    let echoed = h2.request("PUT", "/public/large", &[], &large).await.json();
+    assert_eq!(echoed["body_length"], json!(large.len()));
+    edge.origin.behave("/public/large", Behaviour::Large(1024 * 1024));
+    assert_eq!(h2.get("/public/large", &[]).await.body.len(), 1024 * 1024);
+}
+
+/// FR-7, J-86: streams of one connection share nothing but the connection.
+#[tokio::test]
+async fn concurrent_streams_are_authenticated_alone() {
+    let edge = Edge::start("").await;
+    let bearers = ["alice", "bob", "carol"].map(|subject| edge.bearer(|token| token.claim("sub", subject)));
+    let h2 = edge.h2().await;
+    let mut streams = tokio::task::JoinSet::new();
+    for number in 0..80_usize {
+        let (h2, bearer) = (h2.clone(), bearers.get(number % 4).cloned());
+        streams.spawn(async move {
+            let target = format!("/token/{number}");
+            let fields: Vec<_> = bearer.iter().map(|bearer| ("authorization", bearer.as_str())).collect();
+            (number, h2.get(&target, &fields).await)
+        });
+    }
+    while let Some(stream) = streams.join_next().await {
+        let (number, answer) = stream.expect("no stream panics");
+        let Some(subject) = ["alice", "bob", "carol"].get(number % 4) else {
+            assert_eq!(answer.status, 401, "{number}");
+            continue;
+        };
+        let echoed = answer.json();
+        assert_eq!(echoed["target"], json!(format!("/token/{number}")));
+        let subjects: Vec<_> = echoed["headers"]
+            .as_array()
+            .expect("headers")
+            .iter()
+            .filter(|f| f[0] == json!("x-identity-subject"))
+            .collect();
+        assert_eq!(subjects, [&json!(["x-identity-subject", subject])], "{number}");
+    }
+}
+
+/// An HTTP/2 client that writes what it is told to.
+struct Frames(Conn);
+
+impl Frames {
+    async fn open(gateway: &Gateway) -> Self {
+        let mut conn = Conn::open(gateway.addr()).await;
+        conn.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+        Self(conn)
+    }
+
+    async fn send(&mut self, kind: u8, flags: u8, stream: u8, payload: &[u8]) {
+        let length = u16::try_from(payload.len()).expect("a small frame").to_be_bytes();
+        self.0.send([&[0, length[0], length[1], kind, flags, 0, 0, 0, stream], payload].concat()).await;
+    }
+
+    /// `HEADERS` with all of the block, and with the stream's end unless a body follows.
+    async fn headers(&mut self, stream: u8, fields: &[(&str, &str)], ends: bool) {
+        let short = |text: &str| u8::try_from(text.len()).ok().filter(|length| *length < 127).expect("a short text");
+        let field = |&(name, value): &(&str, &str)| {
+            [&[0, short(name)], name.as_bytes(), &[short(value)], value.as_bytes()].concat()
+        };
+        let block: Vec<u8> = fields.iter().flat_map(field).collect();
+        self.send(1, if ends { 5 } else { 4 }, stream, &block).await;
+    }
+
+    /// How the gateway ends this stream: `Status` if its first word is one.
+    async fn outcome(&mut self, wanted: u8) -> Outcome {
+        loop {
+            let head = self.0.read_bytes(9).await;
+            let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+            let payload = self.0.read_bytes(length).await;
+            match head[3] {
+                // RFC 7541 §A: the static table has the usual statuses at 8 to 14.
+                1 if head[8] == wanted => {
+                    let status = payload.first().and_then(|first| {
+                        [200, 204, 206, 304, 400, 404, 500].get(usize::from(first & 0x7f).checked_sub(8)?)
+                    });
+                    return Outcome::Status(status.copied().unwrap_or_default());
+                }
+                3 if head[8] == wanted => return Outcome::Reset,
+                7 => return Outcome::GoAway,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[derive(Debug, PartialEq)]
+enum Outcome {
+    GoAway,
+    Reset,
+    Status(u16),
+}
+
+const USUAL: [(&str, &str); 4] = [(":method", "GET"), (":scheme", "http"), (":authority", "g"), (":path", "/public/a")];
+
+/// H2-2, H2-3, H2-4, H2-5; RFC 9113 §8.1.1, §8.2, §8.3.
+#[tokio::test]
+async fn malformed_requests_never_reach_the_upstream() {
+    let edge = Edge::start("").await;
+    let with = |fields: &[(&'static str, &'static str)]| [&USUAL[..], fields].concat();
+    let instead = |name: &'static str, value: &'static str| -> Vec<_> {
+        USUAL.iter().map(|&(given, old)| (given, if given == name { value } else { old })).collect()
+    };
+    let without = |name: &str| -> Vec<_> { USUAL.iter().copied().filter(|(given, _)| *given != name).collect() };
+    for (name, fields) in [
+        ("connection", with(&[("connection", "x-identity-subject")])),
+        ("keep-alive", with(&[("keep-alive", "1")])),
+        ("proxy-connection", with(&[("proxy-connection", "close")])),
+        ("transfer-encoding", with(&[("transfer-encoding", "chunked")])),
+        ("upgrade", with(&[("upgrade", "h2c")])),
+        ("te other than trailers", with(&[("te", "gzip")])),
+        ("a name in upper case", with(&[("X-Identity-Subject", "admin")])),
+        ("a name with a space", with(&[("x a", "1")])),
+        ("a name with a line break", with(&[("x-a\r\nx-b", "1")])),
+        ("an empty name", with(&[("", "1")])),
+        ("a value with a line break", with(&[("x-a", "1\r\nx-identity-subject: admin")])),
+        ("a value with a NUL", with(&[("x-a", "1\0")])),
+        ("a pseudo-field behind a field", [&[("x-a", "1")], &USUAL[..]].concat()),
+        ("an unknown pseudo-field", with(&[(":user", "admin")])),
+        ("two methods", with(&[(":method", "POST")])),
+        ("two paths", with(&[(":path", "/admin/a")])),
+        ("two authorities", with(&[(":authority", "evil")])),
+        ("a status", with(&[(":status", "200")])),
+        ("no method", without(":method")),
+        ("no path", without(":path")),
+        ("no scheme", without(":scheme")),
+        ("no authority and no host", without(":authority")),
+        ("an empty path", instead(":path", "")),
+        ("a path that is none", instead(":path", "public/a")),
+        ("a path with a space", instead(":path", "/public/a b")),
+        ("a path with a request in it", instead(":path", "/public/a HTTP/1.1\r\nx-a: b")),
+        ("a path that is a URL", instead(":path", "http://evil/public/a")),
+        ("an authority with a list", instead(":authority", "g,evil")),
+        ("an authority with user information", instead(":authority", "user@g")),
+        ("a method with a space", instead(":method", "GET /x")),
+        ("another host", with(&[("host", "evil")])),
+        ("two hosts", with(&[("host", "g"), ("host", "g")])),
+        ("a length that is none", with(&[("content-length", "+5")])),
+        ("a length and no body", with(&[("content-length", "5")])),
+    ] {
+        let mut frames = Frames::open(&edge.gateway).await;
+        frames.headers(1, &fields, true).await;
+        let outcome = frames.outcome(1).await;
+        assert!(matches!(outcome, Outcome::Reset | Outcome::GoAway | Outcome::Status(400)), "{name}: {outcome:?}");
+        assert!(edge.origin.requests().is_empty(), "{name}: {:#?}", edge.origin.requests());
+    }
+    for (name, fields) in [
+        ("as usual", USUAL.to_vec()),
+        ("a host and no authority", [&without(":authority")[..], &[("host", "g")]].concat()),
+        ("te: trailers", with(&[("te", "trailers")])),
+        ("the scheme of a client before a proxy", instead(":scheme", "https")),
+    ] {
+        let mut frames = Frames::open(&edge.gateway).await;
+        frames.headers(1, &fields, true).await;
+        assert_eq!(frames.outcome(1).await, Outcome::Status(200), "{name}");
+    }
+    assert!(
+        edge.origin
+            .requests()
+            .iter()
+            .all(|request| request.header("host") == Some("g") && request.header("te").is_none())
+    );
+}
+
+/// H2-1, H2-6; RFC 9113 §8.1.1: chunked while the end is open, never longer or shorter than announced, trailers dropped.
+#[tokio::test]
+async fn a_stream_of_open_length_is_chunked_as_it_comes() {
+    let (idp, upstream) = (Idp::start().await, RawOrigin::start(vec![Step::Echo; 20]).await);
+    let gateway = Gateway::start(&minimal(&idp.issuer(), upstream.addr()).replace("workers = 2", "workers = 1")).await;
+    let post = |more: &[(&'static str, &'static str)]| [&[(":method", "POST")], &USUAL[1..], more].concat();
+    let mut frames = Frames::open(&gateway).await;
+    frames.headers(1, &post(&[]), false).await;
+    frames.send(0, 0, 1, b"hel").await;
+    upstream
+        .wait_until("the first part, before there is a second", |all| {
+            all.iter().any(|bytes| bytes.ends_with("3\r\nhel\r\n"))
+        })
+        .await;
+    frames.send(0, 0, 1, b"lo").await;
+    frames.headers(1, &[("x-identity-subject", "admin")], true).await;
+    assert_eq!(frames.outcome(1).await, Outcome::Status(200));
+    let request = upstream.requests().remove(0);
+    assert!(
+        request.ends_with("\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n") && !request.contains("content-length"),
+        "{request}"
+    );
+    for (name, length, body) in [("shorter than announced", "9", &b"hello"[..]), ("longer", "2", b"hello")] {
+        let mut frames = Frames::open(&gateway).await;
+        frames.headers(1, &post(&[("content-length", length)]), false).await;
+        frames.send(0, 1, 1, body).await;
+        let outcome = frames.outcome(1).await;
+        assert!(matches!(outcome, Outcome::Reset | Outcome::GoAway | Outcome::Status(400)), "{name}: {outcome:?}");
+        let innocent = client::get(gateway.addr(), "/public/innocent", &[]).await;
+        assert!(Bytes::from(innocent.body).starts_with(b"GET /public/innocent HTTP/1.1\r\n"), "{name}");
+    }
+    assert!(upstream.requests().iter().all(|request| !request.contains("content-length: 9")), "none was completed");
+}

@@ -1,0 +1,375 @@
+//! Rate limits as clients see them: who shares a budget, what the answers say, what spends a budget and what does not.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::client::{self, Answer};
+use crate::support::idp::Idp;
+use crate::support::site::{NOW, Site};
+use crate::support::token::{TestKey, TokenBuilder};
+
+const TRUST_LOOPBACK: &str = "trusted_proxies = [\"127.0.0.1\"]";
+
+/// A route `/NAME/*` with the limit `NAME`, and the limit with further keys.
+fn limited(name: &str, limit: &str, route: &str) -> String {
+    format!(
+        "[limits.{name}]\n{limit}\n[[routes]]\nname = \"{name}\"\npath = \"/{name}/*\"\nupstream = \"main\"\nlimits = [\"{name}\"]\n{route}\n"
+    )
+}
+
+/// Policies and states of all limits that were counted.
+fn fields(answer: &Answer) -> (Vec<&str>, Vec<&str>) {
+    (answer.headers_named("ratelimit-policy"), answer.headers_named("ratelimit"))
+}
+
+/// RFC 6585 §4, RFC 9110 §10.2.3, draft-ietf-httpapi-ratelimit-headers-10; threats RL-6.
+#[tokio::test]
+async fn a_burst_passes_and_then_the_answer_says_when_to_come_again() {
+    let site = Site::start(&limited("calls", "key = \"subject\"\nrate = \"60/min\"\nburst = 3", "")).await;
+    let alice = site.bearer("alice");
+    let call = async || site.get("/calls/1", &[("Authorization", &alice)]).await;
+    for state in ["\"calls\";r=2;t=1", "\"calls\";r=1;t=2", "\"calls\";r=0;t=3"] {
+        let answer = call().await;
+        assert_eq!((answer.status, fields(&answer)), (200, (vec!["\"calls\";q=60;w=60"], vec![state])));
+        assert_eq!(answer.header("retry-after"), None);
+    }
+    let refused = call().await;
+    assert_eq!(refused.status, 429);
+    assert_eq!(fields(&refused), (vec!["\"calls\";q=60;w=60"], vec!["\"calls\";r=0;t=1"]));
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(refused.header("content-type"), Some("application/problem+json"));
+    assert_eq!(refused.header("cache-control"), Some("no-store"));
+    assert_eq!(refused.header("www-authenticate"), None);
+    assert_eq!(
+        refused.json(),
+        json!({
+            "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
+            "title": "Too Many Requests",
+            "status": 429,
+            "detail": "Too many requests; see Retry-After.",
+            "code": "rate_limited",
+            "request_id": refused.header("x-request-id"),
+            "violated-policies": ["calls"],
+        })
+    );
+    site.advance(Duration::from_millis(999));
+    assert_eq!(call().await.status, 429, "a moment too early");
+    site.advance(Duration::from_millis(1));
+    let again = call().await;
+    assert_eq!((again.status, fields(&again).1), (200, vec!["\"calls\";r=0;t=3"]));
+    assert_eq!(call().await.status, 429, "only one has come back");
+    site.advance(Duration::from_secs(60));
+    assert_eq!(fields(&call().await).1, ["\"calls\";r=2;t=1"], "never more than the burst");
+
+    let samples = site.gateway.metrics().await;
+    assert_eq!(samples.value(r#"portcullis_limited_total{limit="calls"}"#), 3.0);
+    assert_eq!(samples.value(r#"portcullis_rejections_total{route="calls",code="rate_limited"}"#), 3.0);
+    assert_eq!(site.origin.requests().len(), 5, "a refused request never reaches the upstream");
+}
+
+/// Retry-After is in whole seconds, rounded up: never too early (RFC 9110 §10.2.3).
+#[tokio::test]
+async fn retry_after_is_as_long_as_the_rate_says() {
+    for (rate, seconds) in [("10/s", "1"), ("60/min", "1"), ("40/min", "2"), ("4/min", "15"), ("1/h", "3600")] {
+        let limit = format!("key = \"route\"\nrate = \"{rate}\"\nburst = 1");
+        let site = Site::start(&limited("calls", &limit, "access = \"public\"")).await;
+        assert_eq!(site.get("/calls/1", &[]).await.status, 200, "{rate}");
+        let refused = site.get("/calls/1", &[]).await;
+        assert_eq!((refused.status, refused.header("retry-after")), (429, Some(seconds)), "{rate}");
+        assert_eq!(refused.headers_named("ratelimit"), [format!("\"calls\";r=0;t={seconds}")], "{rate}");
+    }
+}
+
+/// Who calls: the subject of `main` unless told otherwise.
+#[derive(Clone, Copy, Default)]
+struct Who {
+    subject: &'static str,
+    /// Of the second issuer.
+    foreign: bool,
+    claims: &'static [(&'static str, &'static str)],
+    /// The address that the trusted proxy reports.
+    address: &'static str,
+    header: Option<&'static str>,
+    /// Another path than `/…/1`.
+    path: Option<&'static str>,
+}
+
+const ALICE: Who =
+    Who { subject: "alice", foreign: false, claims: &[], address: "192.0.2.1", header: None, path: None };
+const BOB: Who = Who { subject: "bob", ..ALICE };
+
+/// Contract: who shares a budget, by each kind of key; every accept row has a refuse row. Threats RL-3, RL-4, RL-5, A72.
+#[tokio::test]
+async fn each_key_shares_a_budget_among_those_it_names() {
+    let other = Idp::start().await;
+    let kinds = ["ip", "subject", "client", "issuer", "route", "claim:org.tenant", "header:X-Api-Key"];
+    let mut more = format!("[issuers.other]\nissuer = \"{}\"\naudiences = [\"api\"]\n", other.issuer());
+    for (place, kind) in kinds.iter().enumerate() {
+        more += &limited(&format!("k{place}"), &format!("key = \"{kind}\"\nrate = \"1/h\"\nburst = 1"), "");
+        more += &format!(
+            "[[routes]]\nname = \"second-{place}\"\npath = \"/second/k{place}\"\nupstream = \"main\"\nlimits = [\"k{place}\"]\n"
+        );
+    }
+    let site = Site::start_with(TRUST_LOOPBACK, &more).await;
+    let app = |name: &'static str| -> &'static [(&str, &str)] {
+        if name == "app" { &[("client_id", "app")] } else { &[("client_id", "web")] }
+    };
+    let acme: &[_] = &[("org", r#"{"tenant":"acme"}"#)];
+    let beta: &[_] = &[("org", r#"{"tenant":"beta"}"#)];
+    let seven: &[_] = &[("org", r#"{"tenant":7}"#)];
+    let seven_as_text: &[_] = &[("org", r#"{"tenant":"7"}"#)];
+    let elsewhere = "198.51.100.7";
+    for (kind, name, who, expect) in [
+        ("ip", "the first", ALICE, 200),
+        ("ip", "another caller at the same address", BOB, 429),
+        ("ip", "the same caller elsewhere", Who { address: elsewhere, ..ALICE }, 200),
+        ("ip", "the same address as IPv6 writes it", Who { address: "::ffff:192.0.2.1", ..BOB }, 429),
+        ("ip", "an IPv6 host", Who { address: "2001:db8:1:2::1", ..ALICE }, 200),
+        ("ip", "its neighbour in the /64", Who { address: "2001:db8:1:2:ffff::99", ..ALICE }, 429),
+        ("ip", "the next /64", Who { address: "2001:db8:1:3::1", ..ALICE }, 200),
+        ("subject", "the first", ALICE, 200),
+        (
+            "subject",
+            "the same subject elsewhere, with another token",
+            Who { address: elsewhere, claims: acme, ..ALICE },
+            429,
+        ),
+        ("subject", "another path, with a query", Who { path: Some("/k1/2?x=1"), ..ALICE }, 429),
+        ("subject", "the second route with this limit", Who { path: Some("/second/k1"), ..ALICE }, 429),
+        ("subject", "another subject", BOB, 200),
+        ("subject", "the same name at another issuer", Who { foreign: true, ..ALICE }, 200),
+        ("client", "the first", Who { claims: app("app"), ..ALICE }, 200),
+        ("client", "another subject with the same client", Who { claims: app("app"), ..BOB }, 429),
+        ("client", "the same subject with another client", Who { claims: app("web"), ..ALICE }, 200),
+        ("client", "the same client at another issuer", Who { claims: app("app"), foreign: true, ..ALICE }, 200),
+        ("client", "no client: counted as the subject", ALICE, 200),
+        ("client", "no client, again", ALICE, 429),
+        ("client", "no client, another subject", BOB, 200),
+        ("issuer", "the first", ALICE, 200),
+        ("issuer", "another subject elsewhere", Who { address: elsewhere, ..BOB }, 429),
+        ("issuer", "another issuer", Who { foreign: true, ..ALICE }, 200),
+        ("route", "the first", ALICE, 200),
+        ("route", "anybody else", Who { foreign: true, address: elsewhere, ..BOB }, 429),
+        ("route", "another route with this limit", Who { path: Some("/second/k4"), ..ALICE }, 200),
+        ("claim:org.tenant", "the first", Who { claims: acme, ..ALICE }, 200),
+        ("claim:org.tenant", "another subject of the tenant", Who { claims: acme, ..BOB }, 429),
+        ("claim:org.tenant", "another tenant", Who { claims: beta, ..ALICE }, 200),
+        ("claim:org.tenant", "the same tenant at another issuer", Who { claims: acme, foreign: true, ..ALICE }, 200),
+        ("claim:org.tenant", "a number", Who { claims: seven, ..ALICE }, 200),
+        ("claim:org.tenant", "the same number as text", Who { claims: seven_as_text, ..BOB }, 429),
+        ("claim:org.tenant", "no such claim: counted as the subject", ALICE, 200),
+        ("claim:org.tenant", "no such claim, again", ALICE, 429),
+        ("claim:org.tenant", "no such claim, another subject", BOB, 200),
+        ("header:X-Api-Key", "the first", Who { header: Some("red"), ..ALICE }, 200),
+        (
+            "header:X-Api-Key",
+            "another caller with the same value",
+            Who { header: Some("red"), address: elsewhere, ..BOB },
+            429,
+        ),
+        ("header:X-Api-Key", "another value", Who { header: Some("blue"), ..ALICE }, 200),
+        ("header:X-Api-Key", "another case is another value", Who { header: Some("Red"), ..ALICE }, 200),
+        ("header:X-Api-Key", "no header: counted by address", ALICE, 200),
+        ("header:X-Api-Key", "no header, again", BOB, 429),
+        ("header:X-Api-Key", "no header, elsewhere", Who { address: elsewhere, ..ALICE }, 200),
+    ] {
+        let place = kinds.iter().position(|known| *known == kind).expect(kind);
+        let issuer = if who.foreign { other.issuer() } else { site.idp.issuer() };
+        let mut token = TokenBuilder::at(&issuer, NOW).claim("sub", who.subject);
+        for (claim, text) in who.claims {
+            let value = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
+            token = token.claim(claim, value);
+        }
+        let bearer = format!("Bearer {}", token.sign(&TestKey::rsa("k1")));
+        let mut headers = vec![("Authorization", &*bearer), ("X-Forwarded-For", who.address)];
+        headers.extend(who.header.map(|value| ("X-Api-Key", value)));
+        let path = who.path.map_or_else(|| format!("/k{place}/1"), str::to_owned);
+        let answer = site.get(&path, &headers).await;
+        assert_eq!(answer.status, expect, "{kind}: {name}: {}", answer.text());
+    }
+}
+
+/// Threats RL-1: what a stranger says of its address buys no fresh budget.
+#[tokio::test]
+async fn the_address_is_the_peers_unless_a_trusted_proxy_says_otherwise() {
+    let more = limited("calls", "key = \"ip\"\nrate = \"1/h\"\nburst = 1", "access = \"public\"");
+    let site = Site::start(&more).await;
+    assert_eq!(site.get("/calls/1", &[("X-Forwarded-For", "192.0.2.1")]).await.status, 200);
+    for field in ["X-Forwarded-For", "Forwarded", "X-Real-IP", "True-Client-IP"] {
+        let value = if field == "Forwarded" { "for=198.51.100.7" } else { "198.51.100.7" };
+        assert_eq!(site.get("/calls/1", &[(field, value)]).await.status, 429, "{field}");
+    }
+}
+
+/// Contract 1.6: a limit by address, route or header is counted before the token is looked at. It spares us that work.
+#[tokio::test]
+async fn a_limit_by_address_counts_what_is_refused_later() {
+    let site = Site::start(&limited("calls", "key = \"ip\"\nrate = \"1/h\"\nburst = 3", "scopes = [\"admin\"]")).await;
+    let alice = site.bearer("alice");
+    let forged = format!("Bearer {}", site.token().sign(&TestKey::rsa("k2").with_kid("k1")));
+    for (name, authorization, status, state) in [
+        ("no token", None, 401, "\"calls\";r=2;t=3600"),
+        ("a forged token", Some(&forged), 401, "\"calls\";r=1;t=7200"),
+        ("too little scope", Some(&alice), 403, "\"calls\";r=0;t=10800"),
+        ("one too many", Some(&alice), 429, "\"calls\";r=0;t=3600"),
+        ("one too many, without token", None, 429, "\"calls\";r=0;t=3600"),
+    ] {
+        let headers: Vec<_> = authorization.map(|value| ("Authorization", &**value)).into_iter().collect();
+        let answer = site.get("/calls/1", &headers).await;
+        assert_eq!((answer.status, answer.headers_named("ratelimit")), (status, vec![state]), "{name}");
+    }
+    // The last token was not looked at: nothing was verified for it.
+    let refused = r#"portcullis_token_verifications_total{issuer="main",result="refused",cache="miss"}"#;
+    assert_eq!(site.gateway.metric(refused).await, 1.0);
+    assert!(site.origin.requests().is_empty());
+}
+
+/// Threats RL-4: a budget is spent by its owner only, and only by what was allowed.
+#[tokio::test]
+async fn a_limit_by_subject_is_not_spent_by_strangers_or_by_refusals() {
+    let site =
+        Site::start(&limited("calls", "key = \"subject\"\nrate = \"1/h\"\nburst = 1", "roles = [\"staff\"]")).await;
+    let token = || site.token().claim("sub", "alice");
+    let staff = token().claim("roles", json!(["staff"]));
+    let forged = staff.sign(&TestKey::rsa("k2").with_kid("k1"));
+    let (poor, good) = (token().sign(&TestKey::rsa("k1")), staff.sign(&TestKey::rsa("k1")));
+    for (name, token, status, is_counted) in [
+        ("somebody with her name and a forged signature", &forged, 401, false),
+        ("she herself without the role", &poor, 403, false),
+        ("without the role, again", &poor, 403, false),
+        ("with the role", &good, 200, true),
+        ("with the role, again", &good, 429, true),
+        ("without the role, once used up", &poor, 403, false),
+    ] {
+        let answer = site.get("/calls/1", &[("Authorization", &format!("Bearer {token}"))]).await;
+        assert_eq!((answer.status, answer.header("ratelimit").is_some()), (status, is_counted), "{name}");
+    }
+    site.get("/calls/1", &[]).await;
+    assert_eq!(site.gateway.metric(r#"portcullis_limited_total{limit="calls"}"#).await, 1.0);
+}
+
+/// On a route that takes callers without a token, those are counted by their address.
+#[tokio::test]
+async fn an_anonymous_caller_is_counted_by_its_address() {
+    let more = limited("calls", "key = \"subject\"\nrate = \"1/h\"\nburst = 1", "access = \"optional\"");
+    let site = Site::start_with(TRUST_LOOPBACK, &more).await;
+    let alice = site.bearer("alice");
+    for (name, headers, expect) in [
+        ("nobody", vec![("X-Forwarded-For", "192.0.2.1")], 200),
+        ("nobody, again", vec![("X-Forwarded-For", "192.0.2.1")], 429),
+        ("nobody, elsewhere", vec![("X-Forwarded-For", "192.0.2.2")], 200),
+        ("somebody at that address", vec![("X-Forwarded-For", "192.0.2.1"), ("Authorization", &*alice)], 200),
+    ] {
+        assert_eq!(site.get("/calls/1", &headers).await.status, expect, "{name}");
+    }
+}
+
+/// Contract 1.6: `tiers` give other rates by the value of a claim.
+#[tokio::test]
+async fn a_tier_has_its_own_rate() {
+    let limit =
+        "key = \"subject\"\nrate = \"60/min\"\nburst = 1\ntiers = { claim = \"plan\", rates = { gold = \"600/min\" } }";
+    let site = Site::start(&limited("calls", limit, "")).await;
+    for (name, plan, policy, wait_millis) in [
+        ("no plan", None, "\"calls\";q=60;w=60", 1_000),
+        ("gold", Some(json!("gold")), "\"calls\";q=600;w=60", 100),
+        ("a plan that has no tier", Some(json!("Gold")), "\"calls\";q=60;w=60", 1_000),
+        ("a list", Some(json!(["gold"])), "\"calls\";q=60;w=60", 1_000),
+    ] {
+        let mut token = site.token().claim("sub", name);
+        if let Some(plan) = plan {
+            token = token.claim("plan", plan);
+        }
+        let bearer = format!("Bearer {}", token.sign(&TestKey::rsa("k1")));
+        let call = async || site.get("/calls/1", &[("Authorization", &bearer)]).await;
+        let first = call().await;
+        assert_eq!((first.status, first.headers_named("ratelimit-policy")), (200, vec![policy]), "{name}");
+        site.advance(Duration::from_millis(wait_millis - 1));
+        assert_eq!(call().await.status, 429, "{name}");
+        site.advance(Duration::from_millis(1));
+        assert_eq!(call().await.status, 200, "{name}");
+    }
+}
+
+/// Several limits on a route: each has its line; what one refuses is not counted by those behind it.
+#[tokio::test]
+async fn several_limits_are_counted_in_turn_until_one_refuses() {
+    let more = r#"
+[limits.address]
+key = "ip"
+rate = "1/h"
+burst = 3
+[limits.person]
+key = "subject"
+rate = "1/h"
+burst = 2
+[limits.tenant]
+key = "claim:tenant"
+rate = "1/h"
+burst = 9
+[[routes]]
+name = "calls"
+path = "/calls/*"
+upstream = "main"
+limits = ["person", "tenant", "address"]
+"#;
+    let site = Site::start(more).await;
+    let alice = site.bearer("alice");
+    let bob = site.bearer("bob");
+    let (address, person, tenant) = ("\"address\";q=1;w=3600", "\"person\";q=1;w=3600", "\"tenant\";q=1;w=3600");
+    for (name, who, status, policies, violated) in [
+        ("first", &alice, 200, vec![address, person, tenant], None),
+        ("second", &alice, 200, vec![address, person, tenant], None),
+        ("the person's is used up", &alice, 429, vec![address, person], Some("person")),
+        ("the address's is used up", &bob, 429, vec![address], Some("address")),
+    ] {
+        let answer = site.get("/calls/1", &[("Authorization", who)]).await;
+        assert_eq!((answer.status, answer.headers_named("ratelimit-policy")), (status, policies.clone()), "{name}");
+        assert_eq!(answer.headers_named("ratelimit").len(), policies.len(), "{name}");
+        if let Some(violated) = violated {
+            assert_eq!(answer.json()["violated-policies"], json!([violated]), "{name}");
+        }
+    }
+    let samples = site.gateway.metrics().await;
+    for (limit, count) in [("address", 1.0), ("person", 1.0), ("tenant", 0.0)] {
+        assert_eq!(samples.value(&format!("portcullis_limited_total{{limit=\"{limit}\"}}")), count, "{limit}");
+    }
+}
+
+/// Threats RL-5: another method, another case of the host, another protocol are the same caller.
+#[tokio::test]
+async fn variants_of_a_request_share_one_budget() {
+    let site = Site::start(&limited("calls", "key = \"subject\"\nrate = \"1/h\"\nburst = 4", "")).await;
+    let (addr, alice) = (site.gateway.addr(), site.bearer("alice"));
+    let authorized = [("Authorization", &*alice)];
+    let h2 = client::h2(addr).await;
+    let mut statuses = vec![
+        client::request(addr, "POST", "/calls/1", &authorized, b"x").await.status,
+        client::request(addr, "HEAD", "/calls/%31", &authorized, b"").await.status,
+        client::request(addr, "OPTIONS", "/calls/1", &authorized, b"").await.status,
+        h2.get("/calls/1", &authorized).await.status,
+    ];
+    statuses.push(h2.get("/calls/2", &authorized).await.status);
+    statuses.push(site.get("/calls", &[("Authorization", &alice), ("Host", "ANOTHER.example")]).await.status);
+    assert_eq!(statuses, [200, 200, 200, 200, 429, 429]);
+}
+
+/// Contract 1.9 `report_only`: what would have been refused is counted and logged, and passes.
+#[tokio::test]
+async fn a_route_that_only_reports_lets_pass_and_says_so() {
+    let site =
+        Site::start(&limited("calls", "key = \"subject\"\nrate = \"1/h\"\nburst = 1", "report_only = true")).await;
+    let alice = site.bearer("alice");
+    for expect in ["\"calls\";r=0;t=3600", "\"calls\";r=0;t=3600"] {
+        let answer = site.get("/calls/1", &[("Authorization", &alice)]).await;
+        assert_eq!((answer.status, answer.headers_named("ratelimit")), (200, vec![expect]));
+    }
+    let lines = site.gateway.wait_for_access_lines(2).await;
+    let told: Vec<_> = lines.iter().map(|line| (&line["status"], &line["code"], &line["would_reject"])).collect();
+    assert_eq!(told, [(&json!(200), &json!(null), &json!(null)), (&json!(200), &json!(null), &json!("rate_limited"))]);
+    let samples = site.gateway.metrics().await;
+    assert_eq!(samples.value(r#"portcullis_would_reject_total{route="calls",code="rate_limited"}"#), 1.0);
+    assert_eq!(samples.get(r#"portcullis_rejections_total{route="calls",code="rate_limited"}"#), None);
+    assert_eq!(site.origin.requests().len(), 2);
+}

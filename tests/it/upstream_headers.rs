@@ -1,0 +1,488 @@
+//! What an upstream gets (and a client gets back): identity only from the token, forwarding fields only from us and trusted proxies,
+//! nothing about connections.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::support::client::{self, Answer, h2};
+use crate::support::gateway::{Gateway, minimal};
+use crate::support::idp::Idp;
+use crate::support::origin::{Behaviour, Origin, Received};
+use crate::support::token::{TestKey, TokenBuilder};
+
+struct Edge {
+    gateway: Gateway,
+    origin: Origin,
+    idp: Idp,
+}
+
+impl Edge {
+    async fn start() -> Self {
+        Self::with(|toml| toml).await
+    }
+
+    async fn with(change: impl Fn(String) -> String) -> Self {
+        let (idp, origin) = (Idp::start().await, Origin::start().await);
+        let toml = change(minimal(&idp.issuer(), origin.addr()));
+        Self { gateway: Gateway::start(&toml).await, origin, idp }
+    }
+
+    fn bearer(&self, change: impl Fn(TokenBuilder) -> TokenBuilder) -> String {
+        format!("Bearer {}", change(TokenBuilder::new(&self.idp.issuer())).sign(&TestKey::rsa("k1")))
+    }
+
+    async fn get(&self, target: &str, fields: &[(&str, &str)]) -> Answer {
+        client::get(self.gateway.addr(), target, fields).await
+    }
+
+    /// What the upstream received of a `GET` that passed.
+    async fn seen(&self, target: &str, fields: &[(&str, &str)]) -> Received {
+        let answer = self.get(target, fields).await;
+        assert_eq!(answer.status, 200, "{target}: {}", answer.text());
+        self.origin.requests().pop().expect("a request at the origin")
+    }
+}
+
+fn all<'a>(received: &'a Received, name: &str) -> Vec<&'a str> {
+    received.headers.iter().filter(|(given, _)| given == name).map(|(_, value)| value.as_str()).collect()
+}
+
+/// The identity headers, by any spelling that a backend may fold into ours, sorted.
+fn identity(received: &Received) -> Vec<(String, String)> {
+    let folds = |name: &str| name.to_ascii_lowercase().replace(['_', '.'], "-").starts_with("x-identity-");
+    let mut found: Vec<_> = received.headers.iter().filter(|(name, _)| folds(name)).cloned().collect();
+    found.sort();
+    found
+}
+
+const FORGED: [(&str, &str); 12] = [
+    ("X-Identity-Subject", "admin"),
+    ("x-identity-subject", "admin"),
+    ("X_Identity_Subject", "admin"),
+    ("X.Identity.Subject", "admin"),
+    ("x-identity_roles", "admin"),
+    ("X_IDENTITY-ROLES", "admin"),
+    ("X-Identity-Roles", "admin"),
+    ("X-Identity-Client", "admin"),
+    ("X-Identity-Issuer", "https://evil.example"),
+    ("X-Identity-Scopes", "admin"),
+    ("X-Identity-Anything", "admin"),
+    ("X-Identity-", "admin"),
+];
+
+/// HH-1, I3, C2, A60–A63.
+#[tokio::test]
+async fn forged_identity_headers_reach_no_upstream_on_any_route() {
+    let edge = Edge::with(|toml| {
+        toml + "\n[[routes]]\npath = \"/optional/*\"\naccess = \"optional\"\nupstream = \"main\"\n\
+            \n[[routes]]\npath = \"/report/*\"\nreport_only = true\nscopes = [\"never\"]\nupstream = \"main\"\n"
+    })
+    .await;
+    let bearer =
+        edge.bearer(|token| token.claim("client_id", "shop").claim("roles", json!(["buyer", "seller"])).scope("b a"));
+    let issuer = edge.idp.issuer();
+    let whole = [
+        ("x-identity-client", "shop"),
+        ("x-identity-issuer", &*issuer),
+        ("x-identity-roles", "buyer,seller"),
+        ("x-identity-scopes", "a b"),
+        ("x-identity-subject", "alice"),
+    ];
+    let owned = |lines: &[(&str, &str)]| lines.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect::<Vec<_>>();
+    for (name, target, token, expected) in [
+        ("a token", "/token/a", Some(&*bearer), &whole[..]),
+        ("an open route", "/public/a", None, &[]),
+        ("an open route and a token", "/public/a", Some(&bearer), &[]),
+        ("no token where one may be", "/optional/a", None, &[]),
+        ("a token where one may be", "/optional/a", Some(&bearer), &whole),
+        ("a bad token that is only reported", "/report/a", Some("Bearer a.b.c"), &[]),
+        ("a token without the scope, reported", "/report/a", Some(&bearer), &whole),
+    ] {
+        let token: Vec<_> = token.map(|token| ("Authorization", token)).into_iter().collect();
+        let received = edge.seen(target, &[&FORGED[..], &token].concat()).await;
+        assert_eq!(identity(&received), owned(expected), "{name}");
+        let over_h2: Vec<_> = FORGED.iter().chain(&token).map(|&(n, v)| (n.to_ascii_lowercase(), v)).collect();
+        let over_h2: Vec<_> = over_h2.iter().map(|(n, v)| (n.as_str(), *v)).collect();
+        assert_eq!(h2(edge.gateway.addr()).await.get(target, &over_h2).await.status, 200, "{name}");
+        assert_eq!(identity(&edge.origin.requests().pop().expect(name)), owned(expected), "{name}, HTTP/2");
+    }
+    for target in ["/token/a", "/nowhere", "/publicly"] {
+        let before = edge.origin.requests().len();
+        assert!(matches!(edge.get(target, &FORGED).await.status, 401 | 404), "{target}");
+        assert_eq!(edge.origin.requests().len(), before, "{target}");
+    }
+    let similar =
+        edge.seen("/public/a", &[("XIdentitySubject", "x"), ("Identity-Subject", "y"), ("X-Identity", "z")]).await;
+    assert_eq!(
+        ["xidentitysubject", "identity-subject", "x-identity"].map(|n| similar.header(n)),
+        [Some("x"), Some("y"), Some("z")]
+    );
+}
+
+/// HH-2, I5; RFC 9110 §7.6.1.
+#[tokio::test]
+async fn connection_names_away_a_clients_fields_and_none_of_ours() {
+    let edge = Edge::start().await;
+    let bearer = edge.bearer(|token| token);
+    let ours = "x-identity-subject, X-Identity-Issuer, host, via, x-request-id, forwarded, x-forwarded-for, traceparent, authorization, cookie";
+    let received = edge
+        .seen(
+            "/token/a",
+            &[
+                ("Connection", ours),
+                ("Connection", "X-Private, close, , @, x-private-two"),
+                ("X-Private", "1"),
+                ("X-Private-Two", "2"),
+                ("X-Public", "3"),
+                ("Cookie", "a=1"),
+                ("Authorization", &bearer),
+            ],
+        )
+        .await;
+    for name in [
+        "x-identity-subject",
+        "x-identity-issuer",
+        "host",
+        "via",
+        "x-request-id",
+        "forwarded",
+        "x-forwarded-for",
+        "traceparent",
+        "x-public",
+    ] {
+        assert_eq!(all(&received, name).len(), 1, "{name}");
+    }
+    for name in ["x-private", "x-private-two", "connection", "authorization"] {
+        assert_eq!(received.header(name), None, "{name}");
+    }
+    assert_eq!(received.header("cookie"), Some("a=1"), "the request that was judged is the one that goes on");
+}
+
+/// Contract, section 4: a value can neither break a header nor be mistaken for another.
+#[tokio::test]
+async fn identity_values_are_encoded_bounded_or_absent() {
+    let edge = Edge::with(|toml| {
+        toml + "\n[identity.headers]\nX-Identity-Subject = \"subject\"\nX-Identity-Roles = \"roles\"\nX-Identity-Email = \"claim:email\"\nX-User = \"claim:/https:~1~1e.example~1user\"\n"
+    })
+    .await;
+    let (limit, over) = ("a".repeat(4096), "a".repeat(4097));
+    for (name, claim, value, header, expected) in [
+        ("as it is", "sub", json!("alice smith"), "x-identity-subject", Some("alice smith")),
+        ("not ASCII", "sub", json!("jürgen"), "x-identity-subject", Some("j%C3%BCrgen")),
+        (
+            "a line break",
+            "sub",
+            json!("a\r\nX-Identity-Roles: admin"),
+            "x-identity-subject",
+            Some("a%0D%0AX-Identity-Roles: admin"),
+        ),
+        ("a NUL and a tab", "sub", json!("a\0\tb"), "x-identity-subject", Some("a%00%09b")),
+        ("a percent sign", "sub", json!("100%25"), "x-identity-subject", Some("100%2525")),
+        ("spaces at its ends", "sub", json!(" a "), "x-identity-subject", Some("%20a%20")),
+        ("a comma in a role", "roles", json!(["a,admin", "b"]), "x-identity-roles", Some("a%2Cadmin,b")),
+        ("no roles", "roles", json!([]), "x-identity-roles", None),
+        ("a claim", "email", json!("a@b.example"), "x-identity-email", Some("a@b.example")),
+        ("a claim that is null", "email", Value::Null, "x-identity-email", None),
+        ("a claim that is empty", "email", json!(""), "x-identity-email", None),
+        ("a claim that is a number", "email", json!(7), "x-identity-email", Some("7")),
+        ("a claim with a URL for a name", "https://e.example/user", json!("u"), "x-user", Some("u")),
+        ("as long as may be", "email", json!(limit), "x-identity-email", Some(&*limit)),
+        ("longer", "email", json!(over), "x-identity-email", None),
+        ("longer once it is encoded", "email", json!("é".repeat(1000)), "x-identity-email", None),
+    ] {
+        let bearer = edge.bearer(|token| token.claim(claim, value.clone()));
+        let forged = [
+            ("X-Identity-Subject", "admin"),
+            ("X-Identity-Roles", "admin"),
+            ("X-Identity-Email", "admin"),
+            ("X_User", "admin"),
+            ("X-Identity-Issuer", "admin"),
+        ];
+        let received = edge.seen("/token/a", &[&forged[..], &[("Authorization", &bearer)]].concat()).await;
+        assert_eq!(all(&received, header), expected.into_iter().collect::<Vec<_>>(), "{name}");
+        assert!(!received.headers.iter().any(|(_, value)| value == "admin"), "{name}: {:?}", received.headers);
+    }
+    let omitted = edge.gateway.metric("portcullis_identity_headers_omitted_total").await;
+    assert!((omitted - 2.0).abs() < f64::EPSILON, "{omitted}");
+}
+
+/// HH-4, A74, C7; RFC 6750 §5.3.
+#[tokio::test]
+async fn authorization_stays_here_unless_the_upstream_is_trusted_with_it() {
+    for (name, forward) in [("by default", false), ("with forward_token", true)] {
+        let edge = Edge::with(|toml| {
+            toml.replace("[upstreams.main]", &format!("[upstreams.main]\nforward_token = {forward}"))
+        })
+        .await;
+        let bearer = edge.bearer(|token| token);
+        for (target, value) in [("/token/a", bearer.as_str()), ("/public/a", &bearer), ("/public/a", "Basic YTpi")] {
+            let fields = [
+                ("Authorization", value),
+                ("Cookie", "session=1"),
+                ("X-Api-Key", "k"),
+                ("Proxy-Authorization", "Basic YTpi"),
+            ];
+            let received = edge.seen(target, &fields).await;
+            assert_eq!(all(&received, "authorization"), if forward { vec![value] } else { vec![] }, "{name}: {target}");
+            assert_eq!(
+                (received.header("cookie"), received.header("x-api-key")),
+                (Some("session=1"), Some("k")),
+                "{name}"
+            );
+            assert_eq!(received.header("proxy-authorization"), None, "{name}");
+        }
+    }
+}
+
+const FORWARDING: [(&str, &str); 6] = [
+    ("Forwarded", "for=192.0.2.7;proto=https;host=\"shop.example\""),
+    ("X-Forwarded-For", "192.0.2.7"),
+    ("X-Forwarded-Proto", "https"),
+    ("X-Forwarded-Host", "shop.example"),
+    ("X-Forwarded-Prefix", "/evil"),
+    ("X-Request-Id", "from-the-proxy.1"),
+];
+
+/// RL-1, RL-2, HH-5, C3; RFC 7239, RFC 9110 §7.6.3.
+#[tokio::test]
+async fn forwarding_fields_are_replaced_for_strangers_and_appended_for_trusted_proxies() {
+    for (name, trusted) in [("a stranger", false), ("a trusted proxy", true)] {
+        let edge = Edge::with(|toml| {
+            if trusted { toml.replace("workers = 2", "workers = 2\ntrusted_proxies = [\"127.0.0.0/8\"]") } else { toml }
+        })
+        .await;
+        let fields = [&FORWARDING[..], &[("Host", "g"), ("Via", "1.0 fred"), ("Via", "1.1 barney")]].concat();
+        let answer = edge.get("/public/a", &fields).await;
+        let received = edge.origin.requests().remove(0);
+        let id = answer.header("x-request-id").expect("on every answer");
+        assert_eq!(all(&received, "x-request-id"), [id], "{name}");
+        assert_eq!(id == "from-the-proxy.1", trusted, "{name}: {id}");
+        assert_eq!(all(&received, "via").join(", "), "1.0 fred, 1.1 barney, 1.1 portcullis", "{name}");
+        let hop = "for=127.0.0.1;proto=http;host=\"g\"";
+        let expected = if trusted {
+            [
+                format!("{}, {hop}", FORWARDING[0].1),
+                "192.0.2.7, 127.0.0.1".into(),
+                "https".into(),
+                "shop.example".into(),
+            ]
+        } else {
+            [hop.into(), "127.0.0.1".into(), "http".into(), "g".into()]
+        };
+        let fields = ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
+        assert_eq!(fields.map(|field| all(&received, field).join("|")), expected, "{name}");
+        assert_eq!(received.header("x-forwarded-prefix"), trusted.then_some("/evil"), "{name}");
+        let line = edge.gateway.wait_for_access_lines(1).await.remove(0);
+        assert_eq!(line["client"], json!(if trusted { "192.0.2.7" } else { "127.0.0.1" }), "{name}");
+        assert_eq!(line["request_id"], json!(id), "{name}");
+        for bad in ["", "a b", "a\"b", "a/b", &"a".repeat(65)] {
+            let answer = edge.get("/public/a", &[("X-Request-Id", bad)]).await;
+            assert_ne!(answer.header("x-request-id"), Some(bad), "{name}: no id for a log");
+        }
+    }
+}
+
+/// HH-3, HH-5; RFC 9110 §7.6.1.
+#[tokio::test]
+async fn overrides_and_hop_by_hop_fields_go_no_further() {
+    let edge = Edge::start().await;
+    let gone = [
+        "X-Real-IP",
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "X-Original-Method",
+        "X-HTTP-Method-Override",
+        "X-HTTP-Method",
+        "X-Method-Override",
+        "X-Accel-Redirect",
+        "X-Accel-Internal",
+        "True-Client-IP",
+        "X-Client-IP",
+        "X-Forwarded-Server",
+        "X-Forwarded-Port",
+        "Keep-Alive",
+        "Proxy-Connection",
+        "TE",
+        "Trailer",
+        "Upgrade",
+        "Proxy",
+        "HTTP2-Settings",
+        "Proxy-Authorization",
+        "X-Envoy-Original-Path",
+    ];
+    let fields: Vec<_> = gone
+        .iter()
+        .map(|name| (*name, "1"))
+        .chain([("X-Kept", "1"), ("Origin", "https://a.example"), ("Range", "bytes=0-1")])
+        .collect();
+    let received = edge.seen("/public/a", &fields).await;
+    for name in gone {
+        assert_eq!(received.header(name), None, "{name}");
+    }
+    for name in ["x-kept", "origin", "range"] {
+        assert_eq!(all(&received, name).len(), 1, "{name}");
+    }
+    let back = [
+        ("Connection", "X-Private"),
+        ("X-Private", "1"),
+        ("Keep-Alive", "timeout=5"),
+        ("Proxy-Connection", "keep-alive"),
+        ("Upgrade", "h2c"),
+        ("Trailer", "X-A"),
+        ("X-Identity-Subject", "alice"),
+        ("X_Identity_Roles", "admin"),
+        ("X-Request-Id", "upstreams-own"),
+        ("X-Kept", "1"),
+        ("Set-Cookie", "a=1"),
+        ("Set-Cookie", "b=2"),
+        ("Server", "fred"),
+    ];
+    edge.origin.behave("/public/back", Behaviour::answer(201, &back, "made"));
+    let answer = edge.get("/public/back", &[]).await;
+    assert_eq!((answer.status, &*answer.text()), (201, "made"));
+    for name in
+        ["x-private", "keep-alive", "proxy-connection", "upgrade", "trailer", "x-identity-subject", "x_identity_roles"]
+    {
+        assert_eq!(answer.headers_named(name), Vec::<&str>::new(), "HH-6: {name}");
+    }
+    assert_eq!(answer.headers_named("set-cookie"), ["a=1", "b=2"]);
+    assert_eq!((answer.header("x-kept"), answer.header("server")), (Some("1"), Some("fred")));
+    let ids = answer.headers_named("x-request-id");
+    assert_eq!(ids, [edge.origin.requests()[1].header("x-request-id").expect("an id")], "the gateway's, once");
+}
+
+/// W3C Trace Context, level 1.
+#[tokio::test]
+async fn a_trace_is_continued_or_begun() {
+    let edge = Edge::start().await;
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let good = format!("00-{trace}-b7ad6b7169203331-01");
+    let received = edge.seen("/public/a", &[("traceparent", &good), ("tracestate", "a=1")]).await;
+    let sent = all(&received, "traceparent");
+    assert!(sent.len() == 1 && sent[0].starts_with(&format!("00-{trace}-")) && sent[0].ends_with("-01"), "{sent:?}");
+    assert!(!sent[0].contains("b7ad6b7169203331"), "a span of our own: {sent:?}");
+    assert_eq!(received.header("tracestate"), Some("a=1"));
+    for (name, fields) in [
+        ("none", vec![]),
+        ("malformed", vec![("traceparent", "00-xyz"), ("tracestate", "a=1")]),
+        ("all zero", vec![("traceparent", "00-00000000000000000000000000000000-b7ad6b7169203331-01")]),
+        ("two", vec![("traceparent", &*good), ("traceparent", &*good)]),
+    ] {
+        let received = edge.seen("/public/a", &fields).await;
+        let sent = all(&received, "traceparent");
+        assert!(sent.len() == 1 && sent[0].len() == 55 && !sent[0].contains(trace), "{name}: {sent:?}");
+        assert_eq!(received.header("tracestate"), None, "{name}");
+    }
+}
+
+/// TG-4: `host` of an upstream.
+#[tokio::test]
+async fn the_host_is_the_clients_or_the_servers() {
+    for (mode, of_server) in [("preserve", false), ("upstream", true)] {
+        let edge =
+            Edge::with(|toml| toml.replace("[upstreams.main]", &format!("[upstreams.main]\nhost = \"{mode}\""))).await;
+        let received = edge.seen("/public/a", &[("Host", "Shop.Example:81")]).await;
+        let expected = if of_server { edge.origin.addr().to_string() } else { "Shop.Example:81".into() };
+        assert_eq!(all(&received, "host"), [expected], "{mode}");
+        assert_eq!(received.header("x-forwarded-host"), Some("Shop.Example:81"), "{mode}");
+    }
+}
+
+/// Contract, section 1.9: what a route sets and removes, on refusals too.
+#[tokio::test]
+async fn routes_set_and_remove_headers_in_both_directions() {
+    let edge = Edge::with(|toml| {
+        let keys = "set_headers = { X-Tenant = \"shop\", X-Api-Key = \"gateways\" }\nremove_headers = [\"Cookie\", \"User-Agent\"]\n\
+            set_response_headers = { Strict-Transport-Security = \"max-age=63072000\", Cache-Control = \"private\" }\n\
+            remove_response_headers = [\"Server\", \"X-Content-Type-Options\"]\nupstream = \"main\"\n";
+        toml + &format!("\n[[routes]]\npath = \"/set/*\"\naccess = \"public\"\n{keys}\n[[routes]]\npath = \"/closed/*\"\n{keys}")
+    })
+    .await;
+    edge.origin.behave("/set/back", Behaviour::answer(200, &[("Server", "fred"), ("Cache-Control", "max-age=60")], ""));
+    let fields = [
+        ("X-Tenant", "evil"),
+        ("X-Tenant", "worse"),
+        ("X-Api-Key", "clients"),
+        ("Cookie", "a=1"),
+        ("User-Agent", "curl"),
+        ("Accept", "*/*"),
+    ];
+    let received = edge.seen("/set/a", &fields).await;
+    assert_eq!((all(&received, "x-tenant"), all(&received, "x-api-key")), (vec!["shop"], vec!["gateways"]));
+    assert_eq!(["cookie", "user-agent", "accept"].map(|name| received.header(name)), [None, None, Some("*/*")]);
+    for (name, target, status) in
+        [("an answer", "/set/back", 200), ("a refusal", "/closed/a", 401), ("a path refused later", "/nowhere", 404)]
+    {
+        let answer = edge.get(target, &[]).await;
+        assert_eq!(answer.status, status, "{name}");
+        let applies = status != 404;
+        assert_eq!(
+            answer.header("strict-transport-security").is_some(),
+            applies,
+            "{name}: without a route, no route's settings"
+        );
+        assert_eq!(answer.headers_named("cache-control"), [if applies { "private" } else { "no-store" }], "{name}");
+        assert_eq!(answer.header("x-content-type-options").is_some(), !applies, "{name}");
+        assert_eq!(answer.header("server"), None, "{name}");
+        assert_eq!(
+            answer.header("x-request-id").is_some() && answer.header("www-authenticate").is_some() == (status == 401),
+            true,
+            "{name}"
+        );
+    }
+}
+
+/// A name that a backend may take for one of ours, or that only looks like it.
+fn any_name() -> impl Strategy<Value = String> {
+    let separator = prop_oneof![Just("-"), Just("_"), Just("."), Just("--"), Just("")];
+    let word = prop_oneof![
+        Just("subject"),
+        Just("ROLES"),
+        Just("Issuer"),
+        Just("client"),
+        Just("scopes"),
+        Just("Email"),
+        Just("é"),
+        Just("")
+    ];
+    (
+        prop_oneof![Just("x"), Just("X"), Just("xx"), Just("")],
+        separator.clone(),
+        prop_oneof![Just("identity"), Just("IdEnTiTy"), Just("identit")],
+        separator,
+        word,
+    )
+        .prop_map(|(x, first, identity, second, word)| format!("{x}{first}{identity}{second}{word}"))
+        .prop_filter("a field name", |name| http::HeaderName::try_from(name.as_str()).is_ok())
+}
+
+/// P2: whatever a client writes, the upstream sees exactly the verified token's identity, each line once; or none without a token.
+#[test]
+fn whatever_names_are_sent_identity_is_the_tokens() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built");
+    let edge = runtime.block_on(Edge::start());
+    let bearer = edge.bearer(|token| token);
+    let names = proptest::collection::vec((any_name(), "[ -~]{0,12}"), 0..12);
+    let config = ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(fields in names, known in any::<bool>(), nominate in any::<bool>(), version_2 in any::<bool>())| {
+        let mut sent: Vec<(String, &str)> = fields.iter().map(|(n, v)| (if version_2 { n.to_ascii_lowercase() } else { n.clone() }, v.trim())).collect();
+        let nominated = fields.iter().map(|(name, _)| name.as_str()).chain(["x-identity-subject"]).collect::<Vec<_>>().join(", ");
+        if nominate && !version_2 {
+            sent.push(("Connection".into(), &nominated));
+        }
+        if known {
+            sent.push(("authorization".into(), &bearer));
+        }
+        let sent: Vec<_> = sent.iter().map(|(n, v)| (n.as_str(), *v)).collect();
+        let target = if known { "/token/p" } else { "/public/p" };
+        let status = runtime.block_on(async {
+            if version_2 { h2(edge.gateway.addr()).await.get(target, &sent).await.status } else { edge.get(target, &sent).await.status }
+        });
+        prop_assert_eq!(status, 200);
+        let received = edge.origin.requests().pop().expect("a request at the origin");
+        let issuer = edge.idp.issuer();
+        let expected = [("x-identity-issuer", issuer.as_str()), ("x-identity-scopes", "orders:read"), ("x-identity-subject", "alice")];
+        let expected: Vec<_> = expected.iter().filter(|_| known).map(|&(n, v)| (n.to_owned(), v.to_owned())).collect();
+        prop_assert_eq!(identity(&received), expected);
+    });
+}
