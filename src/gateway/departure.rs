@@ -5,8 +5,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, Version};
 
 use super::body::Body;
@@ -27,6 +26,8 @@ pub struct Departure {
     record: Record,
     request_id: HeaderValue,
     http_1: bool,
+    /// Whether only the head of an answer is wanted (RFC 9110 §9.3.2).
+    head_only: bool,
     route: Option<Arc<Route>>,
     cors: Grant,
     limits: Vec<(HeaderValue, HeaderValue)>,
@@ -41,6 +42,7 @@ impl Departure {
             record: Record::begin(runtime, method, path, peer.address.ip()),
             request_id: HeaderValue::from_static(""),
             http_1: version <= Version::HTTP_11,
+            head_only: *method == Method::HEAD,
             route: None,
             cors: Grant::Silent,
             limits: Vec::new(),
@@ -95,20 +97,27 @@ impl Departure {
     /// Turns what the stages brought into the answer.
     #[must_use]
     pub fn finish(mut self, outcome: Result<Response<Body>, Refusal>) -> Response<Body> {
-        let mut response = outcome.unwrap_or_else(|refusal| self.refuse(&refusal).map(Body::fixed));
+        let mut response = outcome.unwrap_or_else(|refusal| self.refuse(&refusal));
         self.dress(response.headers_mut());
         self.record.answered(response.status().as_u16());
         response.map(|body| body.recorded(self.record))
     }
 
-    fn refuse(&mut self, refusal: &Refusal) -> Response<Bytes> {
+    fn refuse(&mut self, refusal: &Refusal) -> Response<Body> {
         self.record.refused(refusal);
         let challenges = self.route.as_ref().map_or(self.runtime.challenges(), |route| &route.rules().challenges);
-        refusal.answer(Addressee {
+        let answer = refusal.answer(Addressee {
             challenges,
             request_id: self.request_id.to_str().unwrap_or_default(),
             http_1: self.http_1,
-        })
+        });
+        let (mut parts, text) = answer.into_parts();
+        if self.head_only {
+            // Said, and not sent: over HTTP/2 nobody else would leave the body out.
+            parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
+            return Response::from_parts(parts, Body::empty());
+        }
+        Response::from_parts(parts, Body::fixed(text))
     }
 
     fn dress(&self, headers: &mut HeaderMap) {

@@ -71,7 +71,12 @@ async fn exchange(
     let outgoing = Outgoing { method: arrival.method, target, headers: arrival.headers, body };
     let started = Instant::now();
     let sent = upstream.send(worker.pools(), outgoing, idle, trailers).await;
-    let answer = sent.map_err(|error| refusal(error, &progress))?;
+    let answer = sent.map_err(|error| {
+        if progress.fate() == Fate::Abandoned {
+            departure.record().client_left();
+        }
+        refusal(error, &progress)
+    })?;
     departure.record().upstream_answered(upstream, started.elapsed());
     let (mut parts, ()) = answer.response.into_parts();
     let switched = parts.headers.get(header::UPGRADE).cloned();
@@ -203,7 +208,8 @@ fn refusal(error: UpstreamError, progress: &Progress) -> Refusal {
         UpstreamError::RequestBody => match progress.fate() {
             Fate::TooLarge => Refusal::BodyTooLarge,
             Fate::Idle => Refusal::ClientTimeout,
-            Fate::Broken | Fate::Ended(_) | Fate::Underway => Refusal::Framing(Framing::BrokenBody),
+            // To one who has left, it is not sent.
+            Fate::Abandoned | Fate::Broken | Fate::Ended(_) | Fate::Underway => Refusal::Framing(Framing::BrokenBody),
         },
     }
 }

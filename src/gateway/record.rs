@@ -32,6 +32,7 @@ pub struct Record {
     path: Box<str>,
     client: IpAddr,
     route: Option<Arc<Route>>,
+    left: bool,
     status: Option<u16>,
     code: Option<&'static str>,
     reason: Option<&'static str>,
@@ -56,6 +57,7 @@ impl Record {
             path: path.into(),
             client,
             route: None,
+            left: false,
             status: None,
             code: None,
             reason: None,
@@ -93,8 +95,16 @@ impl Record {
         self.reason = Some(error.reason());
     }
 
+    /// The client has left; an answer that is made all the same reaches nobody.
+    pub fn client_left(&mut self) {
+        self.left = true;
+    }
+
     /// It was refused.
     pub fn refused(&mut self, refusal: &Refusal) {
+        if self.left {
+            return;
+        }
         self.code = Some(refusal.code());
         self.reason = Some(refusal.reason());
         self.route_metrics().rejected(refusal.code());
@@ -111,7 +121,9 @@ impl Record {
 
     /// The head of the answer is decided.
     pub fn answered(&mut self, status: u16) {
-        self.status = Some(status);
+        if !self.left {
+            self.status = Some(status);
+        }
     }
 
     /// The request's body is being passed on.

@@ -24,8 +24,10 @@ use super::pool::Lease;
 pub enum Fate {
     /// All of it was passed on, at this moment.
     Ended(Instant),
-    /// The client broke it off, or its framing was wrong.
+    /// Its framing was wrong.
     Broken,
+    /// The client left in the middle of it.
+    Abandoned,
     /// No byte for `body_idle_timeout`.
     Idle,
     /// More bytes than the route allows.
@@ -147,7 +149,9 @@ impl Body for RequestBody {
             let Some(incoming) = this.incoming.as_mut() else {
                 return Poll::Ready(match this.progress.fate() {
                     Fate::Ended(_) => None,
-                    Fate::Broken | Fate::Idle | Fate::TooLarge | Fate::Underway => Some(Err(BrokenOff)),
+                    Fate::Abandoned | Fate::Broken | Fate::Idle | Fate::TooLarge | Fate::Underway => {
+                        Some(Err(BrokenOff))
+                    }
                 });
             };
             let frame = match Pin::new(incoming).poll_frame(cx) {
@@ -161,7 +165,7 @@ impl Body for RequestBody {
             this.idle.rest();
             match frame {
                 None => this.end(Fate::Ended(Instant::now())),
-                Some(Err(_)) => this.end(Fate::Broken),
+                Some(Err(error)) => this.end(if is_malformed(&error) { Fate::Broken } else { Fate::Abandoned }),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         let length = data.remaining() as u64;
@@ -199,6 +203,13 @@ impl Drop for RequestBody {
         // Dropped by the upstream's connection before its end: nobody reads it any more.
         self.progress.settle(Fate::Broken);
     }
+}
+
+/// Whether the client wrote chunks that are none, rather than broke off: hyper's decoder calls that invalid input or data.
+fn is_malformed(error: &hyper::Error) -> bool {
+    use std::io::{self, ErrorKind};
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|source| matches!(source.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData))
 }
 
 /// The upstream's body on its way to the client. Holds the connection, and gives it back only after its last byte.

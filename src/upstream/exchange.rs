@@ -113,7 +113,7 @@ impl Upstream {
                         continue;
                     }
                     Fate::Ended(_) => return Err(Failure::because(UpstreamError::Timeout)),
-                    Fate::Broken | Fate::Idle | Fate::TooLarge => {
+                    Fate::Abandoned | Fate::Broken | Fate::Idle | Fate::TooLarge => {
                         return Err(Failure::because(UpstreamError::RequestBody));
                     }
                 },
@@ -122,8 +122,12 @@ impl Upstream {
             let error = sent.into_error();
             tracing::debug!(%error, upstream = %self.name(), "no answer from the upstream");
             let fault = match progress.fate() {
-                Fate::Broken | Fate::Idle | Fate::TooLarge if unsent.is_none() => UpstreamError::RequestBody,
-                Fate::Broken | Fate::Idle | Fate::TooLarge | Fate::Ended(_) | Fate::Underway => UpstreamError::Failed,
+                Fate::Abandoned | Fate::Broken | Fate::Idle | Fate::TooLarge if unsent.is_none() => {
+                    UpstreamError::RequestBody
+                }
+                Fate::Abandoned | Fate::Broken | Fate::Idle | Fate::TooLarge | Fate::Ended(_) | Fate::Underway => {
+                    UpstreamError::Failed
+                }
             };
             let stale = error.is_incomplete_message() || error.is_canceled() || error.is_closed() || io_error(&error);
             return Err(Failure { error: fault, unsent, stale });

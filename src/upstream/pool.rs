@@ -186,6 +186,8 @@ impl Pool {
         let _ = stream.set_nodelay(true);
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_RESPONSE_HEAD_BYTES)
+            // The buffer may take in more than its bound at once.
+            .max_header_size(MAX_RESPONSE_HEAD_BYTES)
             .max_headers(MAX_RESPONSE_HEADERS)
             .handshake(TokioIo::new(stream))
             .await

@@ -30,7 +30,7 @@ async fn line(gateway: &Gateway) -> Value {
     lines.remove(0)
 }
 
-/// Contract, section 4: each piece is on the other side before the next one exists.
+/// FR-10, DO-3: each piece is on the other side before the next one exists.
 #[tokio::test]
 async fn bodies_stream_in_both_directions() {
     let (gateway, origin) = start("", "").await;

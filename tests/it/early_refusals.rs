@@ -89,7 +89,8 @@ async fn what_never_became_a_request_is_answered_counted_and_logged_once() {
         let lines = gateway.wait_for_access_lines(index + 1).await;
         assert_eq!(lines.len(), index + 1, "{name}");
         assert_line(name, &lines[index], &answer, code);
-        assert_eq!(gateway.metric(&rejections).await, before + 1.0, "{name}");
+        let counted = gateway.metric(&rejections).await - before;
+        assert!((counted - 1.0).abs() < f64::EPSILON, "{name}: {counted}");
     }
     assert!(!gateway.access_lines()[0].to_string().contains("secret"), "what was not understood is not repeated");
     assert!(origin.requests().is_empty());

@@ -195,8 +195,7 @@ async fn what_passes_is_framed_once_and_anew() {
 async fn malformed_chunks_break_the_request_off() {
     let edge = Edge::start().await;
     let long_extension = format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(20_000));
-    let many_trailers: String = (0..2_000).map(|n| format!("T-{n}: 1\r\n")).collect();
-    let many_trailers = format!("5\r\nhello\r\n0\r\n{many_trailers}\r\n");
+    let many_trailers = format!("5\r\nhello\r\n0\r\n{}\r\n", "T: 1\r\n".repeat(2_000));
     for (name, body) in [
         ("a size with a prefix", "0x5\r\nhello\r\n0\r\n\r\n"),
         ("a negative size", "-5\r\nhello\r\n0\r\n\r\n"),

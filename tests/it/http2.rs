@@ -50,7 +50,7 @@ fn essence(answer: &Answer) -> (u16, Vec<(String, String)>, Value) {
     (answer.status, fields, problem)
 }
 
-/// Contract, section 3: HTTP/1.1 and HTTP/2 alike.
+/// RFC 9110 §1.2: one semantics, whatever the version.
 #[tokio::test]
 async fn refusals_are_the_same_over_both_versions() {
     let edge = Edge::start("max_body_size = \"1 KiB\"").await;
@@ -133,7 +133,7 @@ async fn requests_become_http_1_1_with_one_host_and_one_cookie() {
     }
 }
 
-/// Contract, section 4: the body streamed, with framing made anew.
+/// I4: the body is streamed, with framing made anew.
 #[tokio::test]
 async fn bodies_are_framed_for_the_upstream() {
     let edge = Edge::start("").await;

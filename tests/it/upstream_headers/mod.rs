@@ -1,14 +1,15 @@
 //! What an upstream gets (and a client gets back): identity only from the token, forwarding fields only from us and trusted proxies,
 //! nothing about connections.
 
-use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::client::{self, Answer, h2};
+use crate::support::client::{self, Answer};
 use crate::support::gateway::{Gateway, minimal};
 use crate::support::idp::Idp;
 use crate::support::origin::{Behaviour, Origin, Received};
 use crate::support::token::{TestKey, TokenBuilder};
+
+mod identity;
 
 struct Edge {
     gateway: Gateway,
@@ -45,78 +46,6 @@ impl Edge {
 
 fn all<'a>(received: &'a Received, name: &str) -> Vec<&'a str> {
     received.headers.iter().filter(|(given, _)| given == name).map(|(_, value)| value.as_str()).collect()
-}
-
-/// The identity headers, by any spelling that a backend may fold into ours, sorted.
-fn identity(received: &Received) -> Vec<(String, String)> {
-    let folds = |name: &str| name.to_ascii_lowercase().replace(['_', '.'], "-").starts_with("x-identity-");
-    let mut found: Vec<_> = received.headers.iter().filter(|(name, _)| folds(name)).cloned().collect();
-    found.sort();
-    found
-}
-
-const FORGED: [(&str, &str); 12] = [
-    ("X-Identity-Subject", "admin"),
-    ("x-identity-subject", "admin"),
-    ("X_Identity_Subject", "admin"),
-    ("X.Identity.Subject", "admin"),
-    ("x-identity_roles", "admin"),
-    ("X_IDENTITY-ROLES", "admin"),
-    ("X-Identity-Roles", "admin"),
-    ("X-Identity-Client", "admin"),
-    ("X-Identity-Issuer", "https://evil.example"),
-    ("X-Identity-Scopes", "admin"),
-    ("X-Identity-Anything", "admin"),
-    ("X-Identity-", "admin"),
-];
-
-/// HH-1, I3, C2, A60–A63.
-#[tokio::test]
-async fn forged_identity_headers_reach_no_upstream_on_any_route() {
-    let edge = Edge::with(|toml| {
-        toml + "\n[[routes]]\npath = \"/optional/*\"\naccess = \"optional\"\nupstream = \"main\"\n\
-            \n[[routes]]\npath = \"/report/*\"\nreport_only = true\nscopes = [\"never\"]\nupstream = \"main\"\n"
-    })
-    .await;
-    let bearer =
-        edge.bearer(|token| token.claim("client_id", "shop").claim("roles", json!(["buyer", "seller"])).scope("b a"));
-    let issuer = edge.idp.issuer();
-    let whole = [
-        ("x-identity-client", "shop"),
-        ("x-identity-issuer", &*issuer),
-        ("x-identity-roles", "buyer,seller"),
-        ("x-identity-scopes", "a b"),
-        ("x-identity-subject", "alice"),
-    ];
-    let owned = |lines: &[(&str, &str)]| lines.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect::<Vec<_>>();
-    for (name, target, token, expected) in [
-        ("a token", "/token/a", Some(&*bearer), &whole[..]),
-        ("an open route", "/public/a", None, &[]),
-        ("an open route and a token", "/public/a", Some(&bearer), &[]),
-        ("no token where one may be", "/optional/a", None, &[]),
-        ("a token where one may be", "/optional/a", Some(&bearer), &whole),
-        ("a bad token that is only reported", "/report/a", Some("Bearer a.b.c"), &[]),
-        ("a token without the scope, reported", "/report/a", Some(&bearer), &whole),
-    ] {
-        let token: Vec<_> = token.map(|token| ("Authorization", token)).into_iter().collect();
-        let received = edge.seen(target, &[&FORGED[..], &token].concat()).await;
-        assert_eq!(identity(&received), owned(expected), "{name}");
-        let over_h2: Vec<_> = FORGED.iter().chain(&token).map(|&(n, v)| (n.to_ascii_lowercase(), v)).collect();
-        let over_h2: Vec<_> = over_h2.iter().map(|(n, v)| (n.as_str(), *v)).collect();
-        assert_eq!(h2(edge.gateway.addr()).await.get(target, &over_h2).await.status, 200, "{name}");
-        assert_eq!(identity(&edge.origin.requests().pop().expect(name)), owned(expected), "{name}, HTTP/2");
-    }
-    for target in ["/token/a", "/nowhere", "/publicly"] {
-        let before = edge.origin.requests().len();
-        assert!(matches!(edge.get(target, &FORGED).await.status, 401 | 404), "{target}");
-        assert_eq!(edge.origin.requests().len(), before, "{target}");
-    }
-    let similar =
-        edge.seen("/public/a", &[("XIdentitySubject", "x"), ("Identity-Subject", "y"), ("X-Identity", "z")]).await;
-    assert_eq!(
-        ["xidentitysubject", "identity-subject", "x-identity"].map(|n| similar.header(n)),
-        [Some("x"), Some("y"), Some("z")]
-    );
 }
 
 /// HH-2, I5; RFC 9110 §7.6.1.
@@ -156,54 +85,6 @@ async fn connection_names_away_a_clients_fields_and_none_of_ours() {
         assert_eq!(received.header(name), None, "{name}");
     }
     assert_eq!(received.header("cookie"), Some("a=1"), "the request that was judged is the one that goes on");
-}
-
-/// Contract, section 4: a value can neither break a header nor be mistaken for another.
-#[tokio::test]
-async fn identity_values_are_encoded_bounded_or_absent() {
-    let edge = Edge::with(|toml| {
-        toml + "\n[identity.headers]\nX-Identity-Subject = \"subject\"\nX-Identity-Roles = \"roles\"\nX-Identity-Email = \"claim:email\"\nX-User = \"claim:/https:~1~1e.example~1user\"\n"
-    })
-    .await;
-    let (limit, over) = ("a".repeat(4096), "a".repeat(4097));
-    for (name, claim, value, header, expected) in [
-        ("as it is", "sub", json!("alice smith"), "x-identity-subject", Some("alice smith")),
-        ("not ASCII", "sub", json!("jürgen"), "x-identity-subject", Some("j%C3%BCrgen")),
-        (
-            "a line break",
-            "sub",
-            json!("a\r\nX-Identity-Roles: admin"),
-            "x-identity-subject",
-            Some("a%0D%0AX-Identity-Roles: admin"),
-        ),
-        ("a NUL and a tab", "sub", json!("a\0\tb"), "x-identity-subject", Some("a%00%09b")),
-        ("a percent sign", "sub", json!("100%25"), "x-identity-subject", Some("100%2525")),
-        ("spaces at its ends", "sub", json!(" a "), "x-identity-subject", Some("%20a%20")),
-        ("a comma in a role", "roles", json!(["a,admin", "b"]), "x-identity-roles", Some("a%2Cadmin,b")),
-        ("no roles", "roles", json!([]), "x-identity-roles", None),
-        ("a claim", "email", json!("a@b.example"), "x-identity-email", Some("a@b.example")),
-        ("a claim that is null", "email", Value::Null, "x-identity-email", None),
-        ("a claim that is empty", "email", json!(""), "x-identity-email", None),
-        ("a claim that is a number", "email", json!(7), "x-identity-email", Some("7")),
-        ("a claim with a URL for a name", "https://e.example/user", json!("u"), "x-user", Some("u")),
-        ("as long as may be", "email", json!(limit), "x-identity-email", Some(&*limit)),
-        ("longer", "email", json!(over), "x-identity-email", None),
-        ("longer once it is encoded", "email", json!("é".repeat(1000)), "x-identity-email", None),
-    ] {
-        let bearer = edge.bearer(|token| token.claim(claim, value.clone()));
-        let forged = [
-            ("X-Identity-Subject", "admin"),
-            ("X-Identity-Roles", "admin"),
-            ("X-Identity-Email", "admin"),
-            ("X_User", "admin"),
-            ("X-Identity-Issuer", "admin"),
-        ];
-        let received = edge.seen("/token/a", &[&forged[..], &[("Authorization", &bearer)]].concat()).await;
-        assert_eq!(all(&received, header), expected.into_iter().collect::<Vec<_>>(), "{name}");
-        assert!(!received.headers.iter().any(|(_, value)| value == "admin"), "{name}: {:?}", received.headers);
-    }
-    let omitted = edge.gateway.metric("portcullis_identity_headers_omitted_total").await;
-    assert!((omitted - 2.0).abs() < f64::EPSILON, "{omitted}");
 }
 
 /// HH-4, A74, C7; RFC 6750 §5.3.
@@ -388,7 +269,7 @@ async fn the_host_is_the_clients_or_the_servers() {
     }
 }
 
-/// Contract, section 1.9: what a route sets and removes, on refusals too.
+/// What a route sets and removes, on refusals too.
 #[tokio::test]
 async fn routes_set_and_remove_headers_in_both_directions() {
     let edge = Edge::with(|toml| {
@@ -424,65 +305,7 @@ async fn routes_set_and_remove_headers_in_both_directions() {
         assert_eq!(answer.headers_named("cache-control"), [if applies { "private" } else { "no-store" }], "{name}");
         assert_eq!(answer.header("x-content-type-options").is_some(), !applies, "{name}");
         assert_eq!(answer.header("server"), None, "{name}");
-        assert_eq!(
-            answer.header("x-request-id").is_some() && answer.header("www-authenticate").is_some() == (status == 401),
-            true,
-            "{name}"
-        );
+        assert!(answer.header("x-request-id").is_some(), "{name}");
+        assert_eq!(answer.header("www-authenticate").is_some(), status == 401, "{name}");
     }
-}
-
-/// A name that a backend may take for one of ours, or that only looks like it.
-fn any_name() -> impl Strategy<Value = String> {
-    let separator = prop_oneof![Just("-"), Just("_"), Just("."), Just("--"), Just("")];
-    let word = prop_oneof![
-        Just("subject"),
-        Just("ROLES"),
-        Just("Issuer"),
-        Just("client"),
-        Just("scopes"),
-        Just("Email"),
-        Just("é"),
-        Just("")
-    ];
-    (
-        prop_oneof![Just("x"), Just("X"), Just("xx"), Just("")],
-        separator.clone(),
-        prop_oneof![Just("identity"), Just("IdEnTiTy"), Just("identit")],
-        separator,
-        word,
-    )
-        .prop_map(|(x, first, identity, second, word)| format!("{x}{first}{identity}{second}{word}"))
-        .prop_filter("a field name", |name| http::HeaderName::try_from(name.as_str()).is_ok())
-}
-
-/// P2: whatever a client writes, the upstream sees exactly the verified token's identity, each line once; or none without a token.
-#[test]
-fn whatever_names_are_sent_identity_is_the_tokens() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built");
-    let edge = runtime.block_on(Edge::start());
-    let bearer = edge.bearer(|token| token);
-    let names = proptest::collection::vec((any_name(), "[ -~]{0,12}"), 0..12);
-    let config = ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() };
-    proptest!(config, |(fields in names, known in any::<bool>(), nominate in any::<bool>(), version_2 in any::<bool>())| {
-        let mut sent: Vec<(String, &str)> = fields.iter().map(|(n, v)| (if version_2 { n.to_ascii_lowercase() } else { n.clone() }, v.trim())).collect();
-        let nominated = fields.iter().map(|(name, _)| name.as_str()).chain(["x-identity-subject"]).collect::<Vec<_>>().join(", ");
-        if nominate && !version_2 {
-            sent.push(("Connection".into(), &nominated));
-        }
-        if known {
-            sent.push(("authorization".into(), &bearer));
-        }
-        let sent: Vec<_> = sent.iter().map(|(n, v)| (n.as_str(), *v)).collect();
-        let target = if known { "/token/p" } else { "/public/p" };
-        let status = runtime.block_on(async {
-            if version_2 { h2(edge.gateway.addr()).await.get(target, &sent).await.status } else { edge.get(target, &sent).await.status }
-        });
-        prop_assert_eq!(status, 200);
-        let received = edge.origin.requests().pop().expect("a request at the origin");
-        let issuer = edge.idp.issuer();
-        let expected = [("x-identity-issuer", issuer.as_str()), ("x-identity-scopes", "orders:read"), ("x-identity-subject", "alice")];
-        let expected: Vec<_> = expected.iter().filter(|_| known).map(|&(n, v)| (n.to_owned(), v.to_owned())).collect();
-        prop_assert_eq!(identity(&received), expected);
-    });
 }

@@ -1,0 +1,232 @@
+//! Targets, hosts and methods: what is matched is what is forwarded, byte for byte, and what could be read in two ways is 400.
+
+use serde_json::json;
+
+use crate::support::client::{Answer, Conn};
+use crate::support::gateway::{Gateway, minimal};
+use crate::support::idp::Idp;
+use crate::support::raw_origin::{RawOrigin, Step};
+
+mod routing;
+
+async fn start(more: impl Fn(String) -> String) -> (Gateway, RawOrigin) {
+    let (idp, upstream) = (Idp::start().await, RawOrigin::start(vec![Step::Echo; 200]).await);
+    (Gateway::start(&more(minimal(&idp.issuer(), upstream.addr()))).await, upstream)
+}
+
+fn route(keys: &str) -> String {
+    format!("\n[[routes]]\naccess = \"public\"\nupstream = \"main\"\n{keys}\n")
+}
+
+/// `GET` with a target of any bytes; the host is `g`.
+async fn get(gateway: &Gateway, target: &[u8]) -> Answer {
+    let mut conn = Conn::open(gateway.addr()).await;
+    conn.send([b"GET ", target, b" HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n"].concat()).await;
+    conn.read_response().await
+}
+
+/// The request line that the upstream got.
+fn line(answer: &Answer) -> String {
+    answer.text().lines().next().unwrap_or_default().to_owned()
+}
+
+fn code(answer: &Answer) -> String {
+    answer.json()["code"].as_str().unwrap_or_default().to_owned()
+}
+
+/// PA-1, PA-2, PA-3, PA-5, PA-10: no spelling leads from the open route into the closed one.
+#[tokio::test]
+async fn paths_that_could_be_read_in_two_ways_are_400_and_go_nowhere() {
+    let (gateway, upstream) = start(|toml| toml).await;
+    let deep = "/public".to_owned() + &"/a".repeat(300);
+    for target in [
+        "/public/../admin/x",
+        "/public/..",
+        "/public/.",
+        "/public/./x",
+        "/./admin",
+        "/../admin",
+        "/public/..;/admin",
+        "/public/..;a=b/admin",
+        "/public/.;/x",
+        "/public/;/x",
+        "/public/%2e%2e/admin",
+        "/public/%2E%2e/admin",
+        "/public/.%2e/admin",
+        "/public/%2e/x",
+        "/public/..%3b/admin",
+        "/public/..%2fadmin",
+        "/public/..%2Fadmin",
+        "/public%2f..%2fadmin",
+        "/public/%2f/x",
+        "/public/..%5cadmin",
+        "/public/..%5Cadmin",
+        "/public/..\\admin",
+        "/public\\x",
+        "/public/%252e%252e/admin",
+        "/public/..%252fadmin",
+        "/public/..%255cadmin",
+        "/public/%2525",
+        "//public/x",
+        "/public//x",
+        "/public/x//",
+        "//admin/x",
+        "//evil.example/public",
+        "/public/%00",
+        "/public/x%00.html",
+        "/public/%0d%0aX-A:%201",
+        "/public/%0a",
+        "/public/%1f",
+        "/public/%7f",
+        "/public/%",
+        "/public/%2",
+        "/public/%zz",
+        "/public/%u002e",
+        "/public/%c0%ae%c0%ae/admin",
+        "/public/%ff",
+        "/public/%e2%82",
+        "/public/\"x\"",
+        "/public/<x>",
+        "/public/{x}",
+        "/public/[x]",
+        "/public/^x",
+        "/public/`x`",
+        "/public/a|b",
+        "/public/x;jsessionid=1",
+        "/public;x/y",
+        "/admin;x/y",
+        "/public/caf\u{e9}",
+        "/public/\u{2025}/admin",
+        deep.as_str(),
+    ] {
+        let answer = get(&gateway, target.as_bytes()).await;
+        assert_eq!(answer.status, 400, "{target}: {}", answer.text());
+        // A byte that hyper itself does not take in a target is no HTTP at all.
+        assert!(matches!(code(&answer).as_str(), "path_refused" | "framing_refused"), "{target}: {}", answer.text());
+        assert_eq!(answer.header("www-authenticate"), None, "{target}");
+    }
+    for bytes in [
+        &b"/public/\xff"[..],
+        b"/public/\xc0\xae",
+        b"/public/\x80",
+        b"/public/\x7f",
+        b"/public/\x01",
+        b"public/x",
+        b"?x",
+        b"g:80",
+    ] {
+        assert_eq!(get(&gateway, bytes).await.status, 400, "{:?}", bytes.escape_ascii().to_string());
+    }
+    assert_eq!(upstream.received(), Vec::<String>::new(), "not a byte");
+}
+
+/// I2, PA-4, PA-6, PA-7; RFC 3986 §6.2.2.
+#[tokio::test]
+async fn what_is_matched_is_what_is_forwarded() {
+    let (gateway, _upstream) =
+        start(|toml| toml + &route("path = \"/caf%c3%A9/{id}\"") + &route("path = \"/exact\"")).await;
+    for (name, target, forwarded) in [
+        ("as it is", "/public/a/b.c", "/public/a/b.c"),
+        ("the pattern's root", "/public", "/public"),
+        ("with its slash", "/public/", "/public/"),
+        ("escapes of unreserved characters", "/%70ublic/%7Euser%2d1", "/public/~user-1"),
+        ("hex digits of others", "/public/%e2%82%ac%3a", "/public/%E2%82%AC%3A"),
+        ("an escaped percent sign", "/public/100%25", "/public/100%25"),
+        ("sub-delimiters stay as they are", "/public/a:b@c!$&'()*+,=d", "/public/a:b@c!$&'()*+,=d"),
+        ("dots inside a name", "/public/...", "/public/..."),
+        ("a query", "/public/x?a=1&b=%2e%2E/../;x//?%zz", "/public/x?a=1&b=%2e%2E/../;x//?%zz"),
+        ("an empty query", "/public/x?", "/public/x?"),
+        ("a query with a path in it", "/public/x?/admin/../admin", "/public/x?/admin/../admin"),
+        ("a query behind an escape", "/public/%41?%41", "/public/A?%41"),
+        ("a literal beyond ASCII", "/caf%c3%a9/7", "/caf%C3%A9/7"),
+    ] {
+        let answer = get(&gateway, target.as_bytes()).await;
+        assert_eq!((answer.status, line(&answer)), (200, format!("GET {forwarded} HTTP/1.1")), "{name}");
+    }
+    // No part of a request target, and never sent on (RFC 9112 §3.2).
+    let fragment = get(&gateway, b"/public/x#/../admin").await;
+    assert!(fragment.status == 400 || line(&fragment) == "GET /public/x HTTP/1.1", "{}", fragment.text());
+    for (name, target) in [
+        ("another case", "/Public/x"),
+        ("a longer word", "/publicx"),
+        ("a shorter one", "/publi"),
+        ("a slash that counts", "/exact/"),
+        ("one segment more", "/caf%c3%a9/7/8"),
+        ("one segment less", "/caf%c3%a9"),
+        ("the root", "/"),
+    ] {
+        let answer = get(&gateway, target.as_bytes()).await;
+        assert_eq!((answer.status, &*code(&answer)), (404, "route_not_found"), "{name}");
+    }
+}
+
+/// PA-5.
+#[tokio::test]
+async fn path_parameters_pass_only_where_they_are_allowed() {
+    let (gateway, _upstream) = start(|toml| {
+        toml + &route("path = \"/matrix/*\"\npath_parameters = \"allow\"") + &route("path = \"/plain/*\"")
+    })
+    .await;
+    for (target, status) in [
+        ("/matrix/a;v=1/b", 200),
+        ("/matrix/a%3Bv", 200),
+        ("/plain/a;v=1/b", 400),
+        ("/matrix/..;/admin", 400),
+        ("/matrix/;x/a", 400),
+        ("/nowhere/a;b", 400),
+    ] {
+        let answer = get(&gateway, target.as_bytes()).await;
+        assert_eq!(answer.status, status, "{target}: {}", answer.text());
+        assert!(status != 200 || line(&answer) == format!("GET {target} HTTP/1.1"), "{target}: {}", line(&answer));
+    }
+}
+
+/// PA-8.
+#[tokio::test]
+async fn prefixes_are_exchanged_between_segments_only() {
+    let (gateway, _upstream) = start(|toml| {
+        toml + &route("path = \"/api/*\"\nstrip_prefix = \"/api\"\nadd_prefix = \"/v2\"")
+            + &route("path = \"/bare/*\"\nstrip_prefix = \"/bare\"")
+            + &route("path = \"/more/*\"\nadd_prefix = \"/inner\"")
+    })
+    .await;
+    for (target, forwarded) in [
+        ("/api/orders/7?x=%2f", "/v2/orders/7?x=%2f"),
+        ("/api", "/v2"),
+        ("/api?x", "/v2?x"),
+        ("/api/", "/v2/"),
+        ("/%61pi/a%c3%a9", "/v2/a%C3%A9"),
+        ("/api/api/x", "/v2/api/x"),
+        ("/bare", "/"),
+        ("/bare/", "/"),
+        ("/bare?x=1", "/?x=1"),
+        ("/bare/x", "/x"),
+        ("/bare/http:evil.example/x", "/http:evil.example/x"),
+        ("/more/x", "/inner/more/x"),
+    ] {
+        let answer = get(&gateway, target.as_bytes()).await;
+        assert_eq!((answer.status, line(&answer)), (200, format!("GET {forwarded} HTTP/1.1")), "{target}");
+    }
+    for target in
+        ["/apiadmin", "/bare//evil.example/x", "/bare/../admin", "/bare/%2fevil.example", "/bare\\evil.example"]
+    {
+        assert!(matches!(get(&gateway, target.as_bytes()).await.status, 400 | 404), "{target}");
+    }
+}
+
+/// C6: the log has the path without its query, and one line for each request, whatever stood in it.
+#[tokio::test]
+async fn refused_targets_are_logged_without_their_query_on_one_line() {
+    let (gateway, _upstream) = start(|toml| toml).await;
+    get(&gateway, b"/public/%0d%0aforged?token=secret").await;
+    get(&gateway, "/public/\u{e9}\u{202e}?token=secret".as_bytes()).await;
+    get(&gateway, b"/nowhere?token=secret").await;
+    let lines = gateway.wait_for_access_lines(3).await;
+    assert_eq!(
+        lines.iter().map(|line| line["status"].clone()).collect::<Vec<_>>(),
+        [json!(400), json!(400), json!(404)]
+    );
+    assert_eq!((&lines[0]["path"], &lines[2]["path"]), (&json!("/public/%0d%0aforged"), &json!("/nowhere")));
+    assert_eq!((&lines[0]["code"], &lines[0]["reason"]), (&json!("path_refused"), &json!("path_encoded_control")));
+    assert!(lines.iter().all(|line| !line.to_string().contains("secret") && line["route"] == json!("")), "{lines:?}");
+}
