@@ -31,7 +31,7 @@ mod wire;
 mod self_tests;
 
 /// How long a test waits for anything at all. Long, because it only decides how late a broken test fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits for `event`.
 ///

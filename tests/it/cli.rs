@@ -1,0 +1,243 @@
+//! The command line: what each command prints, and how it ends.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::client;
+use crate::support::gateway::minimal;
+use crate::support::idp::Idp;
+use crate::support::origin::Origin;
+use crate::support::temporary::TempDir;
+use crate::support::token::{TestKey, TokenBuilder};
+
+fn portcullis(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_portcullis")).args(arguments).output().expect("the program starts")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("it ends by itself")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+const ROUTES: &str = r#"
+[issuers.main]
+issuer = "https://idp.example"
+audiences = ["api"]
+jwks_file = "KEYS"
+
+[upstreams.orders]
+servers = ["http://127.0.0.1:9"]
+
+[[routes]]
+path = "/*"
+access = "public"
+upstream = "orders"
+
+[[routes]]
+name = "read"
+host = "api.example"
+path = "/orders/{id}"
+methods = ["GET"]
+scopes = ["orders:read"]
+roles = ["staff"]
+upstream = "orders"
+"#;
+
+/// A file with [`ROUTES`] and its keys.
+fn file(directory: &TempDir) -> String {
+    let keys = directory.write("keys.json", json!({ "keys": [TestKey::rsa("k1").public_jwk()] }).to_string());
+    let text = ROUTES.replace("KEYS", keys.to_str().expect("a path of ours is UTF-8"));
+    directory.write("gateway.toml", text).to_str().expect("likewise").to_owned()
+}
+
+#[test]
+fn check_prints_the_routes_in_the_order_of_their_precedence() {
+    let directory = TempDir::new();
+    let file = file(&directory);
+    let output = portcullis(&["check", "-c", &file]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let shown = text(&output.stdout).replace(&file, "gateway.toml");
+    insta::assert_snapshot!(shown, @r"
+    gateway.toml: ok (2 routes, 1 issuer, 1 upstream)
+
+    HOST         PATH          METHODS  ACCESS                                  UPSTREAM  NAME
+    api.example  /orders/{id}  GET      token, scopes orders:read, roles staff  orders    read
+    any          /*            all      public                                  orders    /*
+    ");
+}
+
+#[test]
+fn check_tells_all_problems_on_stderr_and_ends_with_78() {
+    let directory = TempDir::new();
+    let path = directory.write("bad.toml", "[server]\nlisten = 1\n[routs]\n");
+    let output = portcullis(&["check", "-c", path.to_str().expect("UTF-8")]);
+    assert_eq!((code(&output), text(&output.stdout)), (78, String::new()));
+    let told = text(&output.stderr);
+    for part in ["line 2", "server.listen", "line 3", "did you mean `routes`?"] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+    assert_eq!(code(&portcullis(&["check", "-c", "/does/not/exist.toml"])), 78);
+    assert_eq!(code(&portcullis(&["run", "-c", path.to_str().expect("UTF-8")])), 78);
+}
+
+#[tokio::test]
+async fn check_online_asks_issuers_and_upstreams() {
+    let (idp, origin, directory) = (Idp::start().await, Origin::start().await, TempDir::new());
+    let good = directory.write("good.toml", minimal(&idp.issuer(), origin.addr()));
+    let output = portcullis(&["check", "--online", "-c", good.to_str().expect("UTF-8")]);
+    assert_eq!(code(&output), 0, "{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(text(&output.stdout).contains("issuer main: ok, 1 key usable"), "{}", text(&output.stdout));
+    idp.fail_with(500);
+    let output = portcullis(&["check", "--online", "-c", good.to_str().expect("UTF-8")]);
+    assert_eq!(code(&output), 1);
+    assert!(text(&output.stdout).contains("FAILED  issuer main"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn explain_says_what_decided_and_where_it_stands() {
+    let directory = TempDir::new();
+    let file = file(&directory);
+    let claims = |name: &str, scope: &str, roles: Value| {
+        let now = portcullis::primitives::clock::Clock::system().now().seconds();
+        let claims = json!({ "iss": "https://idp.example", "aud": "api", "sub": "alice", "exp": now + 60, "scope": scope, "roles": roles });
+        directory.write(name, claims.to_string()).to_str().expect("UTF-8").to_owned()
+    };
+    let reader = claims("reader.json", "orders:read", json!([]));
+    let url = "https://api.example/orders/7";
+    for (name, arguments, status, parts) in [
+        ("public", vec!["GET", "/anything"], 0, vec!["allowed", "public: no token"]),
+        ("no token", vec!["GET", url], 1, vec!["401 credentials_missing", "routes[1].access"]),
+        (
+            "a role is missing",
+            vec!["GET", url, "--claims", &reader],
+            1,
+            vec!["403 access_denied", "pass  demand", "FAIL  demand", "roles: staff", ":22 routes[1].roles"],
+        ),
+        ("a dot segment", vec!["GET", "https://api.example/a/../b"], 1, vec!["400 path_refused"]),
+        ("no method", vec!["POST", url], 1, vec!["405 method_not_allowed"]),
+    ] {
+        let output = portcullis(&[&["explain", "-c", &file], &arguments[..]].concat());
+        let told = text(&output.stdout);
+        assert_eq!(code(&output), status, "{name}: {told}{}", text(&output.stderr));
+        for part in parts {
+            assert!(told.contains(part), "{name}: {part} in\n{told}");
+        }
+    }
+}
+
+#[test]
+fn explain_verifies_a_real_token_and_speaks_json() {
+    let directory = TempDir::new();
+    let file = file(&directory);
+    let token = TokenBuilder::new("https://idp.example").scope("other").sign(&TestKey::rsa("k1"));
+    let token_file = directory.write("token", &token);
+    for arguments in [["--token", &token], ["--token-file", token_file.to_str().expect("UTF-8")]] {
+        let output = portcullis(
+            &[&["explain", "-c", &file, "GET", "https://api.example/orders/7", "--json"], &arguments[..]].concat(),
+        );
+        assert_eq!(code(&output), 1);
+        let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!((&told["allowed"], &told["code"]), (&json!(false), &json!("scope_insufficient")), "{told}");
+        assert!(
+            told["steps"].as_array().expect("steps").iter().any(|step| step["key"] == "routes[1].scopes"),
+            "{told}"
+        );
+    }
+    let forged = format!("{}x", &token[..token.len() - 1]);
+    let output = portcullis(&["explain", "-c", &file, "GET", "https://api.example/orders/7", "--token", &forged]);
+    assert!(text(&output.stdout).contains("401 token_invalid"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn schema_and_completions_are_for_machines() {
+    let schema: Value = serde_json::from_slice(&portcullis(&["schema"]).stdout).expect("JSON");
+    for table in ["server", "admin", "issuers", "upstreams", "cors", "limits", "identity", "routes", "log"] {
+        assert!(schema["properties"].get(table).is_some(), "{table}");
+    }
+    let script = text(&portcullis(&["completions", "bash"]).stdout);
+    assert!(script.contains("portcullis") && script.contains("explain"), "{script}");
+}
+
+#[test]
+fn wrong_usage_ends_with_64_and_help_with_0() {
+    for (arguments, expected) in [
+        (&["--version"][..], 0),
+        (&["--help"], 0),
+        (&["check", "--help"], 0),
+        (&[], 64),
+        (&["serve"], 64),
+        (&["check", "--nope"], 64),
+        (&["health", "ftp://x"], 64),
+        (&["completions", "tcsh"], 64),
+    ] {
+        assert_eq!(code(&portcullis(arguments)), expected, "{arguments:?}");
+    }
+}
+
+/// `portcullis run` in a process of its own; ended when dropped.
+struct Run(Child, Vec<std::net::SocketAddr>);
+
+impl Run {
+    /// Started, with the addresses of the data and the admin listener as its log tells them.
+    fn start(file: &str) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .args(["run", "-c", file])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut log = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut addresses = Vec::new();
+        while addresses.len() < 2 {
+            let mut line = String::new();
+            assert!(log.read_line(&mut line).expect("text") > 0, "it ended early");
+            let event: Value = serde_json::from_str(&line).expect("events are JSON");
+            addresses.extend(event["address"].as_str().map(|text| text.parse().expect("an address")));
+        }
+        // Read on, so that the program can go on writing.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Self(child, addresses)
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([name, &self.0.id().to_string()]).status().expect("kill is there");
+        assert!(status.success());
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn run_reloads_on_sighup_drains_on_sigterm_and_health_sees_it() {
+    let (idp, origin, directory) = (Idp::start().await, Origin::start().await, TempDir::new());
+    let toml = minimal(&idp.issuer(), origin.addr());
+    let file = directory.write("gateway.toml", &toml).to_str().expect("UTF-8").to_owned();
+    let mut run = Run::start(&file);
+    let [data, admin] = run.1[..] else { panic!("two addresses: {:?}", run.1) };
+    let url = format!("http://{admin}/readyz");
+    idp.wait_for_fetches(1).await;
+    crate::support::within("ready", async { while code(&portcullis(&["health", &url])) != 0 {} }).await;
+    assert_eq!(client::get(data, "/extra", &[]).await.status, 404);
+    directory.write(
+        "gateway.toml",
+        format!("{toml}\n[[routes]]\npath = \"/extra\"\naccess = \"public\"\nupstream = \"main\"\n"),
+    );
+    run.signal("-HUP");
+    crate::support::within("the new route", async { while client::get(data, "/extra", &[]).await.status != 200 {} })
+        .await;
+    run.signal("-TERM");
+    let ended = tokio::task::spawn_blocking(move || run.0.wait().map(|status| (status, run)));
+    let (status, _run) = crate::support::within("the end", ended).await.expect("no panic").expect("it ends");
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(code(&portcullis(&["health", &url])), 1);
+}

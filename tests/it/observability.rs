@@ -1,0 +1,186 @@
+//! What operators see: metrics, the access log, the admin listener.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::support::client::{self, Conn};
+use crate::support::site::Site;
+
+/// Each metric, with labels that the traffic below gives it; histograms by their count.
+const METRICS: [&str; 19] = [
+    "portcullis_requests_total{route=\"scope\",method=\"GET\",status=\"200\"}",
+    "portcullis_request_duration_seconds_count{route=\"scope\"}",
+    "portcullis_upstream_duration_seconds_count{upstream=\"main\"}",
+    "portcullis_rejections_total{route=\"scope\",code=\"credentials_missing\"}",
+    "portcullis_token_verifications_total{issuer=\"main\",result=\"accepted\",cache=\"miss\"}",
+    "portcullis_token_verifications_total{issuer=\"main\",result=\"accepted\",cache=\"hit\"}",
+    "portcullis_token_verify_seconds_count{issuer=\"main\"}",
+    "portcullis_jwks_refreshes_total{issuer=\"main\",result=\"success\"}",
+    "portcullis_jwks_keys{issuer=\"main\"}",
+    "portcullis_limited_total{limit=\"one\"}",
+    "portcullis_would_reject_total{route=\"report\",code=\"credentials_missing\"}",
+    "portcullis_requests_total{route=\"\",method=\"other\",status=\"404\"}",
+    "portcullis_build_info{version=\"0.1.0\"}",
+    "portcullis_config_loaded_timestamp_seconds",
+    "portcullis_connections_open",
+    "portcullis_access_log_dropped_total",
+    "portcullis_token_cache_entries",
+    "process_resident_memory_bytes",
+    "process_cpu_seconds_total",
+];
+
+const MORE: &str = "[limits.one]\nkey = \"ip\"\nrate = \"1/h\"\nburst = 1\n\
+    [[routes]]\nname = \"limited\"\npath = \"/limited\"\naccess = \"public\"\nlimits = [\"one\"]\nupstream = \"main\"\n\
+    [[routes]]\nname = \"report\"\npath = \"/report\"\nreport_only = true\nupstream = \"main\"\n";
+
+async fn traffic(site: &Site) {
+    let bearer = site.bearer("alice");
+    for _ in 0..2 {
+        assert_eq!(site.get("/scope/a", &[("authorization", &bearer)]).await.status, 200);
+    }
+    assert_eq!(site.get("/scope/a", &[]).await.status, 401);
+    assert_eq!(site.get("/limited", &[]).await.status, 200);
+    assert_eq!(site.get("/limited", &[]).await.status, 429);
+    assert_eq!(site.get("/report", &[]).await.status, 200);
+    assert_eq!(client::request(site.gateway.addr(), "BREW", "/none", &[], b"").await.status, 404);
+}
+
+#[tokio::test]
+async fn every_metric_is_there_after_traffic() {
+    let site = Site::start(MORE).await;
+    traffic(&site).await;
+    site.gateway.wait_for_access_lines(7).await;
+    let samples = site.gateway.metrics().await;
+    for metric in METRICS {
+        assert!(samples.get(metric).is_some(), "{metric} is not in:\n{}", samples.text());
+    }
+    for (metric, count) in [(METRICS[0], 2), (METRICS[1], 3), (METRICS[4], 1), (METRICS[5], 1), (METRICS[10], 1)] {
+        assert_eq!(samples.count(metric), count, "{metric}");
+    }
+    for gauge in [
+        "portcullis_jwks_age_seconds{issuer=\"main\"}",
+        "portcullis_upstream_connections{upstream=\"main\",state=\"idle\"}",
+    ] {
+        assert!(samples.get(gauge).is_some(), "{gauge}");
+    }
+}
+
+/// LM-2: labels come from the configuration and from closed sets.
+#[tokio::test]
+async fn a_client_cannot_make_series() {
+    let site = Site::start("").await;
+    site.get("/warm-up", &[]).await;
+    let before = site.gateway.metrics().await.text().lines().count();
+    for index in 0..20 {
+        let path = format!("/none/{index}");
+        client::request(site.gateway.addr(), "GET", &path, &[("host", &format!("h{index}.example"))], b"").await;
+    }
+    assert_eq!(site.gateway.metrics().await.text().lines().count(), before);
+}
+
+#[tokio::test]
+async fn each_request_has_one_line_with_the_promised_fields() {
+    let site = Site::start(MORE).await;
+    traffic(&site).await;
+    let lines = site.gateway.wait_for_access_lines(7).await;
+    assert_eq!(lines.len(), 7);
+    let known: BTreeSet<&str> =
+        "time request_id route method path status code reason would_reject issuer subject client \
+        bytes_in bytes_out duration_ms upstream upstream_ms"
+            .split_whitespace()
+            .collect();
+    for line in &lines {
+        for field in line.as_object().expect("an object").keys() {
+            assert!(known.contains(field.as_str()), "{field} in {line}");
+        }
+        for field in [
+            "time",
+            "request_id",
+            "route",
+            "method",
+            "path",
+            "status",
+            "client",
+            "bytes_in",
+            "bytes_out",
+            "duration_ms",
+        ] {
+            assert!(line.get(field).is_some(), "{field} in {line}");
+        }
+    }
+    assert_eq!((&lines[0]["issuer"], &lines[0]["upstream"]), (&Value::from("main"), &Value::from("main")));
+    assert_ne!(lines[0]["subject"], "alice", "hashed unless asked for");
+    assert_eq!(lines[0]["subject"], lines[1]["subject"]);
+    assert_eq!(lines[2]["code"], "credentials_missing");
+    assert_eq!(
+        (&lines[5]["status"], &lines[5]["would_reject"]),
+        (&Value::from(200), &Value::from("credentials_missing"))
+    );
+}
+
+#[tokio::test]
+async fn subjects_are_named_where_the_configuration_says_so() {
+    let site = Site::start("[log]\nsubject = true\n").await;
+    site.get("/token/a", &[("authorization", &site.bearer("alice"))]).await;
+    assert_eq!(site.gateway.wait_for_access_lines(1).await[0]["subject"], "alice");
+}
+
+/// I10: what must never be written is planted wherever a client can put it.
+#[tokio::test]
+async fn no_secret_reaches_the_log_the_metrics_or_an_answer() {
+    const SECRET: &str = "pl4nted";
+    let site = Site::start("").await;
+    let token = site.bearer("alice");
+    for (path, headers) in [
+        (format!("/token/a?token={SECRET}"), vec![("authorization", token.as_str()), ("cookie", "id=pl4nted")]),
+        ("/scope/a".to_owned(), vec![("authorization", "Bearer pl4nted.pl4nted.pl4nted")]),
+        ("/token/a".to_owned(), vec![("authorization", "Basic pl4nted")]),
+        ("/public/a".to_owned(), vec![("x-request-id", "pl4nted"), ("proxy-authorization", "pl4nted")]),
+    ] {
+        let answer = site.get(&path, &headers).await;
+        if answer.status != 200 {
+            assert!(!answer.text().contains(SECRET), "{path}: {}", answer.text());
+        }
+        assert!(answer.headers.iter().all(|(_, value)| !value.contains(SECRET)), "{path}: {:?}", answer.headers);
+    }
+    let lines = site.gateway.wait_for_access_lines(4).await;
+    let log = lines.iter().map(Value::to_string).collect::<String>();
+    let payload = token.split('.').nth(1).expect("a token has three parts").to_owned();
+    for secret in [SECRET, payload.as_str()] {
+        assert!(!log.contains(secret), "{log}");
+        assert!(!site.gateway.metrics().await.text().contains(secret));
+    }
+}
+
+#[tokio::test]
+async fn the_admin_listener_answers_operators_and_nobody_else() {
+    let site = Site::start("").await;
+    let admin = site.gateway.admin();
+    for (name, target, headers, status) in [
+        ("alive", "/livez", vec![], 200),
+        ("metrics", "/metrics", vec![], 200),
+        ("unknown", "/config", vec![], 404),
+        ("not below", "/metrics/../config", vec![], 404),
+        ("a name that may be rebound", "/metrics", vec![("host", "evil.example")], 403),
+        ("a page of another origin", "/metrics", vec![("origin", "https://evil.example")], 403),
+    ] {
+        assert_eq!(client::get(admin, target, &headers).await.status, status, "{name}");
+    }
+    assert_eq!(client::request(admin, "POST", "/metrics", &[], b"").await.status, 405);
+    for path in ["/metrics", "/livez", "/readyz"] {
+        assert_eq!(site.get(path, &[]).await.status, 404, "{path} is not on the data listener");
+    }
+}
+
+/// A keep-alive connection that says nothing is closed after `idle_timeout`, without a word.
+#[tokio::test]
+async fn an_idle_connection_is_closed() {
+    let site = Site::start_with("idle_timeout = \"50ms\"", "").await;
+    let mut idle = Conn::open(site.gateway.addr()).await;
+    idle.send("GET /public/a HTTP/1.1\r\nHost: gateway\r\n\r\n").await;
+    assert_eq!(idle.read_response().await.status, 200);
+    assert!(idle.read_to_close().await.is_empty());
+    site.gateway.wait_for_access_lines(1).await;
+    assert_eq!(site.gateway.access_lines().len(), 1, "what was never asked is not recorded");
+}
