@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::readiness::Ready;
 use super::source::{self, Environment, Source};
@@ -56,7 +56,7 @@ impl Control {
     async fn serve(&mut self, mut inbox: mpsc::UnboundedReceiver<Command>, shutdown: Shutdown) {
         let mut loops = Loops::new();
         self.refresh_keys(&mut loops, &shutdown);
-        let mut look = tokio::time::interval(self.look_every);
+        let mut look = tokio::time::interval_at(Instant::now() + self.look_every, self.look_every);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stopped = shutdown.clone();
         let mut draining = false;
@@ -84,7 +84,6 @@ impl Control {
         let hash = source::content_hash(&self.source);
         // A file that cannot be read at the moment is being replaced, or will be noticed at the next start.
         if hash.is_some() && hash != self.text_hash {
-            self.text_hash = hash;
             // Reported and counted inside.
             let _ = self.reload(loops, shutdown);
         }
@@ -92,6 +91,8 @@ impl Control {
 
     /// All or nothing: read, compile, adopt, swap.
     fn reload(&mut self, loops: &mut Loops, shutdown: &Shutdown) -> Result<(), StartError> {
+        // A file that is kept out is told of once, not at every look.
+        self.text_hash = source::content_hash(&self.source);
         let outcome = self.try_reload();
         self.metrics.reloaded(outcome.is_ok());
         match &outcome {
@@ -114,7 +115,6 @@ impl Control {
         self.runtime.store(next);
         self.resize(loaded.plan.server.max_connections);
         apply_log_level(loaded.plan.log);
-        self.text_hash = loaded.text_hash;
         self.plan = loaded.plan;
         Ok(())
     }

@@ -116,7 +116,7 @@ fn explain_says_what_decided_and_where_it_stands() {
             "a role is missing",
             vec!["GET", url, "--claims", &reader],
             1,
-            vec!["403 access_denied", "pass  demand", "FAIL  demand", "roles: staff", ":22 routes[1].roles"],
+            vec!["403 access_denied", "pass  demand", "FAIL  demand", "roles: staff", ":21 routes[1].roles"],
         ),
         ("a dot segment", vec!["GET", "https://api.example/a/../b"], 1, vec!["400 path_refused"]),
         ("no method", vec!["POST", url], 1, vec!["405 method_not_allowed"]),
@@ -197,7 +197,9 @@ impl Run {
             let mut line = String::new();
             assert!(log.read_line(&mut line).expect("text") > 0, "it ended early");
             let event: Value = serde_json::from_str(&line).expect("events are JSON");
-            addresses.extend(event["address"].as_str().map(|text| text.parse().expect("an address")));
+            addresses.extend(
+                event["address"].as_str().map(|text| text.parse::<std::net::SocketAddr>().expect("an address")),
+            );
         }
         // Read on, so that the program can go on writing.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));

@@ -59,7 +59,7 @@ async fn one_connection_carries_answers_with_and_without_body() {
         assert_eq!(conn.request("POST", "/orders/1", &[], b"ignored by a return").await.status, 200, "{round}");
     }
     let samples = site.gateway.metrics().await;
-    assert_eq!((samples.value(&connections("idle")), samples.value(&connections("active"))), (1.0, 0.0));
+    assert_eq!((samples.count(&connections("idle")), samples.count(&connections("active"))), (1, 0));
     assert_eq!(samples.count(r#"portcullis_upstream_retries_total{upstream="nginx"}"#), 0);
     assert_eq!(nginx.error_log(), "");
 }

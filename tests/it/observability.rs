@@ -71,6 +71,7 @@ async fn every_metric_is_there_after_traffic() {
 async fn a_client_cannot_make_series() {
     let site = Site::start("").await;
     site.get("/warm-up", &[]).await;
+    site.gateway.wait_for_access_lines(1).await;
     let before = site.gateway.metrics().await.text().lines().count();
     for index in 0..20 {
         let path = format!("/none/{index}");
