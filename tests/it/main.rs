@@ -5,6 +5,7 @@ mod authentication;
 mod authorization;
 mod bodies;
 mod cache;
+mod claim_settings;
 mod cli;
 mod cors;
 mod demo;

@@ -58,6 +58,13 @@ async fn every_metric_is_there_after_traffic() {
     for (metric, count) in [(METRICS[0], 2), (METRICS[1], 3), (METRICS[4], 1), (METRICS[5], 1), (METRICS[10], 1)] {
         assert_eq!(samples.count(metric), count, "{metric}");
     }
+    for histogram in [
+        "portcullis_request_duration_seconds",
+        "portcullis_upstream_duration_seconds",
+        "portcullis_token_verify_seconds",
+    ] {
+        assert!(samples.text().contains(&format!("# TYPE {histogram} histogram")), "{histogram}");
+    }
     for gauge in [
         "portcullis_jwks_age_seconds{issuer=\"main\"}",
         "portcullis_upstream_connections{upstream=\"main\",state=\"idle\"}",
@@ -70,8 +77,10 @@ async fn every_metric_is_there_after_traffic() {
 #[tokio::test]
 async fn a_client_cannot_make_series() {
     let site = Site::start("").await;
+    // Keys and a first unmatched request bring their series.
+    assert_eq!(site.get("/token/a", &[("authorization", &site.bearer("alice"))]).await.status, 200);
     site.get("/warm-up", &[]).await;
-    site.gateway.wait_for_access_lines(1).await;
+    site.gateway.wait_for_access_lines(2).await;
     let before = site.gateway.metrics().await.text().lines().count();
     for index in 0..20 {
         let path = format!("/none/{index}");

@@ -141,6 +141,7 @@ impl IssuerFamilies {
             families.verifications.clone(),
         );
         registry.register_with_unit(
+            // With its unit: portcullis_token_verify_seconds.
             "token_verify",
             "Time to check a token whose verdict was not known",
             Unit::Seconds,

@@ -101,6 +101,7 @@ impl RouteFamilies {
         };
         registry.register("requests", "Requests answered", families.requests.clone());
         registry.register_with_unit(
+            // With its unit: portcullis_request_duration_seconds.
             "request_duration",
             "Time from the head of a request to the end of its answer",
             Unit::Seconds,

@@ -77,6 +77,7 @@ impl UpstreamFamilies {
             live: Arc::default(),
         };
         registry.register_with_unit(
+            // With its unit: portcullis_upstream_duration_seconds.
             "upstream_duration",
             "Time that an upstream took to answer",
             Unit::Seconds,

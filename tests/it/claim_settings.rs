@@ -1,0 +1,49 @@
+//! Where an issuer's tokens have their claims, and what may stand in a path: settings for what providers and services really do.
+
+use serde_json::json;
+
+use crate::support::site::Site;
+use crate::support::token::TestKey;
+
+/// Cognito puts no audience into its access tokens: the client's id stands for it; Okta calls the client `cid`.
+#[tokio::test]
+async fn audience_and_client_are_read_where_the_settings_say() {
+    let keys = "audience_claim = \"client_id\"\nclient_claim = [\"cid\", \"azp\"]";
+    let site = Site::start_in("", keys, "", crate::support::gateway::Surroundings::default()).await;
+    let good = || site.token().without("aud").claim("client_id", "api").claim("azp", "second");
+    for (name, token, status, client) in [
+        ("the first that is there", good().claim("cid", "first"), 200, Some("first")),
+        ("the second", good(), 200, Some("second")),
+        ("another client's", good().claim("client_id", "other"), 401, None),
+        ("an audience where none is read", site.token().without("client_id").claim("aud", "api"), 401, None),
+        ("a client that is no text", good().claim("cid", json!(7)), 401, None),
+    ] {
+        let bearer = format!("Bearer {}", token.sign(&TestKey::rsa("k1")));
+        let before = site.origin.requests().len();
+        let answer = site.get("/token/a", &[("authorization", &bearer)]).await;
+        assert_eq!(answer.status, status, "{name}: {}", answer.text());
+        let seen = site.origin.requests();
+        assert_eq!(seen.len() - before, usize::from(status == 200), "{name}");
+        if let Some(client) = client {
+            assert_eq!(seen[before].header("x-identity-client"), Some(client), "{name}");
+        }
+    }
+}
+
+/// PA-5, A47: `;` is 400 before it is matched, unless the route lets it in; then it goes on as it came.
+#[tokio::test]
+async fn path_parameters_pass_only_where_a_route_allows_them() {
+    let matrix = "[[routes]]\nname = \"matrix\"\npath = \"/matrix/*\"\naccess = \"public\"\npath_parameters = \"allow\"\nupstream = \"main\"\n";
+    let site = Site::start(matrix).await;
+    for (path, status) in [
+        ("/matrix/a;v=1/b", 200),
+        ("/public/a;v=1", 400),
+        ("/nowhere;v=1", 400),
+        ("/matrix/..;/admin", 400),
+        ("/matrix;v=1/a", 400),
+    ] {
+        assert_eq!(site.get(path, &[]).await.status, status, "{path}");
+    }
+    let seen: Vec<String> = site.origin.requests().into_iter().map(|request| request.target).collect();
+    assert_eq!(seen, ["/matrix/a;v=1/b"]);
+}
