@@ -50,7 +50,7 @@ pub struct Config {
     /// The data listener: addresses, limits on connections, heads and bodies, shutdown.
     #[serde(deserialize_with = "table::one")]
     pub server: Server,
-    /// The admin listener: metrics, health, dashboard.
+    /// The admin listener: metrics and health.
     #[serde(deserialize_with = "table::one")]
     pub admin: Admin,
     /// Who issues the tokens that are accepted, by a name of your own.

@@ -47,7 +47,7 @@ pub struct Server {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct Admin {
-    /// Address of metrics, health and dashboard, or `"off"`. Default: `"127.0.0.1:9090"`.
+    /// Address of metrics and health, or `"off"`. Default: `"127.0.0.1:9090"`.
     pub listen: Option<String>,
 }
 

@@ -1,12 +1,12 @@
 //! HTTP/1.1 on one connection, and the answers to what never became a request.
 
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response, header};
+use http::{Response, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -18,9 +18,9 @@ use tokio::time::{Instant, timeout};
 
 use super::drive::{self, End, Served};
 use super::line::{Line, Waits};
-use super::tracked::Tracked;
+use super::tracked::{Tracked, answer};
 use super::wire::{Unasked, Wire};
-use crate::gateway::body::{Body, Broken};
+use crate::gateway::body::Body;
 use crate::gateway::refusal::{Framing, Refusal};
 use crate::gateway::{Gateway, Peer, Settings};
 use crate::primitives::shutdown::Shutdown;
@@ -38,14 +38,7 @@ pub(super) async fn serve(
     shutdown: Shutdown,
 ) {
     let line = Line::new(opened, settings.bounds);
-    let service = service_fn(|request: Request<Incoming>| {
-        let exchange = line.exchange();
-        let gateway = Rc::clone(gateway);
-        async move {
-            let response = gateway.handle(request, &peer).await;
-            Ok::<_, Infallible>(response.map(|body| Tracked::new(body, exchange)))
-        }
-    });
+    let service = service_fn(|request| answer(Rc::clone(gateway), line.exchange(), request, peer));
     let max_head = settings.max_header_size;
     let (wire, gone) = Wire::new(stream, start, line.clone(), Unasked::Keep);
     let connection = http1::Builder::new()
@@ -70,7 +63,7 @@ pub(super) async fn serve(
     let client_is_there = !wire.has_ended();
     let mut stream = wire.into_stream();
     if let Some(refusal) = refusal {
-        answer(&mut stream, gateway.refuse(refusal, &peer)).await;
+        write(&mut stream, gateway.refuse(refusal, &peer)).await;
     }
     if client_is_there && !matches!(end, End::Stopped) {
         linger(stream).await;
@@ -92,7 +85,7 @@ fn refusal<S>(end: &End, wire: &Wire<S>) -> Option<Refusal> {
 }
 
 /// Writes an answer past hyper, which has given the connection up: a head, a body of known length, close.
-async fn answer(stream: &mut TcpStream, response: Response<Body>) {
+async fn write(stream: &mut TcpStream, response: Response<Body>) {
     /// The client has shown that it does not keep to the rules; it is not waited for.
     const PATIENCE: Duration = Duration::from_secs(1);
     let (parts, mut body) = response.into_parts();
@@ -141,11 +134,9 @@ async fn linger(mut stream: TcpStream) {
 impl<S> Served for http1::UpgradeableConnection<TokioIo<Wire<TcpStream>>, S>
 where
     S: HttpService<Incoming, ResBody = Tracked, Error = Infallible>,
-    Broken: Into<Box<dyn std::error::Error + Send + Sync>>,
-    Self: Unpin,
 {
     fn poll_served(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        Future::poll(pin!(self.get_mut()), cx)
+        Future::poll(self, cx)
     }
 
     fn finish(self: Pin<&mut Self>) {

@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::Request;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
@@ -20,7 +19,7 @@ use tokio::time::Instant;
 
 use super::drive::{self, Served};
 use super::line::Line;
-use super::tracked::Tracked;
+use super::tracked::{Tracked, answer};
 use super::wire::{Unasked, Wire};
 use crate::gateway::{Gateway, Peer, Settings};
 use crate::primitives::shutdown::Shutdown;
@@ -42,14 +41,7 @@ pub(super) async fn serve(
     shutdown: Shutdown,
 ) {
     let line = Line::new(opened, settings.bounds);
-    let service = service_fn(|request: Request<Incoming>| {
-        let exchange = line.exchange();
-        let gateway = Rc::clone(gateway);
-        async move {
-            let response = gateway.handle(request, &peer).await;
-            Ok::<_, Infallible>(response.map(|body| Tracked::new(body, exchange)))
-        }
-    });
+    let service = service_fn(|request| answer(Rc::clone(gateway), line.exchange(), request, peer));
     // Beyond twice the limit h2 answers by itself with a bare 431; up to there the gateway does, with a problem document. Each field counts 32 more
     // here than on the wire (RFC 9113 §6.5.2).
     let max_head =

@@ -1,24 +1,35 @@
 //! An answer's body that keeps its exchange open: the connection is waiting for the client again only when the body is gone.
 
+use std::convert::Infallible;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::{Request, Response};
 use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
 
 use super::line::Exchange;
 use crate::gateway::body::{Body, Broken};
+use crate::gateway::{Gateway, Peer};
 
+/// Answers a request of either protocol; `exchange` lasts as long as the answer.
+pub(super) async fn answer(
+    gateway: Rc<Gateway>,
+    exchange: Exchange,
+    request: Request<Incoming>,
+    peer: Peer,
+) -> Result<Response<Tracked>, Infallible> {
+    let response = gateway.handle(request, &peer).await;
+    Ok(response.map(|body| Tracked { body, _exchange: exchange }))
+}
+
+/// See the module's text.
 #[derive(Debug)]
 pub(super) struct Tracked {
     body: Body,
     _exchange: Exchange,
-}
-
-impl Tracked {
-    pub(super) fn new(body: Body, exchange: Exchange) -> Self {
-        Self { body, _exchange: exchange }
-    }
 }
 
 impl http_body::Body for Tracked {

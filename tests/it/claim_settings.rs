@@ -8,8 +8,8 @@ use crate::support::token::TestKey;
 /// Cognito puts no audience into its access tokens: the client's id stands for it; Okta calls the client `cid`.
 #[tokio::test]
 async fn audience_and_client_are_read_where_the_settings_say() {
-    let keys = "audience_claim = \"client_id\"\nclient_claim = [\"cid\", \"azp\"]";
-    let site = Site::start_in("", keys, "", crate::support::gateway::Surroundings::default()).await;
+    let keys = ["audience_claim = \"client_id\"", "client_claim = [\"cid\", \"azp\"]"].join("\n");
+    let site = Site::start_in("", &keys, "", crate::support::gateway::Surroundings::default()).await;
     let good = || site.token().without("aud").claim("client_id", "api").claim("azp", "second");
     for (name, token, status, client) in [
         ("the first that is there", good().claim("cid", "first"), 200, Some("first")),
@@ -33,7 +33,14 @@ async fn audience_and_client_are_read_where_the_settings_say() {
 /// PA-5, A47: `;` is 400 before it is matched, unless the route lets it in; then it goes on as it came.
 #[tokio::test]
 async fn path_parameters_pass_only_where_a_route_allows_them() {
-    let matrix = "[[routes]]\nname = \"matrix\"\npath = \"/matrix/*\"\naccess = \"public\"\npath_parameters = \"allow\"\nupstream = \"main\"\n";
+    let matrix = r#"
+[[routes]]
+name = "matrix"
+path = "/matrix/*"
+access = "public"
+path_parameters = "allow"
+upstream = "main"
+"#;
     let site = Site::start(matrix).await;
     for (path, status) in [
         ("/matrix/a;v=1/b", 200),
