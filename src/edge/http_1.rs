@@ -74,7 +74,8 @@ pub(super) async fn serve(
 fn refusal<S>(end: &End, wire: &Wire<S>) -> Option<Refusal> {
     match end {
         End::Done => match wire.own_answer().get(9..12) {
-            None => None,
+            // Nothing, or an interim answer that came too late to matter.
+            None | Some([b'1', ..]) => None,
             Some(b"431") => Some(Refusal::HeadTooLarge),
             Some(b"414") => Some(Refusal::UriTooLong),
             Some(_) => Some(Refusal::Framing(Framing::MalformedHead)),

@@ -4,6 +4,7 @@
 //! size of a head, the patience for a ping's answer.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -15,17 +16,24 @@ use hyper::server::conn::http2;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::drive::{self, Served};
-use super::line::Line;
-use super::tracked::{Tracked, answer};
+use super::drive::{self, End, Served};
+use super::line::{Line, Waits};
+use super::tracked::answer;
+use super::watched::Watched;
 use super::wire::{Unasked, Wire};
 use crate::gateway::{Gateway, Peer, Settings};
 use crate::primitives::shutdown::Shutdown;
 
 /// Requests that one connection may have under way.
 const MAX_STREAMS: u32 = 100;
+
+/// How long an idle connection may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// What is kept for a stream whose client takes its time, in bytes: times [`MAX_STREAMS`], for each connection.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// How often a connection is asked whether its peer is still there, and how long the answer may take.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -41,7 +49,11 @@ pub(super) async fn serve(
     shutdown: Shutdown,
 ) {
     let line = Line::new(opened, settings.bounds);
-    let service = service_fn(|request| answer(Rc::clone(gateway), line.exchange(), request, peer));
+    let patience = settings.bounds.body_idle;
+    let service = service_fn(|request| {
+        let answered = answer(Rc::clone(gateway), line.exchange(), request, peer);
+        async move { answered.await.map(|response| response.map(|body| Watched::new(body, patience))) }
+    });
     // Beyond twice the limit h2 answers by itself with a bare 431; up to there the gateway does, with a problem document. Each field counts 32 more
     // here than on the wire (RFC 9113 §6.5.2).
     let max_head =
@@ -52,12 +64,17 @@ pub(super) async fn serve(
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(max_head)
+            .max_send_buf_size(SEND_BUFFER_BYTES)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .serve_connection(TokioIo::new(wire), service)
     );
-    // However it ends, what is left is to let go of the socket: HTTP/2 says goodbye in frames, and those are out.
-    drive::to_the_end(connection.as_mut(), &line, &shutdown).await;
+    let end = drive::to_the_end(connection.as_mut(), &line, &shutdown).await;
+    if matches!(end, End::Overdue(Waits::Request)) {
+        // A request that is on its way learns from GOAWAY that it was not taken.
+        connection.as_mut().finish();
+        let _ = timeout(GOODBYE, poll_fn(|cx| connection.as_mut().poll_served(cx))).await;
+    }
 }
 
 /// Runs a stream's task on its connection's thread.
@@ -72,7 +89,7 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisThread {
 
 impl<S> Served for http2::Connection<TokioIo<Wire<TcpStream>>, S, OnThisThread>
 where
-    S: HttpService<Incoming, ResBody = Tracked, Error = Infallible>,
+    S: HttpService<Incoming, ResBody = Watched, Error = Infallible>,
     S::Future: 'static,
 {
     fn poll_served(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {

@@ -13,6 +13,7 @@ mod http_1;
 mod http_2;
 mod line;
 mod tracked;
+mod watched;
 mod wire;
 
 use std::rc::Rc;
@@ -94,8 +95,10 @@ async fn next(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
 ) -> std::io::Result<(TcpStream, Peer, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = Arc::clone(slots).acquire_owned().await.map_err(std::io::Error::other)?;
+    // First the connection, then its slot: a worker that has nothing to accept must not keep a slot from the others. One accepted
+    // connection per listener may thus wait here; the rest waits in the kernel.
     let (stream, address) = listener.accept().await?;
+    let permit = Arc::clone(slots).acquire_owned().await.map_err(std::io::Error::other)?;
     // An IPv4 client on an IPv6 listener is the same client, and has one address.
     let address = std::net::SocketAddr::new(address.ip().to_canonical(), address.port());
     Ok((stream, Peer { address, scheme: "http" }, permit))

@@ -25,6 +25,13 @@ pub(super) async fn answer(
     Ok(response.map(|body| Tracked { body, _exchange: exchange }))
 }
 
+impl Tracked {
+    /// Whether it holds an upstream's connection.
+    pub(super) fn is_stream(&self) -> bool {
+        self.body.is_stream()
+    }
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Tracked {

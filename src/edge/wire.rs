@@ -101,7 +101,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            this.line.received();
+            // In HTTP/2 what comes may be a ping's answer: only the request itself tells that one has begun.
+            if this.unasked == Unasked::Keep {
+                this.line.received();
+            }
         } else {
             this.ended = true;
         }

@@ -29,6 +29,9 @@ enum Content {
 /// The answer ends before its body does; the connection is broken off, so that a part is not taken for the whole.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 pub enum Broken {
+    /// The client has taken nothing of it for `body_idle_timeout`.
+    #[error("the client takes no bytes")]
+    NotTaken,
     /// The route's `timeout` is over.
     #[error("the exchange took longer than the route allows")]
     Overdue,
@@ -55,6 +58,12 @@ impl Body {
     pub fn stream(body: ResponseBody, until: Option<Instant>) -> Self {
         let until = until.map(|at| Box::pin(tokio::time::sleep_until(at)));
         Self { content: Content::Stream { body: Box::new(body), until }, record: None, hand_over: None }
+    }
+
+    /// Whether it comes from an upstream, whose connection it holds.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        matches!(self.content, Content::Stream { .. })
     }
 
     /// Nothing behind a 101: the record goes to the tunnel, which outlives this answer.

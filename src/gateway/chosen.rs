@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 
 use super::authorize::Requirements;
-use super::cors::{self, Asks};
+use super::cors::{self, Asks, Grant};
 use super::host::Host;
 use super::intake::Arrival;
 use super::limit::Limiter;
@@ -193,7 +193,7 @@ pub fn choose(arrival: Arrival, runtime: &Runtime, departure: &mut Departure) ->
         Asks::Preflight { method } => Method::from_bytes(method.as_bytes())
             .ok()
             .and_then(|method| find(&method).ok())
-            .filter(|route| route.rules.cors.is_some()),
+            .filter(|route| answers_preflight(route, &arrival)),
         Asks::Ordinary => None,
     };
     let route = match preflight {
@@ -202,6 +202,16 @@ pub fn choose(arrival: Arrival, runtime: &Runtime, departure: &mut Departure) ->
     };
     departure.routed(&route);
     Ok(Chosen { arrival, route })
+}
+
+/// A preflight that this route would not answer is a request like another, and takes the route of its own method: it must not go on
+/// under the rules of the one it only asked about.
+fn answers_preflight(route: &Route, arrival: &Arrival) -> bool {
+    route
+        .rules
+        .cors
+        .as_ref()
+        .is_some_and(|policy| !route.rules.report_only || policy.grant(&arrival.headers) != Grant::Denied)
 }
 
 /// The route for a host, a path in normal form and a method.

@@ -44,9 +44,15 @@ pub struct Progress(Rc<Shared>);
 struct Shared {
     fate: Cell<Fate>,
     bytes: Cell<u64>,
+    waits_for_client: Cell<bool>,
 }
 
 impl Progress {
+    fn begin(fate: Fate) -> Self {
+        let (fate, bytes, waits_for_client) = (Cell::new(fate), Cell::new(0), Cell::new(false));
+        Self(Rc::new(Shared { fate, bytes, waits_for_client }))
+    }
+
     /// What has become of the body.
     #[must_use]
     pub fn fate(&self) -> Fate {
@@ -57,6 +63,12 @@ impl Progress {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.0.bytes.get()
+    }
+
+    /// Whether it is the client that keeps everybody waiting, rather than the upstream, which takes no more.
+    #[must_use]
+    pub fn waits_for_client(&self) -> bool {
+        self.0.waits_for_client.get()
     }
 
     fn settle(&self, fate: Fate) {
@@ -111,7 +123,7 @@ impl RequestBody {
             left: max,
             idle: IdleTimer::new(idle_timeout),
             trailers,
-            progress: Progress(Rc::new(Shared { fate: Cell::new(fate), bytes: Cell::new(0) })),
+            progress: Progress::begin(fate),
         }
     }
 
@@ -123,7 +135,7 @@ impl RequestBody {
             left: MaxBody::Bytes(0),
             idle: IdleTimer::new(Duration::ZERO),
             trailers: Trailers::Drop,
-            progress: Progress(Rc::new(Shared { fate: Cell::new(Fate::Ended(Instant::now())), bytes: Cell::new(0) })),
+            progress: Progress::begin(Fate::Ended(Instant::now())),
         }
     }
 
@@ -157,12 +169,14 @@ impl Body for RequestBody {
             let frame = match Pin::new(incoming).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
+                    this.progress.0.waits_for_client.set(true);
                     ready!(this.idle.poll_elapsed(cx));
                     this.end(Fate::Idle);
                     continue;
                 }
             };
             this.idle.rest();
+            this.progress.0.waits_for_client.set(false);
             match frame {
                 None => this.end(Fate::Ended(Instant::now())),
                 Some(Err(error)) => this.end(if is_malformed(&error) { Fate::Broken } else { Fate::Abandoned }),
@@ -182,7 +196,11 @@ impl Body for RequestBody {
                         }
                         return Poll::Ready(Some(Ok(Frame::data(data))));
                     }
-                    Err(trailers) if this.trailers == Trailers::Pass => return Poll::Ready(Some(Ok(trailers))),
+                    Err(trailers) if this.trailers == Trailers::Pass => {
+                        // Nothing comes behind trailers.
+                        this.end(Fate::Ended(Instant::now()));
+                        return Poll::Ready(Some(Ok(trailers)));
+                    }
                     Err(_dropped) => {}
                 },
             }

@@ -98,13 +98,19 @@ impl Upstream {
         tokio::pin!(answer);
         let timeout = self.settings().response_timeout;
         let mut deadline = Instant::now() + timeout;
+        let mut sent_before = progress.bytes();
         loop {
             let mut sent = match tokio::time::timeout_at(deadline, answer.as_mut()).await {
                 Ok(Ok(response)) => return Ok(response),
                 Ok(Err(failed)) => failed,
                 // The time runs from the end of the request: a long upload is not a slow upstream, and has its own bound.
                 Err(_elapsed) => match progress.fate() {
+                    // One that has taken nothing in all this time, though there was something to take, is.
+                    Fate::Underway if progress.bytes() == sent_before && !progress.waits_for_client() => {
+                        return Err(Failure::because(UpstreamError::Timeout));
+                    }
                     Fate::Underway => {
+                        sent_before = progress.bytes();
                         deadline = Instant::now() + timeout;
                         continue;
                     }

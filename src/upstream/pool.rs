@@ -20,6 +20,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::body::RequestBody;
@@ -58,6 +59,7 @@ struct Idle {
 struct Connection {
     sender: SendRequest<RequestBody>,
     permit: Arc<OwnedSemaphorePermit>,
+    task: AbortHandle,
 }
 
 /// A connection in use by one exchange. Dropped, it is closed; only [`Lease::put_back`] keeps it.
@@ -126,7 +128,7 @@ impl Pool {
         if let Ok(permit) = Arc::clone(&self.server.slots).try_acquire_owned() {
             return Ok(self.lease(self.connect(permit).await?, false));
         }
-        self.wait().await
+        self.wait(freshness).await
     }
 
     fn pop_idle(&self) -> Option<Connection> {
@@ -139,22 +141,33 @@ impl Pool {
         None
     }
 
-    async fn wait(self: &Rc<Self>) -> Result<Lease, UpstreamError> {
+    async fn wait(self: &Rc<Self>, freshness: Freshness) -> Result<Lease, UpstreamError> {
         let _place = Waiting::enter(&self.server, &self.metrics)?;
         self.server.wanted.notify_waiters();
-        let receiver = self.queue();
-        tokio::select! {
-            biased;
-            Ok(connection) = receiver => Ok(self.lease(connection, true)),
-            Ok(permit) = Arc::clone(&self.server.slots).acquire_owned() => {
-                Ok(self.lease(self.connect(permit).await?, false))
+        loop {
+            let receiver = self.queue(freshness);
+            tokio::select! {
+                biased;
+                Ok(mut connection) = receiver => {
+                    // It may have died on the way; then the next one, or a new one.
+                    if connection.sender.ready().await.is_ok() {
+                        return Ok(self.lease(connection, true));
+                    }
+                }
+                Ok(permit) = Arc::clone(&self.server.slots).acquire_owned() => {
+                    return Ok(self.lease(self.connect(permit).await?, false));
+                }
+                else => return Err(UpstreamError::Busy),
             }
-            else => Err(UpstreamError::Busy),
         }
     }
 
-    fn queue(&self) -> oneshot::Receiver<Connection> {
+    /// A place in the line for a used connection; one who wants a new one gets a place that is never called.
+    fn queue(&self, freshness: Freshness) -> oneshot::Receiver<Connection> {
         let (sender, receiver) = oneshot::channel();
+        if freshness == Freshness::New {
+            return receiver;
+        }
         let mut waiters = self.waiters.borrow_mut();
         // Those who left before their turn are still in the list: no more of them than there are live ones.
         if waiters.len() > 2 * self.server.waiting.load(Ordering::Acquire) {
@@ -194,13 +207,13 @@ impl Pool {
             .map_err(|_| UpstreamError::Failed)?;
         let permit = Arc::new(permit);
         let held = Arc::clone(&permit);
-        tokio::task::spawn_local(async move {
+        let task = tokio::task::spawn_local(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "upstream connection ended");
             }
             drop(held);
         });
-        Ok(Connection { sender, permit })
+        Ok(Connection { sender, permit, task: task.abort_handle() })
     }
 
     fn put_back(&self, connection: Connection) {
@@ -287,6 +300,15 @@ impl Lease {
     pub fn put_back(mut self) {
         if let Some(connection) = self.connection.take() {
             self.pool.put_back(connection);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // hyper would first finish what it has begun: an upload that nobody waits for any more, an answer that nobody reads.
+        if let Some(connection) = self.connection.take() {
+            connection.task.abort();
         }
     }
 }

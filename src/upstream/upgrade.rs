@@ -15,6 +15,9 @@ use super::balance::InFlight;
 use super::pool::Lease;
 use crate::primitives::shutdown::{Phase, Shutdown};
 
+/// How long a tunnel may carry nothing at all. WebSocket clients ping every minute or so; a quarter of an hour is silence.
+const MOST_SILENCE: Duration = Duration::from_secs(15 * 60);
+
 /// What one tunnel has carried so far. Clones share the figures, so that they are known also of a tunnel that is dropped.
 #[derive(Clone, Debug, Default)]
 pub struct Carried(Rc<Figures>);
@@ -53,7 +56,7 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Passes bytes both ways until one side ends, `lifetime` is over or the process stops; counts them in `carried`.
+    /// Passes bytes both ways until one side ends, both are silent for long, `lifetime` is over or the process stops; counts them in `carried`.
     ///
     /// The permission for the tunnel is the caller's token, so it does not outlive it.
     pub async fn carry(self, lifetime: Option<Duration>, mut shutdown: Shutdown, carried: Carried) {
@@ -70,11 +73,26 @@ impl Tunnel {
                 None => std::future::pending().await,
             }
         };
+        let figures = counted.carried.clone();
         tokio::select! {
             _ = tokio::io::copy_bidirectional(&mut counted, &mut upstream) => {}
             () = over => {}
+            () = silence(&figures) => {}
             () = shutdown.reached(Phase::Stopped) => {}
         }
+    }
+}
+
+/// Resolves when nothing has passed for [`MOST_SILENCE`], looked at that often: a peer that has vanished keeps no slot for ever.
+async fn silence(carried: &Carried) {
+    let mut before = (carried.up(), carried.down());
+    loop {
+        tokio::time::sleep(MOST_SILENCE).await;
+        let now = (carried.up(), carried.down());
+        if now == before {
+            return;
+        }
+        before = now;
     }
 }
 

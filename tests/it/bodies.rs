@@ -1,11 +1,15 @@
 //! Bodies on their way through: streamed in both directions, bounded, and broken off in the open when they break.
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::client::{self, Conn, h2};
 use crate::support::gateway::{Gateway, minimal};
 use crate::support::idp::Idp;
 use crate::support::origin::{Behaviour, Origin};
+use crate::support::site::with_keys;
+use crate::support::within;
 
 const MIB: usize = 1024 * 1024;
 
@@ -205,6 +209,56 @@ async fn an_answer_that_stops_is_broken_off() {
     origin.wait_for_open_connections(0).await;
     let line = line(&gateway).await;
     assert_eq!((&line["status"], &line["bytes_out"]), (&json!(200), &json!(4)));
+}
+
+/// DO-3: an upstream that takes nothing of a request's body is no slow client's fault.
+#[tokio::test]
+async fn an_upstream_that_takes_nothing_of_a_body_is_504() {
+    // The kernel accepts for it; nobody ever reads.
+    let deaf = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let idp = Idp::start().await;
+    let toml = minimal(&idp.issuer(), deaf.local_addr().expect("bound")).replace("workers = 2", "workers = 1")
+        + &route("path = \"/unlimited/*\"\nmax_body_size = \"unlimited\"");
+    let gateway = Gateway::start(&with_keys("upstreams.main", "response_timeout = \"100ms\"", &toml)).await;
+    let body = vec![b'y'; 32 * MIB];
+    let mut conn = Conn::open(gateway.addr()).await;
+    conn.send(format!("PUT /unlimited/a HTTP/1.1\r\nHost: g\r\nContent-Length: {}\r\n\r\n", body.len())).await;
+    // It may be told before it has said all.
+    let _ = conn.try_send(&body).await;
+    let answer = conn.read_response().await;
+    assert_eq!((answer.status, &answer.json()["code"]), (504, &json!("upstream_timeout")));
+}
+
+/// A85 and its kind: what the rest of a body would have been must not become the next request's head.
+#[tokio::test]
+async fn a_connection_whose_request_was_cut_short_is_not_used_again() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let idp = Idp::start().await;
+    let toml = minimal(&idp.issuer(), upstream.local_addr().expect("bound")).replace("workers = 2", "workers = 1");
+    let gateway = Gateway::start(&toml).await;
+    let mut conn = Conn::open(gateway.addr()).await;
+    conn.send("POST /public/early HTTP/1.1\r\nHost: g\r\nContent-Length: 10\r\n\r\nhello").await;
+    let (mut cut_short, _) = within("the first connection", upstream.accept()).await.expect("accepted");
+    answer_after("hello", &mut cut_short).await;
+    assert_eq!(conn.read_response().await.text(), "ok", "the answer came before the body was whole");
+    let other = async {
+        let (mut own, _) = within("a connection of its own", upstream.accept()).await.expect("accepted");
+        answer_after("\r\n\r\n", &mut own).await;
+    };
+    let (innocent, ()) = tokio::join!(client::get(gateway.addr(), "/public/innocent", &[]), other);
+    assert_eq!(innocent.text(), "ok");
+    let mut rest = String::new();
+    within("the first connection's end", cut_short.read_to_string(&mut rest)).await.expect("closed in order");
+    assert_eq!(rest, "", "and nothing more went there");
+}
+
+/// Reads up to `mark` and answers `ok`.
+async fn answer_after(mark: &str, stream: &mut TcpStream) {
+    let mut received = Vec::new();
+    while !received.ends_with(mark.as_bytes()) {
+        assert_ne!(within(mark, stream.read_buf(&mut received)).await.expect("readable"), 0, "{received:?}");
+    }
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.expect("writable");
 }
 
 /// C6: bodies without their framing, as they crossed the gateway.

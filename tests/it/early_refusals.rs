@@ -231,3 +231,14 @@ async fn expect_is_answered_by_the_gateway_and_only_after_authorisation() {
     assert!(requests.iter().all(|request| request.header("expect").is_none()), "{requests:?}");
     assert!(requests.iter().all(|request| request.target.starts_with("/public/") && request.complete));
 }
+
+/// Contract 1.1 `max_connections`: those beyond it wait and are then served, whichever worker the kernel gave them to.
+#[tokio::test]
+async fn a_slot_that_is_free_is_free_for_every_worker() {
+    let (idp, origin) = (Idp::start().await, Origin::start().await);
+    let toml = minimal(&idp.issuer(), origin.addr()).replace("workers = 2", "workers = 2\nmax_connections = 1");
+    let gateway = Gateway::start(&toml).await;
+    for number in 0..16 {
+        assert_eq!(client::get(gateway.addr(), "/public/a", &[]).await.status, 200, "{number}");
+    }
+}

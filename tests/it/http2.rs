@@ -193,9 +193,16 @@ struct Frames(Conn);
 
 impl Frames {
     async fn open(gateway: &Gateway) -> Self {
+        Self::open_with(gateway, b"").await
+    }
+
+    /// `settings` as RFC 9113 §6.5.1 writes them.
+    async fn open_with(gateway: &Gateway, settings: &[u8]) -> Self {
         let mut conn = Conn::open(gateway.addr()).await;
-        conn.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
-        Self(conn)
+        conn.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+        let mut frames = Self(conn);
+        frames.send(4, 0, 0, settings).await;
+        frames
     }
 
     async fn send(&mut self, kind: u8, flags: u8, stream: u8, payload: &[u8]) {
@@ -345,4 +352,17 @@ async fn a_stream_of_open_length_is_chunked_as_it_comes() {
         assert!(Bytes::from(innocent.body).starts_with(b"GET /public/innocent HTTP/1.1\r\n"), "{name}");
     }
     assert!(upstream.requests().iter().all(|request| !request.contains("content-length: 9")), "none was completed");
+}
+
+/// DO-3: a client that opens no window for its answer holds the upstream's connection no longer than `body_idle_timeout`.
+#[tokio::test]
+async fn an_answer_that_is_not_taken_is_given_up() {
+    /// `SETTINGS_INITIAL_WINDOW_SIZE` is 0.
+    const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
+    let edge = Edge::start("body_idle_timeout = \"100ms\"").await;
+    edge.origin.behave("/public/a", Behaviour::Large(8 * 1024 * 1024));
+    let mut frames = Frames::open_with(&edge.gateway, &NO_WINDOW).await;
+    frames.headers(1, &USUAL, true).await;
+    assert_eq!(frames.outcome(1).await, Outcome::Status(200));
+    edge.origin.wait_for_open_connections(0).await;
 }

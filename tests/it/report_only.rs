@@ -135,3 +135,20 @@ async fn a_request_that_nobody_can_read_is_refused_all_the_same() {
     }
     assert!(scene.origin.requests().is_empty());
 }
+
+/// A preflight that such a route does not answer is a request of its own, and none that the route allows.
+#[tokio::test]
+async fn a_preflight_of_a_foreign_origin_does_not_go_under_the_rules_it_asks_about() {
+    let scene = Scene::with(|issuer, upstream| {
+        minimal(issuer, upstream)
+            + &route("browser", "report_only = true\nmethods = [\"GET\"]\ncors = \"spa\"")
+            + "\n[cors.spa]\norigins = [\"https://app.example\"]\n"
+    })
+    .await;
+    for (origin, status) in [("https://app.example", 204), ("https://evil.example", 405)] {
+        let headers = [("Origin", origin), ("Access-Control-Request-Method", "GET")];
+        let answer = client::request(scene.gateway.addr(), "OPTIONS", "/browser/x", &headers, b"").await;
+        assert_eq!(answer.status, status, "{origin}");
+    }
+    assert!(scene.origin.requests().is_empty());
+}

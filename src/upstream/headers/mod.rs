@@ -26,7 +26,7 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Fields about one connection only (RFC 9110 §7.6.1), and relatives that do harm when they are passed on: `Proxy` becomes the
 /// variable `HTTP_PROXY` in CGI programs, `Expect` has been answered here, `HTTP2-Settings` belongs to an upgrade that is never made.
-const HOP_BY_HOP: [HeaderName; 12] = [
+static HOP_BY_HOP: [HeaderName; 12] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -42,12 +42,12 @@ const HOP_BY_HOP: [HeaderName; 12] = [
 ];
 
 /// What `Connection` may not take away: the message would then be another one than the one that was judged.
-const NOT_FOR_CONNECTION_TO_NAME: [HeaderName; 5] =
+static NOT_FOR_CONNECTION_TO_NAME: [HeaderName; 5] =
     [header::AUTHORIZATION, header::CONTENT_LENGTH, header::COOKIE, header::HOST, header::ORIGIN];
 
 /// Headers with which a *proxy* tells a backend another method, path, scheme or address than the request has. Nothing that an
 /// untrusted client says there was judged by a route's rules, so it does not go on.
-const ONLY_FROM_TRUSTED_PROXIES: [HeaderName; 11] = [
+static ONLY_FROM_TRUSTED_PROXIES: [HeaderName; 11] = [
     HeaderName::from_static("x-real-ip"),
     HeaderName::from_static("x-original-url"),
     HeaderName::from_static("x-rewrite-url"),
@@ -62,7 +62,7 @@ const ONLY_FROM_TRUSTED_PROXIES: [HeaderName; 11] = [
 ];
 
 /// Headers that make a backend act on another method than the one that was judged. From nobody.
-const METHOD_OVERRIDES: [HeaderName; 3] = [
+static METHOD_OVERRIDES: [HeaderName; 3] = [
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-method-override"),
@@ -102,8 +102,13 @@ fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
 }
 
 /// Removes headers that would make the backend believe another request than the one that was judged.
+///
+/// Spellings with `_` or `.` that a backend may fold into one of these names are removed from everybody: no proxy writes them.
 pub fn remove_overrides(headers: &mut HeaderMap, peers: Peers) {
     for name in &METHOD_OVERRIDES {
+        headers.remove(name);
+    }
+    for name in aliases(headers) {
         headers.remove(name);
     }
     match peers {
@@ -112,19 +117,31 @@ pub fn remove_overrides(headers: &mut HeaderMap, peers: Peers) {
             for name in &ONLY_FROM_TRUSTED_PROXIES {
                 headers.remove(name);
             }
-            let others: Vec<HeaderName> = headers
-                .keys()
-                .filter(|name| {
-                    let name = name.as_str();
-                    name.starts_with("x-forwarded-") || name.starts_with("x-accel-") || name.starts_with("x-envoy-")
-                })
-                .cloned()
-                .collect();
+            let others: Vec<HeaderName> =
+                headers.keys().filter(|name| is_of_a_proxy_family(name.as_str())).cloned().collect();
             for name in others {
                 headers.remove(name);
             }
         }
     }
+}
+
+fn is_of_a_proxy_family(name: &str) -> bool {
+    name.starts_with("x-forwarded-") || name.starts_with("x-accel-") || name.starts_with("x-envoy-")
+}
+
+/// Names that are none of the above as they stand, but are once `_` and `.` are read as `-`.
+fn aliases(headers: &HeaderMap) -> Vec<HeaderName> {
+    let folds_to_one = |name: &&HeaderName| {
+        let text = name.as_str();
+        if !text.contains(['_', '.']) {
+            return false;
+        }
+        let folded = text.replace(['_', '.'], "-");
+        let mut listed = METHOD_OVERRIDES.iter().chain(&ONLY_FROM_TRUSTED_PROXIES);
+        is_of_a_proxy_family(&folded) || folded == X_REQUEST_ID.as_str() || listed.any(|known| known.as_str() == folded)
+    };
+    headers.keys().filter(folds_to_one).cloned().collect()
 }
 
 /// What the `Forwarded` family says about the hop from the client to us.

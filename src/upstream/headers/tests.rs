@@ -66,6 +66,27 @@ fn overrides_go_on_only_from_trusted_proxies_and_method_overrides_from_nobody() 
     assert!(!trusted.contains_key("x-http-method-override"));
 }
 
+/// A CGI-like backend reads `X_Forwarded_For` and `X-Forwarded-For` as one variable.
+#[test]
+fn no_spelling_of_an_override_or_forwarding_field_goes_on() {
+    for name in [
+        "x_forwarded_for",
+        "x.forwarded.host",
+        "X_Original_URL",
+        "x_http_method_override",
+        "x-real_ip",
+        "client_cert",
+        "x_request_id",
+        "x_accel_redirect",
+    ] {
+        for peers in [Peers::Trusted, Peers::Untrusted] {
+            let mut headers = map(&[(name, "1"), ("x_api_key", "1")]);
+            remove_overrides(&mut headers, peers);
+            assert_eq!(names(&headers), ["x_api_key"], "{name} from {peers:?}");
+        }
+    }
+}
+
 fn forwarded(before: &[(&str, &str)], peer: IpAddr, peers: Peers) -> HeaderMap {
     let mut headers = map(before);
     let host = HeaderValue::from_static("api.example:8443");
