@@ -1,0 +1,152 @@
+"""Portcullis beside its peers: CPU time per request of each, as ratios in one run.
+
+    python benches/compare BINARY [--rounds N] [--seconds N] [--only WORKLOAD,…] [--proxies NAME,…]
+
+Time on a shared machine moves with the neighbours; so all proxies take turns within each round, what is compared are medians over the
+rounds, and the yardstick is CPU time, not throughput. The proxy has one core, the load and the upstream the other. A wrong answer ends
+the run with an error. Not part of the tests: nothing here passes or fails by speed.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import proxies  # noqa: E402
+import report  # noqa: E402
+import scale  # noqa: E402
+from fixture import Fixture, openssl_verify_us  # noqa: E402
+from load import Wrong, check, load  # noqa: E402
+
+TOKENS = 60000
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="compare", description=__doc__.splitlines()[0])
+    parser.add_argument("binary", type=Path, help="a release build of portcullis")
+    parser.add_argument("--installed", type=Path, required=True, help="where install.sh has put the peers; also holds tokens and logs")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4, help="of one run")
+    parser.add_argument("--only", default="", help="workloads: one, known, new, expired, full, latency, scale")
+    parser.add_argument("--proxies", default="", help="names; default: all that are installed")
+    return parser.parse_args()
+
+
+class Comparison:
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.given = Fixture(options.installed.resolve())
+        self.results: dict[str, dict[str, list]] = {}
+        self.verify_us: list[float] = []
+        self.hits: list[float] = []
+
+    def peers(self) -> list[proxies.Proxy]:
+        given, installed = self.given, self.given.folder
+        binary = self.options.binary.resolve()
+        possible = {
+            "portcullis": lambda: proxies.portcullis(given, binary),
+            "portcullis-full": lambda: proxies.portcullis(given, binary, "portcullis-full", full=True),
+            "nginx": lambda: proxies.nginx(given),
+            "haproxy": lambda: proxies.haproxy(given, verify=False),
+            "haproxy-jwt": lambda: proxies.haproxy(given, verify=True),
+            "envoy": lambda: proxies.envoy(given, installed, verify=False),
+            "envoy-jwt": lambda: proxies.envoy(given, installed, verify=True),
+            "envoy-jwt-cache": lambda: proxies.envoy(given, installed, verify=True, cache=True),
+            "oauth2-proxy": lambda: proxies.oauth2_proxy(given, installed),
+            "express": lambda: proxies.express(given, installed),
+            "fastapi": lambda: proxies.fastapi(given, installed, HERE),
+        }
+        wanted = set(filter(None, self.options.proxies.split(",")))
+        found = []
+        for name, make in possible.items():
+            if wanted and name not in wanted:
+                continue
+            proxy = make()
+            if proxy is None:
+                print(f"left out, not installed: {name}")
+            else:
+                found.append(proxy)
+        return found
+
+    def wants(self, workload: str) -> bool:
+        only = set(filter(None, self.options.only.split(",")))
+        return not only or workload in only
+
+    def note(self, workload: str, proxy: proxies.Proxy, run) -> None:
+        self.results.setdefault(workload, {}).setdefault(proxy.name, []).append(run)
+        print(f"  {workload:8} {proxy.name:16} {run.cpu_us:8.1f} µs CPU/request {run.per_second:9.0f}/s", flush=True)
+
+    def round(self, peers: list[proxies.Proxy]) -> None:
+        given, seconds = self.given, self.options.seconds
+        if self.wants("new"):
+            self.verify_us.append(openssl_verify_us())
+        for proxy in peers:
+            if proxy.name == "portcullis-full":
+                if self.wants("full"):
+                    self.note("full", proxy, load(proxy, given, "one", seconds=seconds))
+                continue
+            for workload, tokens in (("one", "one"), ("known", "known")):
+                if self.wants(workload):
+                    self.note(workload, proxy, load(proxy, given, tokens, seconds=seconds))
+            if self.wants("expired") and proxy.checks:
+                self.note("expired", proxy, load(proxy, given, "expired", seconds=seconds, status=401))
+            if self.wants("latency"):
+                self.note("latency", proxy, load(proxy, given, "one", seconds=seconds, connections=1))
+            if self.wants("new") and proxy.checks:
+                if proxy.remembers:
+                    proxy.stop()
+                    proxy.start(given.folder)
+                self.note("new", proxy, load(proxy, given, "new", seconds=seconds, requests=TOKENS))
+
+    def run(self) -> None:
+        upstream = proxies.upstream(self.given)
+        running = [upstream]
+        try:
+            upstream.start(self.given.folder)
+            peers = self.peers()
+            for proxy in peers:
+                proxy.start(self.given.folder)
+                running.append(proxy)
+                check(proxy, self.given)
+            for number in range(self.options.rounds):
+                print(f"round {number + 1} of {self.options.rounds}", flush=True)
+                self.round(peers)
+            resident = {proxy.name: proxy.resident_kib() for proxy in peers}
+            for proxy in running[1:]:
+                proxy.stop()
+            grown = scale.measure(self.given, self.options) if self.wants("scale") else None
+        finally:
+            for proxy in running:
+                proxy.stop()
+        report.print_all(self.results, self.verify_us, resident, grown)
+
+
+def machine() -> str:
+    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                  if line.startswith("model name")), "unknown processor")
+    return f"{model}, {os.cpu_count()} processors, Linux {platform.release()}"
+
+
+def main() -> int:
+    options = arguments()
+    options.installed.mkdir(parents=True, exist_ok=True)
+    comparison = Comparison(options)
+    comparison.given.prepare()
+    print(machine())
+    try:
+        comparison.run()
+    except Wrong as error:
+        print(f"wrong answer: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
