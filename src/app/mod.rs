@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::LocalSet;
+use tokio::runtime::LocalOptions;
 
 use crate::config::problem::Problems;
 use crate::edge::listen::{self, BindError};
@@ -273,9 +273,9 @@ fn work(listeners: Vec<TcpListener>, runtime: Arc<ArcSwap<Runtime>>, edge: Edge,
 pub(crate) fn block_on_local(work: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()
+        .build_local(LocalOptions::default())
         .expect("the operating system gives a poll and a timer");
-    LocalSet::new().block_on(&runtime, work);
+    runtime.block_on(work);
     // Tunnels and connections that outlived the last phase are dropped; name look-ups in threads are not waited for.
     runtime.shutdown_background();
 }

@@ -1,16 +1,12 @@
 //! Drives a connection: polls hyper, watches the line's deadline, and passes the word when the process drains.
-//!
-//! One timer for each connection, moved only when it fires or when the deadline comes nearer: a busy keep-alive connection does not touch
-//! it from one request to the next.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
-
 use super::line::{Line, Waits};
+use crate::primitives::alarm::Alarm;
 use crate::primitives::shutdown::{Phase, Shutdown};
 
 /// How long an idle connection may still bring a request once the process drains. A request that is already on its way would be lost to
@@ -42,8 +38,7 @@ pub(super) async fn to_the_end<C: Served>(mut connection: Pin<&mut C>, line: &Li
     let mut drained = pin!(async move { draining.reached(Phase::Draining).await });
     let mut stopping = shutdown.clone();
     let mut stopped = pin!(async move { stopping.reached(Phase::Stopped).await });
-    let far = Instant::now() + Duration::from_secs(24 * 3600);
-    let mut timer = pin!(sleep_until(line.deadline().unwrap_or(far)));
+    let mut alarm = Alarm::default();
     let mut drain = Drain::No;
     poll_fn(move |cx| {
         if connection.as_mut().poll_served(cx).is_ready() {
@@ -64,19 +59,9 @@ pub(super) async fn to_the_end<C: Served>(mut connection: Pin<&mut C>, line: &Li
         if drain != Drain::No && stopped.as_mut().poll(cx).is_ready() {
             return Poll::Ready(End::Stopped);
         }
-        loop {
-            let deadline = line.deadline().unwrap_or(far);
-            if deadline < timer.deadline() {
-                timer.as_mut().reset(deadline);
-            }
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            if line.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
-                return Poll::Ready(End::Overdue(line.waits()));
-            }
-            timer.as_mut().reset(line.deadline().unwrap_or(far));
-        }
+        // What the line waits for changes only while the connection is polled, so there is nothing to set an alarm for in between.
+        let Some(deadline) = line.deadline() else { return Poll::Pending };
+        alarm.poll_reached(deadline, cx).map(|()| End::Overdue(line.waits()))
     })
     .await
 }

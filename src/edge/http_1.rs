@@ -38,7 +38,7 @@ pub(super) async fn serve(
     shutdown: Shutdown,
 ) {
     let line = Line::new(opened, settings.bounds);
-    let service = service_fn(|request| answer(Rc::clone(gateway), line.exchange(), request, peer));
+    let service = service_fn(|request| answer(gateway, line.exchange(), request, &peer));
     let max_head = settings.max_header_size;
     let (wire, gone) = Wire::new(stream, start, line.clone(), Unasked::Keep);
     let connection = http1::Builder::new()

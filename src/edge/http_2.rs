@@ -51,7 +51,7 @@ pub(super) async fn serve(
     let line = Line::new(opened, settings.bounds);
     let patience = settings.bounds.body_idle;
     let service = service_fn(|request| {
-        let answered = answer(Rc::clone(gateway), line.exchange(), request, peer);
+        let answered = answer(gateway, line.exchange(), request, &peer);
         async move { answered.await.map(|response| response.map(|body| Watched::new(body, patience))) }
     });
     // Beyond twice the limit h2 answers by itself with a bare 431; up to there the gateway does, with a problem document. Each field counts 32 more

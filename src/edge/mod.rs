@@ -99,9 +99,7 @@ async fn next(
     // connection per listener may thus wait here; the rest waits in the kernel.
     let (stream, address) = listener.accept().await?;
     let permit = Arc::clone(slots).acquire_owned().await.map_err(std::io::Error::other)?;
-    // An IPv4 client on an IPv6 listener is the same client, and has one address.
-    let address = std::net::SocketAddr::new(address.ip().to_canonical(), address.port());
-    Ok((stream, Peer { address, scheme: "http" }, permit))
+    Ok((stream, Peer::new(address.ip(), "http"), permit))
 }
 
 async fn connection(mut stream: TcpStream, peer: Peer, gateway: &Rc<Gateway>, shutdown: Shutdown) {

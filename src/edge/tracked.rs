@@ -15,14 +15,16 @@ use crate::gateway::body::{Body, Broken};
 use crate::gateway::{Gateway, Peer};
 
 /// Answers a request of either protocol; `exchange` lasts as long as the answer.
-pub(super) async fn answer(
-    gateway: Rc<Gateway>,
+///
+/// Boxed: hyper keeps a place for the answer with every connection, and an idle one should not pay for it.
+pub(super) fn answer(
+    gateway: &Rc<Gateway>,
     exchange: Exchange,
     request: Request<Incoming>,
-    peer: Peer,
-) -> Result<Response<Tracked>, Infallible> {
-    let response = gateway.handle(request, &peer).await;
-    Ok(response.map(|body| Tracked { body, _exchange: exchange }))
+    peer: &Peer,
+) -> Pin<Box<impl Future<Output = Result<Response<Tracked>, Infallible>> + use<>>> {
+    let answered = gateway.handle(request, peer);
+    Box::pin(async move { Ok(answered.await.map(|body| Tracked { body, _exchange: exchange })) })
 }
 
 impl Tracked {

@@ -145,7 +145,7 @@ impl Route {
 /// A request and the rules that apply to it.
 #[derive(Debug)]
 pub struct Chosen {
-    arrival: Arrival,
+    arrival: Box<Arrival>,
     route: Arc<Route>,
 }
 
@@ -162,7 +162,7 @@ impl Chosen {
         &self.route
     }
 
-    pub(super) fn into_parts(self) -> (Arrival, Arc<Route>) {
+    pub(super) fn into_parts(self) -> (Box<Arrival>, Arc<Route>) {
         (self.arrival, self.route)
     }
 
@@ -187,7 +187,7 @@ impl Chosen {
 /// # Errors
 ///
 /// 404 for a path that has no route, 405 with `Allow` for one that has none for the method; 400 for a `;` that the route does not allow.
-pub fn choose(arrival: Arrival, runtime: &Runtime, departure: &mut Departure) -> Result<Chosen, Refusal> {
+pub fn choose(arrival: Box<Arrival>, runtime: &Runtime, departure: &mut Departure) -> Result<Chosen, Refusal> {
     let find = |method: &Method| find(&arrival.host, &arrival.path(), method, runtime);
     let preflight = match cors::asks(&arrival.method, &arrival.headers) {
         Asks::Preflight { method } => Method::from_bytes(method.as_bytes())

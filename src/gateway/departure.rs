@@ -39,7 +39,7 @@ impl Departure {
     pub fn begin(runtime: &Arc<Runtime>, method: &Method, path: &str, version: Version, peer: &Peer) -> Self {
         let mut departure = Self {
             runtime: Arc::clone(runtime),
-            record: Record::begin(runtime, method, path, peer.address.ip()),
+            record: Record::begin(runtime, method, path, peer.address()),
             request_id: HeaderValue::from_static(""),
             http_1: version <= Version::HTTP_11,
             head_only: *method == Method::HEAD,

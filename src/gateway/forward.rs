@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Response, Uri, Version};
 use http_body::Body as _;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::authenticate::Caller;
 use super::body::Body;
@@ -24,7 +24,8 @@ use crate::primitives::random;
 use crate::upstream::UpstreamError;
 use crate::upstream::body::{Fate, MaxBody, Progress, RequestBody, Trailers};
 use crate::upstream::exchange::{AnswerBody, Outgoing};
-use crate::upstream::headers::{Hop, X_REQUEST_ID, remove_hop_by_hop, write_forwarded, write_traceparent, write_via};
+use crate::upstream::headers::forwarding::{write_traceparent, write_via};
+use crate::upstream::headers::{X_REQUEST_ID, clean};
 use crate::upstream::upgrade::Tunnel;
 
 /// Sends an admitted request on.
@@ -39,38 +40,25 @@ pub async fn send(
     departure: &mut Departure,
 ) -> Result<Response<Body>, Refusal> {
     let (chosen, caller) = admitted.into_permit().into_parts();
-    let (arrival, route) = chosen.into_parts();
-    let until = route.rules().timeout.map(|timeout| Instant::now() + timeout);
-    let work = exchange(worker, runtime, arrival, &route, &caller, until, departure);
-    match until {
-        Some(until) => tokio::time::timeout_at(until, work).await.unwrap_or(Err(Refusal::UpstreamTimeout)),
-        None => work.await,
-    }
-}
-
-async fn exchange(
-    worker: &Worker,
-    runtime: &Arc<Runtime>,
-    mut arrival: Arrival,
-    route: &Arc<Route>,
-    caller: &Caller,
-    until: Option<Instant>,
-    departure: &mut Departure,
-) -> Result<Response<Body>, Refusal> {
+    let (mut arrival, route) = chosen.into_parts();
     let upstream = route.upstream();
     check_length(&arrival, route.rules().max_body_size)?;
     let trailers = trailers(&arrival.headers);
     let idle = runtime.settings().bounds.body_idle;
-    let target = target(&arrival, route)?;
-    write_headers(&mut arrival, route, caller, departure.request_id());
-    let wish = arrival.upgrade.take();
-    let body = RequestBody::new(arrival.body, route.rules().max_body_size, idle, trailers);
-    frame(&mut arrival.headers, &arrival.method, &body, wish.as_ref());
+    let target = target(&arrival, &route)?;
+    write_headers(&mut arrival, &route, &caller, departure.request_id());
+    let Arrival { method, mut headers, body, upgrade: wish, .. } = *arrival;
+    let body = RequestBody::new(body, route.rules().max_body_size, idle, trailers);
+    frame(&mut headers, &method, &body, wish.as_ref());
     let progress = body.progress();
     departure.record().receiving(progress.clone());
-    let outgoing = Outgoing { method: arrival.method, target, headers: arrival.headers, body };
     let started = Instant::now();
-    let sent = upstream.send(worker.pools(), outgoing, idle, trailers).await;
+    let until = route.rules().timeout.map(|timeout| started + timeout);
+    let exchange = upstream.send(worker.pools(), Outgoing { method, target, headers, body }, idle, trailers);
+    let sent = match until {
+        Some(until) => timeout_at(until, exchange).await.map_err(|_elapsed| Refusal::UpstreamTimeout)?,
+        None => exchange.await,
+    };
     let answer = sent.map_err(|error| {
         if progress.fate() == Fate::Abandoned {
             departure.record().client_left();
@@ -90,7 +78,7 @@ async fn exchange(
             parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             parts.headers.insert(header::UPGRADE, switched.unwrap_or(wish.protocol));
             let tunnel = Tunnel { client: wish.client, upstream, lease, in_flight };
-            Ok(Response::from_parts(parts, worker.open_tunnel(tunnel, lifetime(runtime, caller))))
+            Ok(Response::from_parts(parts, worker.open_tunnel(tunnel, lifetime(runtime, &caller))))
         }
         // Switching protocols when nobody asked (RFC 9110 §15.2.2): what follows on that connection is nobody's.
         (AnswerBody::Tunnel(..), _) => Err(Refusal::UpstreamFailed),
@@ -157,8 +145,7 @@ fn write_headers(arrival: &mut Arrival, route: &Route, caller: &Caller, request_
     for (name, value) in &route.rules().set_headers {
         headers.insert(name, value.clone());
     }
-    let hop = Hop { peer: arrival.peer, host: &arrival.host_field, scheme: arrival.scheme, peers };
-    write_forwarded(headers, hop);
+    arrival.hop.write(headers, &arrival.host_field, peers);
     write_via(headers, arrival.version);
     headers.insert(X_REQUEST_ID, request_id.clone());
     write_traceparent(headers, random::bytes(), random::bytes());
@@ -192,11 +179,7 @@ fn frame(headers: &mut HeaderMap, method: &Method, body: &RequestBody, wish: Opt
 
 /// An upstream's head on its way out: nothing about its connection, and no word on identity, which is between us and the upstream.
 fn clean_answer(headers: &mut HeaderMap, runtime: &Runtime) {
-    remove_hop_by_hop(headers);
-    let owned: Vec<HeaderName> = headers.keys().filter(|name| runtime.identity().owns(name)).cloned().collect();
-    for name in owned {
-        headers.remove(name);
-    }
+    clean(headers, |name| runtime.identity().owns(name));
 }
 
 fn refusal(error: UpstreamError, progress: &Progress) -> Refusal {

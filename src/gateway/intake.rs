@@ -4,7 +4,9 @@
 //! forwarded; hop-by-hop fields and everything that only the gateway may write are taken away, so that no later stage can mistake a client's
 //! word for ours.
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
+use std::rc::Rc;
+
 use http::{Method, Request, Uri, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -14,7 +16,8 @@ use super::host::{Host, HostRefusal};
 use super::path::{NormalPath, PathParameters};
 use super::refusal::{Framing, Refusal};
 use super::{Departure, Peer, Runtime};
-use crate::upstream::headers::{Peers, X_REQUEST_ID, join_cookies, remove_hop_by_hop, remove_overrides};
+use crate::upstream::headers::forwarding::Hop;
+use crate::upstream::headers::{Peers, X_REQUEST_ID, clean, is_override, join_cookies};
 
 /// Longest request target, in bytes. The request line of common servers is bounded alike, so that a longer one could not be forwarded.
 pub const MAX_TARGET_BYTES: usize = 8 * 1024;
@@ -37,10 +40,8 @@ pub struct Arrival {
     pub upgrade: Option<Upgrade>,
     /// Who is asking, forwarding headers of trusted proxies considered.
     pub client: ClientAddress,
-    /// Who opened the connection.
-    pub peer: std::net::IpAddr,
-    /// `http` or `https`, on the connection to us.
-    pub scheme: &'static str,
+    /// What upstreams are told about the connection.
+    pub hop: Rc<Hop>,
     /// The host, for routing.
     pub host: Host,
     /// The host, as it was written.
@@ -94,9 +95,9 @@ pub fn receive(
     peer: &Peer,
     runtime: &Runtime,
     departure: &mut Departure,
-) -> Result<Arrival, Refusal> {
+) -> Result<Box<Arrival>, Refusal> {
     let settings = runtime.settings();
-    let client = client_address::from_request(peer.address.ip(), request.headers(), &settings.trusted_proxies);
+    let client = client_address::from_request(peer.address(), request.headers(), &settings.trusted_proxies);
     departure.record().client(client.ip);
     if client.through_trusted
         && let Some(id) = request.headers().get(X_REQUEST_ID).filter(|id| is_request_id(id))
@@ -111,21 +112,21 @@ pub fn receive(
     let (mut parts, body) = request.into_parts();
     let upgrade = take_upgrade(&mut parts, &body)?;
     let mut headers = parts.headers;
-    clean(&mut headers, client, runtime);
-    Ok(Arrival {
+    clean_up(&mut headers, client, runtime);
+    // In one place from here on: it is handed from stage to stage, and half a kilobyte is a lot to hand.
+    Ok(Box::new(Arrival {
         method: parts.method,
         version: parts.version,
         headers,
         body,
         upgrade,
         client,
-        peer: peer.address.ip(),
-        scheme: peer.scheme,
+        hop: Rc::clone(peer.hop()),
         host,
         host_field,
         target: parts.uri,
         normal_path,
-    })
+    }))
 }
 
 /// The head's size as HTTP/1.1 would write it, so that HTTP/2's compression is no way around the limit.
@@ -164,10 +165,13 @@ fn check_host(request: &Request<Incoming>) -> Result<(Host, HeaderValue), Refusa
     let mut fields = request.headers().get_all(header::HOST).iter();
     let (field, None) = (fields.next(), fields.next()) else { return Err(Refusal::Host(HostRefusal::Several)) };
     let refused = Refusal::Host;
-    let text = |value: &HeaderValue| value.to_str().map(str::to_owned).map_err(|_| refused(HostRefusal::Malformed));
+    let host = |value: &HeaderValue| match value.to_str() {
+        Ok(text) => Host::parse(text).map_err(refused),
+        Err(_) => Err(refused(HostRefusal::Malformed)),
+    };
     match (field, request.uri().authority()) {
         (None, None) => Err(refused(HostRefusal::Missing)),
-        (Some(field), None) => Ok((Host::parse(&text(field)?).map_err(refused)?, field.clone())),
+        (Some(field), None) => Ok((host(field)?, field.clone())),
         (None, Some(authority)) => {
             let host = Host::parse(authority.as_str()).map_err(refused)?;
             let field = HeaderValue::from_str(authority.as_str()).map_err(|_| refused(HostRefusal::Malformed))?;
@@ -178,7 +182,7 @@ fn check_host(request: &Request<Incoming>) -> Result<(Host, HeaderValue), Refusa
             if !field.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) {
                 return Err(refused(HostRefusal::Contradiction));
             }
-            Ok((Host::parse(&text(field)?).map_err(refused)?, field.clone()))
+            Ok((host(field)?, field.clone()))
         }
     }
 }
@@ -220,16 +224,10 @@ fn is_token(byte: u8) -> bool {
 
 /// Takes away what is about one connection, what only the gateway writes, and what would make a backend believe another request. First what
 /// `Connection` names: what is set later can then not be named away.
-fn clean(headers: &mut HeaderMap, client: ClientAddress, runtime: &Runtime) {
-    remove_hop_by_hop(headers);
-    headers.remove(header::CONTENT_LENGTH);
-    headers.remove(header::HOST);
-    headers.remove(X_REQUEST_ID);
-    let owned: Vec<HeaderName> = headers.keys().filter(|name| runtime.identity().owns(name)).cloned().collect();
-    for name in owned {
-        headers.remove(name);
-    }
-    remove_overrides(headers, if client.through_trusted { Peers::Trusted } else { Peers::Untrusted });
+fn clean_up(headers: &mut HeaderMap, client: ClientAddress, runtime: &Runtime) {
+    let peers = if client.through_trusted { Peers::Trusted } else { Peers::Untrusted };
+    let own = [header::CONTENT_LENGTH, X_REQUEST_ID];
+    clean(headers, |name| own.contains(name) || runtime.identity().owns(name) || is_override(name, peers));
     join_cookies(headers);
     // Never shown by anything that prints headers.
     if let Some(credential) = headers.get_mut(header::AUTHORIZATION) {

@@ -28,25 +28,48 @@ pub use departure::Departure;
 pub use runtime::{Runtime, Settings};
 pub use worker::Worker;
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 
 use crate::primitives::random;
+use crate::upstream::headers::forwarding::Hop;
 use authenticate::Caller;
 use body::Body;
+use chosen::Chosen;
 use cors::Preflight;
 use refusal::Refusal;
 
 /// The other end of a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Peer {
-    /// Its socket address: what the kernel says, never a header.
-    pub address: SocketAddr,
-    /// How it is spoken to: `http` or `https`.
-    pub scheme: &'static str,
+    address: IpAddr,
+    hop: Rc<Hop>,
+}
+
+impl Peer {
+    /// At `address`, which is what the kernel says, never a header; spoken to by `http` or `https`.
+    #[must_use]
+    pub fn new(address: IpAddr, scheme: &'static str) -> Self {
+        // An IPv4 client on an IPv6 listener is the same client, and has one address.
+        let address = address.to_canonical();
+        Self { address, hop: Rc::new(Hop::new(address, scheme)) }
+    }
+
+    /// Its address; an IPv4 address is never written as IPv6.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// What upstreams are told about the connection.
+    #[must_use]
+    pub fn hop(&self) -> &Rc<Hop> {
+        &self.hop
+    }
 }
 
 /// One worker's gateway: the current [`Runtime`], and what this worker has of its own.
@@ -67,26 +90,32 @@ impl Gateway {
     /// # Cancel safety
     ///
     /// When the client leaves, the future is dropped: the upstream's connection is closed, permits come back, the request is recorded.
-    pub async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+    pub fn handle(
+        self: &Rc<Self>,
+        request: Request<Incoming>,
+        peer: &Peer,
+    ) -> impl Future<Output = Response<Body>> + use<> {
+        let gateway = Rc::clone(self);
         let runtime = self.worker.current();
         let mut departure = Departure::begin(&runtime, request.method(), request.uri().path(), request.version(), peer);
-        let outcome = self.pass(request, peer, &runtime, &mut departure).await;
-        departure.finish(outcome)
+        // What never waits is done at once, and not in the future, which would have to have room for it.
+        let arrived = arrive(request, peer, &runtime, &mut departure);
+        async move {
+            let outcome = match arrived {
+                Ok(Arrived::Chosen(chosen)) => gateway.pass(chosen, &runtime, &mut departure).await,
+                Ok(Arrived::Preflight(response)) => Ok(response),
+                Err(refusal) => Err(refusal),
+            };
+            departure.finish(outcome)
+        }
     }
 
     async fn pass(
         &self,
-        request: Request<Incoming>,
-        peer: &Peer,
+        chosen: Chosen,
         runtime: &Arc<Runtime>,
         departure: &mut Departure,
     ) -> Result<Response<Body>, Refusal> {
-        let arrival = intake::receive(request, peer, runtime, departure)?;
-        let chosen = chosen::choose(arrival, runtime, departure)?;
-        if let Preflight::Answered(response) = cors::check(&chosen, departure) {
-            return Ok(response.map(Body::fixed));
-        }
-        limit::before(&chosen, departure)?;
         let caller = match authenticate::caller(runtime, &chosen, departure).await {
             Ok(caller) => caller,
             Err(refusal) => chosen.tolerate(Err(refusal), departure).map(|()| Caller::Anonymous)?,
@@ -112,7 +141,32 @@ impl Gateway {
     }
 }
 
+/// How far a request comes without waiting for anybody.
+enum Arrived {
+    /// To its route: who is calling is asked next.
+    Chosen(Chosen),
+    /// To its end, which a preflight meets before anybody asks who is calling.
+    Preflight(Response<Body>),
+}
+
+fn arrive(
+    request: Request<Incoming>,
+    peer: &Peer,
+    runtime: &Runtime,
+    departure: &mut Departure,
+) -> Result<Arrived, Refusal> {
+    let arrival = intake::receive(request, peer, runtime, departure)?;
+    let chosen = chosen::choose(arrival, runtime, departure)?;
+    if let Preflight::Answered(response) = cors::check(&chosen, departure) {
+        return Ok(Arrived::Preflight(response.map(Body::fixed)));
+    }
+    limit::before(&chosen, departure)?;
+    Ok(Arrived::Chosen(chosen))
+}
+
 /// A new request id: 32 hexadecimal digits.
 fn request_id() -> HeaderValue {
-    HeaderValue::try_from(random::hex(&random::bytes::<16>())).expect("hexadecimal digits")
+    let mut text = [0; 32];
+    random::write_hex(&random::bytes::<16>(), &mut text);
+    HeaderValue::from_bytes(&text).expect("hexadecimal digits")
 }

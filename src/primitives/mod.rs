@@ -1,5 +1,6 @@
 //! Small tools that know nothing of gateways: time, randomness, the end of the process.
 
+pub mod alarm;
 pub mod clock;
 pub mod random;
 pub mod shutdown;

@@ -40,13 +40,23 @@ pub fn bytes<const N: usize>() -> [u8; N] {
 /// `bytes` as lower-case hexadecimal digits.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
+    let mut text = vec![0; bytes.len() * 2];
+    write_hex(bytes, &mut text);
+    String::from_utf8(text).expect("hexadecimal digits")
+}
+
+/// Writes `bytes` as lower-case hexadecimal digits into `text`, which has two places for each of them.
+///
+/// # Panics
+///
+/// If it has not.
+pub fn write_hex(bytes: &[u8], text: &mut [u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    assert_eq!(text.len(), 2 * bytes.len(), "two digits for each byte");
+    for (byte, digits) in bytes.iter().zip(text.chunks_exact_mut(2)) {
+        digits[0] = DIGITS[usize::from(byte >> 4)];
+        digits[1] = DIGITS[usize::from(byte & 15)];
     }
-    text
 }
 
 /// A number spread evenly over `0.0..1.0`, for jitter.

@@ -13,11 +13,11 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use std::future::Future as _;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::balance::InFlight;
 use super::pool::Lease;
+use crate::primitives::alarm::Alarm;
 
 /// What has become of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -329,20 +329,21 @@ impl Body for ResponseBody {
 #[derive(Debug)]
 struct IdleTimer {
     timeout: Duration,
-    running: Option<Pin<Box<Sleep>>>,
+    since: Option<Instant>,
+    alarm: Alarm,
 }
 
 impl IdleTimer {
     fn new(timeout: Duration) -> Self {
-        Self { timeout, running: None }
+        Self { timeout, since: None, alarm: Alarm::default() }
     }
 
     fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let timeout = self.timeout;
-        self.running.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout))).as_mut().poll(cx)
+        let since = *self.since.get_or_insert_with(Instant::now);
+        self.alarm.poll_reached(since + self.timeout, cx)
     }
 
     fn rest(&mut self) {
-        self.running = None;
+        self.since = None;
     }
 }

@@ -1,15 +1,20 @@
 //! One exchange with an upstream: a request out, the head of its answer back, within `response_timeout`.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, Response, Uri, header};
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use tokio::time::Instant;
 
 use super::balance::InFlight;
 use super::body::{Fate, Progress, RequestBody, ResponseBody, Trailers};
 use super::pool::{Freshness, Lease, Pools};
 use super::{HostHeader, Upstream, UpstreamError};
+use crate::primitives::alarm::Alarm;
 
 /// What goes to an upstream.
 #[derive(Debug)]
@@ -64,18 +69,25 @@ impl Upstream {
         }
         let pool = pools.of(in_flight.server(), self.metrics());
         let progress = outgoing.body.progress();
-        let mut lease = within(self.settings().response_timeout, pool.take(Freshness::Any)).await?;
+        let mut lease = match pool.take_ready() {
+            Some(lease) => lease,
+            // Rare enough to have its future elsewhere.
+            None => Box::pin(within(self.settings().response_timeout, pool.take(Freshness::Any))).await?,
+        };
         let again = if lease.reused() { repeatable(&outgoing) } else { None };
-        let answer = match self.exchange(&mut lease, request(outgoing), &progress).await {
+        let sent = lease.sender().try_send_request(request(outgoing));
+        let answer = match self.answer(sent, lease.alarm(), &progress).await {
             Ok(answer) => answer,
             Err(failure) if lease.reused() => {
-                let Some(outgoing) = failure.unsent.or(again.filter(|_| failure.stale)) else {
+                let again = again.filter(|_| failure.stale).map(request);
+                let Some(outgoing) = failure.unsent.map(|unsent| *unsent).or(again) else {
                     return Err(failure.error);
                 };
                 self.metrics().retried();
                 drop(lease);
-                lease = within(self.settings().response_timeout, pool.take(Freshness::New)).await?;
-                self.exchange(&mut lease, outgoing, &progress).await.map_err(|failure| failure.error)?
+                lease = Box::pin(within(self.settings().response_timeout, pool.take(Freshness::New))).await?;
+                let sent = lease.sender().try_send_request(outgoing);
+                Box::pin(self.answer(sent, lease.alarm(), &progress)).await.map_err(|failure| failure.error)?
             }
             Err(failure) => return Err(failure.error),
         };
@@ -88,23 +100,27 @@ impl Upstream {
         Ok(Answer { response: Response::from_parts(parts, ()), body: AnswerBody::Stream(body) })
     }
 
-    async fn exchange(
+    /// Waits for the head of the answer to what was `sent`.
+    async fn answer(
         &self,
-        lease: &mut Lease,
-        request: Request<RequestBody>,
+        sent: impl Future<Output = Sent>,
+        alarm: &mut Alarm,
         progress: &Progress,
     ) -> Result<Response<Incoming>, Failure> {
-        let answer = lease.sender().try_send_request(request);
-        tokio::pin!(answer);
+        let mut answer = pin!(sent);
         let timeout = self.settings().response_timeout;
         let mut deadline = Instant::now() + timeout;
         let mut sent_before = progress.bytes();
         loop {
-            let mut sent = match tokio::time::timeout_at(deadline, answer.as_mut()).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(failed)) => failed,
+            let in_time = poll_fn(|cx| match answer.as_mut().poll(cx) {
+                Poll::Ready(answer) => Poll::Ready(Some(answer)),
+                Poll::Pending => alarm.poll_reached(deadline, cx).map(|()| None),
+            });
+            let mut sent = match in_time.await {
+                Some(Ok(response)) => return Ok(response),
+                Some(Err(failed)) => failed,
                 // The time runs from the end of the request: a long upload is not a slow upstream, and has its own bound.
-                Err(_elapsed) => match progress.fate() {
+                None => match progress.fate() {
                     // One that has taken nothing in all this time, though there was something to take, is.
                     Fate::Underway if progress.bytes() == sent_before && !progress.waits_for_client() => {
                         return Err(Failure::because(UpstreamError::Timeout));
@@ -124,7 +140,7 @@ impl Upstream {
                     }
                 },
             };
-            let unsent = sent.take_message();
+            let unsent = sent.take_message().map(Box::new);
             let error = sent.into_error();
             tracing::debug!(%error, upstream = %self.name(), "no answer from the upstream");
             let fault = match progress.fate() {
@@ -141,11 +157,14 @@ impl Upstream {
     }
 }
 
+/// What hyper says of a request that it was given.
+type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
 /// An exchange that brought no answer, and what may be done about it.
 struct Failure {
     error: UpstreamError,
     /// The request, if not a byte of it was written.
-    unsent: Option<Request<RequestBody>>,
+    unsent: Option<Box<Request<RequestBody>>>,
     /// Whether it looks as if the server had closed the connection before it saw the request.
     stale: bool,
 }
@@ -173,16 +192,14 @@ fn request(outgoing: Outgoing) -> Request<RequestBody> {
 }
 
 /// The same request once more, if sending it twice does no harm.
-fn repeatable(outgoing: &Outgoing) -> Option<Request<RequestBody>> {
+fn repeatable(outgoing: &Outgoing) -> Option<Outgoing> {
     use http_body::Body as _;
     let harmless = outgoing.method.is_idempotent() && outgoing.body.is_end_stream();
-    harmless.then(|| {
-        request(Outgoing {
-            method: outgoing.method.clone(),
-            target: outgoing.target.clone(),
-            headers: outgoing.headers.clone(),
-            body: RequestBody::empty(),
-        })
+    harmless.then(|| Outgoing {
+        method: outgoing.method.clone(),
+        target: outgoing.target.clone(),
+        headers: outgoing.headers.clone(),
+        body: RequestBody::empty(),
     })
 }
 

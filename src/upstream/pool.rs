@@ -25,6 +25,7 @@ use tokio::time::Instant;
 
 use super::body::RequestBody;
 use super::{Server, UpstreamError};
+use crate::primitives::alarm::Alarm;
 use crate::telemetry::metrics::{Held, UpstreamMetrics};
 
 /// Longest response head taken from an upstream, in bytes; more is [`UpstreamError::Failed`]. Twice the usual bound on requests, since
@@ -60,6 +61,8 @@ struct Connection {
     sender: SendRequest<RequestBody>,
     permit: Arc<OwnedSemaphorePermit>,
     task: AbortHandle,
+    /// For whoever waits for something on it.
+    alarm: Alarm,
 }
 
 /// A connection in use by one exchange. Dropped, it is closed; only [`Lease::put_back`] keeps it.
@@ -107,7 +110,18 @@ impl Pools {
 }
 
 impl Pool {
-    /// A connection that is ready to take a request.
+    /// The connection that was used last, if it can take a request at once.
+    #[must_use]
+    pub fn take_ready(self: &Rc<Self>) -> Option<Lease> {
+        let connection = self.pop_idle()?;
+        if connection.sender.is_ready() {
+            return Some(self.lease(connection, true));
+        }
+        self.keep(connection);
+        None
+    }
+
+    /// A connection that is ready to take a request, waited for if need be.
     ///
     /// # Errors
     ///
@@ -213,7 +227,7 @@ impl Pool {
             }
             drop(held);
         });
-        Ok(Connection { sender, permit, task: task.abort_handle() })
+        Ok(Connection { sender, permit, task: task.abort_handle(), alarm: Alarm::default() })
     }
 
     fn put_back(&self, connection: Connection) {
@@ -228,6 +242,10 @@ impl Pool {
         if self.server.waiting.load(Ordering::Acquire) > 0 {
             return; // closed: another worker's request waits for the slot
         }
+        self.keep(connection);
+    }
+
+    fn keep(&self, connection: Connection) {
         let counted = self.metrics.idle().hold();
         self.idle.borrow_mut().push_back(Idle { connection, since: Instant::now(), _counted: counted });
     }
@@ -289,6 +307,11 @@ impl Lease {
 
     pub(super) fn sender(&mut self) -> &mut SendRequest<RequestBody> {
         &mut self.connection.as_mut().expect("a lease holds its connection until it ends").sender
+    }
+
+    /// The connection's own alarm.
+    pub(super) fn alarm(&mut self) -> &mut Alarm {
+        &mut self.connection.as_mut().expect("a lease holds its connection until it ends").alarm
     }
 
     /// Keeps the slot taken for a connection that has become a tunnel: hyper's task for it has ended.

@@ -1,7 +1,8 @@
 //! Tables for the header rules.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::forwarding::{Hop, write_traceparent};
 use super::*;
 
 fn map(lines: &[(&str, &str)]) -> HeaderMap {
@@ -39,7 +40,7 @@ fn hop_by_hop_fields_and_what_connection_names_are_removed() {
         ("cookie", "a=1"),
         ("accept", "*/*"),
     ]);
-    remove_hop_by_hop(&mut headers);
+    clean(&mut headers, |_| false);
     assert_eq!(names(&headers), ["accept", "authorization", "cookie", "host"]);
 }
 
@@ -58,10 +59,10 @@ fn overrides_go_on_only_from_trusted_proxies_and_method_overrides_from_nobody() 
         ("accept", "*/*"),
     ];
     let mut untrusted = map(&all);
-    remove_overrides(&mut untrusted, Peers::Untrusted);
+    clean(&mut untrusted, |name| is_override(name, Peers::Untrusted));
     assert_eq!(names(&untrusted), ["accept"]);
     let mut trusted = map(&all);
-    remove_overrides(&mut trusted, Peers::Trusted);
+    clean(&mut trusted, |name| is_override(name, Peers::Trusted));
     assert_eq!(trusted.len(), all.len() - 1);
     assert!(!trusted.contains_key("x-http-method-override"));
 }
@@ -81,7 +82,7 @@ fn no_spelling_of_an_override_or_forwarding_field_goes_on() {
     ] {
         for peers in [Peers::Trusted, Peers::Untrusted] {
             let mut headers = map(&[(name, "1"), ("x_api_key", "1")]);
-            remove_overrides(&mut headers, peers);
+            clean(&mut headers, |name| is_override(name, peers));
             assert_eq!(names(&headers), ["x_api_key"], "{name} from {peers:?}");
         }
     }
@@ -90,7 +91,8 @@ fn no_spelling_of_an_override_or_forwarding_field_goes_on() {
 fn forwarded(before: &[(&str, &str)], peer: IpAddr, peers: Peers) -> HeaderMap {
     let mut headers = map(before);
     let host = HeaderValue::from_static("api.example:8443");
-    write_forwarded(&mut headers, Hop { peer, host: &host, scheme: "http", peers });
+    let hop = Hop::new(peer, "http");
+    hop.write(&mut headers, &host, peers);
     headers
 }
 
@@ -123,6 +125,18 @@ fn a_trusted_peers_forwarding_fields_are_continued() {
     assert_eq!(headers["forwarded"], "for=198.51.100.1, for=\"[::1]\";proto=http;host=\"api.example:8443\"");
     assert_eq!(headers["x-forwarded-host"], "shop.example");
     assert_eq!(headers["x-forwarded-proto"], "https");
+}
+
+/// One connection may ask for several hosts, in turn.
+#[test]
+fn each_request_is_told_with_its_own_host() {
+    let hop = Hop::new(Ipv4Addr::LOCALHOST.into(), "https");
+    for host in ["a.example", "b.example", "b.example", "a.example"] {
+        let mut headers = map(&[]);
+        hop.write(&mut headers, &HeaderValue::from_static(host), Peers::Untrusted);
+        assert_eq!(headers["forwarded"], format!("for=127.0.0.1;proto=https;host=\"{host}\""));
+        assert_eq!(headers["x-forwarded-host"], host);
+    }
 }
 
 /// W3C Trace Context §3.2: what is valid is continued under a new parent, anything else starts anew.

@@ -1,0 +1,156 @@
+//! What the upstream is told about the hop from the client to us: the `Forwarded` family, `Via`, and the trace.
+//!
+//! Most of it is the same for each request of a connection, so it is put into words once ([`Hop`]).
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::Peers;
+use crate::primitives::random;
+
+/// The gateway's name in `Via` (RFC 9110 §7.6.3).
+static VIA: HeaderValue = HeaderValue::from_static("1.1 portcullis");
+static VIA_FROM_HTTP_2: HeaderValue = HeaderValue::from_static("2 portcullis");
+
+/// RFC 7239.
+static FORWARDED: HeaderName = header::FORWARDED;
+/// The client's address, and the proxies' that it came through.
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// The host that the client asked for.
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// The scheme that the client used.
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// One connection's hop, in the words of the forwarding fields.
+#[derive(Debug)]
+pub struct Hop {
+    peer: HeaderValue,
+    scheme: HeaderValue,
+    /// `for=…;proto=…`
+    element: String,
+    /// The host that was asked for last, and the element with it: a connection mostly asks for one.
+    with_host: RefCell<Option<(HeaderValue, HeaderValue)>>,
+}
+
+impl Hop {
+    /// From `peer`, whoever opened the connection to us, by `scheme`.
+    #[must_use]
+    pub fn new(peer: IpAddr, scheme: &'static str) -> Self {
+        let node = match peer {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("\"[{address}]\""),
+        };
+        Self {
+            peer: value(peer.to_string()),
+            scheme: HeaderValue::from_static(scheme),
+            element: format!("for={node};proto={scheme}"),
+            with_host: RefCell::default(),
+        }
+    }
+
+    fn element(&self, host: &HeaderValue) -> HeaderValue {
+        let mut last = self.with_host.borrow_mut();
+        match &*last {
+            Some((known, element)) if known == host => element.clone(),
+            _ => {
+                let mut element = self.element.clone();
+                if let Ok(host) = host.to_str() {
+                    // Quoted, since a host with a port is no token (RFC 7239 §4). A host that got this far holds no quote.
+                    let _ = write!(element, ";host=\"{host}\"");
+                }
+                let element = value(element);
+                // A copy: the host as it came is a part of the connection's read buffer, and would keep all of it.
+                *last = HeaderValue::from_bytes(host.as_bytes()).ok().map(|host| (host, element.clone()));
+                element
+            }
+        }
+    }
+
+    /// Writes `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` (RFC 7239): appended to what a trusted proxy said, else in place of it.
+    ///
+    /// `-Proto` and `-Host` speak of the client's own request, so that a trusted proxy's word stays as it is.
+    pub fn write(&self, headers: &mut HeaderMap, host: &HeaderValue, peers: Peers) {
+        append(headers, &FORWARDED, self.element(host), peers);
+        append(headers, &X_FORWARDED_FOR, self.peer.clone(), peers);
+        if peers == Peers::Untrusted || !headers.contains_key(&X_FORWARDED_PROTO) {
+            headers.insert(&X_FORWARDED_PROTO, self.scheme.clone());
+        }
+        if peers == Peers::Untrusted || !headers.contains_key(&X_FORWARDED_HOST) {
+            headers.insert(&X_FORWARDED_HOST, host.clone());
+        }
+    }
+}
+
+fn value(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).expect("addresses and a checked host are printable ASCII")
+}
+
+/// Puts `element` after what is there, or in its place. One line: some backends read only the first.
+fn append(headers: &mut HeaderMap, name: &'static HeaderName, element: HeaderValue, peers: Peers) {
+    if peers == Peers::Untrusted {
+        headers.insert(name, element);
+        return;
+    }
+    let mut list = Vec::new();
+    for earlier in headers.get_all(name).iter().filter(|value| value.to_str().is_ok()) {
+        list.extend_from_slice(earlier.as_bytes());
+        list.extend_from_slice(b", ");
+    }
+    list.extend_from_slice(element.as_bytes());
+    headers.insert(name, HeaderValue::from_bytes(&list).expect("joined of valid values by valid bytes"));
+}
+
+/// Appends the gateway to `Via`.
+pub fn write_via(headers: &mut HeaderMap, received: http::Version) {
+    let via = if received == http::Version::HTTP_2 { &VIA_FROM_HTTP_2 } else { &VIA };
+    headers.append(header::VIA, via.clone());
+}
+
+/// Continues the trace that came with the request, or starts one (W3C Trace Context, level 1).
+///
+/// `span` becomes the parent that the upstream sees; `fresh_trace` names the trace when none came.
+pub fn write_traceparent(headers: &mut HeaderMap, fresh_trace: [u8; 16], span: [u8; 8]) {
+    let mut text = *b"00-................................-................-00";
+    let mut came = headers.get_all(&TRACEPARENT).iter();
+    let continued = match (came.next(), came.next()) {
+        (Some(only), None) => only.to_str().ok().and_then(trace_of),
+        _ => None,
+    };
+    if let Some((trace, flags)) = continued {
+        text[3..35].copy_from_slice(trace.as_bytes());
+        text[53..55].copy_from_slice(flags.as_bytes());
+    } else {
+        // A state without its parent belongs to no trace.
+        headers.remove(&TRACESTATE);
+        random::write_hex(&fresh_trace, &mut text[3..35]);
+    }
+    random::write_hex(&span, &mut text[36..52]);
+    headers.insert(&TRACEPARENT, HeaderValue::from_bytes(&text).expect("hexadecimal digits and dashes"));
+}
+
+/// The trace id and the flags of a valid `traceparent`.
+fn trace_of(text: &str) -> Option<(&str, &str)> {
+    let bytes = text.as_bytes();
+    let dashes = bytes.len() >= 55 && [2, 35, 52].iter().all(|&at| bytes[at] == b'-');
+    let digits = |range: std::ops::Range<usize>| {
+        bytes[range].iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')).then_some(())
+    };
+    if !dashes {
+        return None;
+    }
+    digits(0..2)?;
+    digits(3..35)?;
+    digits(36..52)?;
+    digits(53..55)?;
+    let version = &text[0..2];
+    // Version 00 has exactly these four parts; a later one may have more behind another dash.
+    let length_fits = if version == "00" { bytes.len() == 55 } else { bytes.len() == 55 || bytes[55] == b'-' };
+    let (trace, parent) = (&text[3..35], &text[36..52]);
+    let valid = version != "ff" && length_fits && trace.bytes().any(|b| b != b'0') && parent.bytes().any(|b| b != b'0');
+    valid.then_some((trace, &text[53..55]))
+}
