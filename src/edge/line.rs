@@ -30,7 +30,7 @@ pub(super) struct Line {
     opened: Instant,
     bounds: Bounds,
     waits: AtomicU8,
-    /// Since when, in microseconds after `opened`.
+    /// Since when, in microseconds after `opened`; `NEVER` until somebody asks.
     since: AtomicU64,
     /// Since when the client takes no bytes; `NEVER` while it does.
     blocked: AtomicU64,
@@ -106,13 +106,14 @@ impl Line {
         Exchange(Arc::clone(self))
     }
 
-    /// When its patience ends, if it waits for the client at all.
+    /// When its patience ends, if it waits for the client at all. To be asked whenever the connection has been looked after: what it waits
+    /// for, it waits for since then.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let since = |micros: u64| self.opened + Duration::from_micros(micros);
         let waiting = match self.waits() {
-            Waits::Head => Some(since(self.since.load(Relaxed)) + self.bounds.header),
+            Waits::Head => Some(since(self.since()) + self.bounds.header),
             Waits::Request => {
-                let idle = since(self.since.load(Relaxed)) + self.bounds.idle;
+                let idle = since(self.since()) + self.bounds.idle;
                 Some(match self.last_call.load(Relaxed) {
                     NEVER => idle,
                     at => idle.min(since(at)),
@@ -134,8 +135,19 @@ impl Line {
     }
 
     fn wait(&self, waits: Waits) {
-        self.since.store(self.now(), Relaxed);
+        // What it waits for mostly comes in the same turn: then nobody asks, and the clock is not read.
+        self.since.store(NEVER, Relaxed);
         self.waits.store(waits as u8, Relaxed);
+    }
+
+    fn since(&self) -> u64 {
+        let since = self.since.load(Relaxed);
+        if since != NEVER {
+            return since;
+        }
+        let now = self.now();
+        self.since.store(now, Relaxed);
+        now
     }
 
     fn now(&self) -> u64 {

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -15,16 +15,32 @@ use crate::gateway::body::{Body, Broken};
 use crate::gateway::{Gateway, Peer};
 
 /// Answers a request of either protocol; `exchange` lasts as long as the answer.
-///
-/// Boxed: hyper keeps a place for the answer with every connection, and an idle one should not pay for it.
 pub(super) fn answer(
     gateway: &Rc<Gateway>,
     exchange: Exchange,
     request: Request<Incoming>,
     peer: &Peer,
-) -> Pin<Box<impl Future<Output = Result<Response<Tracked>, Infallible>> + use<>>> {
-    let answered = gateway.handle(request, peer);
-    Box::pin(async move { Ok(answered.await.map(|body| Tracked { body, _exchange: exchange })) })
+) -> Answering<impl Future<Output = Response<Body>> + use<>> {
+    Answering { answered: Box::pin(gateway.handle(request, peer)), exchange: Some(exchange) }
+}
+
+/// An answer that is being made.
+///
+/// Boxed: hyper keeps a place for it with every connection, and an idle one should not pay for it.
+#[derive(Debug)]
+pub(super) struct Answering<F> {
+    answered: Pin<Box<F>>,
+    exchange: Option<Exchange>,
+}
+
+impl<F: Future<Output = Response<Body>>> Future for Answering<F> {
+    type Output = Result<Response<Tracked>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = ready!(self.answered.as_mut().poll(cx));
+        let exchange = self.exchange.take();
+        Poll::Ready(Ok(response.map(|body| Tracked { body, _exchange: exchange })))
+    }
 }
 
 impl Tracked {
@@ -38,7 +54,7 @@ impl Tracked {
 #[derive(Debug)]
 pub(super) struct Tracked {
     body: Body,
-    _exchange: Exchange,
+    _exchange: Option<Exchange>,
 }
 
 impl http_body::Body for Tracked {

@@ -42,7 +42,7 @@ pub async fn caller(runtime: &Runtime, chosen: &Chosen, departure: &mut Departur
         };
     };
     let digest = token.digest();
-    let principal = match runtime.issuers().cached(&digest) {
+    let principal = match runtime.issuers().cached(&digest, departure.arrived()) {
         Some(principal) => principal,
         // Beside a public-key operation an allocation is nothing; in here it would make every request's future larger.
         None => Box::pin(verified(runtime, token, &digest, chosen, departure)).await?,

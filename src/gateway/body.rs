@@ -17,7 +17,7 @@ use crate::upstream::body::{ResponseBody, ResponseBroken};
 pub struct Body {
     content: Content,
     record: Option<Box<Record>>,
-    hand_over: Option<oneshot::Sender<Record>>,
+    hand_over: Option<oneshot::Sender<Box<Record>>>,
 }
 
 #[derive(Debug)]
@@ -55,9 +55,9 @@ impl Body {
 
     /// An upstream's, to be finished by `until`.
     #[must_use]
-    pub fn stream(body: ResponseBody, until: Option<Instant>) -> Self {
+    pub fn stream(body: Box<ResponseBody>, until: Option<Instant>) -> Self {
         let until = until.map(|at| Box::pin(tokio::time::sleep_until(at)));
-        Self { content: Content::Stream { body: Box::new(body), until }, record: None, hand_over: None }
+        Self { content: Content::Stream { body, until }, record: None, hand_over: None }
     }
 
     /// Whether it comes from an upstream, whose connection it holds.
@@ -67,15 +67,15 @@ impl Body {
     }
 
     /// Nothing behind a 101: the record goes to the tunnel, which outlives this answer.
-    pub(super) fn before_a_tunnel(hand_over: oneshot::Sender<Record>) -> Self {
+    pub(super) fn before_a_tunnel(hand_over: oneshot::Sender<Box<Record>>) -> Self {
         Self { content: Content::Fixed(None), record: None, hand_over: Some(hand_over) }
     }
 
-    pub(super) fn recorded(mut self, record: Record) -> Self {
+    pub(super) fn recorded(mut self, record: Box<Record>) -> Self {
         match self.hand_over.take() {
             // A tunnel that has ended already drops the record, which completes it.
             Some(tunnel) => drop(tunnel.send(record)),
-            None => self.record = Some(Box::new(record)),
+            None => self.record = Some(record),
         }
         self
     }

@@ -14,6 +14,7 @@ use super::cors::Grant;
 use super::record::Record;
 use super::refusal::{Addressee, Refusal};
 use super::{Peer, Runtime};
+use crate::primitives::clock::Moment;
 use crate::upstream::headers::X_REQUEST_ID;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -22,13 +23,11 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 /// An answer's luggage.
 #[derive(Debug)]
 pub struct Departure {
-    runtime: Arc<Runtime>,
-    record: Record,
+    record: Box<Record>,
     request_id: HeaderValue,
     http_1: bool,
     /// Whether only the head of an answer is wanted (RFC 9110 §9.3.2).
     head_only: bool,
-    route: Option<Arc<Route>>,
     cors: Grant,
     limits: Vec<(HeaderValue, HeaderValue)>,
 }
@@ -38,17 +37,21 @@ impl Departure {
     #[must_use]
     pub fn begin(runtime: &Arc<Runtime>, method: &Method, path: &str, version: Version, peer: &Peer) -> Self {
         let mut departure = Self {
-            runtime: Arc::clone(runtime),
-            record: Record::begin(runtime, method, path, peer.address()),
+            record: Box::new(Record::begin(runtime, method, path, peer.address())),
             request_id: HeaderValue::from_static(""),
             http_1: version <= Version::HTTP_11,
             head_only: *method == Method::HEAD,
-            route: None,
             cors: Grant::Silent,
             limits: Vec::new(),
         };
         departure.identify(super::request_id());
         departure
+    }
+
+    /// When the request came: the time that it is judged by.
+    #[must_use]
+    pub fn arrived(&self) -> Moment {
+        self.record.arrived()
     }
 
     /// The record, for what a stage has to tell it.
@@ -58,7 +61,7 @@ impl Departure {
 
     /// The request's id, taken over from a trusted proxy in place of a new one.
     pub(super) fn identify(&mut self, request_id: HeaderValue) {
-        self.record.identified(request_id.to_str().unwrap_or_default());
+        self.record.identified(request_id.clone());
         self.request_id = request_id;
     }
 
@@ -71,7 +74,6 @@ impl Departure {
     /// From here on the route's settings apply.
     pub(super) fn routed(&mut self, route: &Arc<Route>) {
         self.record.routed(route);
-        self.route = Some(Arc::clone(route));
     }
 
     /// From here on the answer carries this grant.
@@ -105,7 +107,7 @@ impl Departure {
 
     fn refuse(&mut self, refusal: &Refusal) -> Response<Body> {
         self.record.refused(refusal);
-        let challenges = self.route.as_ref().map_or(self.runtime.challenges(), |route| &route.rules().challenges);
+        let challenges = self.record.route().map_or(self.record.runtime().challenges(), |route| &route.rules().challenges);
         let answer = refusal.answer(Addressee {
             challenges,
             request_id: self.request_id.to_str().unwrap_or_default(),
@@ -125,7 +127,7 @@ impl Departure {
             headers.append(RATE_LIMIT_POLICY, policy.clone());
             headers.append(RATE_LIMIT, state.clone());
         }
-        if let Some(route) = &self.route {
+        if let Some(route) = self.record.route() {
             let rules = route.rules();
             for name in &rules.remove_response_headers {
                 headers.remove(name);

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Method, Response, Uri, Version};
+use http::{Method, Request, Response, Uri, Version};
 use http_body::Body as _;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::authenticate::Caller;
 use super::body::Body;
@@ -23,7 +23,7 @@ use super::{Departure, Runtime, Worker};
 use crate::primitives::random;
 use crate::upstream::UpstreamError;
 use crate::upstream::body::{Fate, MaxBody, Progress, RequestBody, Trailers};
-use crate::upstream::exchange::{AnswerBody, Outgoing};
+use crate::upstream::exchange::{Answer, AnswerBody, Terms};
 use crate::upstream::headers::forwarding::{write_traceparent, write_via};
 use crate::upstream::headers::{X_REQUEST_ID, clean};
 use crate::upstream::upgrade::Tunnel;
@@ -40,49 +40,61 @@ pub async fn send(
     departure: &mut Departure,
 ) -> Result<Response<Body>, Refusal> {
     let (chosen, caller) = admitted.into_permit().into_parts();
-    let (mut arrival, route) = chosen.into_parts();
-    let upstream = route.upstream();
-    check_length(&arrival, route.rules().max_body_size)?;
-    let trailers = trailers(&arrival.headers);
-    let idle = runtime.settings().bounds.body_idle;
-    let target = target(&arrival, &route)?;
-    write_headers(&mut arrival, &route, &caller, departure.request_id());
-    let Arrival { method, mut headers, body, upgrade: wish, .. } = *arrival;
-    let body = RequestBody::new(body, route.rules().max_body_size, idle, trailers);
-    frame(&mut headers, &method, &body, wish.as_ref());
-    let progress = body.progress();
+    let (arrival, route) = chosen.into_parts();
+    let bounds = runtime.settings().bounds;
+    let (outgoing, wish, trailers) = outgoing(*arrival, &route, &caller, bounds.body_idle, departure)?;
+    let progress = outgoing.body().progress();
     departure.record().receiving(progress.clone());
+    let upstream = route.upstream();
     let started = Instant::now();
     let until = route.rules().timeout.map(|timeout| started + timeout);
-    let exchange = upstream.send(worker.pools(), Outgoing { method, target, headers, body }, idle, trailers);
-    let sent = match until {
-        Some(until) => timeout_at(until, exchange).await.map_err(|_elapsed| Refusal::UpstreamTimeout)?,
-        None => exchange.await,
-    };
-    let answer = sent.map_err(|error| {
+    let sent = upstream.send(worker.pools(), outgoing, Terms { until, body_idle: bounds.body_idle, trailers }).await;
+    let Answer { mut head, body } = sent.map_err(|error| {
         if progress.fate() == Fate::Abandoned {
             departure.record().client_left();
         }
         refusal(error, &progress)
     })?;
     departure.record().upstream_answered(upstream, started.elapsed());
-    let (mut parts, ()) = answer.response.into_parts();
-    let switched = parts.headers.get(header::UPGRADE).cloned();
-    clean_answer(&mut parts.headers, runtime);
+    let switched = head.headers.get(header::UPGRADE).cloned();
+    clean(&mut head.headers, |name| runtime.identity().owns(name));
     // The version and the reason phrase are about the upstream's connection (RFC 9112 §2.3); ours has its own.
-    parts.version = Version::HTTP_11;
-    parts.extensions.clear();
-    match (answer.body, wish) {
-        (AnswerBody::Stream(body), _) => Ok(Response::from_parts(parts, Body::stream(body, until))),
-        (AnswerBody::Tunnel(upstream, lease, in_flight), Some(wish)) if switched.is_some() => {
-            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            parts.headers.insert(header::UPGRADE, switched.unwrap_or(wish.protocol));
-            let tunnel = Tunnel { client: wish.client, upstream, lease, in_flight };
-            Ok(Response::from_parts(parts, worker.open_tunnel(tunnel, lifetime(runtime, &caller))))
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    match (body, wish) {
+        (AnswerBody::Stream(body), _) => Ok(Response::from_parts(head, Body::stream(body, until))),
+        (AnswerBody::Tunnel(upstream), Some(wish)) if switched.is_some() => {
+            head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            head.headers.insert(header::UPGRADE, switched.unwrap_or(wish.protocol));
+            let tunnel = Tunnel { client: wish.client, upstream };
+            Ok(Response::from_parts(head, worker.open_tunnel(tunnel, lifetime(runtime, &caller))))
         }
         // Switching protocols when nobody asked (RFC 9110 §15.2.2): what follows on that connection is nobody's.
-        (AnswerBody::Tunnel(..), _) => Err(Refusal::UpstreamFailed),
+        (AnswerBody::Tunnel(_), _) => Err(Refusal::UpstreamFailed),
     }
+}
+
+/// The request as it goes to the upstream; with what the client wishes to switch to, and what becomes of trailers.
+fn outgoing(
+    mut arrival: Arrival,
+    route: &Route,
+    caller: &Caller,
+    body_idle: Duration,
+    departure: &Departure,
+) -> Result<(Request<RequestBody>, Option<Upgrade>, Trailers), Refusal> {
+    let rules = route.rules();
+    check_length(&arrival, rules.max_body_size)?;
+    let trailers = trailers(&arrival.headers);
+    let target = target(&arrival, route)?;
+    write_headers(&mut arrival, route, caller, departure.request_id());
+    let Arrival { method, mut headers, body, upgrade: wish, .. } = arrival;
+    let body = RequestBody::new(body, rules.max_body_size, body_idle, trailers);
+    frame(&mut headers, &method, &body, wish.as_ref());
+    let mut request = Request::new(body);
+    *request.method_mut() = method;
+    *request.uri_mut() = target;
+    *request.headers_mut() = headers;
+    Ok((request, wish, trailers))
 }
 
 /// Refuses at once what says itself that it is too long; the rest is counted as it passes.
@@ -175,11 +187,6 @@ fn frame(headers: &mut HeaderMap, method: &Method, body: &RequestBody, wish: Opt
             headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
     }
-}
-
-/// An upstream's head on its way out: nothing about its connection, and no word on identity, which is between us and the upstream.
-fn clean_answer(headers: &mut HeaderMap, runtime: &Runtime) {
-    clean(headers, |name| runtime.identity().owns(name));
 }
 
 fn refusal(error: UpstreamError, progress: &Progress) -> Refusal {

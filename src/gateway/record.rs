@@ -7,12 +7,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::Method;
+use http::{HeaderValue, Method};
 
 use super::Runtime;
 use super::chosen::Route;
 use super::refusal::Refusal;
-use crate::primitives::clock::WallTime;
+use crate::primitives::clock::Moment;
 use crate::telemetry::access_log::AccessLine;
 use crate::token::{Principal, VerifyError};
 use crate::upstream::Upstream;
@@ -26,8 +26,8 @@ const CLIENT_LEFT: u16 = 499;
 pub struct Record {
     runtime: Arc<Runtime>,
     started: Instant,
-    time: WallTime,
-    request_id: Box<str>,
+    arrived: Moment,
+    request_id: HeaderValue,
     method: Method,
     path: Box<str>,
     client: IpAddr,
@@ -48,13 +48,15 @@ impl Record {
     /// Begins it.
     #[must_use]
     pub fn begin(runtime: &Arc<Runtime>, method: &Method, path: &str, client: IpAddr) -> Self {
+        let started = Instant::now();
         Self {
             runtime: Arc::clone(runtime),
-            started: Instant::now(),
-            time: runtime.clock().now(),
-            request_id: Box::default(),
+            started,
+            arrived: runtime.clock().moment(started),
+            request_id: HeaderValue::from_static(""),
             method: method.clone(),
-            path: path.into(),
+            // Nobody else asks for it.
+            path: if runtime.access_log().is_on() { path.into() } else { Box::default() },
             client,
             route: None,
             left: false,
@@ -71,8 +73,26 @@ impl Record {
     }
 
     /// Its id.
-    pub fn identified(&mut self, request_id: &str) {
-        self.request_id = request_id.into();
+    pub fn identified(&mut self, request_id: HeaderValue) {
+        self.request_id = request_id;
+    }
+
+    /// When it was begun.
+    #[must_use]
+    pub fn arrived(&self) -> Moment {
+        self.arrived
+    }
+
+    /// The runtime that it is served by.
+    #[must_use]
+    pub fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
+    /// Its route, once that is known.
+    #[must_use]
+    pub fn route(&self) -> Option<&Arc<Route>> {
+        self.route.as_ref()
     }
 
     /// The client's address, once forwarding headers were looked at.
@@ -167,8 +187,8 @@ impl Drop for Record {
         }
         let subject = self.caller.as_ref().map(|caller| self.runtime.settings().logged_subject(caller));
         log.write(&AccessLine {
-            time: self.time,
-            request_id: &self.request_id,
+            time: self.arrived.wall,
+            request_id: self.request_id.to_str().unwrap_or_default(),
             route: self.route.as_ref().map_or("", |route| &route.rules().name),
             method: self.method.as_str(),
             path: &self.path,

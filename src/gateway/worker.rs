@@ -59,7 +59,7 @@ impl Worker {
 
     /// Starts passing bytes through `tunnel` as soon as the client has its 101; the body is what goes behind that.
     pub(super) fn open_tunnel(&self, tunnel: Tunnel, lifetime: Option<Duration>) -> Body {
-        let (hand_over, record) = oneshot::channel::<Record>();
+        let (hand_over, record) = oneshot::channel::<Box<Record>>();
         let shutdown = self.shutdown.clone();
         tokio::task::spawn_local(async move {
             // Without a record the answer was never sent, and there is no tunnel.
@@ -73,7 +73,7 @@ impl Worker {
 
 /// Completes a tunnel's record at its end, also when the process stops and the tunnel is dropped in the middle.
 struct TunnelRecord {
-    record: Record,
+    record: Box<Record>,
     carried: Carried,
 }
 

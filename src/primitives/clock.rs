@@ -41,6 +41,15 @@ impl WallTime {
     }
 }
 
+/// Both readings at one time, for whatever is judged by the same moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// What [`Clock::now`] read.
+    pub wall: WallTime,
+    /// What [`Clock::monotonic_micros`] read.
+    pub monotonic_micros: u64,
+}
+
 impl Clock {
     /// The machine's clocks.
     #[must_use]
@@ -64,11 +73,22 @@ impl Clock {
     /// Microseconds since an arbitrary start; never runs backwards.
     #[must_use]
     pub fn monotonic_micros(&self) -> u64 {
+        self.monotonic_at(Instant::now())
+    }
+
+    /// Both readings; `now` is what the machine says, so that who has asked already need not ask again.
+    #[must_use]
+    pub fn moment(&self, now: Instant) -> Moment {
+        Moment { wall: self.now(), monotonic_micros: self.monotonic_at(now) }
+    }
+
+    fn monotonic_at(&self, now: Instant) -> u64 {
         match &self.0 {
             Source::Manual(manual) => manual.monotonic.load(Ordering::Acquire),
             // One second is added so that "never" can be 0 and "a moment before the start" can still be told.
             Source::System { started } => {
-                u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX).saturating_add(1_000_000)
+                let elapsed = now.saturating_duration_since(*started);
+                u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX).saturating_add(1_000_000)
             }
         }
     }

@@ -31,6 +31,8 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use url::Url;
 
+use crate::primitives::clock::Moment;
+
 pub use self::algorithm::Algorithm;
 pub use self::claim_path::{ClaimPath, InvalidClaimPath};
 pub use self::claims::ClaimSources;
@@ -134,9 +136,9 @@ impl Issuers {
 
     /// Whom a token speaks for that was verified before, if nothing has changed since that the verdict rests on: time, key, settings.
     #[must_use]
-    pub fn cached(&self, digest: &TokenDigest) -> Option<Arc<Principal>> {
+    pub fn cached(&self, digest: &TokenDigest, now: Moment) -> Option<Arc<Principal>> {
         let verdict = self.verdicts.get(digest)?;
-        self.by_issuer(verdict.principal().issuer())?.recall(&verdict)
+        self.by_issuer(verdict.principal().issuer())?.recall(&verdict, now)
     }
 
     /// About how many verdicts are remembered, of all issuers of the process.

@@ -1,5 +1,7 @@
 //! Whole tokens, signed as raw bytes with real keys: accepted, refused, remembered and forgotten.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -45,7 +47,7 @@ impl Bench {
     }
 
     fn cached(&self, token: &str) -> Option<Arc<Principal>> {
-        self.issuers.cached(&RawToken::new(token).digest())
+        self.issuers.cached(&RawToken::new(token).digest(), self.time.clock().moment(Instant::now()))
     }
 }
 
@@ -286,13 +288,13 @@ async fn a_verdict_dies_with_its_settings() {
         by_issuer: HashMap::from([(ISSUER.into(), stricter)]),
         verdicts: Arc::clone(&bench.issuers.verdicts),
     };
-    assert!(reloaded.cached(&RawToken::new(&token).digest()).is_none());
+    assert!(reloaded.cached(&RawToken::new(&token).digest(), bench.time.clock().moment(Instant::now())).is_none());
     assert!(bench.cached(&token).is_some(), "who still has the old settings goes on with them");
     let moved =
         renew(IssuerSettings { keys: KeySource::JwksUrl("http://127.0.0.1:2/".parse().unwrap()), ..idle_settings() });
     assert!(!Arc::ptr_eq(moved.keys(), bench.only().keys()));
     let without = Issuers::new(Vec::new(), Arc::clone(&bench.issuers.verdicts));
-    assert!(without.cached(&RawToken::new(&token).digest()).is_none());
+    assert!(without.cached(&RawToken::new(&token).digest(), bench.time.clock().moment(Instant::now())).is_none());
 }
 
 /// Threat A24: each token gives its own principal, however many at once.
@@ -334,14 +336,14 @@ async fn headers_for_upstreams_are_made_once_per_verification() {
         vec![(HeaderName::from_static("x-identity-subject"), HeaderValue::from_str(principal.subject()).unwrap())]
     });
     let clock = ManualClock::at(NOW).clock();
-    let verifier = Verifier::new(idle_settings(), clock, metrics(), portray).unwrap();
+    let verifier = Verifier::new(idle_settings(), clock.clone(), metrics(), portray).unwrap();
     verifier.keys().put(&jwks(&[RSA.jwk("k1")]));
     let issuers = Issuers::new(vec![verifier], Verdicts::new());
     let token = good();
     let (token, digest) = (RawToken::new(&token), RawToken::new(&token).digest());
     issuers.verify(&token, &digest).await.unwrap();
     for _ in 0..3 {
-        assert_eq!(issuers.cached(&digest).unwrap().ready_headers()[0].1, "alice");
+        assert_eq!(issuers.cached(&digest, clock.moment(Instant::now())).unwrap().ready_headers()[0].1, "alice");
     }
     assert_eq!(made.load(Ordering::Relaxed), 1);
 }

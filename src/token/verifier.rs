@@ -19,7 +19,7 @@ use super::principal::Principal;
 use super::raw::Parts;
 use super::verdicts::Verdict;
 use super::{IssuerSettings, Portrayal};
-use crate::primitives::clock::Clock;
+use crate::primitives::clock::{Clock, Moment};
 use crate::telemetry::metrics::{Cache, IssuerMetrics, VerifyResult};
 
 /// Verifies the tokens of one issuer.
@@ -101,9 +101,9 @@ impl Verifier {
     }
 
     /// Whom the token speaks for, if a verdict of this verifier still holds.
-    pub(super) fn recall(&self, verdict: &Verdict) -> Option<Arc<Principal>> {
-        let keys = self.keys.usable(self.clock.monotonic_micros())?;
-        if !verdict.holds(self.id, &keys, self.clock.now()) {
+    pub(super) fn recall(&self, verdict: &Verdict, now: Moment) -> Option<Arc<Principal>> {
+        let keys = self.keys.usable(now.monotonic_micros)?;
+        if !verdict.holds(self.id, &keys, now.wall) {
             return None;
         }
         self.metrics.verified(VerifyResult::Accepted, Cache::Hit);

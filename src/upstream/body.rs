@@ -89,13 +89,20 @@ pub enum MaxBody {
 }
 
 /// The client's body on its way to the upstream. Trailers are dropped unless the request is gRPC.
+///
+/// Two words long, since a request is handed on often and most have no body.
 #[derive(Debug)]
 pub struct RequestBody {
-    incoming: Option<Incoming>,
+    passing: Option<Box<Passing>>,
+    progress: Progress,
+}
+
+#[derive(Debug)]
+struct Passing {
+    incoming: Incoming,
     left: MaxBody,
     idle: IdleTimer,
     trailers: Trailers,
-    progress: Progress,
 }
 
 /// Whether trailers go on (RFC 9110 §6.5.1 lets an intermediary drop them; gRPC cannot do without).
@@ -116,27 +123,17 @@ impl RequestBody {
     /// Passes `incoming` on, at most `max` bytes of it.
     #[must_use]
     pub fn new(incoming: Incoming, max: MaxBody, idle_timeout: Duration, trailers: Trailers) -> Self {
-        let ended = incoming.is_end_stream();
-        let fate = if ended { Fate::Ended(Instant::now()) } else { Fate::Underway };
-        Self {
-            incoming: (!ended).then_some(incoming),
-            left: max,
-            idle: IdleTimer::new(idle_timeout),
-            trailers,
-            progress: Progress::begin(fate),
+        if incoming.is_end_stream() {
+            return Self::empty();
         }
+        let passing = Passing { incoming, left: max, idle: IdleTimer::new(idle_timeout), trailers };
+        Self { passing: Some(Box::new(passing)), progress: Progress::begin(Fate::Underway) }
     }
 
     /// No body.
     #[must_use]
     pub fn empty() -> Self {
-        Self {
-            incoming: None,
-            left: MaxBody::Bytes(0),
-            idle: IdleTimer::new(Duration::ZERO),
-            trailers: Trailers::Drop,
-            progress: Progress::begin(Fate::Ended(Instant::now())),
-        }
+        Self { passing: None, progress: Progress::begin(Fate::Ended(Instant::now())) }
     }
 
     /// The view of those who wait for the answer.
@@ -146,7 +143,7 @@ impl RequestBody {
     }
 
     fn end(&mut self, fate: Fate) {
-        self.incoming = None;
+        self.passing = None;
         self.progress.settle(fate);
     }
 }
@@ -158,7 +155,7 @@ impl Body for RequestBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let this = &mut *self;
         loop {
-            let Some(incoming) = this.incoming.as_mut() else {
+            let Some(passing) = this.passing.as_deref_mut() else {
                 return Poll::Ready(match this.progress.fate() {
                     Fate::Ended(_) => None,
                     Fate::Abandoned | Fate::Broken | Fate::Idle | Fate::TooLarge | Fate::Underway => {
@@ -166,16 +163,16 @@ impl Body for RequestBody {
                     }
                 });
             };
-            let frame = match Pin::new(incoming).poll_frame(cx) {
+            let frame = match Pin::new(&mut passing.incoming).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
                     this.progress.0.waits_for_client.set(true);
-                    ready!(this.idle.poll_elapsed(cx));
+                    ready!(passing.idle.poll_elapsed(cx));
                     this.end(Fate::Idle);
                     continue;
                 }
             };
-            this.idle.rest();
+            passing.idle.rest();
             this.progress.0.waits_for_client.set(false);
             match frame {
                 None => this.end(Fate::Ended(Instant::now())),
@@ -183,7 +180,7 @@ impl Body for RequestBody {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         let length = data.remaining() as u64;
-                        if let MaxBody::Bytes(left) = &mut this.left {
+                        if let MaxBody::Bytes(left) = &mut passing.left {
                             let Some(rest) = left.checked_sub(length) else {
                                 this.end(Fate::TooLarge);
                                 continue;
@@ -191,12 +188,12 @@ impl Body for RequestBody {
                             *left = rest;
                         }
                         this.progress.0.bytes.set(this.progress.bytes() + length);
-                        if this.incoming.as_ref().is_some_and(Body::is_end_stream) {
+                        if passing.incoming.is_end_stream() {
                             this.end(Fate::Ended(Instant::now()));
                         }
                         return Poll::Ready(Some(Ok(Frame::data(data))));
                     }
-                    Err(trailers) if this.trailers == Trailers::Pass => {
+                    Err(trailers) if passing.trailers == Trailers::Pass => {
                         // Nothing comes behind trailers.
                         this.end(Fate::Ended(Instant::now()));
                         return Poll::Ready(Some(Ok(trailers)));
@@ -212,7 +209,7 @@ impl Body for RequestBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        self.passing.as_ref().map_or_else(|| SizeHint::with_exact(0), |passing| passing.incoming.size_hint())
     }
 }
 

@@ -1,14 +1,15 @@
 //! One exchange with an upstream: a request out, the head of its answer back, within `response_timeout`.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
+use http::response::Parts;
 use http::{HeaderMap, Method, Request, Response, Uri, header};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::balance::InFlight;
 use super::body::{Fate, Progress, RequestBody, ResponseBody, Trailers};
@@ -16,24 +17,22 @@ use super::pool::{Freshness, Lease, Pools};
 use super::{HostHeader, Upstream, UpstreamError};
 use crate::primitives::alarm::Alarm;
 
-/// What goes to an upstream.
-#[derive(Debug)]
-pub struct Outgoing {
-    /// As the client sent it.
-    pub method: Method,
-    /// Path and query, in origin form.
-    pub target: Uri,
-    /// Complete but for `Host` when the upstream wants its own.
-    pub headers: HeaderMap,
-    /// Streams.
-    pub body: RequestBody,
+/// What an exchange is held to.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// The end of the whole exchange, if the route sets one.
+    pub until: Option<Instant>,
+    /// How long the answer's body may bring nothing.
+    pub body_idle: Duration,
+    /// What becomes of the answer's trailers.
+    pub trailers: Trailers,
 }
 
 /// What came back: the head of the answer, and its body on the connection it came by.
 #[derive(Debug)]
 pub struct Answer {
     /// The head, as the upstream sent it.
-    pub response: Response<()>,
+    pub head: Parts,
     /// The body, not yet read.
     pub body: AnswerBody,
 }
@@ -42,13 +41,25 @@ pub struct Answer {
 #[derive(Debug)]
 pub enum AnswerBody {
     /// A body, which ends.
-    Stream(ResponseBody),
-    /// A tunnel: the upstream agreed to the upgrade. The lease keeps the slot.
-    Tunnel(Response<Incoming>, Lease, InFlight),
+    Stream(Box<ResponseBody>),
+    /// A tunnel: the upstream agreed to the upgrade.
+    Tunnel(Box<Switched>),
+}
+
+/// A connection that has left HTTP.
+#[derive(Debug)]
+pub struct Switched {
+    /// By which hyper finds the connection.
+    pub upstream: Response<Incoming>,
+    /// Keeps the slot.
+    pub lease: Lease,
+    /// Keeps the place among the requests under way.
+    pub in_flight: InFlight,
 }
 
 impl Upstream {
-    /// Sends `outgoing` to one of the servers and waits for the head of the answer.
+    /// Sends `outgoing` to one of the servers and waits for the head of the answer. Its target is in origin form, its head complete but for
+    /// `Host` when the upstream wants its own.
     ///
     /// A connection from the pool may have been closed by the server in the same moment. Then the request is sent once more, on a new
     /// connection: if hyper says that not a byte was written, or if the method is idempotent and there is no body (RFC 9110 §9.2.2).
@@ -59,66 +70,87 @@ impl Upstream {
     pub async fn send(
         &self,
         pools: &Pools,
-        mut outgoing: Outgoing,
-        body_idle_timeout: Duration,
-        trailers: Trailers,
+        mut outgoing: Request<RequestBody>,
+        terms: Terms,
     ) -> Result<Answer, UpstreamError> {
         let in_flight = self.pick();
         if self.settings().host == HostHeader::Upstream {
-            outgoing.headers.insert(header::HOST, in_flight.server().address().authority.clone());
+            outgoing.headers_mut().insert(header::HOST, in_flight.server().address().authority.clone());
         }
         let pool = pools.of(in_flight.server(), self.metrics());
-        let progress = outgoing.body.progress();
+        let progress = outgoing.body().progress();
         let mut lease = match pool.take_ready() {
             Some(lease) => lease,
             // Rare enough to have its future elsewhere.
-            None => Box::pin(within(self.settings().response_timeout, pool.take(Freshness::Any))).await?,
+            None => Box::pin(self.in_time(pool.take(Freshness::Any), terms)).await?,
         };
-        let again = if lease.reused() { repeatable(&outgoing) } else { None };
-        let sent = lease.sender().try_send_request(request(outgoing));
-        let answer = match self.answer(sent, lease.alarm(), &progress).await {
-            Ok(answer) => answer,
+        let again = if lease.reused() { Repeatable::copy_of(&outgoing) } else { None };
+        let sent = pin!(lease.sender().try_send_request(outgoing));
+        let answered = match self.answer(sent, lease.alarm(), &progress, terms.until).await {
             Err(failure) if lease.reused() => {
-                let again = again.filter(|_| failure.stale).map(request);
+                let again = again.filter(|_| failure.stale).map(|again| again.into_request());
                 let Some(outgoing) = failure.unsent.map(|unsent| *unsent).or(again) else {
                     return Err(failure.error);
                 };
                 self.metrics().retried();
                 drop(lease);
-                lease = Box::pin(within(self.settings().response_timeout, pool.take(Freshness::New))).await?;
-                let sent = lease.sender().try_send_request(outgoing);
-                Box::pin(self.answer(sent, lease.alarm(), &progress)).await.map_err(|failure| failure.error)?
+                lease = Box::pin(self.in_time(pool.take(Freshness::New), terms)).await?;
+                let mut sent = Box::pin(lease.sender().try_send_request(outgoing));
+                Box::pin(self.answer(sent.as_mut(), lease.alarm(), &progress, terms.until)).await
             }
-            Err(failure) => return Err(failure.error),
+            answered => answered,
         };
+        let answer = answered.map_err(|failure| failure.error)?;
         if answer.status() == http::StatusCode::SWITCHING_PROTOCOLS {
             let head = copy_of_head(&answer);
-            return Ok(Answer { response: head, body: AnswerBody::Tunnel(answer, lease, in_flight) });
+            let switched = Switched { upstream: answer, lease, in_flight };
+            return Ok(Answer { head, body: AnswerBody::Tunnel(Box::new(switched)) });
         }
-        let (parts, incoming) = answer.into_parts();
-        let body = ResponseBody::new(incoming, (lease, in_flight), progress, body_idle_timeout, trailers);
-        Ok(Answer { response: Response::from_parts(parts, ()), body: AnswerBody::Stream(body) })
+        let (head, incoming) = answer.into_parts();
+        let body = ResponseBody::new(incoming, (lease, in_flight), progress, terms.body_idle, terms.trailers);
+        Ok(Answer { head, body: AnswerBody::Stream(Box::new(body)) })
+    }
+
+    /// Waits for a connection; as long as for an answer, and not beyond the end of the exchange.
+    async fn in_time(
+        &self,
+        connection: impl Future<Output = Result<Lease, UpstreamError>>,
+        terms: Terms,
+    ) -> Result<Lease, UpstreamError> {
+        let patience = Instant::now() + self.settings().response_timeout;
+        match terms.until {
+            Some(until) if until < patience => {
+                timeout_at(until, connection).await.unwrap_or(Err(UpstreamError::Timeout))
+            }
+            Some(_) | None => timeout_at(patience, connection).await.unwrap_or(Err(UpstreamError::Busy)),
+        }
     }
 
     /// Waits for the head of the answer to what was `sent`.
     async fn answer(
         &self,
-        sent: impl Future<Output = Sent>,
+        mut sent: Pin<&mut impl Future<Output = Sent>>,
         alarm: &mut Alarm,
         progress: &Progress,
+        until: Option<Instant>,
     ) -> Result<Response<Incoming>, Failure> {
-        let mut answer = pin!(sent);
         let timeout = self.settings().response_timeout;
         let mut deadline = Instant::now() + timeout;
         let mut sent_before = progress.bytes();
         loop {
-            let in_time = poll_fn(|cx| match answer.as_mut().poll(cx) {
+            let in_time = poll_fn(|cx| match sent.as_mut().poll(cx) {
                 Poll::Ready(answer) => Poll::Ready(Some(answer)),
-                Poll::Pending => alarm.poll_reached(deadline, cx).map(|()| None),
+                Poll::Pending => {
+                    let next = until.map_or(deadline, |until| until.min(deadline));
+                    alarm.poll_reached(next, cx).map(|()| None)
+                }
             });
-            let mut sent = match in_time.await {
+            let mut failed = match in_time.await {
                 Some(Ok(response)) => return Ok(response),
                 Some(Err(failed)) => failed,
+                None if until.is_some_and(|until| until <= Instant::now()) => {
+                    return Err(Failure::because(UpstreamError::Timeout));
+                }
                 // The time runs from the end of the request: a long upload is not a slow upstream, and has its own bound.
                 None => match progress.fate() {
                     // One that has taken nothing in all this time, though there was something to take, is.
@@ -140,8 +172,8 @@ impl Upstream {
                     }
                 },
             };
-            let unsent = sent.take_message().map(Box::new);
-            let error = sent.into_error();
+            let unsent = failed.take_message().map(Box::new);
+            let error = failed.into_error();
             tracing::debug!(%error, upstream = %self.name(), "no answer from the upstream");
             let fault = match progress.fate() {
                 Fate::Abandoned | Fate::Broken | Fate::Idle | Fate::TooLarge if unsent.is_none() => {
@@ -179,33 +211,38 @@ fn io_error(error: &hyper::Error) -> bool {
     std::error::Error::source(error).is_some_and(<dyn std::error::Error + 'static>::is::<std::io::Error>)
 }
 
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, UpstreamError>>) -> Result<T, UpstreamError> {
-    tokio::time::timeout(limit, work).await.unwrap_or(Err(UpstreamError::Busy))
+/// A request that may be sent twice without harm, but for its body: there is none.
+struct Repeatable {
+    method: Method,
+    target: Uri,
+    headers: HeaderMap,
 }
 
-fn request(outgoing: Outgoing) -> Request<RequestBody> {
-    let mut request = Request::new(outgoing.body);
-    *request.method_mut() = outgoing.method;
-    *request.uri_mut() = outgoing.target;
-    *request.headers_mut() = outgoing.headers;
-    request
+impl Repeatable {
+    fn copy_of(request: &Request<RequestBody>) -> Option<Box<Self>> {
+        use http_body::Body as _;
+        let harmless = request.method().is_idempotent() && request.body().is_end_stream();
+        harmless.then(|| {
+            Box::new(Self {
+                method: request.method().clone(),
+                target: request.uri().clone(),
+                headers: request.headers().clone(),
+            })
+        })
+    }
+
+    fn into_request(self) -> Request<RequestBody> {
+        let mut request = Request::new(RequestBody::empty());
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.target;
+        *request.headers_mut() = self.headers;
+        request
+    }
 }
 
-/// The same request once more, if sending it twice does no harm.
-fn repeatable(outgoing: &Outgoing) -> Option<Outgoing> {
-    use http_body::Body as _;
-    let harmless = outgoing.method.is_idempotent() && outgoing.body.is_end_stream();
-    harmless.then(|| Outgoing {
-        method: outgoing.method.clone(),
-        target: outgoing.target.clone(),
-        headers: outgoing.headers.clone(),
-        body: RequestBody::empty(),
-    })
-}
-
-fn copy_of_head(response: &Response<Incoming>) -> Response<()> {
+fn copy_of_head(response: &Response<Incoming>) -> Parts {
     let mut head = Response::new(());
     *head.status_mut() = response.status();
     *head.headers_mut() = response.headers().clone();
-    head
+    head.into_parts().0
 }

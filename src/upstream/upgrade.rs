@@ -6,13 +6,10 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::Response;
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use super::balance::InFlight;
-use super::pool::Lease;
+use super::exchange::Switched;
 use crate::primitives::shutdown::{Phase, Shutdown};
 
 /// How long a tunnel may carry nothing at all. WebSocket clients ping every minute or so; a quarter of an hour is silence.
@@ -47,12 +44,8 @@ impl Carried {
 pub struct Tunnel {
     /// The client's side.
     pub client: OnUpgrade,
-    /// The upstream's 101.
-    pub upstream: Response<Incoming>,
-    /// Its slot at the upstream.
-    pub lease: Lease,
-    /// Its place in the server's count.
-    pub in_flight: InFlight,
+    /// The upstream's 101, and the connection.
+    pub upstream: Box<Switched>,
 }
 
 impl Tunnel {
@@ -60,9 +53,9 @@ impl Tunnel {
     ///
     /// The permission for the tunnel is the caller's token, so it does not outlive it.
     pub async fn carry(self, lifetime: Option<Duration>, mut shutdown: Shutdown, carried: Carried) {
-        let _slot = self.lease.into_permit();
-        let _in_flight = self.in_flight;
-        let (Ok(client), Ok(upstream)) = (self.client.await, hyper::upgrade::on(self.upstream).await) else {
+        let Switched { upstream, lease, in_flight: _in_flight } = *self.upstream;
+        let _slot = lease.into_permit();
+        let (Ok(client), Ok(upstream)) = (self.client.await, hyper::upgrade::on(upstream).await) else {
             return;
         };
         let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));

@@ -138,7 +138,7 @@ impl<'a> NormalPath<'a> {
     /// setting, is known.
     #[must_use]
     pub fn has_parameters(&self) -> bool {
-        self.0.contains(';')
+        self.0.as_bytes().contains(&b';')
     }
 
     /// The same path, borrowing nothing.
@@ -266,7 +266,7 @@ fn utf8_sequence(bytes: &[u8], at: usize, lead: u8) -> Result<usize, PathRefusal
 fn check_segments(text: &str) -> Result<(), PathRefusal> {
     // Looked for in the normal form: in `%25%32%66` the digits are escapes themselves.
     let twice = |five: &[u8]| five.starts_with(b"%25") && five[3].is_ascii_hexdigit() && five[4].is_ascii_hexdigit();
-    if text.contains('%') && text.as_bytes().windows(5).any(twice) {
+    if text.as_bytes().contains(&b'%') && text.as_bytes().windows(5).any(twice) {
         return Err(PathRefusal::DoubleEscape);
     }
     let mut segments = text[1..].split('/').enumerate().peekable();

@@ -80,14 +80,16 @@ pub fn clean(headers: &mut HeaderMap, doomed: impl Fn(&HeaderName) -> bool) {
     }
 }
 
+/// The fields that `Connection` names, but for those that go anyway. On nearly every message that is none, so it is not a list that is made.
 fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     headers
         .get_all(header::CONNECTION)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|name| !["keep-alive", "close", "upgrade"].iter().any(|usual| name.eq_ignore_ascii_case(usual.as_bytes())))
         // What is no field name cannot be the name of a field that is there.
-        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
         .filter(|name| !NOT_FOR_CONNECTION_TO_NAME.contains(name))
         .collect()
 }

@@ -136,10 +136,11 @@ impl RouteTable {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        let has = |what| path.as_str().contains(what);
-        let is_clear = (!(self.has_escapes || has("%")) || is_same(Reading::Decoded))
+        let text = path.as_str();
+        let has_escapes = text.as_bytes().contains(&b'%');
+        let is_clear = (!(self.has_escapes || has_escapes) || is_same(Reading::Decoded))
             && (!path.has_parameters() || is_same(Reading::CutThenDecoded))
-            && (!has("%3B") || is_same(Reading::DecodedThenCut));
+            && (!(has_escapes && text.contains("%3B")) || is_same(Reading::DecodedThenCut));
         if !is_clear {
             return Choice::Ambiguous;
         }
@@ -159,6 +160,9 @@ impl RouteTable {
 
     fn find(&self, host: &str, path: &NormalPath<'_>, reading: Reading) -> Option<&Leaf> {
         let text = Some(&path.as_str()[1..]);
+        if self.exact.is_empty() && self.wildcard.is_empty() {
+            return self.anywhere.find(text, reading);
+        }
         let by_suffix = || {
             // From the left, so that the longest suffix comes first.
             let suffixes = host.match_indices('.').map(|(dot, _)| &host[dot + 1..]);
