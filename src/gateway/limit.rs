@@ -78,6 +78,8 @@ impl LimitKey {
 #[derive(Debug)]
 pub struct Limiter {
     settings: LimitSettings,
+    /// What answers say of the own quota, and of each tier's, in their order.
+    policies: (HeaderValue, Vec<HeaderValue>),
     table: Counted,
     clock: Clock,
 }
@@ -121,7 +123,7 @@ impl Admitted {
 /// [`Refusal::RateLimited`] by the first that is used up.
 pub fn before(chosen: &Chosen, departure: &mut Departure) -> Result<(), Refusal> {
     for limiter in chosen.route().limits_before() {
-        let counted = limiter.take(limiter.key_before(chosen), &limiter.settings.quota, departure);
+        let counted = limiter.take(limiter.key_before(chosen), limiter.own_budget(), departure);
         chosen.tolerate(counted, departure)?;
     }
     Ok(())
@@ -135,8 +137,8 @@ pub fn before(chosen: &Chosen, departure: &mut Departure) -> Result<(), Refusal>
 pub fn admit(permit: Permit, departure: &mut Departure) -> Result<Admitted, Refusal> {
     let chosen = permit.chosen();
     for limiter in chosen.route().limits_after() {
-        let (key, quota) = limiter.key_after(chosen, permit.caller());
-        let counted = limiter.take(key, quota, departure);
+        let (key, budget) = limiter.key_after(chosen, permit.caller());
+        let counted = limiter.take(key, budget, departure);
         chosen.tolerate(counted, departure)?;
     }
     Ok(Admitted(permit))
@@ -146,7 +148,10 @@ impl Limiter {
     /// All cells full.
     #[must_use]
     pub fn new(settings: LimitSettings, metrics: LimitMetrics, clock: Clock) -> Self {
-        Self { settings, table: Counted::new(metrics), clock }
+        let policy = |quota: &Quota| fields::policy(&settings.name, quota);
+        let tiers = settings.tiers.iter().flat_map(|tiers| &tiers.quotas).map(|(_, quota)| policy(quota)).collect();
+        let policies = (policy(&settings.quota), tiers);
+        Self { settings, policies, table: Counted::new(metrics), clock }
     }
 
     /// What it was made from.
@@ -160,9 +165,13 @@ impl Limiter {
         self.table.report();
     }
 
-    fn take(&self, key: u64, quota: &Quota, departure: &mut Departure) -> Result<(), Refusal> {
-        let decision = self.table.table.take(key, quota, self.clock.monotonic_micros());
-        departure.limit(fields::policy(&self.settings.name, quota), fields::limit(&self.settings.name, &decision));
+    fn own_budget(&self) -> Budget<'_> {
+        Budget { quota: &self.settings.quota, policy: &self.policies.0 }
+    }
+
+    fn take(&self, key: u64, budget: Budget<'_>, departure: &mut Departure) -> Result<(), Refusal> {
+        let decision = self.table.table.take(key, budget.quota, self.clock.monotonic_micros());
+        departure.limit(budget.policy.clone(), fields::limit(&self.settings.name, &decision));
         match decision {
             Decision::Allowed { .. } => Ok(()),
             Decision::Refused { retry_after } => {
@@ -188,9 +197,9 @@ impl Limiter {
     }
 
     /// A caller that has no such claim or client is counted as the subject that it is; an anonymous one by its address.
-    fn key_after(&self, chosen: &Chosen, caller: &Caller) -> (u64, &Quota) {
+    fn key_after(&self, chosen: &Chosen, caller: &Caller) -> (u64, Budget<'_>) {
         let principal = match caller {
-            Caller::Anonymous => return (key::address(chosen.arrival().client.ip), &self.settings.quota),
+            Caller::Anonymous => return (key::address(chosen.arrival().client.ip), self.own_budget()),
             Caller::Known(principal) => principal,
         };
         let issuer = principal.issuer();
@@ -205,15 +214,23 @@ impl Limiter {
             LimitKey::Issuer => key::strings(&["issuer", issuer]),
             LimitKey::Subject | LimitKey::Header(_) | LimitKey::Ip | LimitKey::Route => principal.subject_hash(),
         };
-        (key, self.quota_for(principal))
+        (key, self.budget_of(principal))
     }
 
-    fn quota_for(&self, principal: &Principal) -> &Quota {
-        let own = &self.settings.quota;
+    fn budget_of(&self, principal: &Principal) -> Budget<'_> {
+        let own = self.own_budget();
         let Some(tiers) = &self.settings.tiers else { return own };
         let Some(value) = principal.claim(&tiers.claim).and_then(Value::as_str) else { return own };
-        tiers.quotas.iter().find(|(tier, _)| tier == value).map_or(own, |(_, quota)| quota)
+        let mut tiers = tiers.quotas.iter().zip(&self.policies.1);
+        tiers.find(|((tier, _), _)| tier == value).map_or(own, |((_, quota), policy)| Budget { quota, policy })
     }
+}
+
+/// A quota, and how answers name it.
+#[derive(Clone, Copy)]
+struct Budget<'a> {
+    quota: &'a Quota,
+    policy: &'a HeaderValue,
 }
 
 fn scalar_text(value: &Value) -> Option<String> {

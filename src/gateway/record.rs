@@ -197,7 +197,7 @@ impl Drop for Record {
             reason: self.reason,
             would_reject: self.would,
             issuer: self.caller.as_ref().map(|caller| &**caller.issuer_name()),
-            subject: subject.as_deref(),
+            subject,
             client: self.client,
             bytes_in: self.bytes_in + self.received.as_ref().map_or(0, Progress::bytes),
             bytes_out: self.bytes_out,

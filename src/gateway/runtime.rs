@@ -2,7 +2,6 @@
 //!
 //! Built whole by [`plan::adopt`](crate::plan), never changed afterwards; a reload swaps the pointer to it.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,6 @@ use super::refusal::Challenges;
 use super::route::RouteTable;
 use crate::primitives::clock::Clock;
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::fields::hashed_subject;
 use crate::telemetry::metrics::RouteMetrics;
 use crate::token::{Issuers, Principal};
 use crate::upstream::Upstream;
@@ -57,10 +55,10 @@ pub enum SubjectInLog {
 impl Settings {
     /// The subject as the access log shows it.
     #[must_use]
-    pub fn logged_subject<'a>(&self, principal: &'a Principal) -> Cow<'a, str> {
+    pub fn logged_subject<'a>(&self, principal: &'a Principal) -> &'a str {
         match self.subject_in_log {
-            SubjectInLog::Clear => Cow::Borrowed(principal.subject()),
-            SubjectInLog::Hashed => Cow::Owned(hashed_subject(principal.issuer(), principal.subject())),
+            SubjectInLog::Clear => principal.subject(),
+            SubjectInLog::Hashed => principal.logged_as(),
         }
     }
 }

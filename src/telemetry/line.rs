@@ -100,8 +100,9 @@ impl<'b> Line<'b> {
                 if !self.first {
                     self.buffer.push(b',');
                 }
-                write_quoted(self.buffer, key);
-                self.buffer.push(b':');
+                self.buffer.push(b'"');
+                self.buffer.extend_from_slice(key.as_bytes());
+                self.buffer.extend_from_slice(b"\":");
             }
             Format::Text => {
                 if !self.first {
@@ -150,6 +151,13 @@ fn is_bare(value: &str) -> bool {
 }
 
 fn write_quoted(buffer: &mut Vec<u8>, value: &str) {
+    // Nearly every value: nothing in it to escape.
+    if value.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+        buffer.push(b'"');
+        buffer.extend_from_slice(value.as_bytes());
+        buffer.push(b'"');
+        return;
+    }
     let mut serializer = serde_json::Serializer::with_formatter(buffer, Visible);
     value.serialize(&mut serializer).expect("memory takes every write");
 }

@@ -3,9 +3,12 @@
 //! Checked are form, size and membership of the curve, here or by the crypto library. Not checked is how a modulus was made (shared or
 //! patterned primes): the key comes over an authenticated connection from the one who has to keep it.
 
+use std::sync::Arc;
+
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
-    RsaPublicKeyComponents, VerificationAlgorithm,
+    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384,
+    RSA_PSS_2048_8192_SHA512, RsaParameters, RsaPublicKeyComponents, VerificationAlgorithm,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,6 +17,7 @@ use serde_json::{Map, Value};
 
 use super::algorithm::{Algorithm, Family};
 use super::jwks::Skip;
+use super::raw::Signature;
 
 type Jwk = Map<String, Value>;
 
@@ -64,13 +68,60 @@ impl Material {
         }
     }
 
-    pub(super) fn into_decoding_key(self) -> DecodingKey {
+    /// The key, ready for use with `algorithms`.
+    pub(super) fn into_checker(self, algorithms: impl Iterator<Item = Algorithm>) -> Result<Checker, Skip> {
+        Ok(match self {
+            Self::Ec { point, .. } => Checker::Library(DecodingKey::from_ec_der(&point)),
+            Self::Ed25519 { point } => Checker::Library(DecodingKey::from_ed_der(&point)),
+            Self::Rsa { modulus, exponent } => {
+                let components = RsaPublicKeyComponents { n: &modulus, e: &exponent };
+                let parsed = algorithms.filter_map(|algorithm| {
+                    let parameters = rsa_parameters(algorithm)?;
+                    let key = components.to_parsed_public_key(parameters).map_err(|_| Skip::Modulus);
+                    Some(key.map(|key| (algorithm, key)))
+                });
+                Checker::Rsa(parsed.collect::<Result<_, _>>()?)
+            }
+        })
+    }
+}
+
+/// A key that checks signatures.
+///
+/// The library builds an RSA key anew for each signature, which is a third of what a verification costs; so those are parsed once, and
+/// handed to the crypto library below it. Points of curves cost nothing to read.
+#[derive(Clone)]
+pub(super) enum Checker {
+    Library(DecodingKey),
+    Rsa(Arc<[(Algorithm, ParsedPublicKey)]>),
+}
+
+impl Checker {
+    /// Whether the signature is this key's over `signed`.
+    pub(super) fn confirms(&self, signature: &Signature<'_>, signed: &[u8], algorithm: Algorithm) -> bool {
         match self {
-            Self::Ec { point, .. } => DecodingKey::from_ec_der(&point),
-            Self::Ed25519 { point } => DecodingKey::from_ed_der(&point),
-            Self::Rsa { modulus, exponent } => DecodingKey::from_rsa_raw_components(&modulus, &exponent),
+            Self::Library(key) => {
+                jsonwebtoken::crypto::verify(signature.text, signed, key, algorithm.of_library()).unwrap_or(false)
+            }
+            Self::Rsa(keys) => keys
+                .iter()
+                .find(|(known, _)| *known == algorithm)
+                .is_some_and(|(_, key)| key.verify_sig(signed, &signature.bytes).is_ok()),
         }
     }
+}
+
+/// RFC 7518 §3.3 and §3.5: at least 2048 bits; with PSS, a salt as long as the digest.
+fn rsa_parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> {
+    Some(match algorithm {
+        Algorithm::Rs256 => &RSA_PKCS1_2048_8192_SHA256,
+        Algorithm::Rs384 => &RSA_PKCS1_2048_8192_SHA384,
+        Algorithm::Rs512 => &RSA_PKCS1_2048_8192_SHA512,
+        Algorithm::Ps256 => &RSA_PSS_2048_8192_SHA256,
+        Algorithm::Ps384 => &RSA_PSS_2048_8192_SHA384,
+        Algorithm::Ps512 => &RSA_PSS_2048_8192_SHA512,
+        Algorithm::Es256 | Algorithm::Es384 | Algorithm::EdDsa => return None,
+    })
 }
 
 /// The algorithm that the key is for alone (RFC 7517 §4.4). `None`: any that fits its kind.

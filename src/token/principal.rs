@@ -3,7 +3,7 @@
 //! Made by the [`Verifier`](super::Verifier) alone, after every check, and never changed: neither `Default` nor `Deserialize`.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
@@ -12,6 +12,7 @@ use super::Portrayal;
 use super::claim_path::ClaimPath;
 use super::claims::Accepted;
 use crate::primitives::clock::WallTime;
+use crate::telemetry::fields::hashed_subject;
 
 /// The bearer of a token that was accepted.
 #[derive(Clone, Debug)]
@@ -21,6 +22,7 @@ pub struct Principal {
     accepted: Accepted,
     claims: Map<String, Value>,
     subject_hash: u64,
+    logged_as: OnceLock<Box<str>>,
     ready_headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -33,7 +35,7 @@ impl Principal {
         portray: &Portrayal,
     ) -> Self {
         let subject_hash = hash(&issuer, &accepted.subject);
-        let mut principal = Self { issuer_name, issuer, accepted, claims, subject_hash, ready_headers: Vec::new() };
+        let mut principal = Self { issuer_name, issuer, accepted, claims, subject_hash, logged_as: OnceLock::new(), ready_headers: Vec::new() };
         principal.ready_headers = portray(&principal);
         principal
     }
@@ -54,6 +56,12 @@ impl Principal {
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.accepted.subject
+    }
+
+    /// A stand-in for the subject, for logs that are not to name it: see [`hashed_subject`].
+    #[must_use]
+    pub fn logged_as(&self) -> &str {
+        self.logged_as.get_or_init(|| hashed_subject(&self.issuer, self.subject()).into())
     }
 
     /// The client that the token was issued to.

@@ -27,8 +27,16 @@ pub struct Parts<'a> {
     pub payload: Vec<u8>,
     /// What is signed: header and payload as sent, with the dot between them.
     pub signed: &'a [u8],
-    /// The signature, still as base64url; checked to be that.
-    pub signature: &'a str,
+    /// The signature.
+    pub signature: Signature<'a>,
+}
+
+/// A signature, as it was sent and as it is.
+pub struct Signature<'a> {
+    /// Base64url.
+    pub text: &'a str,
+    /// The same, undone.
+    pub bytes: Vec<u8>,
 }
 
 impl<'a> RawToken<'a> {
@@ -72,12 +80,11 @@ impl<'a> RawToken<'a> {
             return Err(VerifyError::NotThreeSegments);
         }
         let decode = |segment: &str| URL_SAFE_NO_PAD.decode(segment).map_err(|_| VerifyError::NotBase64Url);
-        decode(signature)?;
         Ok(Parts {
             header: decode(header)?,
             payload: decode(payload)?,
             signed: &self.0.as_bytes()[..header.len() + 1 + payload.len()],
-            signature,
+            signature: Signature { text: signature, bytes: decode(signature)? },
         })
     }
 }
@@ -91,6 +98,12 @@ impl fmt::Debug for RawToken<'_> {
 impl fmt::Debug for Parts<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Parts(…)")
+    }
+}
+
+impl fmt::Debug for Signature<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Signature(…)")
     }
 }
 
@@ -142,7 +155,8 @@ mod tests {
     #[test]
     fn what_is_signed_is_the_text_before_the_second_dot() {
         let parts = RawToken::new("e30.W10.AAAA").parts().unwrap();
-        assert_eq!((parts.signed, parts.signature), (&b"e30.W10"[..], "AAAA"));
+        assert_eq!((parts.signed, parts.signature.text), (&b"e30.W10"[..], "AAAA"));
+        assert_eq!(parts.signature.bytes, [0; 3]);
         assert_eq!((&parts.header[..], &parts.payload[..]), (&b"{}"[..], &b"[]"[..]));
     }
 

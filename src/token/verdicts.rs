@@ -20,6 +20,9 @@ use crate::primitives::clock::WallTime;
 /// Most memory of all verdicts together, in bytes, as estimated: about 20 000 tokens of usual size.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
+/// For so many entries the cache has room from the start: growing means moving all of them, in the middle of somebody's request.
+const INITIAL_ENTRIES: usize = 16 * 1024;
+
 /// The verdicts of the process, of all issuers.
 pub struct Verdicts(Cache<TokenDigest, Arc<Verdict>>);
 
@@ -42,6 +45,7 @@ impl Verdicts {
     pub fn new() -> Arc<Self> {
         let cache = Cache::builder()
             .max_capacity(MAX_BYTES)
+            .initial_capacity(INITIAL_ENTRIES)
             .weigher(|_, verdict: &Arc<Verdict>| verdict.bytes)
             .expire_after(KeepFor)
             .build();

@@ -154,7 +154,7 @@ impl Verifier {
         };
         let signer: Option<KeyIdentity> = candidates
             .iter()
-            .find(|key| key.confirms(parts.signature, parts.signed, header.algorithm))
+            .find(|key| key.confirms(&parts.signature, parts.signed, header.algorithm))
             .map(|key| key.identity());
         let took = self.clock.monotonic_micros().saturating_sub(began).saturating_sub(waited);
         self.metrics.verify_seconds(Duration::from_micros(took));

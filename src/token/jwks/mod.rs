@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::digest;
-use jsonwebtoken::DecodingKey;
 use serde_json::Value;
 
 use super::algorithm::{Algorithm, Family};
 use super::header::MAX_KID_BYTES;
-use super::jwk::{self, Material};
+use super::jwk::{self, Checker, Material};
+use super::raw::Signature;
 use super::strict_json;
 
 /// Most keys in a set. Issuers publish two to five; what is far beyond is a mistake, and each unknown token would be tried against them.
@@ -113,7 +113,7 @@ pub struct VerificationKey {
     family: Family,
     /// The one that the JWK names; otherwise any of the family.
     only: Option<Algorithm>,
-    decoding: DecodingKey,
+    checker: Checker,
     identity: KeyIdentity,
 }
 
@@ -151,12 +151,13 @@ impl VerificationKey {
         };
         let material = Material::read(jwk)?;
         let only = jwk::only_algorithm(jwk, material.family())?;
+        let algorithms = Algorithm::ALL.into_iter().filter(|algorithm| only.is_none_or(|only| only == *algorithm));
         Ok(Self {
             kid: kid.map(Box::from),
             family: material.family(),
             only,
             identity: identity(kid, only, &material),
-            decoding: material.into_decoding_key(),
+            checker: material.into_checker(algorithms)?,
         })
     }
 
@@ -181,11 +182,10 @@ impl VerificationKey {
         }
     }
 
-    /// Whether `signature` (base64url) is this key's over `signed`. Cost: one public-key operation. Never if the key is not for `algorithm`.
+    /// Whether `signature` is this key's over `signed`. Cost: one public-key operation. Never if the key is not for `algorithm`.
     #[must_use]
-    pub fn confirms(&self, signature: &str, signed: &[u8], algorithm: Algorithm) -> bool {
-        self.is_for(algorithm)
-            && jsonwebtoken::crypto::verify(signature, signed, &self.decoding, algorithm.of_library()).unwrap_or(false)
+    pub fn confirms(&self, signature: &Signature<'_>, signed: &[u8], algorithm: Algorithm) -> bool {
+        self.is_for(algorithm) && self.checker.confirms(signature, signed, algorithm)
     }
 }
 
