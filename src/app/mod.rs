@@ -21,11 +21,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Semaphore, mpsc};
 use tokio::runtime::LocalOptions;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::config::problem::Problems;
 use crate::edge::listen::{self, BindError};
+use crate::edge::spread::{self, Spread};
 use crate::edge::{self, Edge};
 use crate::gateway::{Gateway, Runtime, Worker};
 use crate::plan::adopt::{AdoptError, Adopter};
@@ -107,6 +108,7 @@ pub struct Running {
     threads: Vec<JoinHandle<()>>,
     access_log: AccessLog,
     metrics: Arc<Metrics>,
+    spread: Option<Spread>,
 }
 
 /// Reads the configuration, binds all addresses and starts serving.
@@ -138,13 +140,15 @@ pub fn start(options: Options) -> Result<Running, StartError> {
     let ready = Arc::new(Ready::new(Arc::clone(&runtime)));
     publish_at_scrape(&metrics, &runtime);
     let slots = Arc::new(Semaphore::new(plan.server.max_connections));
-    let edge = Edge { slots: Arc::clone(&slots), open: metrics.connections_open().clone() };
+    let seats = spread::seats(workers);
+    let spread = seats.first().map(|seat| seat.spread().clone());
     metrics.config_loaded(options.clock.now());
 
     let mut threads = Threads { trigger: Arc::clone(&trigger), handles: Vec::new() };
     let (commands, inbox) = mpsc::unbounded_channel();
-    for (number, listeners) in listeners.into_iter().enumerate() {
-        let (runtime, edge, shutdown) = (Arc::clone(&runtime), edge.clone(), shutdown.clone());
+    for (number, (listeners, seat)) in listeners.into_iter().zip(seats).enumerate() {
+        let (runtime, shutdown) = (Arc::clone(&runtime), shutdown.clone());
+        let edge = Edge { slots: Arc::clone(&slots), open: metrics.connections_open().clone(), seat };
         threads.start(format!("worker-{number}"), move || work(listeners, runtime, edge, shutdown))?;
     }
     let control = Control {
@@ -174,7 +178,7 @@ pub fn start(options: Options) -> Result<Running, StartError> {
         })?;
     }
     let threads = std::mem::take(&mut threads.handles);
-    Ok(Running { data, admin: admin_address, commands, trigger, threads, access_log, metrics })
+    Ok(Running { data, admin: admin_address, commands, trigger, threads, access_log, metrics, spread })
 }
 
 impl Running {
@@ -188,6 +192,12 @@ impl Running {
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// How many connections each worker has.
+    #[must_use]
+    pub fn connections_by_worker(&self) -> Vec<usize> {
+        self.spread.as_ref().map(Spread::open).unwrap_or_default()
     }
 
     /// Its metrics.

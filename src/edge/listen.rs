@@ -1,4 +1,4 @@
-//! Listeners: one for each worker and address, so that the kernel spreads connections over the workers.
+//! Listeners: one for each worker and address, so that the kernel shares connections out among the workers.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -46,11 +46,10 @@ fn for_address(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListene
     (0..workers).map(|_| socket(address, Share::AmongWorkers)).collect()
 }
 
-/// Elsewhere the kernel does not spread connections: all workers accept from one queue.
+/// Elsewhere the kernel does not share connections out: one worker accepts, and hands them to the others.
 #[cfg(not(target_os = "linux"))]
-fn for_address(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
-    let listener = socket(address, Share::Exclusive)?;
-    (0..workers).map(|_| listener.try_clone()).collect()
+fn for_address(address: SocketAddr, _workers: usize) -> io::Result<Vec<TcpListener>> {
+    Ok(vec![socket(address, Share::Exclusive)?])
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

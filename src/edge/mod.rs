@@ -1,11 +1,13 @@
 //! Connections: listeners, workers, and what happens on a socket before and around requests.
 //!
-//! Each worker thread accepts on its own listener and serves its connections on its own single-threaded runtime. A connection is first told
+//! Each worker thread accepts on its own listener and serves its connections on its own single-threaded runtime; [`spread`] sees to it that
+//! they all have about as many. A connection is first told
 //! apart ([`detect`]), then served as HTTP/1.1 ([`http_1`]) or HTTP/2 ([`http_2`]); under both lies a [`wire`], which watches the time.
 //! The edge knows nothing of routes or tokens: it hands requests to [`Gateway::handle`](crate::gateway::Gateway::handle), and answers that
 //! never became requests to [`Gateway::refuse`](crate::gateway::Gateway::refuse).
 
 pub mod listen;
+pub mod spread;
 
 mod detect;
 mod drive;
@@ -16,41 +18,59 @@ mod tracked;
 mod watched;
 mod wire;
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::gateway::{Gateway, Peer};
 use crate::primitives::shutdown::{Phase, Shutdown};
 use crate::telemetry::metrics::{Held, Tally};
 use detect::Protocol;
+use spread::{Handed, Place, Seat, Spread, Turn};
 
-/// What the workers share about connections.
-#[derive(Clone, Debug)]
+/// One worker's share in the edge.
+#[derive(Debug)]
 pub struct Edge {
-    /// A permit for each connection that may be open: `max_connections`. More wait in the kernel's backlog.
+    /// A permit for each connection that may be open, of all workers: `max_connections`. More wait in the kernel's backlog.
     pub slots: Arc<Semaphore>,
-    /// How many are open.
+    /// How many are open, of all workers.
     pub open: Tally,
+    /// Among the workers.
+    pub seat: Seat,
+}
+
+/// What a worker serves connections with.
+#[derive(Clone)]
+struct Serving {
+    gateway: Rc<Gateway>,
+    open: Tally,
+    shutdown: Shutdown,
+    connections: Rc<()>,
 }
 
 /// Accepts and serves connections until the process drains; returns when the last of them is closed or the process stops.
-pub async fn serve(listeners: Vec<TcpListener>, gateway: Rc<Gateway>, edge: Edge, shutdown: Shutdown) {
+pub async fn serve(listeners: Vec<TcpListener>, gateway: Rc<Gateway>, edge: Edge, mut shutdown: Shutdown) {
+    let Edge { slots, open, seat: Seat { all, worker, inbox } } = edge;
     let connections = Rc::new(());
+    let serving = Serving { gateway, open, shutdown: shutdown.clone(), connections: Rc::clone(&connections) };
+    tokio::task::spawn_local(take_over(inbox, serving.clone()));
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|listener| {
-            let accept = accept(listener, Rc::clone(&gateway), edge.clone(), shutdown.clone(), Rc::clone(&connections));
-            tokio::task::spawn_local(accept)
+            let share_out = (all.clone(), worker);
+            tokio::task::spawn_local(accept(listener, Arc::clone(&slots), share_out, serving.clone()))
         })
         .collect();
+    drop(serving);
+    shutdown.reached(Phase::Draining).await;
     for task in accepting {
         // A panic in an accept loop has been printed; the other loops go on.
         let _ = task.await;
     }
-    let mut shutdown = shutdown;
     tokio::select! {
         () = all_closed(&connections) => {}
         () = shutdown.reached(Phase::Stopped) => {}
@@ -60,29 +80,38 @@ pub async fn serve(listeners: Vec<TcpListener>, gateway: Rc<Gateway>, edge: Edge
 async fn all_closed(connections: &Rc<()>) {
     /// Only while draining, so that a coarse look costs nothing.
     const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(20);
-    while Rc::strong_count(connections) > 1 {
+    // One is our own, one of the task that takes over what others have accepted.
+    while Rc::strong_count(connections) > 2 {
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
-async fn accept(listener: TcpListener, gateway: Rc<Gateway>, edge: Edge, mut shutdown: Shutdown, connections: Rc<()>) {
+/// Serves what other workers have accepted and hand over.
+async fn take_over(mut inbox: UnboundedReceiver<Handed>, serving: Serving) {
+    while let Some(Handed { stream, address, slot, place }) = inbox.recv().await {
+        match TcpStream::from_std(stream) {
+            Ok(stream) => serving.begin(stream, address, (slot, place)),
+            Err(error) => tracing::warn!(%error, "cannot serve a connection"),
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, slots: Arc<Semaphore>, (all, worker): (Spread, usize), serving: Serving) {
     /// After an accept that failed for want of file descriptors, trying again at once would only burn the processor.
     const BREATH: std::time::Duration = std::time::Duration::from_millis(50);
+    let mut shutdown = serving.shutdown.clone();
     loop {
         let accepted = tokio::select! {
             biased;
             () = shutdown.reached(Phase::Draining) => return,
-            accepted = next(&listener, &edge.slots) => accepted,
+            accepted = next(&listener, &slots) => accepted,
         };
-        match accepted {
-            Ok((stream, peer, permit)) => {
-                let (gateway, shutdown) = (Rc::clone(&gateway), shutdown.clone());
-                let counted = Counted { _open: edge.open.hold(), _alive: Rc::clone(&connections) };
-                tokio::task::spawn_local(async move {
-                    connection(stream, peer, &gateway, shutdown).await;
-                    drop((counted, permit));
-                });
-            }
+        let shared_out = accepted.and_then(|(stream, address, slot)| {
+            all.share_out(worker, stream, address, slot).map(|turn| (turn, address))
+        });
+        match shared_out {
+            Ok((Turn::Own(stream, slot, place), address)) => serving.begin(stream, address, (slot, place)),
+            Ok((Turn::Others, _)) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(BREATH).await;
@@ -94,12 +123,24 @@ async fn accept(listener: TcpListener, gateway: Rc<Gateway>, edge: Edge, mut shu
 async fn next(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, Peer, tokio::sync::OwnedSemaphorePermit)> {
+) -> std::io::Result<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
     // First the connection, then its slot: a worker that has nothing to accept must not keep a slot from the others. One accepted
     // connection per listener may thus wait here; the rest waits in the kernel.
     let (stream, address) = listener.accept().await?;
     let permit = Arc::clone(slots).acquire_owned().await.map_err(std::io::Error::other)?;
-    Ok((stream, Peer::new(address.ip(), "http"), permit))
+    Ok((stream, address.ip(), permit))
+}
+
+impl Serving {
+    /// Serves a connection in a task of its own; `held` is given back at its end.
+    fn begin(&self, stream: TcpStream, address: IpAddr, held: (OwnedSemaphorePermit, Place)) {
+        let (gateway, shutdown) = (Rc::clone(&self.gateway), self.shutdown.clone());
+        let counted = Counted { _open: self.open.hold(), _held: held, _alive: Rc::clone(&self.connections) };
+        tokio::task::spawn_local(async move {
+            connection(stream, Peer::new(address, "http"), &gateway, shutdown).await;
+            drop(counted);
+        });
+    }
 }
 
 async fn connection(mut stream: TcpStream, peer: Peer, gateway: &Rc<Gateway>, shutdown: Shutdown) {
@@ -120,8 +161,9 @@ async fn connection(mut stream: TcpStream, peer: Peer, gateway: &Rc<Gateway>, sh
     }
 }
 
-/// One open connection, in the gauge and in the count that draining waits for.
+/// One open connection: in the gauge, in what may be open, in its worker's count and in the one that draining waits for.
 struct Counted {
     _open: Held,
+    _held: (OwnedSemaphorePermit, Place),
     _alive: Rc<()>,
 }

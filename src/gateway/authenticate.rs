@@ -126,6 +126,7 @@ pub fn bearer(headers: &HeaderMap, max_bytes: usize) -> Result<Option<RawToken<'
 }
 
 /// RFC 6750 §2.1: `b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
+#[expect(clippy::needless_bitwise_bool, reason = "see the comment within")]
 fn is_b64token(bytes: &[u8]) -> bool {
     let unpadded = bytes.trim_ascii_end();
     let end = unpadded.iter().rposition(|&byte| byte != b'=').map_or(0, |last| last + 1);

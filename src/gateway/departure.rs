@@ -107,7 +107,8 @@ impl Departure {
 
     fn refuse(&mut self, refusal: &Refusal) -> Response<Body> {
         self.record.refused(refusal);
-        let challenges = self.record.route().map_or(self.record.runtime().challenges(), |route| &route.rules().challenges);
+        let challenges =
+            self.record.route().map_or(self.record.runtime().challenges(), |route| &route.rules().challenges);
         let answer = refusal.answer(Addressee {
             challenges,
             request_id: self.request_id.to_str().unwrap_or_default(),

@@ -35,7 +35,15 @@ impl Principal {
         portray: &Portrayal,
     ) -> Self {
         let subject_hash = hash(&issuer, &accepted.subject);
-        let mut principal = Self { issuer_name, issuer, accepted, claims, subject_hash, logged_as: OnceLock::new(), ready_headers: Vec::new() };
+        let mut principal = Self {
+            issuer_name,
+            issuer,
+            accepted,
+            claims,
+            subject_hash,
+            logged_as: OnceLock::new(),
+            ready_headers: Vec::new(),
+        };
         principal.ready_headers = portray(&principal);
         principal
     }

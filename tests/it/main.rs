@@ -31,3 +31,4 @@ mod token_kinds;
 mod upgrade;
 mod upstream_headers;
 mod upstreams;
+mod workers;

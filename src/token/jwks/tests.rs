@@ -318,10 +318,7 @@ fn a_signature_is_confirmed_by_its_key_and_algorithm_alone() {
         for length in [0, 1, signature.len() - 1] {
             assert!(!confirms(&signature[..length], message, algorithm), "{algorithm:?} {length} bytes");
         }
-        assert!(
-            !confirms(&[&signature[..], &[0]].concat(), message, algorithm),
-            "{algorithm:?} a byte too many"
-        );
+        assert!(!confirms(&[&signature[..], &[0]].concat(), message, algorithm), "{algorithm:?} a byte too many");
         assert!(!confirms(&vec![0; signature.len()], message, algorithm), "{algorithm:?} zeros");
         assert!(!confirms(&vec![0xff; signature.len()], message, algorithm), "{algorithm:?} ones");
         assert!(!confirms(b"", message, algorithm), "{algorithm:?} nothing");

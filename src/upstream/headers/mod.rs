@@ -87,7 +87,9 @@ fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
         .iter()
         .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
         .map(<[u8]>::trim_ascii)
-        .filter(|name| !["keep-alive", "close", "upgrade"].iter().any(|usual| name.eq_ignore_ascii_case(usual.as_bytes())))
+        .filter(|name| {
+            !["keep-alive", "close", "upgrade"].iter().any(|usual| name.eq_ignore_ascii_case(usual.as_bytes()))
+        })
         // What is no field name cannot be the name of a field that is there.
         .filter_map(|name| HeaderName::from_bytes(name).ok())
         .filter(|name| !NOT_FOR_CONNECTION_TO_NAME.contains(name))

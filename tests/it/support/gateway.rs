@@ -164,6 +164,22 @@ impl Gateway {
         within("the gateway's end", self.running().ended()).await;
     }
 
+    /// How many connections each worker serves.
+    pub(crate) fn connections_by_worker(&self) -> Vec<usize> {
+        self.running().connections_by_worker()
+    }
+
+    /// Waits until as many connections are open as wanted.
+    pub(crate) async fn wait_for_connections(&self, wanted: usize) {
+        let open = || self.connections_by_worker().iter().sum::<usize>();
+        within("connections to close", async {
+            while open() != wanted {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     /// All samples of `/metrics`.
     pub(crate) async fn metrics(&self) -> Samples {
         let answer = client::get(self.admin(), "/metrics", &[]).await;
