@@ -32,9 +32,6 @@ use crate::telemetry::metrics::{Held, UpstreamMetrics};
 /// upstreams set cookies and policies that clients never send back.
 const MAX_RESPONSE_HEAD_BYTES: usize = 64 * 1024;
 
-/// Most header lines taken from an upstream.
-const MAX_RESPONSE_HEADERS: usize = 256;
-
 /// The pools of one worker, by server.
 #[derive(Debug, Default)]
 pub struct Pools(RefCell<Vec<Rc<Pool>>>);
@@ -213,9 +210,9 @@ impl Pool {
         let _ = stream.set_nodelay(true);
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_RESPONSE_HEAD_BYTES)
-            // The buffer may take in more than its bound at once.
+            // The buffer may take in more than its bound at once. The number of lines is left at hyper's own bound, a hundred: for any other
+            // it takes memory anew with each answer.
             .max_header_size(MAX_RESPONSE_HEAD_BYTES)
-            .max_headers(MAX_RESPONSE_HEADERS)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|_| UpstreamError::Failed)?;

@@ -1,0 +1,175 @@
+//! The gateway's parts by themselves: `cargo bench --bench parts`.
+
+#[path = "../tests/it/support/token.rs"]
+#[expect(dead_code, reason = "the integration tests use all of it")]
+mod token;
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use divan::{AllocProfiler, Bencher};
+use http::{HeaderMap, HeaderValue, Method, header};
+use portcullis::gateway::cors::{Origins, Policy};
+use portcullis::gateway::host::Host;
+use portcullis::gateway::path::{NormalPath, PathParameters};
+use portcullis::gateway::route::{Choice, PathPattern, Pattern, RouteTable};
+use portcullis::primitives::clock::Clock;
+use portcullis::state::Quota;
+use portcullis::state::local::Table;
+use portcullis::telemetry::metrics::Metrics;
+use portcullis::token::{
+    Algorithm, ClaimSources, IssuerSettings, Issuers, KeySource, Profile, RawToken, Verdicts, Verifier,
+};
+use token::{TestKey, TokenBuilder};
+
+#[global_allocator]
+static ALLOCATOR: AllocProfiler = AllocProfiler::system();
+
+fn main() {
+    divan::main();
+}
+
+const ISSUER: &str = "https://idp.example";
+
+/// A verifier that has its keys.
+struct Bench {
+    runtime: tokio::runtime::LocalRuntime,
+    issuers: Issuers,
+    key: TestKey,
+}
+
+impl Bench {
+    fn new(key: TestKey) -> Self {
+        let file = tempfile(&serde_json::json!({ "keys": [key.public_jwk()] }).to_string());
+        let settings = IssuerSettings {
+            name: "main".into(),
+            issuer: ISSUER.into(),
+            audiences: vec!["api".to_owned()],
+            algorithms: Algorithm::ALL.to_vec(),
+            profile: Profile::Default,
+            leeway: Duration::from_secs(30),
+            max_lifetime: None,
+            keys: KeySource::JwksFile(file.clone()),
+            ca_file: None,
+            claims: ClaimSources::default(),
+            refresh: Duration::from_secs(900),
+            cooldown: Duration::from_secs(30),
+            max_stale: Duration::from_secs(86_400),
+        };
+        let metrics = Metrics::new(Clock::system());
+        let no_headers = Arc::new(|_: &portcullis::token::Principal| Vec::new());
+        let verifier = Verifier::new(settings, Clock::system(), metrics.issuer("main"), no_headers).expect("settings");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(tokio::runtime::LocalOptions::default())
+            .expect("a runtime");
+        let bench = Self { runtime, issuers: Issuers::new(vec![verifier], Verdicts::new()), key };
+        // The first token brings the keys in.
+        let token = bench.token("warm-up");
+        bench.verify(&token);
+        let _ = std::fs::remove_file(file);
+        bench
+    }
+
+    fn token(&self, subject: &str) -> String {
+        TokenBuilder::new(ISSUER)
+            .claim("sub", subject)
+            .claim("client_id", "shop-web")
+            .claim("jti", "5b4ab2ba67f14b7ea1a5b4b6d4b3c2d1")
+            .claim("email", format!("{subject}@shop.example"))
+            .sign(&self.key)
+    }
+
+    fn verify(&self, token: &str) {
+        let token = RawToken::new(token);
+        let verified = self.runtime.block_on(self.issuers.verify(&token, &token.digest()));
+        black_box(verified.expect("a good token"));
+    }
+}
+
+fn tempfile(content: &str) -> std::path::PathBuf {
+    use portcullis::primitives::random;
+    let name = format!("portcullis-bench-{}.json", random::hex(&random::bytes::<8>()));
+    let path = std::env::temp_dir().join(name);
+    std::fs::write(&path, content).expect("a temporary file can be written");
+    path
+}
+
+#[divan::bench(args = ["RS256", "RS512", "PS256", "ES256", "ES384", "EdDSA"])]
+fn verify(bencher: Bencher<'_, '_>, algorithm: &str) {
+    let key = match algorithm {
+        "ES256" => TestKey::es256("es256"),
+        "ES384" => TestKey::es384("es384"),
+        "EdDSA" => TestKey::ed25519("ed25519"),
+        "RS256" => TestKey::rsa("rsa"),
+        "RS512" => TestKey::rsa("rsa").with_algorithm("RS512"),
+        "PS256" => TestKey::rsa("rsa").with_algorithm("PS256"),
+        other => panic!("{other} is not in the list of keys"),
+    };
+    let bench = Bench::new(key);
+    let token = bench.token("alice");
+    bencher.bench_local(|| bench.verify(&token));
+}
+
+#[divan::bench]
+fn recall_a_verdict(bencher: Bencher<'_, '_>) {
+    let bench = Bench::new(TestKey::rsa("rsa"));
+    let token = bench.token("alice");
+    bench.verify(&token);
+    let clock = Clock::system();
+    bencher.bench_local(|| {
+        let digest = RawToken::new(&token).digest();
+        black_box(bench.issuers.cached(&digest, clock.moment(Instant::now())).expect("known"));
+    });
+}
+
+#[divan::bench(args = [10, 100, 1_000])]
+fn route(bencher: Bencher<'_, '_>, routes: usize) {
+    let pattern = |number: usize| Pattern {
+        host: None,
+        path: PathPattern::parse(&format!("/service-{number}/{{id}}/items/*")).expect("a pattern"),
+        methods: vec![Method::GET],
+    };
+    let table = RouteTable::build((0..routes).map(pattern).collect()).expect("no two alike");
+    let host = Host::parse("api.example").expect("a host");
+    let target = format!("/service-{}/4711/items/a/b", routes / 2);
+    bencher.bench_local(|| {
+        let path = NormalPath::parse(black_box(&target), PathParameters::Allow).expect("a path");
+        let choice = table.choose(&host, &path, &Method::GET);
+        assert!(matches!(choice, Choice::Found(_)), "{choice:?}");
+    });
+}
+
+#[divan::bench(args = [1, 100_000])]
+fn limit(bencher: Bencher<'_, '_>, keys: u64) {
+    let table = Table::default();
+    let quota = Quota { count: 1_000_000, period: Duration::from_secs(1), burst: 1_000_000 };
+    let mut next = 0;
+    let mut now = 1_000_000;
+    bencher.bench_local(|| {
+        next = (next + 1) % keys;
+        now += 1;
+        // Spread as hashes are.
+        black_box(table.take(next.wrapping_mul(0x9E37_79B9_7F4A_7C15), &quota, now));
+    });
+}
+
+#[divan::bench]
+fn cors(bencher: Bencher<'_, '_>) {
+    let policy = Policy {
+        origins: Origins::Listed(
+            (0..8).map(|n| HeaderValue::try_from(format!("https://{n}.example")).expect("text")).collect(),
+        ),
+        credentials: false,
+        methods: HeaderValue::from_static("GET, POST"),
+        headers: HeaderValue::from_static("Authorization"),
+        expose: HeaderValue::from_static("X-Request-Id"),
+        max_age: HeaderValue::from_static("600"),
+    };
+    let asked: HeaderMap = [(header::ORIGIN, HeaderValue::from_static("https://5.example"))].into_iter().collect();
+    bencher.with_inputs(HeaderMap::new).bench_local_values(|mut answer| {
+        policy.write(&policy.grant(&asked), &mut answer);
+        answer
+    });
+}

@@ -1,0 +1,62 @@
+//! Whole requests through the gateway, with their allocations: `cargo bench --bench pipeline`.
+//!
+//! Client, gateway and origin share one thread and loopback (see `rig`), so the times hold the kernel's part and both peers' few system
+//! calls. They are for comparing one change with another; what a request costs beside other proxies is `make bench-compare`.
+
+mod rig;
+#[path = "../tests/it/support/token.rs"]
+#[expect(dead_code, reason = "the integration tests use all of it")]
+mod token;
+
+use divan::{AllocProfiler, Bencher};
+use rig::{Equipment, Rig};
+
+#[global_allocator]
+static ALLOCATOR: AllocProfiler = AllocProfiler::system();
+
+fn main() {
+    divan::main();
+}
+
+const BARE: Equipment = Equipment { access_log: false, cors_and_limit: false };
+
+/// The token's verdict is known.
+#[divan::bench]
+fn known_token(bencher: Bencher<'_, '_>) {
+    let mut rig = Rig::start(BARE);
+    let request = Rig::request(&rig.token("alice"));
+    bencher.bench_local(|| assert_eq!(rig.exchange(&request), 200));
+}
+
+/// The same with access log, CORS and a limit on the caller.
+#[divan::bench]
+fn known_token_fully_equipped(bencher: Bencher<'_, '_>) {
+    let mut rig = Rig::start(Equipment { access_log: true, cors_and_limit: true });
+    let request = Rig::request(&rig.token("alice"));
+    bencher.bench_local(|| assert_eq!(rig.exchange(&request), 200));
+}
+
+/// Each token is verified.
+#[divan::bench(sample_count = 50, sample_size = 20)]
+fn new_token(bencher: Bencher<'_, '_>) {
+    let mut rig = Rig::start(BARE);
+    let requests: Vec<Vec<u8>> = (0..2_000).map(|n| Rig::request(&rig.token(&format!("user-{n}")))).collect();
+    let mut turn = requests.iter();
+    bencher.bench_local(|| assert_eq!(rig.exchange(turn.next().expect("more tokens than iterations")), 200));
+}
+
+/// Refused by its time, before any public-key operation.
+#[divan::bench]
+fn expired_token(bencher: Bencher<'_, '_>) {
+    let mut rig = Rig::start(BARE);
+    let request = Rig::request(&rig.expired("alice"));
+    bencher.bench_local(|| assert_eq!(rig.exchange(&request), 401));
+}
+
+/// Refused without a look at anything.
+#[divan::bench]
+fn no_token(bencher: Bencher<'_, '_>) {
+    let mut rig = Rig::start(BARE);
+    let request = b"GET /orders/1 HTTP/1.1\r\nHost: api.example\r\n\r\n";
+    bencher.bench_local(|| assert_eq!(rig.exchange(request), 401));
+}

@@ -1,0 +1,226 @@
+//! A gateway on the thread that measures it: edge, pipeline and pool on one event loop, between a client and an origin that allocate nothing.
+//!
+//! What is counted while an exchange runs (time, allocations) is the gateway's own and the kernel's.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use portcullis::config;
+use portcullis::edge::spread::seats;
+use portcullis::edge::{self, Edge, listen};
+use portcullis::gateway::{Gateway, Worker};
+use portcullis::plan::Plan;
+use portcullis::plan::adopt::Adopter;
+use portcullis::primitives::clock::Clock;
+use portcullis::primitives::random;
+use portcullis::primitives::shutdown::{self, Trigger};
+use portcullis::telemetry::Format;
+use portcullis::telemetry::access_log::AccessLog;
+use portcullis::telemetry::metrics::Metrics;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::sync::Semaphore;
+
+use crate::token::{TestKey, TokenBuilder};
+
+/// Who issues the rig's tokens.
+pub(crate) const ISSUER: &str = "https://idp.example";
+
+/// What the origin answers, whatever is asked.
+const ANSWER: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{\"status\":\"shipped\"}";
+
+/// See the module's text.
+pub(crate) struct Rig {
+    runtime: LocalRuntime,
+    client: TcpStream,
+    buffer: Box<[u8]>,
+    key: TestKey,
+    files: PathBuf,
+    _trigger: Trigger,
+}
+
+/// What of the gateway is put to work.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Equipment {
+    /// An access log, written nowhere.
+    pub(crate) access_log: bool,
+    /// CORS, and a limit on each caller.
+    pub(crate) cors_and_limit: bool,
+}
+
+impl Rig {
+    /// # Panics
+    ///
+    /// If it cannot be set up.
+    pub(crate) fn start(equipment: Equipment) -> Self {
+        let runtime =
+            Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).expect("a runtime");
+        let key = TestKey::rsa("rig");
+        let files = std::env::temp_dir().join(format!("portcullis-rig-{}", random::hex(&random::bytes::<8>())));
+        std::fs::create_dir(&files).expect("a new directory");
+        let keys = files.join("jwks.json");
+        std::fs::write(&keys, serde_json::json!({ "keys": [key.public_jwk()] }).to_string()).expect("a file");
+        let (trigger, shutdown) = shutdown::channel();
+        let client = runtime.block_on(async {
+            let origin = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            let text = configuration(&keys.display().to_string(), origin.local_addr().expect("bound"), equipment);
+            let loaded = config::load_text("the rig", &text, &|_| None);
+            let plan = Plan::compile(loaded).unwrap_or_else(|problems| panic!("{problems}"));
+            let (clock, metrics) = (Clock::system(), Metrics::new(Clock::system()));
+            let log = if equipment.access_log {
+                AccessLog::start(Format::Json, Box::new(std::io::sink()), &metrics).expect("a thread")
+            } else {
+                AccessLog::off()
+            };
+            let adopted = Adopter::new(metrics, clock, log).adopt(&plan, None).expect("a plan that fits");
+            for issuer in adopted.issuers().iter() {
+                tokio::task::spawn_local(Arc::clone(issuer.keys()).run(shutdown.clone()));
+            }
+            let mut listeners = listen::bind(&plan.server.listen, 1).expect("a free port").remove(0);
+            let listener = TcpListener::from_std(listeners.remove(0)).expect("a listener");
+            let address = listener.local_addr().expect("bound");
+            let open = portcullis::telemetry::metrics::Tally::default();
+            let edge = Edge { slots: Arc::new(Semaphore::new(16)), open, seat: seats(1).remove(0) };
+            let gateway = Rc::new(Gateway::new(Worker::new(Arc::new(ArcSwap::from(adopted)), shutdown.clone())));
+            tokio::task::spawn_local(edge::serve(vec![listener], gateway, edge, shutdown));
+            tokio::task::spawn_local(answer_all(origin));
+            TcpStream::connect(address).await.expect("the gateway listens")
+        });
+        let mut rig = Self { runtime, client, buffer: vec![0; 16 * 1024].into(), key, files, _trigger: trigger };
+        // Until the keys are there.
+        let good = Self::request(&rig.token("warm-up"));
+        while rig.exchange(&good) != 200 {}
+        rig
+    }
+
+    /// A good token for one subject, of a usual size.
+    pub(crate) fn token(&self, subject: &str) -> String {
+        Self::builder(subject).sign(&self.key)
+    }
+
+    /// The same, long expired.
+    pub(crate) fn expired(&self, subject: &str) -> String {
+        Self::builder(subject).claim("iat", 1_000_000).claim("exp", 1_000_300).sign(&self.key)
+    }
+
+    fn builder(subject: &str) -> TokenBuilder {
+        TokenBuilder::new(ISSUER)
+            .claim("sub", subject)
+            .claim("jti", random::hex(&random::bytes::<16>()))
+            .claim("client_id", "shop-web")
+            .claim("realm_access", serde_json::json!({ "roles": ["customer", "newsletter"] }))
+            .claim("email", format!("{subject}@shop.example"))
+            .claim("preferred_username", subject)
+            .claim("sid", "1b4ab2ba-67f1-4b7e-a1a5-b4b6d4b3c2d1")
+            .scope("openid profile orders:read")
+    }
+
+    /// A request as browsers and HTTP clients write them.
+    pub(crate) fn request(token: &str) -> Vec<u8> {
+        format!(
+            "GET /orders/4711 HTTP/1.1\r\nHost: api.example\r\nAccept: application/json\r\nAccept-Encoding: gzip\r\n\
+             Origin: https://shop.example\r\nUser-Agent: rig\r\nAuthorization: Bearer {token}\r\n\r\n"
+        )
+        .into_bytes()
+    }
+
+    /// Sends a request and reads its answer; returns the status.
+    ///
+    /// # Panics
+    ///
+    /// If there is no answer.
+    pub(crate) fn exchange(&mut self, request: &[u8]) -> u16 {
+        let Self { runtime, client, buffer, .. } = self;
+        runtime.block_on(async {
+            client.write_all(request).await.expect("the gateway reads");
+            let mut length = 0;
+            loop {
+                let count = client.read(&mut buffer[length..]).await.expect("the gateway answers");
+                assert_ne!(count, 0, "the gateway has closed the connection");
+                length += count;
+                if is_whole(&buffer[..length]) {
+                    return buffer[9..12].iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));
+                }
+            }
+        })
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.files);
+    }
+}
+
+/// Whether an answer with a length is there to its end. Looks at no more than it must, and allocates nothing.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(head) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+    let field = b"content-length: ";
+    let at = answer[..head].windows(field.len()).position(|name| name.eq_ignore_ascii_case(field));
+    let digits = at.map_or(&b"0"[..], |at| &answer[at + field.len()..head]);
+    let length =
+        digits.iter().take_while(|byte| byte.is_ascii_digit()).fold(0, |n, byte| n * 10 + usize::from(byte - b'0'));
+    answer.len() >= head + 4 + length
+}
+
+async fn answer_all(origin: TcpListener) {
+    loop {
+        let (mut stream, _) = origin.accept().await.expect("a connection");
+        tokio::task::spawn_local(async move {
+            let mut buffer = vec![0; 16 * 1024];
+            let mut length = 0;
+            while let Ok(count @ 1..) = stream.read(&mut buffer[length..]).await {
+                length += count;
+                if buffer[..length].ends_with(b"\r\n\r\n") {
+                    length = 0;
+                    if stream.write_all(ANSWER).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+    }
+}
+
+fn configuration(keys: &str, origin: SocketAddr, equipment: Equipment) -> String {
+    let Equipment { access_log: _, cors_and_limit } = equipment;
+    let (tables, route) = if cors_and_limit {
+        (
+            "[cors.web]\norigins = [\"https://shop.example\"]\n[limits.caller]\nkey = \"subject\"\nrate = \"1000000/s\"\n",
+            "cors = \"web\"\nlimits = [\"caller\"]\n",
+        )
+    } else {
+        ("", "")
+    };
+    format!(
+        r#"
+[server]
+listen = "127.0.0.1:0"
+workers = 1
+[admin]
+listen = "off"
+[issuers.main]
+issuer = "{ISSUER}"
+audiences = ["api"]
+jwks_file = "{keys}"
+role_claims = "realm_access.roles"
+[upstreams.orders]
+servers = ["http://{origin}"]
+[identity.headers]
+X-Identity-Subject = "subject"
+X-Identity-Scopes = "scopes"
+X-Identity-Roles = "roles"
+{tables}
+[[routes]]
+path = "/orders/*"
+scopes = ["orders:read"]
+upstream = "orders"
+{route}
+"#
+    )
+}

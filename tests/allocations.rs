@@ -1,0 +1,60 @@
+//! A guard on the cost of a request that is no timer: how often the gateway asks for memory.
+//!
+//! Alone in its program, since the allocator that counts is the whole program's.
+
+#[path = "../benches/rig/mod.rs"]
+mod rig;
+#[path = "it/support/token.rs"]
+#[expect(dead_code, reason = "the integration tests use all of it")]
+mod token;
+
+use std::alloc::System;
+
+use rig::{Equipment, Rig};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Requests over which is averaged: what is asked for in blocks comes out as a fraction.
+const REQUESTS: usize = 1_000;
+
+/// What was counted when this was last looked at. Lower it when there is less; more needs a reason.
+const ROWS: [(&str, Equipment, Token, u16, usize); 4] = [
+    ("a known token", Equipment { access_log: false, cors_and_limit: false }, Token::Known, 200, 99),
+    ("with access log, CORS and a limit", Equipment { access_log: true, cors_and_limit: true }, Token::Known, 200, 99),
+    ("an expired token", Equipment { access_log: false, cors_and_limit: false }, Token::Expired, 401, 199),
+    ("a new token each", Equipment { access_log: false, cors_and_limit: false }, Token::New, 200, 299),
+];
+
+#[derive(Clone, Copy)]
+enum Token {
+    Expired,
+    Known,
+    New,
+}
+
+#[test]
+fn a_request_asks_for_memory_no_more_often_than_it_did() {
+    for (name, equipment, token, status, most) in ROWS {
+        let mut rig = Rig::start(equipment);
+        let requests: Vec<Vec<u8>> = match token {
+            Token::Expired => vec![Rig::request(&rig.expired("alice"))],
+            Token::Known => vec![Rig::request(&rig.token("alice"))],
+            Token::New => (0..2 * REQUESTS).map(|number| Rig::request(&rig.token(&format!("user-{number}")))).collect(),
+        };
+        let mut turn = requests.iter().cycle();
+        let mut run = |rig: &mut Rig| {
+            for request in turn.by_ref().take(REQUESTS) {
+                assert_eq!(rig.exchange(request), status, "{name}");
+            }
+        };
+        run(&mut rig);
+        let region = Region::new(ALLOCATOR);
+        run(&mut rig);
+        let counted = region.change();
+        let per_request = (counted.allocations + counted.reallocations).div_ceil(REQUESTS);
+        println!("{name}: {per_request} allocations, {} bytes", counted.bytes_allocated / REQUESTS);
+        assert!(per_request <= most, "{name}: {per_request} allocations per request, at most {most} expected");
+    }
+}
