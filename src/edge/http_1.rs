@@ -23,6 +23,7 @@ use super::wire::{Unasked, Wire};
 use crate::gateway::body::Body;
 use crate::gateway::refusal::{Framing, Refusal};
 use crate::gateway::{Gateway, Peer, Settings};
+use crate::primitives::gathered::Gathered;
 use crate::primitives::shutdown::Shutdown;
 
 /// hyper's smallest read buffer.
@@ -40,7 +41,7 @@ pub(super) async fn serve(
     let line = Line::new(opened, settings.bounds);
     let service = service_fn(|request| answer(gateway, line.exchange(), request, &peer));
     let max_head = settings.max_header_size;
-    let (wire, gone) = Wire::new(stream, start, line.clone(), Unasked::Keep);
+    let (wire, gone) = Wire::new(Gathered::new(stream), start, line.clone(), Unasked::Keep);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // The line has the time: hyper's own timer would make no difference between waiting for a request and for its rest.
@@ -61,7 +62,7 @@ pub(super) async fn serve(
     let wire = parts.io.into_inner();
     let refusal = refusal(&end, &wire);
     let client_is_there = !wire.has_ended();
-    let mut stream = wire.into_stream();
+    let mut stream = wire.into_stream().into_inner();
     if let Some(refusal) = refusal {
         write(&mut stream, gateway.refuse(refusal, &peer)).await;
     }
@@ -132,7 +133,7 @@ async fn linger(mut stream: TcpStream) {
     .await;
 }
 
-impl<S> Served for http1::UpgradeableConnection<TokioIo<Wire<TcpStream>>, S>
+impl<S> Served for http1::UpgradeableConnection<TokioIo<Wire<Gathered<TcpStream>>>, S>
 where
     S: HttpService<Incoming, ResBody = Tracked, Error = Infallible>,
 {

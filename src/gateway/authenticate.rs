@@ -121,8 +121,7 @@ pub fn bearer(headers: &HeaderMap, max_bytes: usize) -> Result<Option<RawToken<'
     if !is_b64token(token) {
         return malformed(Malformed::NotOneToken);
     }
-    let text = std::str::from_utf8(token).expect("b64token is ASCII");
-    Ok(Some(RawToken::new(text)))
+    Ok(Some(RawToken::from_bytes(token)))
 }
 
 /// RFC 6750 §2.1: `b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
@@ -149,7 +148,7 @@ mod tests {
     fn read(fields: &[&str]) -> Result<Option<String>, Refusal> {
         let headers =
             fields.iter().map(|f| (header::AUTHORIZATION, HeaderValue::from_bytes(f.as_bytes()).unwrap())).collect();
-        bearer(&headers, 20).map(|token| token.map(|token| token.text().to_owned()))
+        bearer(&headers, 20).map(|token| token.map(|token| String::from_utf8_lossy(token.bytes()).into_owned()))
     }
 
     /// RFC 6750 §2.1 and §3.1; threats J-21 and A67.

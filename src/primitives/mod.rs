@@ -2,5 +2,6 @@
 
 pub mod alarm;
 pub mod clock;
+pub mod gathered;
 pub mod random;
 pub mod shutdown;

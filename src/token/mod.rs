@@ -105,6 +105,8 @@ pub type Portrayal = dyn Fn(&Principal) -> Vec<(HeaderName, HeaderValue)> + Send
 #[derive(Clone, Debug)]
 pub struct Issuers {
     by_issuer: HashMap<Arc<str>, Arc<Verifier>>,
+    /// Sorted: a verdict knows the number of who spoke it.
+    by_number: Vec<(u64, Arc<Verifier>)>,
     verdicts: Arc<Verdicts>,
 }
 
@@ -112,9 +114,11 @@ impl Issuers {
     /// These issuers; each `iss` once. The verdicts outlive a configuration, and hold only for a verifier that is here.
     #[must_use]
     pub fn new(verifiers: Vec<Arc<Verifier>>, verdicts: Arc<Verdicts>) -> Self {
+        let mut by_number: Vec<_> = verifiers.iter().map(|verifier| (verifier.id(), Arc::clone(verifier))).collect();
+        by_number.sort_unstable_by_key(|(number, _)| *number);
         let by_issuer =
             verifiers.into_iter().map(|verifier| (Arc::clone(&verifier.settings().issuer), verifier)).collect();
-        Self { by_issuer, verdicts }
+        Self { by_issuer, by_number, verdicts }
     }
 
     /// The issuer that the configuration calls so.
@@ -138,7 +142,8 @@ impl Issuers {
     #[must_use]
     pub fn cached(&self, digest: &TokenDigest, now: Moment) -> Option<Arc<Principal>> {
         let verdict = self.verdicts.get(digest)?;
-        self.by_issuer(verdict.principal().issuer())?.recall(&verdict, now)
+        let place = self.by_number.binary_search_by_key(&verdict.verifier(), |(number, _)| *number).ok()?;
+        self.by_number[place].1.recall(&verdict, now)
     }
 
     /// About how many verdicts are remembered, of all issuers of the process.

@@ -4,6 +4,7 @@
 //! borrowed from the request, so that no copy is left behind; its length is bounded by whoever reads it from the request.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
@@ -13,11 +14,24 @@ use super::error::VerifyError;
 
 /// The text of a token as the client sent it. Unverified.
 #[derive(Clone, Copy)]
-pub struct RawToken<'a>(&'a str);
+pub struct RawToken<'a>(&'a [u8]);
 
 /// SHA-256 of a whole token: stands for it where it must not be kept.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TokenDigest([u8; 32]);
+
+impl Hash for TokenDigest {
+    /// A part of it: all of it is as good as random already.
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        hasher.write_u64(self.prefix());
+    }
+}
+
+impl TokenDigest {
+    fn prefix(&self) -> u64 {
+        u64::from_le_bytes(*self.0.first_chunk().expect("32 bytes have a first eight"))
+    }
+}
 
 /// The three segments of a JWS in compact form (RFC 7515 §3.1), undone from base64url but for the signature.
 pub struct Parts<'a> {
@@ -43,12 +57,18 @@ impl<'a> RawToken<'a> {
     /// Takes the text as it is. Nothing is checked here.
     #[must_use]
     pub const fn new(text: &'a str) -> Self {
-        Self(text)
+        Self(text.as_bytes())
+    }
+
+    /// The same, of bytes that may be no text; then they are no token either, as [`RawToken::parts`] will say.
+    #[must_use]
+    pub const fn from_bytes(bytes: &'a [u8]) -> Self {
+        Self(bytes)
     }
 
     /// The secret itself: to be sent on where the operator wants that, never to be logged.
     #[must_use]
-    pub const fn text(&self) -> &'a str {
+    pub const fn bytes(&self) -> &'a [u8] {
         self.0
     }
 
@@ -56,7 +76,7 @@ impl<'a> RawToken<'a> {
     #[must_use]
     pub fn digest(&self) -> TokenDigest {
         let mut bytes = [0; 32];
-        bytes.copy_from_slice(digest::digest(&digest::SHA256, self.0.as_bytes()).as_ref());
+        bytes.copy_from_slice(digest::digest(&digest::SHA256, self.0).as_ref());
         TokenDigest(bytes)
     }
 
@@ -69,7 +89,8 @@ impl<'a> RawToken<'a> {
     ///
     /// [`VerifyError::Encrypted`] for five segments (RFC 7516 §3.1), [`VerifyError::NotThreeSegments`], [`VerifyError::NotBase64Url`].
     pub fn parts(&self) -> Result<Parts<'a>, VerifyError> {
-        let mut segments = self.0.splitn(6, '.');
+        let text = std::str::from_utf8(self.0).map_err(|_| VerifyError::NotBase64Url)?;
+        let mut segments = text.splitn(6, '.');
         let segments: [Option<&str>; 6] = std::array::from_fn(|_| segments.next());
         let (header, payload, signature) = match segments {
             [Some(header), Some(payload), Some(signature), None, ..] => (header, payload, signature),
@@ -83,7 +104,7 @@ impl<'a> RawToken<'a> {
         Ok(Parts {
             header: decode(header)?,
             payload: decode(payload)?,
-            signed: &self.0.as_bytes()[..header.len() + 1 + payload.len()],
+            signed: &self.0[..header.len() + 1 + payload.len()],
             signature: Signature { text: signature, bytes: decode(signature)? },
         })
     }

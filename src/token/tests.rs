@@ -284,10 +284,7 @@ async fn a_verdict_dies_with_its_settings() {
     let renew = |settings| bench.only().renewed(settings, test_support::no_headers()).unwrap();
     let stricter = renew(IssuerSettings { audiences: vec!["other".to_owned()], ..idle_settings() });
     assert!(Arc::ptr_eq(stricter.keys(), bench.only().keys()));
-    let reloaded = Issuers {
-        by_issuer: HashMap::from([(ISSUER.into(), stricter)]),
-        verdicts: Arc::clone(&bench.issuers.verdicts),
-    };
+    let reloaded = Issuers::new(vec![stricter], Arc::clone(&bench.issuers.verdicts));
     assert!(reloaded.cached(&RawToken::new(&token).digest(), bench.time.clock().moment(Instant::now())).is_none());
     assert!(bench.cached(&token).is_some(), "who still has the old settings goes on with them");
     let moved =

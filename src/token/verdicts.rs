@@ -3,6 +3,7 @@
 //! Kept is who a token speaks for, never what that one may do. A verdict holds only as long as everything it rests on: the time, the key, and
 //! the verifier with its settings; that is asked at each look-up, not trusted to the cache. Bad tokens are not kept: there is no end of them.
 
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ const MAX_BYTES: u64 = 64 * 1024 * 1024;
 const INITIAL_ENTRIES: usize = 16 * 1024;
 
 /// The verdicts of the process, of all issuers.
-pub struct Verdicts(Cache<TokenDigest, Arc<Verdict>>);
+pub struct Verdicts(Cache<TokenDigest, Arc<Verdict>, BuildHasherDefault<Prefix>>);
 
 /// That a token is good, and what that rests on.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ impl Verdicts {
             .initial_capacity(INITIAL_ENTRIES)
             .weigher(|_, verdict: &Arc<Verdict>| verdict.bytes)
             .expire_after(KeepFor)
-            .build();
+            .build_with_hasher(BuildHasherDefault::default());
         Arc::new(Self(cache))
     }
 
@@ -87,6 +88,11 @@ impl Verdict {
         Self { principal, verifier, key, generation: AtomicU64::new(generation), keep_for, bytes }
     }
 
+    /// Who spoke it.
+    pub(super) fn verifier(&self) -> u64 {
+        self.verifier
+    }
+
     pub(super) fn principal(&self) -> &Arc<Principal> {
         &self.principal
     }
@@ -106,6 +112,27 @@ impl Verdict {
             self.generation.store(keys.generation(), Ordering::Relaxed);
         }
         is_in
+    }
+}
+
+/// The place of a digest in the cache: its first eight bytes. Only digests of tokens that an issuer has signed are in there, and nobody
+/// chooses those.
+#[derive(Default)]
+struct Prefix(u64);
+
+impl Hasher for Prefix {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, prefix: u64) {
+        self.0 = prefix;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

@@ -77,6 +77,10 @@ impl Verifier {
         Arc::new(Self { id, settings, clock, metrics, portray, keys })
     }
 
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
     /// What it was made with.
     #[must_use]
     pub fn settings(&self) -> &IssuerSettings {

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use super::body::RequestBody;
 use super::{Server, UpstreamError};
 use crate::primitives::alarm::Alarm;
+use crate::primitives::gathered::Gathered;
 use crate::telemetry::metrics::{Held, UpstreamMetrics};
 
 /// Longest response head taken from an upstream, in bytes; more is [`UpstreamError::Failed`]. Twice the usual bound on requests, since
@@ -213,7 +214,7 @@ impl Pool {
             // The buffer may take in more than its bound at once. The number of lines is left at hyper's own bound, a hundred: for any other
             // it takes memory anew with each answer.
             .max_header_size(MAX_RESPONSE_HEAD_BYTES)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Gathered::new(stream)))
             .await
             .map_err(|_| UpstreamError::Failed)?;
         let permit = Arc::new(permit);
