@@ -15,6 +15,8 @@ const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// A connection of hyper, of either protocol.
 pub(super) trait Served {
+    /// Whether it can be put together again after [`End::Idle`].
+    const CAN_REST: bool;
     /// Polls it.
     fn poll_served(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<hyper::Result<()>>;
     /// Lets it finish what is under way and then close.
@@ -26,6 +28,8 @@ pub(super) trait Served {
 pub(super) enum End {
     /// hyper is done with it, well or not.
     Done,
+    /// The client has asked for nothing for a while, and may yet.
+    Idle,
     /// The client let time pass while this was waited for.
     Overdue(Waits),
     /// The process stops.
@@ -61,7 +65,11 @@ pub(super) async fn to_the_end<C: Served>(mut connection: Pin<&mut C>, line: &Li
         }
         // What the line waits for changes only while the connection is polled, so there is nothing to set an alarm for in between.
         let Some(deadline) = line.deadline() else { return Poll::Pending };
-        alarm.poll_reached(deadline, cx).map(|()| End::Overdue(line.waits()))
+        let rest = if C::CAN_REST && drain == Drain::No { line.rest() } else { None };
+        match rest.filter(|rest| *rest < deadline) {
+            Some(rest) => alarm.poll_reached(rest, cx).map(|()| End::Idle),
+            None => alarm.poll_reached(deadline, cx).map(|()| End::Overdue(line.waits())),
+        }
     })
     .await
 }

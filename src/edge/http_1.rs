@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::drive::{self, End, Served};
 use super::line::{Line, Waits};
@@ -24,7 +25,7 @@ use crate::gateway::body::Body;
 use crate::gateway::refusal::{Framing, Refusal};
 use crate::gateway::{Gateway, Peer, Settings};
 use crate::primitives::gathered::Gathered;
-use crate::primitives::shutdown::Shutdown;
+use crate::primitives::shutdown::{Phase, Shutdown};
 
 /// hyper's smallest read buffer.
 const MIN_BUFFER_BYTES: usize = 8192;
@@ -39,9 +40,33 @@ pub(super) async fn serve(
     shutdown: Shutdown,
 ) {
     let line = Line::new(opened, settings.bounds);
-    let service = service_fn(|request| answer(gateway, line.exchange(), request, &peer));
+    let (mut stream, mut start) = (stream, start);
+    loop {
+        match converse(stream, start, &line, &peer, &settings, gateway, &shutdown).await {
+            Some((idle, unread)) => (stream, start) = (idle, unread),
+            None => return,
+        }
+        // What was sent too early to wait for is not waited for.
+        if start.is_empty() && !rest(&stream, &line, &shutdown).await {
+            return;
+        }
+    }
+}
+
+/// Serves requests until the connection is over, or until it has been idle for a while: then it returns, with what was read of the next
+/// request, and can be taken up again.
+async fn converse(
+    stream: TcpStream,
+    start: Vec<u8>,
+    line: &Arc<Line>,
+    peer: &Peer,
+    settings: &Settings,
+    gateway: &Rc<Gateway>,
+    shutdown: &Shutdown,
+) -> Option<(TcpStream, Vec<u8>)> {
+    let service = service_fn(|request| answer(gateway, line.exchange(), request, peer));
     let max_head = settings.max_header_size;
-    let (wire, gone) = Wire::new(Gathered::new(stream), start, line.clone(), Unasked::Keep);
+    let (wire, gone) = Wire::new(Gathered::new(stream), start, Arc::clone(line), Unasked::Keep);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // The line has the time: hyper's own timer would make no difference between waiting for a request and for its rest.
@@ -51,23 +76,40 @@ pub(super) async fn serve(
         .serve_connection(TokioIo::new(wire), service)
         .with_upgrades();
     let mut connection = Box::pin(connection);
-    let end = drive::to_the_end(connection.as_mut(), &line, &shutdown).await;
+    let end = drive::to_the_end(connection.as_mut(), line, shutdown).await;
     let Some(parts) = Pin::into_inner(connection).into_parts() else {
         // It has become a tunnel: no longer ours to serve, but still a connection that is open. It counts as an exchange without end, or
         // the wire would take what the tunnel writes for hyper's own words and keep it.
         let _tunnel = line.exchange();
         let _ = gone.await;
-        return;
+        return None;
     };
     let wire = parts.io.into_inner();
     let refusal = refusal(&end, &wire);
     let client_is_there = !wire.has_ended();
     let mut stream = wire.into_stream().into_inner();
+    if matches!(end, End::Idle) && client_is_there {
+        return Some((stream, parts.read_buf.to_vec()));
+    }
     if let Some(refusal) = refusal {
-        write(&mut stream, gateway.refuse(refusal, &peer)).await;
+        write(&mut stream, gateway.refuse(refusal, peer)).await;
     }
     if client_is_there && !matches!(end, End::Stopped) {
         linger(stream).await;
+    }
+    None
+}
+
+/// Waits for the next request without anything that serving one takes: hyper's buffers are four times what the connection is besides.
+///
+/// Returns whether to go on: a client that says nothing within `idle_timeout`, or that has closed, is done with.
+async fn rest(stream: &TcpStream, line: &Line, shutdown: &Shutdown) -> bool {
+    let mut shutdown = shutdown.clone();
+    let patience = line.deadline().unwrap_or_else(Instant::now);
+    tokio::select! {
+        readable = timeout_at(patience, stream.readable()) => matches!(readable, Ok(Ok(()))),
+        // Its last call is hyper's to hear.
+        () = shutdown.reached(Phase::Draining) => true,
     }
 }
 
@@ -82,7 +124,7 @@ fn refusal<S>(end: &End, wire: &Wire<S>) -> Option<Refusal> {
             Some(_) => Some(Refusal::Framing(Framing::MalformedHead)),
         },
         End::Overdue(Waits::Head) => Some(Refusal::ClientTimeout),
-        End::Overdue(Waits::Request | Waits::Nothing) | End::Stopped => None,
+        End::Idle | End::Overdue(Waits::Request | Waits::Nothing) | End::Stopped => None,
     }
 }
 
@@ -137,6 +179,8 @@ impl<S> Served for http1::UpgradeableConnection<TokioIo<Wire<Gathered<TcpStream>
 where
     S: HttpService<Incoming, ResBody = Tracked, Error = Infallible>,
 {
+    const CAN_REST: bool = true;
+
     fn poll_served(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         Future::poll(self, cx)
     }

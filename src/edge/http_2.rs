@@ -92,6 +92,8 @@ where
     S: HttpService<Incoming, ResBody = Watched, Error = Infallible>,
     S::Future: 'static,
 {
+    const CAN_REST: bool = false;
+
     fn poll_served(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         Future::poll(self, cx)
     }

@@ -43,6 +43,9 @@ pub(super) struct Line {
 
 const NEVER: u64 = u64::MAX;
 
+/// How long a connection without a request is kept as it is, or a quarter of what it may be idle. Clients that are busy ask sooner.
+const REST_AFTER: Duration = Duration::from_secs(1);
+
 impl Line {
     /// A connection that was opened at `opened` and owes a request head since.
     pub(super) fn new(opened: Instant, bounds: Bounds) -> Arc<Self> {
@@ -126,6 +129,12 @@ impl Line {
             at => Some(since(at) + self.bounds.body_idle),
         };
         waiting.into_iter().chain(blocked).min()
+    }
+
+    /// From when on an idle connection rests, if it is idle and everything that was answered is out.
+    pub(super) fn rest(&self) -> Option<Instant> {
+        let idle = self.waits() == Waits::Request && self.is_quiet();
+        idle.then(|| self.opened + Duration::from_micros(self.since()) + REST_AFTER.min(self.bounds.idle / 4))
     }
 
     /// Waits for a last request no longer than `patience` from now: before a drained connection is closed.
@@ -219,6 +228,23 @@ mod tests {
         assert!(!line.is_quiet(), "the answer is not out yet");
         line.flushed();
         assert!(line.is_quiet());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_quiet_connection_that_has_had_an_answer_rests() {
+        let line = Line::new(Instant::now(), BOUNDS);
+        assert_eq!(line.rest(), None, "it has not asked for anything yet");
+        let exchange = line.exchange();
+        assert_eq!(line.rest(), None);
+        drop(exchange);
+        assert_eq!(line.rest(), None, "the answer is not out yet");
+        line.flushed();
+        let since = Instant::now();
+        assert_eq!(line.rest(), Some(since + REST_AFTER));
+        tokio::time::advance(Duration::from_millis(700)).await;
+        assert_eq!(line.rest(), Some(since + REST_AFTER));
+        line.received();
+        assert_eq!(line.rest(), None, "a head has begun");
     }
 
     #[tokio::test(start_paused = true)]

@@ -154,7 +154,8 @@ async fn connection(mut stream: TcpStream, peer: Peer, gateway: &Rc<Gateway>, sh
             http_1::serve(stream, start, opened, peer, settings, gateway, shutdown).await;
         }
         Ok(Ok((Protocol::Http2, start))) => {
-            http_2::serve(stream, start, opened, peer, settings, gateway, shutdown).await;
+            // Few are, and all others would have to have room for it.
+            Box::pin(http_2::serve(stream, start, opened, peer, settings, gateway, shutdown)).await;
         }
         // Closed before it said anything, or said nothing: there is nobody to answer.
         Ok(Err(_)) | Err(_) => {}

@@ -242,3 +242,23 @@ async fn a_slot_that_is_free_is_free_for_every_worker() {
         assert_eq!(client::get(gateway.addr(), "/public/a", &[]).await.status, 200, "{number}");
     }
 }
+
+/// A connection that rests between two requests is the same to its client, and keeps its deadlines.
+#[tokio::test]
+async fn an_idle_connection_goes_on_after_a_rest() {
+    let (gateway, origin) = start("idle_timeout = \"2s\"\nheader_timeout = \"600ms\"").await;
+    let mut conn = Conn::open(gateway.addr()).await;
+    for (name, wait) in [("at first", false), ("after a rest", true), ("after another", true)] {
+        if wait {
+            // Longer than the quarter of `idle_timeout` after which a connection rests: as long as somebody who says nothing may stay.
+            let silent = client::raw(gateway.addr(), "GET /public/a HT").await;
+            assert!(silent.starts_with("HTTP/1.1 408 "), "{silent}");
+        }
+        // In two pieces: the first one ends the rest.
+        conn.send("GET /public/a HTTP/1.1\r\nHo").await;
+        conn.send("st: g\r\n\r\n").await;
+        assert_eq!(conn.read_response().await.status, 200, "{name}");
+    }
+    assert_eq!(origin.requests().len(), 3);
+    assert_eq!(conn.read_to_close().await, b"", "and at last its time is over");
+}
