@@ -93,8 +93,8 @@ class Proxy:
 
 
 def portcullis(given: Fixture, binary: Path, name: str = "portcullis", *, full: bool = False, workers: int = 1,
-               growth: bool = False) -> Proxy:
-    """`full`: access log, a limit and CORS. `growth`: many routes and issuers, and room for connections."""
+               growth: bool = False, limited: bool = False) -> Proxy:
+    """`full`: access log, a limit and CORS. `limited`: a limit by a header alone. `growth`: the same with many routes and issuers."""
     port = free_port()
     issuers = "".join(
         f"""
@@ -109,12 +109,12 @@ jwks_file = "{given.jwks}"
         f'[[routes]]\npath = "/service-{number}/*"\nupstream = "orders"\nscopes = ["{SCOPE}"]\n'
         for number in range(999 if growth else 0)
     )
-    limits = '[limits.each]\nkey = "header:X-Key"\nrate = "1000000/s"\n' if growth else ""
+    limits = '[limits.each]\nkey = "header:X-Key"\nrate = "1000000/s"\n' if growth or limited else ""
     route = ""
     if full:
         limits = '[limits.caller]\nkey = "subject"\nrate = "1000000/s"\n[cors.web]\norigins = ["https://shop.example"]\n'
         route = 'limits = ["caller"]\ncors = "web"\n'
-    if growth:
+    if growth or limited:
         route = 'limits = ["each"]\n'
     config = given.folder / f"{name}.toml"
     config.write_text(f"""

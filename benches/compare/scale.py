@@ -25,7 +25,7 @@ def measure(given: Fixture, options) -> list[str]:
 
 def growth(given: Fixture, binary: Path, seconds: float) -> list[str]:
     """One route and issuer beside a thousand and a hundred; then with a full limiter and idle connections."""
-    small = proxies.portcullis(given, binary, "small", growth=False)
+    small = proxies.portcullis(given, binary, "small", limited=True)
     large = proxies.portcullis(given, binary, "large", growth=True)
     cells = proxies.portcullis(given, binary, "cells", growth=True)
     held = []
@@ -38,6 +38,7 @@ def growth(given: Fixture, binary: Path, seconds: float) -> list[str]:
         load(cells, given, "one", seconds=120, requests=CELLS, varied="X-Key")
         filled = cells.resident_kib()
         held = open_idle(cells.port, IDLE)
+        time.sleep(3)
         runs = {"small": [], "large": [], "cells": []}
         for _ in range(REPEATS):
             for proxy in (small, large, cells):
@@ -65,10 +66,18 @@ def idle(given: Fixture, binary: Path) -> list[str]:
     try:
         proxy.start(given.folder)
         check(proxy, given)
+        load(proxy, given, "one", seconds=1)
         before = proxy.resident_kib()
         held = open_idle(proxy.port, IDLE, f"Authorization: Bearer {given.first('one')}\r\n")
+        at_once = proxy.resident_kib()
+        # A connection rests after a second without a request; what it lets go of, the allocator gives back when there is work again.
+        time.sleep(3)
+        load(proxy, given, "one", seconds=1)
         after = proxy.resident_kib()
-        return [f"idle: {(after - before) / IDLE:.1f} KiB for each of {IDLE:,} connections ({before} KiB before, {after} with them)"]
+        return [
+            f"idle: {(after - before) / IDLE:.1f} KiB for each of {IDLE:,} connections; resident KiB: {before} before,"
+            f" {at_once} at once, {after} when they rest"
+        ]
     finally:
         for connection in held:
             connection.close()
