@@ -1,10 +1,10 @@
 # What one can do here; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-tools lint fmt
+.PHONY: help demo test test-tools lint fmt bench bench-instructions bench-compare
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Not --release: the demonstration should be up soon, and optimising the whole program across crates takes minutes. The
 # dev profile optimises the dependencies a little, and what it builds serves `make test` as well.
@@ -25,6 +25,23 @@ lint: ## Check formatting and lints as CI does
 	@scripts/doctor.sh build
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
+
+bench: ## Time the gateway's parts and whole requests, with their allocations
+	@scripts/doctor.sh build
+	cargo bench --locked --bench parts
+	cargo bench --locked --bench pipeline
+
+bench-instructions: ## Count a request's instructions and compare with the kept figures
+	@scripts/doctor.sh build
+	@scripts/debian.sh valgrind valgrind || echo "bench-instructions: without valgrind there is nothing to count"
+	cargo bench --locked --bench instructions
+
+# Everything it needs goes into target/compare, but for nginx, HAProxy and wrk, which are Debian packages.
+bench-compare: ## Measure beside nginx, HAProxy, Envoy, oauth2-proxy, Express and FastAPI; takes 20 minutes
+	@scripts/doctor.sh build
+	cargo build --release --locked
+	benches/compare/install.sh target/compare
+	target/compare/python/bin/python benches/compare target/release/portcullis --installed target/compare
 
 fmt: ## Format the code
 	cargo fmt

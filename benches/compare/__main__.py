@@ -3,16 +3,13 @@
     python benches/compare BINARY [--rounds N] [--seconds N] [--only WORKLOAD,…] [--proxies NAME,…]
 
 Time on a shared machine moves with the neighbours; so all proxies take turns within each round, what is compared are medians over the
-rounds, and the yardstick is CPU time, not throughput. The proxy has one core, the load and the upstream the other. A wrong answer ends
-the run with an error. Not part of the tests: nothing here passes or fails by speed.
+rounds, and the yardstick is CPU time, not throughput. The proxy has one core, the load and the upstream the other. A wrong answer makes
+the run fail. Not part of the tests: nothing here passes or fails by speed.
 """
 
 import argparse
-import json
 import os
 import platform
-import statistics
-import subprocess
 import sys
 from pathlib import Path
 
@@ -45,7 +42,7 @@ class Comparison:
         self.given = Fixture(options.installed.resolve())
         self.results: dict[str, dict[str, list]] = {}
         self.verify_us: list[float] = []
-        self.hits: list[float] = []
+        self.wrong: list[str] = []
 
     def peers(self) -> list[proxies.Proxy]:
         given, installed = self.given, self.given.folder
@@ -79,31 +76,49 @@ class Comparison:
         only = set(filter(None, self.options.only.split(",")))
         return not only or workload in only
 
-    def note(self, workload: str, proxy: proxies.Proxy, run) -> None:
+    def take(self, workload: str, proxy: proxies.Proxy, tokens: str, **how) -> None:
+        """One run; one that goes wrong is reported at the end, with the proxy begun anew."""
+        try:
+            run = load(proxy, self.given, tokens, seconds=self.options.seconds, **how)
+        except Wrong as error:
+            print(f"  {workload:8} {error}", flush=True)
+            self.wrong.append(f"{workload}: {error}")
+            proxy.stop()
+            proxy.start(self.given.folder)
+            return
         self.results.setdefault(workload, {}).setdefault(proxy.name, []).append(run)
         print(f"  {workload:8} {proxy.name:16} {run.cpu_us:8.1f} µs CPU/request {run.per_second:9.0f}/s", flush=True)
 
     def round(self, peers: list[proxies.Proxy]) -> None:
-        given, seconds = self.given, self.options.seconds
         if self.wants("new"):
             self.verify_us.append(openssl_verify_us())
         for proxy in peers:
             if proxy.name == "portcullis-full":
                 if self.wants("full"):
-                    self.note("full", proxy, load(proxy, given, "one", seconds=seconds))
+                    self.take("full", proxy, "one")
                 continue
-            for workload, tokens in (("one", "one"), ("known", "known")):
+            for workload in ("one", "known"):
                 if self.wants(workload):
-                    self.note(workload, proxy, load(proxy, given, tokens, seconds=seconds))
+                    self.take(workload, proxy, workload)
             if self.wants("expired") and proxy.checks:
-                self.note("expired", proxy, load(proxy, given, "expired", seconds=seconds, status=401))
+                self.take("expired", proxy, "expired", status=401)
             if self.wants("latency"):
-                self.note("latency", proxy, load(proxy, given, "one", seconds=seconds, connections=1))
+                self.take("latency", proxy, "one", connections=1)
             if self.wants("new") and proxy.checks:
                 if proxy.remembers:
                     proxy.stop()
-                    proxy.start(given.folder)
-                self.note("new", proxy, load(proxy, given, "new", seconds=seconds, requests=TOKENS))
+                    proxy.start(self.given.folder)
+                self.take("new", proxy, "new", requests=TOKENS)
+
+    def resident(self, peers: list[proxies.Proxy]) -> dict[str, int]:
+        """Memory under 64 busy connections, of proxies that have just begun."""
+        found = {}
+        for proxy in peers:
+            proxy.stop()
+            proxy.start(self.given.folder)
+            load(proxy, self.given, "one", seconds=1)
+            found[proxy.name] = proxy.resident_kib()
+        return found
 
     def run(self) -> None:
         upstream = proxies.upstream(self.given)
@@ -118,7 +133,7 @@ class Comparison:
             for number in range(self.options.rounds):
                 print(f"round {number + 1} of {self.options.rounds}", flush=True)
                 self.round(peers)
-            resident = {proxy.name: proxy.resident_kib() for proxy in peers}
+            resident = self.resident(peers)
             for proxy in running[1:]:
                 proxy.stop()
             grown = scale.measure(self.given, self.options) if self.wants("scale") else None
@@ -143,9 +158,10 @@ def main() -> int:
     try:
         comparison.run()
     except Wrong as error:
-        print(f"wrong answer: {error}", file=sys.stderr)
-        return 1
-    return 0
+        comparison.wrong.append(str(error))
+    for wrong in comparison.wrong:
+        print(f"wrong answer: {wrong}", file=sys.stderr)
+    return 1 if comparison.wrong else 0
 
 
 if __name__ == "__main__":

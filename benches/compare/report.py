@@ -21,7 +21,7 @@ def print_all(results: dict, verify_us: list[float], resident: dict[str, int], g
     if verify_us:
         print(f"\nRSA-2048 verification by openssl speed: {statistics.median(verify_us):.1f} µs")
     if resident:
-        print("\nresident after these runs, KiB: " + ", ".join(f"{name} {kib}" for name, kib in resident.items()))
+        print("\nresident with 64 connections busy, KiB: " + ", ".join(f"{name} {kib}" for name, kib in resident.items()))
     if grown:
         print("\n" + "\n".join(grown))
     targets = list(judge(results, verify_us, resident))

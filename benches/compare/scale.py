@@ -46,7 +46,7 @@ def growth(given: Fixture, binary: Path, seconds: float) -> list[str]:
         medians = {name: statistics.median(values) for name, values in runs.items()}
         return [
             "growth: CPU µs per request, median of " + str(REPEATS),
-            f"  1 route, 1 issuer                              {medians['small']:8.1f}",
+            f"  1 route, 1 issuer, a limit                     {medians['small']:8.1f}",
             f"  1,000 routes, 100 issuers, a limit             {medians['large']:8.1f}  {medians['large'] / medians['small']:.2f}",
             f"  the same with {CELLS:,} cells, {IDLE:,} idle      {medians['cells']:8.1f}  {medians['cells'] / medians['small']:.2f}",
             f"  resident KiB: small {small.resident_kib()}, large {large.resident_kib()},"
