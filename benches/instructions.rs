@@ -6,6 +6,8 @@
 //! The program runs itself under valgrind twice, with more requests the second time; the difference is what those cost. In it is the part of
 //! the client and the origin, some hundred instructions, and no kernel's.
 
+#![expect(clippy::print_stdout, reason = "a program that reports to its terminal")]
+
 mod rig;
 #[path = "../tests/it/support/token.rs"]
 #[expect(dead_code, reason = "the integration tests use all of it")]
@@ -69,7 +71,8 @@ fn collected(workload: &str, requests: usize) -> u64 {
         .expect("valgrind runs");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
-    let line = text.lines().find_map(|line| line.split_once("Collected : ")).expect("callgrind says what it has collected");
+    let line =
+        text.lines().find_map(|line| line.split_once("Collected : ")).expect("callgrind says what it has collected");
     line.1.trim().parse().expect("a number")
 }
 

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::units::{Balance, HostHeader, Span};
+use super::units::{Balance, HostHeader, Span, UpstreamProtocol};
 
 /// One upstream: servers that are alike.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
@@ -26,6 +26,8 @@ pub struct Upstream {
     pub max_connections: Option<NonZeroU32>,
     /// Requests that may wait for a connection, per server; more are refused with 503. Default: 1024.
     pub max_pending: Option<u32>,
+    /// `"http1"`, or `"http2"` with prior knowledge: many requests on one connection. Default: `"http1"`.
+    pub protocol: Option<UpstreamProtocol>,
     /// `"preserve"` sends the client's `Host` on, `"upstream"` the server's own. Default: `"preserve"`.
     pub host: Option<HostHeader>,
     /// Send the client's `Authorization` on. Default: false.

@@ -11,7 +11,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,6 +23,7 @@ use super::tracked::answer;
 use super::watched::Watched;
 use super::wire::{Unasked, Wire};
 use crate::gateway::{Gateway, Peer, Settings};
+use crate::primitives::on_this_thread::OnThisThread;
 use crate::primitives::shutdown::Shutdown;
 
 /// Requests that one connection may have under way.
@@ -60,7 +60,7 @@ pub(super) async fn serve(
         u32::try_from(settings.max_header_size).unwrap_or(u32::MAX / 4).saturating_mul(2).saturating_add(8192);
     let (wire, _gone) = Wire::new(stream, start, line.clone(), Unasked::Send);
     let mut connection = pin!(
-        http2::Builder::new(OnThisThread)
+        http2::Builder::new(OnThisThread::default())
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(max_head)
@@ -74,16 +74,6 @@ pub(super) async fn serve(
         // A request that is on its way learns from GOAWAY that it was not taken.
         connection.as_mut().finish();
         let _ = timeout(GOODBYE, poll_fn(|cx| connection.as_mut().poll_served(cx))).await;
-    }
-}
-
-/// Runs a stream's task on its connection's thread.
-#[derive(Clone, Copy, Debug)]
-struct OnThisThread;
-
-impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisThread {
-    fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
     }
 }
 

@@ -21,12 +21,12 @@ use super::limit::Admitted;
 use super::refusal::{Framing, Refusal};
 use super::{Departure, Runtime, Worker};
 use crate::primitives::random;
-use crate::upstream::UpstreamError;
 use crate::upstream::body::{Fate, MaxBody, Progress, RequestBody, Trailers};
 use crate::upstream::exchange::{Answer, AnswerBody, Terms};
 use crate::upstream::headers::forwarding::{write_traceparent, write_via};
 use crate::upstream::headers::{X_REQUEST_ID, clean};
 use crate::upstream::upgrade::Tunnel;
+use crate::upstream::{Protocol, UpstreamError};
 
 /// Sends an admitted request on.
 ///
@@ -87,7 +87,9 @@ fn outgoing(
     let trailers = trailers(&arrival.headers);
     let target = target(&arrival, route)?;
     write_headers(&mut arrival, route, caller, departure.request_id());
-    let Arrival { method, mut headers, body, upgrade: wish, .. } = arrival;
+    let Arrival { method, mut headers, body, upgrade, .. } = arrival;
+    // A server may ignore a wish to switch (RFC 9110 §7.8), and a connection that many share cannot be switched.
+    let wish = upgrade.filter(|_| route.upstream().settings().protocol == Protocol::Http1);
     let body = RequestBody::new(body, rules.max_body_size, body_idle, trailers);
     frame(&mut headers, &method, &body, wish.as_ref());
     let mut request = Request::new(body);

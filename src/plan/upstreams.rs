@@ -12,7 +12,7 @@ use crate::config::problem::quoted;
 use crate::config::units::{self, Span};
 use crate::config::{Problems, Upstream};
 use crate::upstream::balance::Balance;
-use crate::upstream::{HostHeader, ServerAddress, UpstreamSettings};
+use crate::upstream::{HostHeader, Protocol, ServerAddress, UpstreamSettings};
 
 pub(super) fn compile(
     written: &BTreeMap<String, Upstream>,
@@ -49,6 +49,10 @@ fn one(name: &str, path: &str, written: &Upstream, problems: &mut Problems) -> U
         keep_alive: time("keep_alive", written.keep_alive, 4),
         max_connections: written.max_connections.map_or(1024, |most| most.get() as usize),
         max_pending: written.max_pending.map_or(1024, |most| most as usize),
+        protocol: match written.protocol {
+            None | Some(units::UpstreamProtocol::Http1) => Protocol::Http1,
+            Some(units::UpstreamProtocol::Http2) => Protocol::Http2,
+        },
         host: match written.host {
             None | Some(units::HostHeader::Preserve) => HostHeader::Preserve,
             Some(units::HostHeader::Upstream) => HostHeader::Upstream,

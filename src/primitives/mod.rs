@@ -3,5 +3,6 @@
 pub mod alarm;
 pub mod clock;
 pub mod gathered;
+pub mod on_this_thread;
 pub mod random;
 pub mod shutdown;

@@ -6,15 +6,16 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::response::Parts;
-use http::{HeaderMap, Method, Request, Response, Uri, header};
+use http::uri::{Authority, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
+use hyper::client::conn::{TrySendError, http2};
 use tokio::time::{Instant, timeout_at};
 
 use super::balance::InFlight;
 use super::body::{Fate, Progress, RequestBody, ResponseBody, Trailers};
-use super::pool::{Freshness, Lease, Pools};
-use super::{HostHeader, Upstream, UpstreamError};
+use super::pool::{Channel, Freshness, Lease, Pools};
+use super::{HostHeader, Protocol, Upstream, UpstreamError};
 use crate::primitives::alarm::Alarm;
 
 /// What an exchange is held to.
@@ -77,6 +78,9 @@ impl Upstream {
         if self.settings().host == HostHeader::Upstream {
             outgoing.headers_mut().insert(header::HOST, in_flight.server().address().authority.clone());
         }
+        if self.settings().protocol == Protocol::Http2 {
+            for_http_2(&mut outgoing, terms.trailers);
+        }
         let pool = pools.of(in_flight.server(), self.metrics());
         let progress = outgoing.body().progress();
         let mut lease = match pool.take_ready() {
@@ -85,8 +89,16 @@ impl Upstream {
             None => Box::pin(self.in_time(pool.take(Freshness::Any), terms)).await?,
         };
         let again = if lease.reused() { Repeatable::copy_of(&outgoing) } else { None };
-        let sent = pin!(lease.sender().try_send_request(outgoing));
-        let answered = match self.answer(sent, lease.alarm(), &progress, terms.until).await {
+        let answered = match lease.channel() {
+            Channel::Http1(sender, alarm) => {
+                let sent = pin!(sender.try_send_request(outgoing));
+                self.answer(sent, alarm, &progress, terms.until).await
+            }
+            Channel::Http2(sender, alarm) => {
+                Box::pin(self.answer_by_stream(sender, outgoing, alarm, &progress, terms.until)).await
+            }
+        };
+        let answered = match answered {
             Err(failure) if lease.reused() => {
                 let again = again.filter(|_| failure.stale).map(|again| again.into_request());
                 let Some(outgoing) = failure.unsent.map(|unsent| *unsent).or(again) else {
@@ -95,8 +107,15 @@ impl Upstream {
                 self.metrics().retried();
                 drop(lease);
                 lease = Box::pin(self.in_time(pool.take(Freshness::New), terms)).await?;
-                let mut sent = Box::pin(lease.sender().try_send_request(outgoing));
-                Box::pin(self.answer(sent.as_mut(), lease.alarm(), &progress, terms.until)).await
+                match lease.channel() {
+                    Channel::Http1(sender, alarm) => {
+                        let mut sent = Box::pin(sender.try_send_request(outgoing));
+                        Box::pin(self.answer(sent.as_mut(), alarm, &progress, terms.until)).await
+                    }
+                    Channel::Http2(sender, alarm) => {
+                        Box::pin(self.answer_by_stream(sender, outgoing, alarm, &progress, terms.until)).await
+                    }
+                }
             }
             answered => answered,
         };
@@ -124,6 +143,18 @@ impl Upstream {
             }
             Some(_) | None => timeout_at(patience, connection).await.unwrap_or(Err(UpstreamError::Busy)),
         }
+    }
+
+    async fn answer_by_stream(
+        &self,
+        mut sender: http2::SendRequest<RequestBody>,
+        outgoing: Request<RequestBody>,
+        alarm: &mut Alarm,
+        progress: &Progress,
+        until: Option<Instant>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let sent = pin!(sender.try_send_request(outgoing));
+        self.answer(sent, alarm, progress, until).await
     }
 
     /// Waits for the head of the answer to what was `sent`.
@@ -209,6 +240,24 @@ impl Failure {
 
 fn io_error(error: &hyper::Error) -> bool {
     std::error::Error::source(error).is_some_and(<dyn std::error::Error + 'static>::is::<std::io::Error>)
+}
+
+/// Says in HTTP/2's way what the request says in HTTP/1.1's: the host is part of the target (RFC 9113 §8.3.1), nothing is said about a
+/// connection (§8.2.2), and whoever wants trailers says so (RFC 9110 §10.1.4).
+fn for_http_2(request: &mut Request<RequestBody>, trailers: Trailers) {
+    let host = request.headers_mut().remove(header::HOST);
+    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
+        request.headers_mut().remove(name);
+    }
+    if trailers == Trailers::Pass {
+        request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    let mut target = std::mem::take(request.uri_mut()).into_parts();
+    target.scheme = Some(Scheme::HTTP);
+    // A checked host is an authority; were it none, hyper would refuse the request.
+    target.authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    *request.uri_mut() = Uri::from_parts(target).unwrap_or_default();
+    *request.version_mut() = Version::HTTP_2;
 }
 
 /// A request that may be sent twice without harm, but for its body: there is none.

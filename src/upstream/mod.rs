@@ -10,6 +10,7 @@ pub mod exchange;
 pub mod headers;
 pub mod identity;
 pub mod pool;
+mod streams;
 pub mod upgrade;
 
 use std::sync::Arc;
@@ -41,10 +42,21 @@ pub struct UpstreamSettings {
     pub max_connections: usize,
     /// Requests that may wait for a connection to one server.
     pub max_pending: usize,
+    /// What it is spoken to in.
+    pub protocol: Protocol,
     /// What the `Host` field says.
     pub host: HostHeader,
     /// Whether the client's `Authorization` goes on.
     pub forward_token: bool,
+}
+
+/// What an upstream is spoken to in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1: one request at a time on a connection.
+    Http1,
+    /// HTTP/2 with prior knowledge (RFC 9113 §3.3): many.
+    Http2,
 }
 
 /// What the upstream sees as `Host`.
@@ -92,6 +104,7 @@ pub struct Server {
     max_pending: usize,
     keep_alive: Duration,
     connect_timeout: Duration,
+    protocol: Protocol,
 }
 
 /// Why no answer came from an upstream.
@@ -134,6 +147,7 @@ impl Upstream {
                     max_pending: settings.max_pending,
                     keep_alive: settings.keep_alive,
                     connect_timeout: settings.connect_timeout,
+                    protocol: settings.protocol,
                 })
             })
             .collect();
@@ -207,6 +221,7 @@ pub(crate) mod tests {
             keep_alive: Duration::from_secs(4),
             max_connections: 1024,
             max_pending: 1024,
+            protocol: Protocol::Http1,
             host: HostHeader::Preserve,
             forward_token: false,
         };

@@ -11,27 +11,30 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::body::RequestBody;
-use super::{Server, UpstreamError};
+use super::streams::{Stream, Streams};
+use super::{Protocol, Server, UpstreamError};
 use crate::primitives::alarm::Alarm;
 use crate::primitives::gathered::Gathered;
 use crate::telemetry::metrics::{Held, UpstreamMetrics};
 
 /// Longest response head taken from an upstream, in bytes; more is [`UpstreamError::Failed`]. Twice the usual bound on requests, since
 /// upstreams set cookies and policies that clients never send back.
-const MAX_RESPONSE_HEAD_BYTES: usize = 64 * 1024;
+pub(super) const MAX_RESPONSE_HEAD_BYTES: usize = 64 * 1024;
 
 /// The pools of one worker, by server.
 #[derive(Debug, Default)]
@@ -44,6 +47,8 @@ pub struct Pool {
     metrics: UpstreamMetrics,
     idle: RefCell<VecDeque<Idle>>,
     waiters: RefCell<VecDeque<oneshot::Sender<Connection>>>,
+    /// In place of the above, where the server is spoken to in HTTP/2.
+    streams: Rc<Streams>,
 }
 
 #[derive(Debug)]
@@ -63,13 +68,28 @@ struct Connection {
     alarm: Alarm,
 }
 
-/// A connection in use by one exchange. Dropped, it is closed; only [`Lease::put_back`] keeps it.
+/// A connection in use by one exchange, or a stream of one. A connection that is dropped is closed; only [`Lease::put_back`] keeps it.
 #[derive(Debug)]
 pub struct Lease {
-    connection: Option<Connection>,
+    held: Leased,
     pool: Rc<Pool>,
     reused: bool,
     _counted: Held,
+}
+
+#[derive(Debug)]
+enum Leased {
+    /// `None` once it has been given back or closed.
+    Connection(Option<Connection>),
+    Stream(Box<(Stream, Alarm)>),
+}
+
+/// By what a request is sent.
+pub(super) enum Channel<'a> {
+    /// A connection that is this exchange's alone.
+    Http1(&'a mut SendRequest<RequestBody>, &'a mut Alarm),
+    /// One that many share.
+    Http2(http2::SendRequest<RequestBody>, &'a mut Alarm),
 }
 
 /// Which connections a request may be given.
@@ -95,6 +115,7 @@ impl Pools {
             metrics: metrics.clone(),
             idle: RefCell::default(),
             waiters: RefCell::default(),
+            streams: Rc::default(),
         });
         tokio::task::spawn_local(keep(Rc::downgrade(&pool), Arc::clone(server)));
         pools.push(Rc::clone(&pool));
@@ -111,6 +132,9 @@ impl Pool {
     /// The connection that was used last, if it can take a request at once.
     #[must_use]
     pub fn take_ready(self: &Rc<Self>) -> Option<Lease> {
+        if self.server.protocol == Protocol::Http2 {
+            return self.streams.place(Freshness::Any).map(|stream| self.lease_of(stream));
+        }
         let connection = self.pop_idle()?;
         if connection.sender.is_ready() {
             return Some(self.lease(connection, true));
@@ -129,6 +153,9 @@ impl Pool {
     ///
     /// May be dropped at any point: a place in the queue, a permit or a half-open connection is given up.
     pub async fn take(self: &Rc<Self>, freshness: Freshness) -> Result<Lease, UpstreamError> {
+        if self.server.protocol == Protocol::Http2 {
+            return self.take_stream(freshness).await;
+        }
         if freshness == Freshness::Any {
             while let Some(mut connection) = self.pop_idle() {
                 // Just given back, hyper's task may not yet have turned around; a connection that has died says so here.
@@ -141,6 +168,47 @@ impl Pool {
             return Ok(self.lease(self.connect(permit).await?, false));
         }
         self.wait(freshness).await
+    }
+
+    async fn take_stream(self: &Rc<Self>, freshness: Freshness) -> Result<Lease, UpstreamError> {
+        let failures = self.streams.failures();
+        let mut place = None;
+        let mut permit = None;
+        loop {
+            // Listened for before the look, or a change between the look and the wait would be missed.
+            let mut changed = pin!(self.streams.changed());
+            changed.as_mut().enable();
+            if let Some(stream) = self.streams.place(freshness) {
+                return Ok(self.lease_of(stream));
+            }
+            let opening = self.streams.opening();
+            if let Some(opening) = &opening
+                && let Some(permit) = permit.take().or_else(|| Arc::clone(&self.server.slots).try_acquire_owned().ok())
+            {
+                let open = async { opening.begin(self.dial().await?, permit).await };
+                // The server's greeting is a part of connecting.
+                let opened = timeout(self.server.connect_timeout, open).await;
+                if let Err(error) = opened.unwrap_or(Err(UpstreamError::Unreachable)) {
+                    opening.fail();
+                    return Err(error);
+                }
+                continue;
+            }
+            if self.streams.is_hopeless_since(failures) {
+                return Err(UpstreamError::Unreachable);
+            }
+            if place.is_none() {
+                place = Some(Waiting::enter(&self.server, &self.metrics)?);
+            }
+            self.server.wanted.notify_waiters();
+            tokio::select! {
+                () = changed => {}
+                // Whoever has the right to open one waits for leave to do so.
+                slot = Arc::clone(&self.server.slots).acquire_owned(), if opening.is_some() => {
+                    permit = Some(slot.map_err(|_closed| UpstreamError::Busy)?);
+                }
+            }
+        }
     }
 
     fn pop_idle(&self) -> Option<Connection> {
@@ -190,13 +258,20 @@ impl Pool {
     }
 
     fn lease(self: &Rc<Self>, connection: Connection, reused: bool) -> Lease {
-        Lease { connection: Some(connection), pool: Rc::clone(self), reused, _counted: self.metrics.active().hold() }
+        let held = Leased::Connection(Some(connection));
+        Lease { held, pool: Rc::clone(self), reused, _counted: self.metrics.active().hold() }
     }
 
-    async fn connect(&self, permit: OwnedSemaphorePermit) -> Result<Connection, UpstreamError> {
+    fn lease_of(self: &Rc<Self>, stream: Stream) -> Lease {
+        let reused = stream.reused();
+        let held = Leased::Stream(Box::new((stream, Alarm::default())));
+        Lease { held, pool: Rc::clone(self), reused, _counted: self.metrics.active().hold() }
+    }
+
+    async fn dial(&self) -> Result<TcpStream, UpstreamError> {
         let address = self.server.address();
         let dial = TcpStream::connect((address.host.as_str(), address.port));
-        let stream = match tokio::time::timeout(self.server.connect_timeout, dial).await {
+        let stream = match timeout(self.server.connect_timeout, dial).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 tracing::debug!(server = ?address.authority, %error, "cannot connect to the upstream");
@@ -209,6 +284,11 @@ impl Pool {
         };
         // Small writes must not wait for acknowledgements; a socket that cannot be told so still works.
         let _ = stream.set_nodelay(true);
+        Ok(stream)
+    }
+
+    async fn connect(&self, permit: OwnedSemaphorePermit) -> Result<Connection, UpstreamError> {
+        let stream = self.dial().await?;
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_RESPONSE_HEAD_BYTES)
             // The buffer may take in more than its bound at once. The number of lines is left at hyper's own bound, a hundred: for any other
@@ -250,6 +330,9 @@ impl Pool {
 
     /// Closes what has been idle too long or is dead already; tells when to look again.
     fn sweep(&self) -> Duration {
+        if self.server.protocol == Protocol::Http2 {
+            return self.streams.sweep(self.server.keep_alive);
+        }
         let mut idle = self.idle.borrow_mut();
         idle.retain(|idle| idle.since.elapsed() < self.server.keep_alive && !idle.connection.sender.is_closed());
         idle.front()
@@ -258,6 +341,7 @@ impl Pool {
 
     fn give_up_oldest(&self) {
         self.idle.borrow_mut().pop_front();
+        self.streams.give_up_idle();
     }
 }
 
@@ -303,33 +387,50 @@ impl Lease {
         self.reused
     }
 
-    pub(super) fn sender(&mut self) -> &mut SendRequest<RequestBody> {
-        &mut self.connection.as_mut().expect("a lease holds its connection until it ends").sender
-    }
-
-    /// The connection's own alarm.
-    pub(super) fn alarm(&mut self) -> &mut Alarm {
-        &mut self.connection.as_mut().expect("a lease holds its connection until it ends").alarm
+    /// By what to send the request, and the alarm to wait with.
+    pub(super) fn channel(&mut self) -> Channel<'_> {
+        match &mut self.held {
+            Leased::Connection(connection) => {
+                let connection = connection.as_mut().expect("a lease holds its connection until it ends");
+                Channel::Http1(&mut connection.sender, &mut connection.alarm)
+            }
+            Leased::Stream(stream) => Channel::Http2(stream.0.sender(), &mut stream.1),
+        }
     }
 
     /// Keeps the slot taken for a connection that has become a tunnel: hyper's task for it has ended.
-    pub(super) fn into_permit(mut self) -> Arc<OwnedSemaphorePermit> {
-        Arc::clone(&self.connection.take().expect("a lease holds its connection until it ends").permit)
+    pub(super) fn into_permit(mut self) -> Option<Arc<OwnedSemaphorePermit>> {
+        match &mut self.held {
+            Leased::Connection(connection) => connection.take().map(|connection| connection.permit),
+            Leased::Stream(_) => None,
+        }
     }
 
     /// Gives the connection back for another request. Call it only when the answer was read to its end.
     pub fn put_back(mut self) {
-        if let Some(connection) = self.connection.take() {
-            self.pool.put_back(connection);
+        match &mut self.held {
+            Leased::Connection(connection) => {
+                if let Some(connection) = connection.take() {
+                    self.pool.put_back(connection);
+                }
+            }
+            // Dropping it gives its place back.
+            Leased::Stream(_) => {}
         }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // hyper would first finish what it has begun: an upload that nobody waits for any more, an answer that nobody reads.
-        if let Some(connection) = self.connection.take() {
-            connection.task.abort();
+        match &mut self.held {
+            // hyper would first finish what it has begun: an upload that nobody waits for any more, an answer that nobody reads.
+            Leased::Connection(connection) => {
+                if let Some(connection) = connection.take() {
+                    connection.task.abort();
+                }
+            }
+            // The stream is reset with its body or its answer; the connection is others' too.
+            Leased::Stream(_) => {}
         }
     }
 }

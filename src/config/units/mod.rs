@@ -5,5 +5,5 @@ mod choices;
 mod lists;
 
 pub use amounts::{AuthFailures, Rate, Size, SizeOrUnlimited, Span, Workers};
-pub use choices::{Access, Balance, HostHeader, LogFormat, LogLevel, PathParameters, Profile};
+pub use choices::{Access, Balance, HostHeader, LogFormat, LogLevel, PathParameters, Profile, UpstreamProtocol};
 pub use lists::{ClaimValue, OneOrMany};

@@ -1,0 +1,226 @@
+//! HTTP/2 connections to a server: each carries many requests, so they are shared and not handed out.
+//!
+//! Another one is opened when all that are open have as many streams as the server allows, up to `max_connections`; while one is being opened,
+//! those who come wait for it, or the first burst of requests would open a connection each. A stream that is given up is reset and harms
+//! no other; so nothing here depends on whether an answer was read to its end.
+
+use std::cell::{Cell, RefCell};
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::time::Instant;
+
+use super::UpstreamError;
+use super::body::RequestBody;
+use super::pool::{Freshness, MAX_RESPONSE_HEAD_BYTES};
+use crate::primitives::on_this_thread::OnThisThread;
+
+/// Most streams on one connection, whatever the server allows: a connection that breaks takes all of them along.
+const MOST_STREAMS: usize = 100;
+
+/// How often a connection with streams is asked whether the server is still there, and how long the answer may take.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The connections of one worker to one server.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    open: RefCell<Vec<Rc<Connection>>>,
+    connecting: Cell<bool>,
+    /// Attempts to open one that came to nothing.
+    failures: Cell<u64>,
+    /// Told when a stream ends, and when a connection has been opened or has not.
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct Connection {
+    sender: SendRequest<RequestBody>,
+    /// What the server allows, as of its last word on it.
+    allowed: Rc<Cell<usize>>,
+    streams: Cell<usize>,
+    /// When its last stream ended, while it has none.
+    idle_since: Cell<Instant>,
+    has_been_used: Cell<bool>,
+}
+
+/// A place for one request on one of them, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Stream {
+    connection: Rc<Connection>,
+    all: Rc<Streams>,
+    reused: bool,
+}
+
+/// The right to open a connection, which one request at a time has.
+#[derive(Debug)]
+pub(super) struct Opening(Rc<Streams>);
+
+impl Streams {
+    /// A place on the connection that has the fewest streams, if any has room.
+    pub(super) fn place(self: &Rc<Self>, freshness: Freshness) -> Option<Stream> {
+        let open = self.open.borrow();
+        let will_do = |connection: &Connection| match freshness {
+            Freshness::Any => true,
+            Freshness::New => !connection.has_been_used.get(),
+        };
+        let with_room = open
+            .iter()
+            .filter(|connection| !connection.sender.is_closed() && connection.has_room() && will_do(connection));
+        let connection = Rc::clone(with_room.min_by_key(|connection| connection.streams.get())?);
+        connection.streams.set(connection.streams.get() + 1);
+        let reused = connection.has_been_used.replace(true);
+        Some(Stream { connection, all: Rc::clone(self), reused })
+    }
+
+    /// The right to open one more, unless somebody is about to.
+    pub(super) fn opening(self: &Rc<Self>) -> Option<Opening> {
+        (!self.connecting.replace(true)).then(|| Opening(Rc::clone(self)))
+    }
+
+    /// Whether an attempt has failed since `failures` was what this returned, and there is nothing else to wait for: then those who have waited
+    /// for that attempt need not make their own.
+    pub(super) fn is_hopeless_since(&self, failures: u64) -> bool {
+        self.failures.get() != failures && self.open.borrow().is_empty()
+    }
+
+    /// How many attempts have failed so far.
+    pub(super) fn failures(&self) -> u64 {
+        self.failures.get()
+    }
+
+    /// Resolves when something has changed since it was asked for.
+    pub(super) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Closes what is broken, and what has been idle for `keep_alive`; tells when to look again.
+    pub(super) fn sweep(&self, keep_alive: Duration) -> Duration {
+        let mut open = self.open.borrow_mut();
+        open.retain(|connection| {
+            let idle = connection.streams.get() == 0 && connection.idle_since.get().elapsed() >= keep_alive;
+            !idle && !connection.sender.is_closed()
+        });
+        let idle = open.iter().filter(|connection| connection.streams.get() == 0);
+        idle.map(|connection| keep_alive.saturating_sub(connection.idle_since.get().elapsed()))
+            .min()
+            .unwrap_or(keep_alive)
+    }
+
+    /// Closes one that has no stream, so that another worker may open one.
+    pub(super) fn give_up_idle(&self) {
+        let mut open = self.open.borrow_mut();
+        if let Some(idle) = open.iter().position(|connection| connection.streams.get() == 0) {
+            open.remove(idle);
+        }
+    }
+}
+
+impl Connection {
+    fn has_room(&self) -> bool {
+        self.streams.get() < self.allowed.get().min(MOST_STREAMS)
+    }
+}
+
+impl Opening {
+    /// The server cannot be reached: all who wait for it are told.
+    pub(super) fn fail(&self) {
+        self.0.failures.set(self.0.failures.get() + 1);
+        self.0.changed.notify_waiters();
+    }
+
+    /// Begins HTTP/2 on a connected socket. `permit` is held until it is closed.
+    pub(super) async fn begin(&self, stream: TcpStream, permit: OwnedSemaphorePermit) -> Result<(), UpstreamError> {
+        let head = u32::try_from(MAX_RESPONSE_HEAD_BYTES).unwrap_or(u32::MAX);
+        let moved = Rc::new(Notify::new());
+        let (sender, connection) = Builder::new(OnThisThread::telling(Rc::clone(&moved)))
+            .timer(TokioTimer::new())
+            // None before the server has said how many: a burst would open a connection each, or overrun what it allows.
+            .initial_max_send_streams(0)
+            .max_header_list_size(head)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|_| UpstreamError::Failed)?;
+        let allowed = Rc::new(Cell::new(0));
+        let (told, all) = (Rc::clone(&allowed), Rc::downgrade(&self.0));
+        tokio::task::spawn_local(async move {
+            let tell = || all.upgrade().inspect(|all| all.changed.notify_waiters());
+            let mut connection = pin!(connection);
+            let ended = loop {
+                let mut moved = pin!(moved.notified());
+                moved.as_mut().enable();
+                let allows = connection.current_max_send_streams();
+                if told.replace(allows) < allows {
+                    tell();
+                }
+                tokio::select! {
+                    ended = connection.as_mut() => break ended,
+                    () = moved => {}
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, "upstream connection ended");
+            }
+            drop(permit);
+            tell();
+        });
+        self.greeted(&allowed).await;
+        let idle_since = Cell::new(Instant::now());
+        let connection =
+            Connection { sender, allowed, streams: Cell::new(0), idle_since, has_been_used: Cell::new(false) };
+        self.0.open.borrow_mut().push(Rc::new(connection));
+        // There is room for many.
+        self.0.changed.notify_waiters();
+        Ok(())
+    }
+}
+
+impl Opening {
+    /// Resolves when the server's settings are there (RFC 9113 §3.4).
+    async fn greeted(&self, allowed: &Cell<usize>) {
+        loop {
+            let mut changed = pin!(self.0.changed());
+            changed.as_mut().enable();
+            if allowed.get() > 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.0.connecting.set(false);
+        // Somebody else may have to. Not `notify_one`, which keeps its word for the next who asks: that would be the one who drops this.
+        self.0.changed.notify_waiters();
+    }
+}
+
+impl Stream {
+    pub(super) fn reused(&self) -> bool {
+        self.reused
+    }
+
+    pub(super) fn sender(&self) -> SendRequest<RequestBody> {
+        self.connection.sender.clone()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let left = self.connection.streams.get() - 1;
+        self.connection.streams.set(left);
+        if left == 0 {
+            self.connection.idle_since.set(Instant::now());
+        }
+        self.all.changed.notify_one();
+    }
+}

@@ -1,0 +1,227 @@
+//! Upstreams that are spoken to in HTTP/2: many requests on few connections.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::support::client::{self, Conn, h2};
+use crate::support::gateway::{Gateway, minimal};
+use crate::support::idp::Idp;
+use crate::support::site::with_keys;
+use crate::support::{background, within};
+
+/// An HTTP/2 server that echoes what it was asked, once it is let.
+struct H2Origin {
+    addr: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    under_way: watch::Sender<usize>,
+    gate: watch::Sender<bool>,
+}
+
+impl H2Origin {
+    async fn start(max_streams: u32) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let origin = Self {
+            addr: listener.local_addr().expect("bound"),
+            connections: Arc::default(),
+            under_way: watch::Sender::default(),
+            gate: watch::Sender::new(true),
+        };
+        let (connections, under_way, gate) =
+            (Arc::clone(&origin.connections), origin.under_way.clone(), origin.gate.clone());
+        background().spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::SeqCst);
+                let (under_way, gate) = (under_way.clone(), gate.clone());
+                background().spawn(async move {
+                    let service =
+                        hyper::service::service_fn(|request| echo(request, under_way.clone(), gate.subscribe()));
+                    let _ = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+                        .max_concurrent_streams(max_streams)
+                        .serve_connection(hyper_util::rt::TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+        origin
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    async fn wait_until_under_way(&self, wanted: usize) {
+        let mut seen = self.under_way.subscribe();
+        within("requests under way", seen.wait_for(|count| *count == wanted)).await.expect("the origin lives");
+    }
+}
+
+async fn echo(
+    request: Request<Incoming>,
+    under_way: watch::Sender<usize>,
+    mut gate: watch::Receiver<bool>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    /// Counted until it is answered or given up.
+    struct Counted(watch::Sender<usize>);
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.send_modify(|count| *count -= 1);
+        }
+    }
+    under_way.send_modify(|count| *count += 1);
+    let counted = Counted(under_way);
+    let _ = gate.wait_for(|open| *open).await;
+    let (parts, body) = request.into_parts();
+    let collected = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let headers: Vec<_> = parts
+        .headers
+        .iter()
+        .map(|(name, value)| json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())]))
+        .collect();
+    let seen = json!({
+        "version": format!("{:?}", parts.version), "uri": parts.uri.to_string(), "headers": headers,
+        "body": String::from_utf8_lossy(&collected),
+    });
+    drop(counted);
+    Ok(Response::new(Full::new(Bytes::from(seen.to_string()))))
+}
+
+async fn start(max_streams: u32, keys: &str) -> (Gateway, H2Origin) {
+    let (idp, origin) = (Idp::start().await, H2Origin::start(max_streams).await);
+    let toml = minimal(&idp.issuer(), origin.addr).replace("workers = 2", "workers = 1");
+    let keys = format!("protocol = \"http2\"\n{keys}");
+    (Gateway::start(&with_keys("upstreams.main", &keys, &toml)).await, origin)
+}
+
+/// As many requests at once, all of them 200.
+fn all_pass(gateway: &Gateway, count: usize) -> JoinSet<()> {
+    let mut asking = JoinSet::new();
+    for number in 0..count {
+        let addr = gateway.addr();
+        asking.spawn(async move {
+            let answer = within("an answer", client::get(addr, &format!("/public/{number}"), &[])).await;
+            assert_eq!(answer.status, 200, "{number}: {}", answer.text());
+        });
+    }
+    asking
+}
+
+/// RFC 9113 §8.2.2 and §8.3.1: the host becomes the authority, nothing is said about connections; the rest is as in HTTP/1.1.
+#[tokio::test]
+async fn a_request_goes_on_in_http_2s_own_form() {
+    let (gateway, origin) = start(100, "").await;
+    let headers = [("Host", "api.example"), ("Connection", "x-private, close"), ("X-Private", "1"), ("X-Kept", "1")];
+    let answer = client::request(gateway.addr(), "POST", "/public/a?b=c", &headers, b"hello").await;
+    let seen = answer.json();
+    assert_eq!((answer.status, &seen["version"]), (200, &json!("HTTP/2.0")), "{seen}");
+    assert_eq!((&seen["uri"], &seen["body"]), (&json!("http://api.example/public/a?b=c"), &json!("hello")));
+    let names: Vec<_> =
+        seen["headers"].as_array().expect("a list").iter().filter_map(|pair| pair[0].as_str()).collect();
+    for (name, there) in [
+        ("host", false),
+        ("connection", false),
+        ("transfer-encoding", false),
+        ("te", false),
+        ("x-private", false),
+        ("x-kept", true),
+        ("x-request-id", true),
+        ("x-forwarded-for", true),
+        ("content-length", true),
+    ] {
+        assert_eq!(names.contains(&name), there, "{name}: {names:?}");
+    }
+    let grpc = [("Content-Type", "application/grpc"), ("TE", "trailers")];
+    let answer = client::request(gateway.addr(), "POST", "/public/call", &grpc, b"call").await;
+    assert!(
+        answer.json()["headers"].as_array().expect("a list").contains(&json!(["te", "trailers"])),
+        "{}",
+        answer.text()
+    );
+    let upgrade = [("Connection", "upgrade"), ("Upgrade", "websocket")];
+    let answer = client::get(gateway.addr(), "/public/socket", &upgrade).await;
+    assert_eq!(answer.status, 200, "a wish to switch is passed over");
+    let own = h2(gateway.addr()).await.get("/public/through", &[]).await;
+    assert_eq!(own.status, 200, "HTTP/2 on both sides");
+    assert_eq!(origin.connections(), 1);
+}
+
+/// The first burst opens one connection, and more are opened only when all streams that the server allows are taken.
+#[tokio::test]
+async fn connections_are_shared_and_as_few_as_will_do() {
+    for (allowed, requests, connections) in [(100, 30, 1), (2, 6, 3), (1, 3, 3)] {
+        let (gateway, origin) = start(allowed, "").await;
+        origin.gate.send_replace(false);
+        let asking = all_pass(&gateway, requests);
+        origin.wait_until_under_way(requests).await;
+        assert_eq!(origin.connections(), connections, "{requests} requests, {allowed} on each");
+        origin.gate.send_replace(true);
+        asking.join_all().await;
+        all_pass(&gateway, requests).join_all().await;
+        assert_eq!(origin.connections(), connections, "and they are used again");
+    }
+}
+
+/// `max_connections` and `max_pending` hold: one waits for a stream, the next is told at once.
+#[tokio::test]
+async fn a_full_server_makes_some_wait_and_tells_the_rest() {
+    let (gateway, origin) = start(2, "max_connections = 1\nmax_pending = 1").await;
+    all_pass(&gateway, 1).join_all().await;
+    origin.gate.send_replace(false);
+    let asking = all_pass(&gateway, 3);
+    origin.wait_until_under_way(2).await;
+    gateway.wait_for_metric("portcullis_upstream_connections{upstream=\"main\",state=\"pending\"}", 1.0).await;
+    let refused = client::get(gateway.addr(), "/public/more", &[]).await;
+    assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("upstream_busy")));
+    origin.gate.send_replace(true);
+    asking.join_all().await;
+    assert_eq!(origin.connections(), 1);
+}
+
+/// A client that leaves resets its stream, and nobody else's.
+#[tokio::test]
+async fn a_client_that_leaves_gives_its_stream_back() {
+    let (gateway, origin) = start(2, "max_connections = 1").await;
+    origin.gate.send_replace(false);
+    let stays = all_pass(&gateway, 1);
+    let mut leaves = Conn::open(gateway.addr()).await;
+    leaves.send("GET /public/leaves HTTP/1.1\r\nHost: g\r\n\r\n").await;
+    origin.wait_until_under_way(2).await;
+    drop(leaves);
+    origin.wait_until_under_way(1).await;
+    let follows = all_pass(&gateway, 1);
+    origin.wait_until_under_way(2).await;
+    origin.gate.send_replace(true);
+    stays.join_all().await;
+    follows.join_all().await;
+    assert_eq!(origin.connections(), 1);
+}
+
+/// Whoever waits for a connection that cannot be opened is told with the one who tried.
+#[tokio::test]
+async fn a_server_that_is_not_there_is_502_for_all_who_wait() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let addr = nobody.local_addr().expect("bound");
+    drop(nobody);
+    let idp = Idp::start().await;
+    let gateway =
+        Gateway::start(&with_keys("upstreams.main", "protocol = \"http2\"", &minimal(&idp.issuer(), addr))).await;
+    let asking: JoinSet<_> = (0..8)
+        .map(|number| {
+            let addr = gateway.addr();
+            async move { client::get(addr, &format!("/public/{number}"), &[]).await }
+        })
+        .collect();
+    for answer in asking.join_all().await {
+        assert_eq!((answer.status, &answer.json()["code"]), (502, &json!("upstream_unreachable")));
+    }
+}
