@@ -1,6 +1,8 @@
 # What one can do here; `make` alone lists it.
 
 .DEFAULT_GOAL := help
+# Where Cargo builds.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 .PHONY: help demo test test-tools lint fmt bench bench-instructions bench-compare
 
 help: ## This list
@@ -36,12 +38,13 @@ bench-instructions: ## Count a request's instructions and compare with the kept 
 	@scripts/debian.sh valgrind valgrind || echo "bench-instructions: without valgrind there is nothing to count"
 	cargo bench --locked --bench instructions
 
-# Everything it needs goes into target/compare, but for nginx, HAProxy and wrk, which are Debian packages.
+# Everything it needs goes into target/compare, but for nginx, HAProxy and wrk, which are Debian packages. COMPARE has options, such as
+# `make bench-compare COMPARE="--rounds 3 --only one,new"`.
 bench-compare: ## Measure beside nginx, HAProxy, Envoy, oauth2-proxy, Express and FastAPI; takes 20 minutes
 	@scripts/doctor.sh build
 	cargo build --release --locked
-	benches/compare/install.sh target/compare
-	target/compare/python/bin/python benches/compare target/release/portcullis --installed target/compare
+	benches/compare/install.sh $(TARGET)/compare
+	$(TARGET)/compare/python/bin/python benches/compare $(TARGET)/release/portcullis --installed $(TARGET)/compare $(COMPARE)
 
 fmt: ## Format the code
 	cargo fmt

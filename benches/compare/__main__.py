@@ -30,7 +30,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("binary", type=Path, help="a release build of portcullis")
     parser.add_argument("--installed", type=Path, required=True, help="where install.sh has put the peers; also holds tokens and logs")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4, help="of one run")
+    parser.add_argument("--seconds", type=float, default=3, help="of one run")
     parser.add_argument("--only", default="", help="workloads: one, known, new, expired, full, latency, scale")
     parser.add_argument("--proxies", default="", help="names; default: all that are installed")
     return parser.parse_args()
