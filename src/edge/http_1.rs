@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Response, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -43,10 +44,14 @@ pub(super) async fn serve(
     let (mut stream, mut start) = (stream, start);
     loop {
         match converse(stream, start, &line, &peer, &settings, gateway, &shutdown).await {
-            Some((idle, unread)) => (stream, start) = (idle, unread),
+            // An empty line in front of a request means nothing (RFC 9112 §2.2), and is no reason not to rest.
+            Some((idle, unread)) => {
+                let begins = unread.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(unread.len());
+                (stream, start) = (idle, unread[begins..].to_vec());
+            }
             None => return,
         }
-        // What was sent too early to wait for is not waited for.
+        // The beginning of a request has come already: its time runs.
         if start.is_empty() && !rest(&stream, &line, &shutdown).await {
             return;
         }
@@ -63,7 +68,7 @@ async fn converse(
     settings: &Settings,
     gateway: &Rc<Gateway>,
     shutdown: &Shutdown,
-) -> Option<(TcpStream, Vec<u8>)> {
+) -> Option<(TcpStream, Bytes)> {
     let service = service_fn(|request| answer(gateway, line.exchange(), request, peer));
     let max_head = settings.max_header_size;
     let (wire, gone) = Wire::new(Gathered::new(stream), start, Arc::clone(line), Unasked::Keep);
@@ -89,7 +94,7 @@ async fn converse(
     let client_is_there = !wire.has_ended();
     let mut stream = wire.into_stream().into_inner();
     if matches!(end, End::Idle) && client_is_there {
-        return Some((stream, parts.read_buf.to_vec()));
+        return Some((stream, parts.read_buf));
     }
     if let Some(refusal) = refusal {
         write(&mut stream, gateway.refuse(refusal, peer)).await;

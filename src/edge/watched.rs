@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::tracked::Tracked;
@@ -19,7 +20,11 @@ use crate::gateway::body::Broken;
 
 /// See the module's text.
 #[derive(Debug)]
-pub(super) struct Watched(Rc<Shared>);
+pub(super) struct Watched {
+    shared: Rc<Shared>,
+    /// Ends with the body: there are many bodies, and patience is long.
+    watch: Option<AbortHandle>,
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -35,10 +40,17 @@ impl Watched {
         let watch = body.is_stream() && !body.is_end_stream();
         let (body, asked, waits_for_upstream) = (RefCell::new(Some(body)), Cell::new(Instant::now()), Cell::new(false));
         let shared = Rc::new(Shared { body, asked, waits_for_upstream });
-        if watch {
-            tokio::task::spawn_local(give_up_after(Rc::downgrade(&shared), patience));
+        let watch = watch.then(|| give_up_after(Rc::downgrade(&shared), patience));
+        let watch = watch.map(|watch| tokio::task::spawn_local(watch).abort_handle());
+        Self { shared, watch }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.abort();
         }
-        Self(shared)
     }
 }
 
@@ -64,7 +76,7 @@ impl http_body::Body for Watched {
     type Error = Broken;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let shared = &self.0;
+        let shared = &self.shared;
         let mut body = shared.body.borrow_mut();
         let Some(body) = body.as_mut() else { return Poll::Ready(Some(Err(Broken::NotTaken))) };
         let frame = Pin::new(body).poll_frame(cx);
@@ -74,10 +86,10 @@ impl http_body::Body for Watched {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.body.borrow().as_ref().is_some_and(http_body::Body::is_end_stream)
+        self.shared.body.borrow().as_ref().is_some_and(http_body::Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.body.borrow().as_ref().map_or_else(SizeHint::default, http_body::Body::size_hint)
+        self.shared.body.borrow().as_ref().map_or_else(SizeHint::default, http_body::Body::size_hint)
     }
 }

@@ -96,6 +96,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
                 this.start = Vec::new();
                 this.given = 0;
             }
+            if this.unasked == Unasked::Keep {
+                this.line.received();
+            }
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();

@@ -11,6 +11,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::record::Record;
 use crate::upstream::body::{ResponseBody, ResponseBroken};
+use crate::upstream::headers::clean;
 
 /// What is sent to the client behind the head.
 #[derive(Debug)]
@@ -87,7 +88,7 @@ impl http_body::Body for Body {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = &mut *self;
-        let frame = match &mut this.content {
+        let mut frame = match &mut this.content {
             Content::Fixed(text) => text.take().map(|text| Ok(Frame::data(text))),
             Content::Stream { body, until } => match Pin::new(&mut **body).poll_frame(cx) {
                 Poll::Ready(frame) => frame.map(|frame| frame.map_err(Broken::Upstream)),
@@ -100,10 +101,13 @@ impl http_body::Body for Body {
                 },
             },
         };
-        if let (Some(Ok(frame)), Some(record)) = (&frame, &mut this.record)
-            && let Some(data) = frame.data_ref()
-        {
-            record.sent(data.remaining() as u64);
+        if let (Some(Ok(frame)), Some(record)) = (&mut frame, &mut this.record) {
+            if let Some(data) = frame.data_ref() {
+                record.sent(data.remaining() as u64);
+            } else if let Some(trailers) = frame.trailers_mut() {
+                // The rules of a head hold for what comes behind the body as well.
+                clean(trailers, |name| record.runtime().identity().owns(name));
+            }
         }
         Poll::Ready(frame)
     }

@@ -90,7 +90,7 @@ fn outgoing(
     let Arrival { method, mut headers, body, upgrade, .. } = arrival;
     // A server may ignore a wish to switch (RFC 9110 §7.8), and a connection that many share cannot be switched.
     let wish = upgrade.filter(|_| route.upstream().settings().protocol == Protocol::Http1);
-    let body = RequestBody::new(body, rules.max_body_size, body_idle, trailers);
+    let body = RequestBody::new(body, rules.max_body_size, body_idle);
     frame(&mut headers, &method, &body, wish.as_ref());
     let mut request = Request::new(body);
     *request.method_mut() = method;

@@ -5,9 +5,10 @@
 //! [`Fate`], which both sides of an exchange share on their worker.
 
 use std::cell::Cell;
+use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -40,17 +41,24 @@ pub enum Fate {
 #[derive(Clone, Debug)]
 pub struct Progress(Rc<Shared>);
 
-#[derive(Debug)]
 struct Shared {
     fate: Cell<Fate>,
     bytes: Cell<u64>,
     waits_for_client: Cell<bool>,
+    /// Of whoever polls the body, while it waits for the client.
+    waker: Cell<Option<Waker>>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Shared").field("fate", &self.fate).field("bytes", &self.bytes).finish_non_exhaustive()
+    }
 }
 
 impl Progress {
     fn begin(fate: Fate) -> Self {
         let (fate, bytes, waits_for_client) = (Cell::new(fate), Cell::new(0), Cell::new(false));
-        Self(Rc::new(Shared { fate, bytes, waits_for_client }))
+        Self(Rc::new(Shared { fate, bytes, waits_for_client, waker: Cell::new(None) }))
     }
 
     /// What has become of the body.
@@ -71,6 +79,16 @@ impl Progress {
         self.0.waits_for_client.get()
     }
 
+    /// Breaks off what is still under way: the answer is complete or given up, and nobody wants the rest.
+    fn give_up(&self) {
+        if self.fate() == Fate::Underway {
+            self.settle(Fate::Broken);
+            if let Some(waker) = self.0.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
     fn settle(&self, fate: Fate) {
         // The first end is the reason; what follows is only its echo.
         if self.fate() == Fate::Underway {
@@ -88,7 +106,8 @@ pub enum MaxBody {
     Unlimited,
 }
 
-/// The client's body on its way to the upstream. Trailers are dropped unless the request is gRPC.
+/// The client's body on its way to the upstream. Trailers are dropped: nothing that a route's rules or the header rules judge comes behind
+/// the body, and nothing else that matters does; not in gRPC either, where only answers have trailers.
 ///
 /// Two words long, since a request is handed on often and most have no body.
 #[derive(Debug)]
@@ -102,10 +121,9 @@ struct Passing {
     incoming: Incoming,
     left: MaxBody,
     idle: IdleTimer,
-    trailers: Trailers,
 }
 
-/// Whether trailers go on (RFC 9110 §6.5.1 lets an intermediary drop them; gRPC cannot do without).
+/// Whether an answer's trailers go on (RFC 9110 §6.5.1 lets an intermediary drop them; gRPC cannot do without).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trailers {
     /// Dropped.
@@ -122,11 +140,11 @@ pub struct BrokenOff;
 impl RequestBody {
     /// Passes `incoming` on, at most `max` bytes of it.
     #[must_use]
-    pub fn new(incoming: Incoming, max: MaxBody, idle_timeout: Duration, trailers: Trailers) -> Self {
+    pub fn new(incoming: Incoming, max: MaxBody, idle_timeout: Duration) -> Self {
         if incoming.is_end_stream() {
             return Self::empty();
         }
-        let passing = Passing { incoming, left: max, idle: IdleTimer::new(idle_timeout), trailers };
+        let passing = Passing { incoming, left: max, idle: IdleTimer::new(idle_timeout) };
         Self { passing: Some(Box::new(passing)), progress: Progress::begin(Fate::Underway) }
     }
 
@@ -155,18 +173,19 @@ impl Body for RequestBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let this = &mut *self;
         loop {
-            let Some(passing) = this.passing.as_deref_mut() else {
-                return Poll::Ready(match this.progress.fate() {
-                    Fate::Ended(_) => None,
-                    Fate::Abandoned | Fate::Broken | Fate::Idle | Fate::TooLarge | Fate::Underway => {
-                        Some(Err(BrokenOff))
-                    }
-                });
+            let passing = match (this.passing.as_deref_mut(), this.progress.fate()) {
+                (Some(passing), Fate::Underway) => passing,
+                (_, Fate::Ended(_)) => return Poll::Ready(None),
+                // Also when it was given up from outside, while there is still somebody to take more of it from.
+                (_, Fate::Abandoned | Fate::Broken | Fate::Idle | Fate::TooLarge | Fate::Underway) => {
+                    return Poll::Ready(Some(Err(BrokenOff)));
+                }
             };
             let frame = match Pin::new(&mut passing.incoming).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
                     this.progress.0.waits_for_client.set(true);
+                    this.progress.0.waker.set(Some(cx.waker().clone()));
                     ready!(passing.idle.poll_elapsed(cx));
                     this.end(Fate::Idle);
                     continue;
@@ -193,12 +212,7 @@ impl Body for RequestBody {
                         }
                         return Poll::Ready(Some(Ok(Frame::data(data))));
                     }
-                    Err(trailers) if passing.trailers == Trailers::Pass => {
-                        // Nothing comes behind trailers.
-                        this.end(Fate::Ended(Instant::now()));
-                        return Poll::Ready(Some(Ok(trailers)));
-                    }
-                    Err(_dropped) => {}
+                    Err(_trailers) => {}
                 },
             }
         }
@@ -271,6 +285,13 @@ impl ResponseBody {
                 lease.put_back();
             }
         }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        // On a connection that many share, nothing else would end the request's stream.
+        self.request.give_up();
     }
 }
 

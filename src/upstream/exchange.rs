@@ -214,7 +214,11 @@ impl Upstream {
                     UpstreamError::Failed
                 }
             };
-            let stale = error.is_incomplete_message() || error.is_canceled() || error.is_closed() || io_error(&error);
+            let stale = error.is_incomplete_message()
+                || error.is_canceled()
+                || error.is_closed()
+                || io_error(&error)
+                || not_processed(&error);
             return Err(Failure { error: fault, unsent, stale });
         }
     }
@@ -236,6 +240,15 @@ impl Failure {
     fn because(error: UpstreamError) -> Self {
         Self { error, unsent: None, stale: false }
     }
+}
+
+/// Whether an HTTP/2 server says that it has not begun with the request (RFC 9113 §8.7).
+fn not_processed(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    source.is_some_and(|error| {
+        let leaves = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+        error.is_remote() && (leaves || error.reason() == Some(h2::Reason::REFUSED_STREAM))
+    })
 }
 
 fn io_error(error: &hyper::Error) -> bool {

@@ -133,7 +133,7 @@ impl Pool {
     #[must_use]
     pub fn take_ready(self: &Rc<Self>) -> Option<Lease> {
         if self.server.protocol == Protocol::Http2 {
-            return self.streams.place(Freshness::Any).map(|stream| self.lease_of(stream));
+            return self.streams.place(&self.server, Freshness::Any).map(|stream| self.lease_of(stream));
         }
         let connection = self.pop_idle()?;
         if connection.sender.is_ready() {
@@ -178,13 +178,15 @@ impl Pool {
             // Listened for before the look, or a change between the look and the wait would be missed.
             let mut changed = pin!(self.streams.changed());
             changed.as_mut().enable();
-            if let Some(stream) = self.streams.place(freshness) {
+            if let Some(stream) = self.streams.place(&self.server, freshness) {
                 return Ok(self.lease_of(stream));
             }
             let opening = self.streams.opening();
             if let Some(opening) = &opening
                 && let Some(permit) = permit.take().or_else(|| Arc::clone(&self.server.slots).try_acquire_owned().ok())
             {
+                // Nobody else's news is to be swallowed meanwhile.
+                changed.set(self.streams.changed());
                 let open = async { opening.begin(self.dial().await?, permit).await };
                 // The server's greeting is a part of connecting.
                 let opened = timeout(self.server.connect_timeout, open).await;
@@ -198,7 +200,7 @@ impl Pool {
                 return Err(UpstreamError::Unreachable);
             }
             if place.is_none() {
-                place = Some(Waiting::enter(&self.server, &self.metrics)?);
+                place = Some((Waiting::enter(&self.server, &self.metrics)?, self.streams.wait()));
             }
             self.server.wanted.notify_waiters();
             tokio::select! {
@@ -207,6 +209,9 @@ impl Pool {
                 slot = Arc::clone(&self.server.slots).acquire_owned(), if opening.is_some() => {
                     permit = Some(slot.map_err(|_closed| UpstreamError::Busy)?);
                 }
+            }
+            if freshness == Freshness::New {
+                self.streams.pass_on();
             }
         }
     }

@@ -7,6 +7,8 @@
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::client::conn::http2::{Builder, SendRequest};
@@ -15,13 +17,19 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
-use super::UpstreamError;
 use super::body::RequestBody;
 use super::pool::{Freshness, MAX_RESPONSE_HEAD_BYTES};
+use super::{Server, UpstreamError};
 use crate::primitives::on_this_thread::OnThisThread;
 
 /// Most streams on one connection, whatever the server allows: a connection that breaks takes all of them along.
 const MOST_STREAMS: usize = 100;
+
+/// How much of an answer the server may send ahead of its client, in bytes. All streams together may have as much each: one whose client
+/// takes its time must not use up what the others need.
+const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+#[expect(clippy::cast_possible_truncation, reason = "a hundred")]
+const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * MOST_STREAMS as u32;
 
 /// How often a connection with streams is asked whether the server is still there, and how long the answer may take.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -34,19 +42,38 @@ pub(super) struct Streams {
     connecting: Cell<bool>,
     /// Attempts to open one that came to nothing.
     failures: Cell<u64>,
+    /// Requests of this worker that wait for a place.
+    waiting: Cell<usize>,
     /// Told when a stream ends, and when a connection has been opened or has not.
     changed: Notify,
+}
+
+/// A request of this worker that waits, until it is dropped.
+pub(super) struct WaitsHere(Rc<Streams>);
+
+impl Drop for WaitsHere {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get() - 1);
+    }
 }
 
 #[derive(Debug)]
 struct Connection {
     sender: SendRequest<RequestBody>,
-    /// What the server allows, as of its last word on it.
-    allowed: Rc<Cell<usize>>,
+    state: Rc<State>,
     streams: Cell<usize>,
     /// When its last stream ended, while it has none.
     idle_since: Cell<Instant>,
     has_been_used: Cell<bool>,
+}
+
+/// What a connection's task tells of it.
+#[derive(Debug, Default)]
+struct State {
+    /// How many streams the server allows, as of its last word on it.
+    allowed: Cell<usize>,
+    ended: Cell<bool>,
+    changed: Notify,
 }
 
 /// A place for one request on one of them, until it is dropped.
@@ -54,6 +81,7 @@ struct Connection {
 pub(super) struct Stream {
     connection: Rc<Connection>,
     all: Rc<Streams>,
+    server: Arc<Server>,
     reused: bool,
 }
 
@@ -63,7 +91,7 @@ pub(super) struct Opening(Rc<Streams>);
 
 impl Streams {
     /// A place on the connection that has the fewest streams, if any has room.
-    pub(super) fn place(self: &Rc<Self>, freshness: Freshness) -> Option<Stream> {
+    pub(super) fn place(self: &Rc<Self>, server: &Arc<Server>, freshness: Freshness) -> Option<Stream> {
         let open = self.open.borrow();
         let will_do = |connection: &Connection| match freshness {
             Freshness::Any => true,
@@ -75,7 +103,18 @@ impl Streams {
         let connection = Rc::clone(with_room.min_by_key(|connection| connection.streams.get())?);
         connection.streams.set(connection.streams.get() + 1);
         let reused = connection.has_been_used.replace(true);
-        Some(Stream { connection, all: Rc::clone(self), reused })
+        Some(Stream { connection, all: Rc::clone(self), server: Arc::clone(server), reused })
+    }
+
+    /// Counts a request that waits.
+    pub(super) fn wait(self: &Rc<Self>) -> WaitsHere {
+        self.waiting.set(self.waiting.get() + 1);
+        WaitsHere(Rc::clone(self))
+    }
+
+    /// Lets others look again: for one who was told of a change that is of no use to it.
+    pub(super) fn pass_on(&self) {
+        self.changed.notify_waiters();
     }
 
     /// The right to open one more, unless somebody is about to.
@@ -123,7 +162,7 @@ impl Streams {
 
 impl Connection {
     fn has_room(&self) -> bool {
-        self.streams.get() < self.allowed.get().min(MOST_STREAMS)
+        self.streams.get() < self.state.allowed.get().min(MOST_STREAMS)
     }
 }
 
@@ -142,22 +181,27 @@ impl Opening {
             .timer(TokioTimer::new())
             // None before the server has said how many: a burst would open a connection each, or overrun what it allows.
             .initial_max_send_streams(0)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_header_list_size(head)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|_| UpstreamError::Failed)?;
-        let allowed = Rc::new(Cell::new(0));
-        let (told, all) = (Rc::clone(&allowed), Rc::downgrade(&self.0));
+        let state = Rc::new(State::default());
+        let (told, all) = (Rc::clone(&state), Rc::downgrade(&self.0));
         tokio::task::spawn_local(async move {
-            let tell = || all.upgrade().inspect(|all| all.changed.notify_waiters());
+            let tell = || {
+                told.changed.notify_waiters();
+                all.upgrade().inspect(|all| all.changed.notify_waiters())
+            };
             let mut connection = pin!(connection);
             let ended = loop {
                 let mut moved = pin!(moved.notified());
                 moved.as_mut().enable();
                 let allows = connection.current_max_send_streams();
-                if told.replace(allows) < allows {
+                if told.allowed.replace(allows) < allows {
                     tell();
                 }
                 tokio::select! {
@@ -169,12 +213,13 @@ impl Opening {
                 tracing::debug!(%error, "upstream connection ended");
             }
             drop(permit);
+            told.ended.set(true);
             tell();
         });
-        self.greeted(&allowed).await;
+        state.greeted().await?;
         let idle_since = Cell::new(Instant::now());
         let connection =
-            Connection { sender, allowed, streams: Cell::new(0), idle_since, has_been_used: Cell::new(false) };
+            Connection { sender, state, streams: Cell::new(0), idle_since, has_been_used: Cell::new(false) };
         self.0.open.borrow_mut().push(Rc::new(connection));
         // There is room for many.
         self.0.changed.notify_waiters();
@@ -182,14 +227,17 @@ impl Opening {
     }
 }
 
-impl Opening {
-    /// Resolves when the server's settings are there (RFC 9113 §3.4).
-    async fn greeted(&self, allowed: &Cell<usize>) {
+impl State {
+    /// Resolves when the server's settings are there (RFC 9113 §3.4), or when there will be none.
+    async fn greeted(&self) -> Result<(), UpstreamError> {
         loop {
-            let mut changed = pin!(self.0.changed());
+            let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
-            if allowed.get() > 0 {
-                return;
+            if self.ended.get() {
+                return Err(UpstreamError::Failed);
+            }
+            if self.allowed.get() > 0 {
+                return Ok(());
             }
             changed.await;
         }
@@ -220,6 +268,10 @@ impl Drop for Stream {
         self.connection.streams.set(left);
         if left == 0 {
             self.connection.idle_since.set(Instant::now());
+            // Another worker's request waits for the slot.
+            if self.server.waiting.load(Ordering::Acquire) > self.all.waiting.get() {
+                self.all.open.borrow_mut().retain(|open| !Rc::ptr_eq(open, &self.connection));
+            }
         }
         self.all.changed.notify_one();
     }

@@ -262,3 +262,18 @@ async fn an_idle_connection_goes_on_after_a_rest() {
     assert_eq!(origin.requests().len(), 3);
     assert_eq!(conn.read_to_close().await, b"", "and at last its time is over");
 }
+
+/// What was sent along with a request and is not yet another one does not keep the connection from its deadlines.
+#[tokio::test]
+async fn the_beginning_of_a_next_request_has_its_time_like_any_other() {
+    let (gateway, _origin) = start("idle_timeout = \"2s\"\nheader_timeout = \"600ms\"").await;
+    let mut begun = Conn::open(gateway.addr()).await;
+    begun.send("GET /public/a HTTP/1.1\r\nHost: g\r\n\r\nG").await;
+    assert_eq!(begun.read_response().await.status, 200);
+    let mut empty_line = Conn::open(gateway.addr()).await;
+    empty_line.send("GET /public/a HTTP/1.1\r\nHost: g\r\n\r\n\r\n").await;
+    assert_eq!(empty_line.read_response().await.status, 200);
+    assert_eq!(begun.read_response().await.status, 408, "the rest of its head did not come");
+    empty_line.send("GET /public/a HTTP/1.1\r\nHost: g\r\n\r\n").await;
+    assert_eq!(empty_line.read_response().await.status, 200, "an empty line is no beginning");
+}
