@@ -16,7 +16,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Requests over which is averaged: what is asked for in blocks comes out as a fraction.
+/// Requests over which is averaged.
 const REQUESTS: usize = 1_000;
 
 /// What was counted when this was last looked at. Lower it when there is less; more needs a reason.
@@ -53,8 +53,13 @@ fn a_request_asks_for_memory_no_more_often_than_it_did() {
         let region = Region::new(ALLOCATOR);
         run(&mut rig);
         let counted = region.change();
-        let per_request = (counted.allocations + counted.reallocations).div_ceil(REQUESTS);
-        println!("{name}: {per_request} allocations, {} bytes", counted.bytes_allocated / REQUESTS);
+        // To the nearest: what is asked for in blocks, or once in a while, comes out as a fraction that differs from run to run.
+        let per_request = (counted.allocations + counted.reallocations + REQUESTS / 2) / REQUESTS;
+        println!(
+            "{name}: {per_request} allocations ({} in all), {} bytes",
+            counted.allocations + counted.reallocations,
+            counted.bytes_allocated / REQUESTS
+        );
         assert!(per_request <= most, "{name}: {per_request} allocations per request, at most {most} expected");
     }
 }
