@@ -1,6 +1,7 @@
 //! The gateway: one request, from its arrival to its record. Start reading here.
 //!
-//! [`Gateway::handle`] is the whole path, one line for each stage; the files are named after the stages, in this order. Each stage takes by
+//! [`Gateway::handle`] is the whole path, one line for each stage: in `arrive` those that wait for nobody, in `pass` the others. The files are
+//! named after the stages, in this order. Each stage takes by
 //! value what the stage before it made: an [`Arrival`](intake::Arrival) becomes a [`Chosen`](chosen::Chosen), with a
 //! [`Caller`](authenticate::Caller) a [`Permit`](authorize::Permit), an [`Admitted`](limit::Admitted), an answer. A refusal at any stage is
 //! a [`Refusal`](refusal::Refusal), and takes the same way out.

@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::balance::InFlight;
-use super::pool::Lease;
+use super::lease::Lease;
 use crate::primitives::alarm::Alarm;
 
 /// What has become of a request's body.

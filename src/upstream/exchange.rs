@@ -9,12 +9,13 @@ use http::response::Parts;
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http2};
+use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, timeout_at};
 
 use super::balance::InFlight;
 use super::body::{Fate, Progress, RequestBody, ResponseBody, Trailers};
-use super::pool::{Channel, Freshness, Lease, Pools};
+use super::lease::{Channel, Lease};
+use super::pool::{Freshness, Pools};
 use super::{HostHeader, Protocol, Upstream, UpstreamError};
 use crate::primitives::alarm::Alarm;
 
@@ -89,16 +90,7 @@ impl Upstream {
             None => Box::pin(self.in_time(pool.take(Freshness::Any), terms)).await?,
         };
         let again = if lease.reused() { Repeatable::copy_of(&outgoing) } else { None };
-        let answered = match lease.channel() {
-            Channel::Http1(sender, alarm) => {
-                let sent = pin!(sender.try_send_request(outgoing));
-                self.answer(sent, alarm, &progress, terms.until).await
-            }
-            Channel::Http2(sender, alarm) => {
-                Box::pin(self.answer_by_stream(sender, outgoing, alarm, &progress, terms.until)).await
-            }
-        };
-        let answered = match answered {
+        let answered = match self.attempt(&mut lease, outgoing, &progress, terms.until).await {
             Err(failure) if lease.reused() => {
                 let again = again.filter(|_| failure.stale).map(|again| again.into_request());
                 let Some(outgoing) = failure.unsent.map(|unsent| *unsent).or(again) else {
@@ -107,15 +99,7 @@ impl Upstream {
                 self.metrics().retried();
                 drop(lease);
                 lease = Box::pin(self.in_time(pool.take(Freshness::New), terms)).await?;
-                match lease.channel() {
-                    Channel::Http1(sender, alarm) => {
-                        let mut sent = Box::pin(sender.try_send_request(outgoing));
-                        Box::pin(self.answer(sent.as_mut(), alarm, &progress, terms.until)).await
-                    }
-                    Channel::Http2(sender, alarm) => {
-                        Box::pin(self.answer_by_stream(sender, outgoing, alarm, &progress, terms.until)).await
-                    }
-                }
+                Box::pin(self.attempt(&mut lease, outgoing, &progress, terms.until)).await
             }
             answered => answered,
         };
@@ -145,16 +129,24 @@ impl Upstream {
         }
     }
 
-    async fn answer_by_stream(
+    async fn attempt(
         &self,
-        mut sender: http2::SendRequest<RequestBody>,
+        lease: &mut Lease,
         outgoing: Request<RequestBody>,
-        alarm: &mut Alarm,
         progress: &Progress,
         until: Option<Instant>,
     ) -> Result<Response<Incoming>, Failure> {
-        let sent = pin!(sender.try_send_request(outgoing));
-        self.answer(sent, alarm, progress, until).await
+        match lease.channel() {
+            Channel::Http1(sender, alarm) => {
+                let sent = pin!(sender.try_send_request(outgoing));
+                self.answer(sent, alarm, progress, until).await
+            }
+            Channel::Http2(mut sender, alarm) => {
+                // Boxed, so that HTTP/1.1 does not have to have room for it.
+                let mut sent = Box::pin(sender.try_send_request(outgoing));
+                self.answer(sent.as_mut(), alarm, progress, until).await
+            }
+        }
     }
 
     /// Waits for the head of the answer to what was `sent`.

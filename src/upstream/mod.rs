@@ -9,6 +9,7 @@ pub mod body;
 pub mod exchange;
 pub mod headers;
 pub mod identity;
+pub mod lease;
 pub mod pool;
 mod streams;
 pub mod upgrade;

@@ -18,7 +18,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -26,7 +25,8 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
 use super::body::RequestBody;
-use super::streams::{Stream, Streams};
+use super::lease::Lease;
+use super::streams::Streams;
 use super::{Protocol, Server, UpstreamError};
 use crate::primitives::alarm::Alarm;
 use crate::primitives::gathered::Gathered;
@@ -60,36 +60,12 @@ struct Idle {
 
 /// One open connection. Dropping it closes the socket once hyper has noticed.
 #[derive(Debug)]
-struct Connection {
-    sender: SendRequest<RequestBody>,
-    permit: Arc<OwnedSemaphorePermit>,
-    task: AbortHandle,
+pub(super) struct Connection {
+    pub(super) sender: SendRequest<RequestBody>,
+    pub(super) permit: Arc<OwnedSemaphorePermit>,
+    pub(super) task: AbortHandle,
     /// For whoever waits for something on it.
-    alarm: Alarm,
-}
-
-/// A connection in use by one exchange, or a stream of one. A connection that is dropped is closed; only [`Lease::put_back`] keeps it.
-#[derive(Debug)]
-pub struct Lease {
-    held: Leased,
-    pool: Rc<Pool>,
-    reused: bool,
-    _counted: Held,
-}
-
-#[derive(Debug)]
-enum Leased {
-    /// `None` once it has been given back or closed.
-    Connection(Option<Connection>),
-    Stream(Box<(Stream, Alarm)>),
-}
-
-/// By what a request is sent.
-pub(super) enum Channel<'a> {
-    /// A connection that is this exchange's alone.
-    Http1(&'a mut SendRequest<RequestBody>, &'a mut Alarm),
-    /// One that many share.
-    Http2(http2::SendRequest<RequestBody>, &'a mut Alarm),
+    pub(super) alarm: Alarm,
 }
 
 /// Which connections a request may be given.
@@ -133,11 +109,11 @@ impl Pool {
     #[must_use]
     pub fn take_ready(self: &Rc<Self>) -> Option<Lease> {
         if self.server.protocol == Protocol::Http2 {
-            return self.streams.place(&self.server, Freshness::Any).map(|stream| self.lease_of(stream));
+            return self.streams.place(&self.server, Freshness::Any).map(|stream| Lease::of_stream(self, stream));
         }
         let connection = self.pop_idle()?;
         if connection.sender.is_ready() {
-            return Some(self.lease(connection, true));
+            return Some(Lease::of_connection(self, connection, true));
         }
         self.keep(connection);
         None
@@ -160,12 +136,12 @@ impl Pool {
             while let Some(mut connection) = self.pop_idle() {
                 // Just given back, hyper's task may not yet have turned around; a connection that has died says so here.
                 if connection.sender.is_ready() || connection.sender.ready().await.is_ok() {
-                    return Ok(self.lease(connection, true));
+                    return Ok(Lease::of_connection(self, connection, true));
                 }
             }
         }
         if let Ok(permit) = Arc::clone(&self.server.slots).try_acquire_owned() {
-            return Ok(self.lease(self.connect(permit).await?, false));
+            return Ok(Lease::of_connection(self, self.connect(permit).await?, false));
         }
         self.wait(freshness).await
     }
@@ -179,7 +155,7 @@ impl Pool {
             let mut changed = pin!(self.streams.changed());
             changed.as_mut().enable();
             if let Some(stream) = self.streams.place(&self.server, freshness) {
-                return Ok(self.lease_of(stream));
+                return Ok(Lease::of_stream(self, stream));
             }
             let opening = self.streams.opening();
             if let Some(opening) = &opening
@@ -236,11 +212,11 @@ impl Pool {
                 Ok(mut connection) = receiver => {
                     // It may have died on the way; then the next one, or a new one.
                     if connection.sender.ready().await.is_ok() {
-                        return Ok(self.lease(connection, true));
+                        return Ok(Lease::of_connection(self, connection, true));
                     }
                 }
                 Ok(permit) = Arc::clone(&self.server.slots).acquire_owned() => {
-                    return Ok(self.lease(self.connect(permit).await?, false));
+                    return Ok(Lease::of_connection(self, self.connect(permit).await?, false));
                 }
                 else => return Err(UpstreamError::Busy),
             }
@@ -262,15 +238,9 @@ impl Pool {
         receiver
     }
 
-    fn lease(self: &Rc<Self>, connection: Connection, reused: bool) -> Lease {
-        let held = Leased::Connection(Some(connection));
-        Lease { held, pool: Rc::clone(self), reused, _counted: self.metrics.active().hold() }
-    }
-
-    fn lease_of(self: &Rc<Self>, stream: Stream) -> Lease {
-        let reused = stream.reused();
-        let held = Leased::Stream(Box::new((stream, Alarm::default())));
-        Lease { held, pool: Rc::clone(self), reused, _counted: self.metrics.active().hold() }
+    /// Counts an exchange, until the value is dropped.
+    pub(super) fn count_active(&self) -> Held {
+        self.metrics.active().hold()
     }
 
     async fn dial(&self) -> Result<TcpStream, UpstreamError> {
@@ -313,7 +283,8 @@ impl Pool {
         Ok(Connection { sender, permit, task: task.abort_handle(), alarm: Alarm::default() })
     }
 
-    fn put_back(&self, connection: Connection) {
+    /// Gives it to whoever waits, or keeps it for whoever comes.
+    pub(super) fn put_back(&self, connection: Connection) {
         let mut connection = connection;
         // A waiter that has given up hands the connection back.
         while let Some(waiter) = self.waiters.borrow_mut().pop_front() {
@@ -382,60 +353,5 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.server.waiting.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-impl Lease {
-    /// Whether the connection has carried a request before, so that its failure may only mean that the server had closed it.
-    #[must_use]
-    pub fn reused(&self) -> bool {
-        self.reused
-    }
-
-    /// By what to send the request, and the alarm to wait with.
-    pub(super) fn channel(&mut self) -> Channel<'_> {
-        match &mut self.held {
-            Leased::Connection(connection) => {
-                let connection = connection.as_mut().expect("a lease holds its connection until it ends");
-                Channel::Http1(&mut connection.sender, &mut connection.alarm)
-            }
-            Leased::Stream(stream) => Channel::Http2(stream.0.sender(), &mut stream.1),
-        }
-    }
-
-    /// Keeps the slot taken for a connection that has become a tunnel: hyper's task for it has ended.
-    pub(super) fn into_permit(mut self) -> Option<Arc<OwnedSemaphorePermit>> {
-        match &mut self.held {
-            Leased::Connection(connection) => connection.take().map(|connection| connection.permit),
-            Leased::Stream(_) => None,
-        }
-    }
-
-    /// Gives the connection back for another request. Call it only when the answer was read to its end.
-    pub fn put_back(mut self) {
-        match &mut self.held {
-            Leased::Connection(connection) => {
-                if let Some(connection) = connection.take() {
-                    self.pool.put_back(connection);
-                }
-            }
-            // Dropping it gives its place back.
-            Leased::Stream(_) => {}
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        match &mut self.held {
-            // hyper would first finish what it has begun: an upload that nobody waits for any more, an answer that nobody reads.
-            Leased::Connection(connection) => {
-                if let Some(connection) = connection.take() {
-                    connection.task.abort();
-                }
-            }
-            // The stream is reset with its body or its answer; the connection is others' too.
-            Leased::Stream(_) => {}
-        }
     }
 }
