@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 
 use divan::{AllocProfiler, Bencher};
 use http::{HeaderMap, HeaderValue, Method, header};
-use portcullis::gateway::cors::{Origins, Policy};
-use portcullis::gateway::host::Host;
-use portcullis::gateway::path::{NormalPath, PathParameters};
-use portcullis::gateway::route::{Choice, PathPattern, Pattern, RouteTable};
+use portcullis::gateway::matching::host::Host;
+use portcullis::gateway::matching::path::{NormalPath, PathParameters};
+use portcullis::gateway::matching::{Choice, PathPattern, Pattern, RouteTable};
+use portcullis::gateway::stages::cors::{Origins, Policy};
 use portcullis::primitives::clock::Clock;
-use portcullis::state::Quota;
-use portcullis::state::local::Table;
+use portcullis::rate_limit::Quota;
+use portcullis::rate_limit::table::Table;
 use portcullis::telemetry::metrics::Metrics;
 use portcullis::token::{
-    Algorithm, ClaimSources, IssuerSettings, Issuers, KeySource, Profile, RawToken, Verdicts, Verifier,
+    Algorithm, ClaimSources, IssuerSettings, Issuers, KeySource, Profile, RawToken, VerdictCache, Verifier,
 };
 use token::{TestKey, TokenBuilder};
 
@@ -64,7 +64,7 @@ impl Bench {
             .enable_all()
             .build_local(tokio::runtime::LocalOptions::default())
             .expect("a runtime");
-        let bench = Self { runtime, issuers: Issuers::new(vec![verifier], Verdicts::new()), key };
+        let bench = Self { runtime, issuers: Issuers::new(vec![verifier], VerdictCache::new()), key };
         // The first token brings the keys in.
         let token = bench.token("warm-up");
         bench.verify(&token);

@@ -8,8 +8,8 @@
 //! - [`gateway`]: one request, stage by stage. Start here.
 //! - [`token`]: tokens, keys and issuers.
 //! - [`upstream`]: the servers behind, and the connections to them.
-//! - [`state`]: counters of limits.
-//! - [`edge`]: connections: listeners, workers, protocols.
+//! - [`rate_limit`]: counters of limits.
+//! - [`downstream`]: connections: listeners, workers, protocols.
 //! - [`admin`]: the side door for operators: metrics, liveness, readiness.
 //! - [`telemetry`]: metrics and logs.
 //! - [`app`]: the life of the process.
@@ -23,12 +23,12 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
-pub mod edge;
+pub mod downstream;
 pub mod gateway;
 pub mod local_issuer;
 pub mod plan;
 pub mod primitives;
-pub mod state;
+pub mod rate_limit;
 pub mod telemetry;
 pub mod token;
 pub mod upstream;

@@ -1,4 +1,4 @@
-//! A gateway on the thread that measures it: edge, pipeline and pool on one event loop, between a client and an origin that allocate nothing.
+//! A gateway on the thread that measures it: downstream, pipeline and pool on one event loop, between a client and an origin that allocate nothing.
 //!
 //! What is counted while an exchange runs (time, allocations) is the gateway's own and the kernel's.
 
@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use portcullis::config;
-use portcullis::edge::spread::seats;
-use portcullis::edge::{self, Edge, listen};
+use portcullis::downstream::balancer::handles;
+use portcullis::downstream::{self, Downstream, listener};
 use portcullis::gateway::{Gateway, Worker};
 use portcullis::plan::Plan;
 use portcullis::plan::adopt::Adopter;
@@ -81,13 +81,13 @@ impl Rig {
             for issuer in adopted.issuers().iter() {
                 tokio::task::spawn_local(Arc::clone(issuer.keys()).run(shutdown.clone()));
             }
-            let mut listeners = listen::bind(&plan.server.listen, 1).expect("a free port").remove(0);
+            let mut listeners = listener::bind(&plan.server.listen, 1).expect("a free port").remove(0);
             let listener = TcpListener::from_std(listeners.remove(0)).expect("a listener");
             let address = listener.local_addr().expect("bound");
-            let open = portcullis::telemetry::metrics::Tally::default();
-            let edge = Edge { slots: Arc::new(Semaphore::new(16)), open, seat: seats(1).remove(0) };
+            let open = portcullis::telemetry::metrics::Gauge::default();
+            let downstream = Downstream { slots: Arc::new(Semaphore::new(16)), open, handle: handles(1).remove(0) };
             let gateway = Rc::new(Gateway::new(Worker::new(Arc::new(ArcSwap::from(adopted)), shutdown.clone())));
-            tokio::task::spawn_local(edge::serve(vec![listener], gateway, edge, shutdown));
+            tokio::task::spawn_local(downstream::serve(vec![listener], gateway, downstream, shutdown));
             tokio::task::spawn_local(answer_all(origin));
             TcpStream::connect(address).await.expect("the gateway listens")
         });

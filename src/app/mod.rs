@@ -25,9 +25,9 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::config::problem::Problems;
-use crate::edge::listen::{self, BindError};
-use crate::edge::spread::{self, Spread};
-use crate::edge::{self, Edge};
+use crate::downstream::balancer::{self, Balancer};
+use crate::downstream::listener::{self, BindError};
+use crate::downstream::{self, Downstream};
 use crate::gateway::{Gateway, Runtime, Worker};
 use crate::plan::adopt::{AdoptError, Adopter};
 use crate::plan::{LogPlan, Plan};
@@ -108,7 +108,7 @@ pub struct Running {
     threads: Vec<JoinHandle<()>>,
     access_log: AccessLog,
     metrics: Arc<Metrics>,
-    spread: Option<Spread>,
+    balancer: Option<Balancer>,
 }
 
 /// Reads the configuration, binds all addresses and starts serving.
@@ -130,7 +130,7 @@ pub fn start(options: Options) -> Result<Running, StartError> {
     let mut adopter = Adopter::new(Arc::clone(&metrics), options.clock.clone(), access_log.clone());
     let runtime = Arc::new(ArcSwap::from(adopter.adopt(&plan, None)?));
     let workers = plan.server.workers.count();
-    let listeners = listen::bind(&plan.server.listen, workers)?;
+    let listeners = listener::bind(&plan.server.listen, workers)?;
     let data = addresses(&listeners);
     let admin = bind_admin(&plan)?;
     let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
@@ -140,16 +140,16 @@ pub fn start(options: Options) -> Result<Running, StartError> {
     let ready = Arc::new(Ready::new(Arc::clone(&runtime)));
     publish_at_scrape(&metrics, &runtime);
     let slots = Arc::new(Semaphore::new(plan.server.max_connections));
-    let seats = spread::seats(workers);
-    let spread = seats.first().map(|seat| seat.spread().clone());
+    let handles = balancer::handles(workers);
+    let balancer = handles.first().map(|handle| handle.balancer().clone());
     metrics.config_loaded(options.clock.now());
 
     let mut threads = Threads { trigger: Arc::clone(&trigger), handles: Vec::new() };
     let (commands, inbox) = mpsc::unbounded_channel();
-    for (number, (listeners, seat)) in listeners.into_iter().zip(seats).enumerate() {
+    for (number, (listeners, handle)) in listeners.into_iter().zip(handles).enumerate() {
         let (runtime, shutdown) = (Arc::clone(&runtime), shutdown.clone());
-        let edge = Edge { slots: Arc::clone(&slots), open: metrics.connections_open().clone(), seat };
-        threads.start(format!("worker-{number}"), move || work(listeners, runtime, edge, shutdown))?;
+        let downstream = Downstream { slots: Arc::clone(&slots), open: metrics.connections_open().clone(), handle };
+        threads.start(format!("worker-{number}"), move || work(listeners, runtime, downstream, shutdown))?;
     }
     let control = Control {
         source: options.source,
@@ -178,7 +178,7 @@ pub fn start(options: Options) -> Result<Running, StartError> {
         })?;
     }
     let threads = std::mem::take(&mut threads.handles);
-    Ok(Running { data, admin: admin_address, commands, trigger, threads, access_log, metrics, spread })
+    Ok(Running { data, admin: admin_address, commands, trigger, threads, access_log, metrics, balancer })
 }
 
 impl Running {
@@ -197,7 +197,7 @@ impl Running {
     /// How many connections each worker has.
     #[must_use]
     pub fn connections_by_worker(&self) -> Vec<usize> {
-        self.spread.as_ref().map(Spread::open).unwrap_or_default()
+        self.balancer.as_ref().map(Balancer::open).unwrap_or_default()
     }
 
     /// Its metrics.
@@ -271,11 +271,11 @@ impl Drop for Threads {
     }
 }
 
-fn work(listeners: Vec<TcpListener>, runtime: Arc<ArcSwap<Runtime>>, edge: Edge, shutdown: Shutdown) {
+fn work(listeners: Vec<TcpListener>, runtime: Arc<ArcSwap<Runtime>>, downstream: Downstream, shutdown: Shutdown) {
     block_on_local(async move {
         let listeners = listeners.into_iter().filter_map(|listener| tokio::net::TcpListener::from_std(listener).ok());
         let gateway = Rc::new(Gateway::new(Worker::new(runtime, shutdown.clone())));
-        edge::serve(listeners.collect(), gateway, edge, shutdown).await;
+        downstream::serve(listeners.collect(), gateway, downstream, shutdown).await;
     });
 }
 
@@ -310,7 +310,7 @@ fn publish_at_scrape(metrics: &Arc<Metrics>, runtime: &Arc<ArcSwap<Runtime>>) {
     let runtime = Arc::clone(runtime);
     metrics.on_scrape(Box::new(move |metrics| {
         let runtime = runtime.load();
-        crate::gateway::limit::report(&runtime);
+        crate::gateway::stages::rate_limit::report(&runtime);
         metrics.token_cache_entries(runtime.issuers().cached_verdicts());
     }));
 }

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::{ConfigFile, FAILED};
 use crate::app::block_on_local;
-use crate::gateway::chosen::{Access, RouteRules};
+use crate::gateway::stages::routing::{Access, RouteSettings};
 use crate::plan::Plan;
 use crate::plan::adopt::Adopter;
 use crate::primitives::clock::Clock;
@@ -73,7 +73,7 @@ fn table(plan: &Plan) -> String {
     text
 }
 
-fn row(rules: &RouteRules) -> [String; 6] {
+fn row(rules: &RouteSettings) -> [String; 6] {
     let pattern = &rules.pattern;
     let host = pattern.host.as_ref().map_or("any".to_owned(), ToString::to_string);
     let methods = pattern.methods.iter().map(http::Method::as_str).collect::<Vec<_>>().join(",");
@@ -82,7 +82,7 @@ fn row(rules: &RouteRules) -> [String; 6] {
 }
 
 /// What a route asks of its caller, in a few words.
-fn demand(rules: &RouteRules) -> String {
+fn demand(rules: &RouteSettings) -> String {
     let mut words = Vec::new();
     match &rules.access {
         Access::Public => words.push("public".to_owned()),

@@ -13,7 +13,7 @@ use super::{FAILED, USAGE};
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The answer is a line of status and a short JSON text.
-const MOST_ANSWER_BYTES: u64 = 64 * 1024;
+const MAX_ANSWER_BYTES: u64 = 64 * 1024;
 
 /// Arguments of `health`.
 #[derive(Debug, clap::Args)]
@@ -57,6 +57,6 @@ fn ask(url: &Url) -> std::io::Result<String> {
     let path = if url.path().is_empty() { "/" } else { url.path() };
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
-    stream.take(MOST_ANSWER_BYTES).read_to_end(&mut answer)?;
+    stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }

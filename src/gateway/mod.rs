@@ -1,32 +1,22 @@
-//! The gateway: one request, from its arrival to its record. Start reading here.
+//! The gateway: one request, from its request to its record. Start reading here.
 //!
 //! [`Gateway::handle`] is the whole path, one line for each stage: in `arrive` those that wait for nobody, in `pass` the others. The files are
 //! named after the stages, in this order. Each stage takes by
-//! value what the stage before it made: an [`Arrival`](intake::Arrival) becomes a [`Chosen`](chosen::Chosen), with a
+//! value what the stage before it made: an [`InboundRequest`](intake::InboundRequest) becomes a [`RoutedRequest`](routed::RoutedRequest), with a
 //! [`Caller`](authenticate::Caller) a [`Permit`](authorize::Permit), an [`Admitted`](limit::Admitted), an answer. A refusal at any stage is
 //! a [`Refusal`](refusal::Refusal), and takes the same way out.
 
-pub mod authenticate;
-pub mod authorize;
-pub mod body;
-pub mod chosen;
 pub mod client_address;
-pub mod cors;
-pub mod departure;
-pub mod forward;
-pub mod host;
-pub mod intake;
-pub mod limit;
-pub mod path;
-pub mod record;
-pub mod refusal;
-pub mod route;
+pub mod matching;
+pub mod policy;
+pub mod response;
 pub mod runtime;
+pub mod stages;
 pub mod worker;
 
-pub use chosen::Route;
-pub use departure::Departure;
+pub use response::context::ResponseContext;
 pub use runtime::{Runtime, Settings};
+pub use stages::routing::Route;
 pub use worker::Worker;
 
 use std::net::IpAddr;
@@ -38,11 +28,12 @@ use hyper::body::Incoming;
 
 use crate::primitives::random;
 use crate::upstream::headers::forwarding::Hop;
-use authenticate::Caller;
-use body::Body;
-use chosen::Chosen;
-use cors::Preflight;
-use refusal::Refusal;
+use response::body::Body;
+use response::refusal::Refusal;
+use stages::authenticate::Caller;
+use stages::cors::Preflight;
+use stages::routing::RoutedRequest;
+use stages::{authenticate, authorize, cors, forward, normalize, rate_limit, routing};
 
 /// The other end of a connection.
 #[derive(Clone, Debug)]
@@ -98,32 +89,33 @@ impl Gateway {
     ) -> impl Future<Output = Response<Body>> + use<> {
         let gateway = Rc::clone(self);
         let runtime = self.worker.current();
-        let mut departure = Departure::begin(&runtime, request.method(), request.uri().path(), request.version(), peer);
+        let mut context =
+            ResponseContext::begin(&runtime, request.method(), request.uri().path(), request.version(), peer);
         // What never waits is done at once, and not in the future, which would have to have room for it.
-        let arrived = arrive(request, peer, &runtime, &mut departure);
+        let arrived = arrive(request, peer, &runtime, &mut context);
         async move {
             let outcome = match arrived {
-                Ok(Arrived::Chosen(chosen)) => gateway.pass(chosen, &runtime, &mut departure).await,
+                Ok(Arrived::RoutedRequest(routed)) => gateway.pass(routed, &runtime, &mut context).await,
                 Ok(Arrived::Preflight(response)) => Ok(response),
                 Err(refusal) => Err(refusal),
             };
-            departure.finish(outcome)
+            context.finish(outcome)
         }
     }
 
     async fn pass(
         &self,
-        chosen: Chosen,
+        routed: RoutedRequest,
         runtime: &Arc<Runtime>,
-        departure: &mut Departure,
+        context: &mut ResponseContext,
     ) -> Result<Response<Body>, Refusal> {
-        let caller = match authenticate::caller(runtime, &chosen, departure).await {
+        let caller = match authenticate::caller(runtime, &routed, context).await {
             Ok(caller) => caller,
-            Err(refusal) => chosen.tolerate(Err(refusal), departure).map(|()| Caller::Anonymous)?,
+            Err(refusal) => routed.enforce(Err(refusal), context).map(|()| Caller::Anonymous)?,
         };
-        let permit = authorize::permit(chosen, caller, departure)?;
-        let admitted = limit::admit(permit, departure)?;
-        forward::send(&self.worker, runtime, admitted, departure).await
+        let permit = authorize::permit(routed, caller, context)?;
+        let admitted = rate_limit::admit(permit, context)?;
+        forward::send(&self.worker, runtime, admitted, context).await
     }
 
     /// What a new connection is held to.
@@ -138,14 +130,14 @@ impl Gateway {
         let runtime = self.worker.current();
         // No method and no path were understood; what the client wrote instead is not repeated.
         let unknown = Method::from_bytes(b"-").unwrap_or_default();
-        Departure::begin(&runtime, &unknown, "", Version::HTTP_11, peer).finish(Err(refusal))
+        ResponseContext::begin(&runtime, &unknown, "", Version::HTTP_11, peer).finish(Err(refusal))
     }
 }
 
 /// How far a request comes without waiting for anybody.
 enum Arrived {
     /// To its route: who is calling is asked next.
-    Chosen(Chosen),
+    RoutedRequest(RoutedRequest),
     /// To its end, which a preflight meets before anybody asks who is calling.
     Preflight(Response<Body>),
 }
@@ -154,15 +146,15 @@ fn arrive(
     request: Request<Incoming>,
     peer: &Peer,
     runtime: &Runtime,
-    departure: &mut Departure,
+    context: &mut ResponseContext,
 ) -> Result<Arrived, Refusal> {
-    let arrival = intake::receive(request, peer, runtime, departure)?;
-    let chosen = chosen::choose(arrival, runtime, departure)?;
-    if let Preflight::Answered(response) = cors::check(&chosen, departure) {
+    let request = normalize::receive(request, peer, runtime, context)?;
+    let routed = routing::choose(request, runtime, context)?;
+    if let Preflight::Answered(response) = cors::check(&routed, context) {
         return Ok(Arrived::Preflight(response.map(Body::fixed)));
     }
-    limit::before(&chosen, departure)?;
-    Ok(Arrived::Chosen(chosen))
+    rate_limit::before(&routed, context)?;
+    Ok(Arrived::RoutedRequest(routed))
 }
 
 /// A new request id: 32 hexadecimal digits.

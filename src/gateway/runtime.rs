@@ -5,17 +5,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::chosen::Route;
 use super::client_address::TrustedProxies;
-use super::limit::{FailureGuard, Limiter};
-use super::refusal::Challenges;
-use super::route::RouteTable;
+use crate::gateway::matching::RouteTable;
+use crate::gateway::policy::identity::IdentityHeaders;
+use crate::gateway::response::refusal::Challenges;
+use crate::gateway::stages::rate_limit::{FailureGuard, Limiter};
+use crate::gateway::stages::routing::Route;
 use crate::primitives::clock::Clock;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::RouteMetrics;
 use crate::token::{Issuers, Principal};
 use crate::upstream::Upstream;
-use crate::upstream::identity::IdentityHeaders;
 
 /// What holds for all requests alike, from `[server]` and `[log]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,14 +27,14 @@ pub struct Settings {
     /// In bytes; above it a token is 401 unread.
     pub max_token_size: usize,
     /// How long is waited for whom.
-    pub bounds: Bounds,
+    pub timeouts: ClientTimeouts,
     /// How subjects stand in the log.
-    pub subject_in_log: SubjectInLog,
+    pub subject_in_log: SubjectLogging,
 }
 
 /// How long a connection may wait for its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
+pub struct ClientTimeouts {
     /// From accept to the end of the first request head, and from a head's first byte to its last.
     pub header: Duration,
     /// For the next request on a kept-alive connection.
@@ -45,7 +45,7 @@ pub struct Bounds {
 
 /// How the access log names a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SubjectInLog {
+pub enum SubjectLogging {
     /// As the token does.
     Clear,
     /// By a keyed hash: the same within one process, and nobody's name.
@@ -57,8 +57,8 @@ impl Settings {
     #[must_use]
     pub fn logged_subject<'a>(&self, principal: &'a Principal) -> &'a str {
         match self.subject_in_log {
-            SubjectInLog::Clear => principal.subject(),
-            SubjectInLog::Hashed => principal.logged_as(),
+            SubjectLogging::Clear => principal.subject(),
+            SubjectLogging::Hashed => principal.logged_as(),
         }
     }
 }

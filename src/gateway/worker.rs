@@ -9,11 +9,11 @@ use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
 use super::Runtime;
-use super::body::Body;
-use super::record::Record;
+use crate::gateway::response::body::Body;
+use crate::gateway::response::record::Record;
 use crate::primitives::shutdown::Shutdown;
 use crate::upstream::pool::Pools;
-use crate::upstream::upgrade::{Carried, Tunnel};
+use crate::upstream::upgrade::{BytesTransferred, Tunnel};
 
 /// A worker's own things. Not `Send`: it never leaves its thread.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Worker {
         tokio::task::spawn_local(async move {
             // Without a record the answer was never sent, and there is no tunnel.
             let Ok(record) = record.await else { return };
-            let log = TunnelRecord { record, carried: Carried::default() };
+            let log = TunnelRecord { record, carried: BytesTransferred::default() };
             tunnel.carry(lifetime, shutdown, log.carried.clone()).await;
         });
         Body::before_a_tunnel(hand_over)
@@ -74,7 +74,7 @@ impl Worker {
 /// Completes a tunnel's record at its end, also when the process stops and the tunnel is dropped in the middle.
 struct TunnelRecord {
     record: Box<Record>,
-    carried: Carried,
+    carried: BytesTransferred,
 }
 
 impl Drop for TunnelRecord {

@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Plan;
-use crate::gateway::limit::{FailureGuard, Limiter};
+use crate::gateway::policy::identity::IdentityHeaders;
+use crate::gateway::stages::rate_limit::{FailureGuard, Limiter};
 use crate::gateway::{Route, Runtime};
 use crate::primitives::clock::Clock;
 use crate::telemetry::AccessLog;
 use crate::telemetry::metrics::Metrics;
-use crate::token::{IssuerSettings, Issuers, StartError, Verdicts, Verifier};
+use crate::token::{IssuerSettings, Issuers, StartError, VerdictCache, Verifier};
 use crate::upstream::Upstream;
-use crate::upstream::identity::IdentityHeaders;
 
 /// Makes runtimes of one process.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Adopter {
     metrics: Arc<Metrics>,
     clock: Clock,
     access_log: AccessLog,
-    verdicts: Arc<Verdicts>,
+    verdicts: Arc<VerdictCache>,
 }
 
 /// A plan that cannot be given its living parts.
@@ -36,7 +36,7 @@ impl Adopter {
     /// What all runtimes of the process share: metrics, clock, access log and the cache of verdicts.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>, clock: Clock, access_log: AccessLog) -> Self {
-        Self { metrics, clock, access_log, verdicts: Verdicts::new() }
+        Self { metrics, clock, access_log, verdicts: VerdictCache::new() }
     }
 
     /// Makes a runtime of `plan`, with what `previous` has that still fits.

@@ -8,7 +8,7 @@ use url::Url;
 use crate::config::places::child;
 use crate::config::problem::quoted;
 use crate::config::{Cors, Problems, Route};
-use crate::gateway::cors::{self, Origins, Policy};
+use crate::gateway::stages::cors::{self, Origins, Policy};
 
 /// The methods of a route that lists none.
 const ALL_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";

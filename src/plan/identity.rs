@@ -5,7 +5,7 @@ use http::HeaderName;
 use crate::config::places::child;
 use crate::config::problem::quoted;
 use crate::config::{Identity, Problems};
-use crate::upstream::identity::{IdentityHeaders, Source};
+use crate::gateway::policy::identity::{IdentityHeaders, Source};
 
 /// What upstreams are told unless `[identity.headers]` says otherwise.
 const DEFAULT: [(&str, Source); 5] = [

@@ -13,7 +13,7 @@ use crate::config::{Issuer, Problems};
 use crate::token::{Algorithm, ClaimPath, ClaimSources, IssuerSettings, KeySource, Profile};
 
 /// RFC 9068 speaks of a few minutes at most.
-const MOST_LEEWAY: Duration = Duration::from_secs(5 * 60);
+const MAX_LEEWAY: Duration = Duration::from_secs(5 * 60);
 
 const KNOWN_ALGORITHMS: &str = "one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA";
 
@@ -56,7 +56,7 @@ fn one(name: &str, path: &str, written: &Issuer, problems: &mut Problems) -> Opt
     let algorithms = algorithms(path, written, problems);
     let time = |span: Option<Span>, default: u64| span.map_or(Duration::from_secs(default), Span::duration);
     let leeway = time(written.leeway, 30);
-    if leeway > MOST_LEEWAY {
+    if leeway > MAX_LEEWAY {
         problems.add(key("leeway"), format!("{} s is more than \"5m\"", leeway.as_secs()));
     }
     let max_lifetime = written.max_lifetime.map(Span::duration);

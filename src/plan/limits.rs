@@ -9,8 +9,8 @@ use crate::config::places::child;
 use crate::config::problem::quoted;
 use crate::config::units::Rate;
 use crate::config::{Limit, Problems};
-use crate::gateway::limit::{FailureGuard, LimitKey, LimitSettings, Tiers};
-use crate::state::Quota;
+use crate::gateway::stages::rate_limit::{FailureGuard, LimitKey, LimitSettings, Tiers};
+use crate::rate_limit::Quota;
 
 const DEFAULT_BURST: u64 = 20;
 

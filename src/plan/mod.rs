@@ -21,15 +21,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config::{Config, Loaded, Places, Problems};
-use crate::gateway::chosen::RouteRules;
-use crate::gateway::limit::LimitSettings;
-use crate::gateway::refusal::Challenges;
-use crate::gateway::route::RouteTable;
-use crate::state::Quota;
+use crate::gateway::matching::RouteTable;
+use crate::gateway::policy::identity::IdentityHeaders;
+use crate::gateway::response::refusal::Challenges;
+use crate::gateway::stages::rate_limit::LimitSettings;
+use crate::gateway::stages::routing::RouteSettings;
+use crate::rate_limit::Quota;
 use crate::telemetry::{Format, logging::Level};
 use crate::token::IssuerSettings;
 use crate::upstream::UpstreamSettings;
-use crate::upstream::identity::IdentityHeaders;
 
 pub use server::{ServerPlan, Workers};
 
@@ -53,7 +53,7 @@ pub struct Plan {
     /// `[identity]`.
     pub identity: IdentityHeaders,
     /// `[[routes]]`, in the order of the file.
-    pub routes: Vec<RouteRules>,
+    pub routes: Vec<RouteSettings>,
     /// Their patterns.
     pub table: Arc<RouteTable>,
     /// Challenges of requests that found no route.

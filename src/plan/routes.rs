@@ -11,14 +11,14 @@ use crate::config::places::child;
 use crate::config::problem::quoted;
 use crate::config::units::{self, ClaimValue, PathParameters, SizeOrUnlimited};
 use crate::config::{Cors, Issuer, Limit, Problems, Route, Upstream};
-use crate::gateway::authorize::{ClaimRule, Requirements};
-use crate::gateway::chosen::{Access, RouteRules};
-use crate::gateway::limit::LimitSettings;
-use crate::gateway::path::PathPrefix;
-use crate::gateway::refusal::Challenges;
-use crate::gateway::route::{HostPattern, PathPattern, Pattern, RouteTable, claims_reserved};
+use crate::gateway::matching::path::PathPrefix;
+use crate::gateway::matching::{HostPattern, PathPattern, Pattern, RouteTable, claims_reserved};
+use crate::gateway::policy::identity::IdentityHeaders;
+use crate::gateway::response::refusal::Challenges;
+use crate::gateway::stages::authorize::{ClaimRule, Requirements};
+use crate::gateway::stages::rate_limit::LimitSettings;
+use crate::gateway::stages::routing::{Access, RouteSettings};
 use crate::upstream::body::MaxBody;
-use crate::upstream::identity::IdentityHeaders;
 
 /// What the rest of the file has for routes to name.
 pub(super) struct Known<'a> {
@@ -36,7 +36,7 @@ pub(super) fn compile(
     written: &[Route],
     known: &Known<'_>,
     problems: &mut Problems,
-) -> (Vec<RouteRules>, Option<RouteTable>) {
+) -> (Vec<RouteSettings>, Option<RouteTable>) {
     if written.is_empty() {
         problems.add_with_hint(
             "routes",
@@ -44,7 +44,7 @@ pub(super) fn compile(
             "without a route every request is 404; write at least one [[routes]]",
         );
     }
-    let mut rules: Vec<RouteRules> = Vec::new();
+    let mut rules: Vec<RouteSettings> = Vec::new();
     for (place, route) in written.iter().enumerate() {
         let path = format!("routes[{place}]");
         let Some(route) = one(place, &path, route, known, problems) else { continue };
@@ -72,7 +72,7 @@ pub(super) fn compile(
     (rules, table)
 }
 
-fn one(place: usize, path: &str, written: &Route, known: &Known<'_>, problems: &mut Problems) -> Option<RouteRules> {
+fn one(place: usize, path: &str, written: &Route, known: &Known<'_>, problems: &mut Problems) -> Option<RouteSettings> {
     let before = problems.len();
     let key = |name: &str| child(path, name);
     let pattern = pattern(path, written, problems);
@@ -105,7 +105,7 @@ fn one(place: usize, path: &str, written: &Route, known: &Known<'_>, problems: &
     if problems.len() > before {
         return None;
     }
-    Some(RouteRules {
+    Some(RouteSettings {
         place,
         name: name?.into(),
         pattern: pattern?,

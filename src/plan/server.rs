@@ -12,8 +12,8 @@ use crate::config::units::{self, AuthFailures, LogFormat, LogLevel, Span};
 use crate::config::{Admin, Log, Problems, Server};
 use crate::gateway::Settings;
 use crate::gateway::client_address::TrustedProxies;
-use crate::gateway::runtime::{Bounds, SubjectInLog};
-use crate::state::Quota;
+use crate::gateway::runtime::{ClientTimeouts, SubjectLogging};
+use crate::rate_limit::Quota;
 use crate::telemetry::Format;
 use crate::telemetry::logging::Level;
 use crate::upstream::body::MaxBody;
@@ -56,9 +56,9 @@ impl Workers {
 }
 
 /// The head must hold at least one usual request; below this nothing would get through.
-const LEAST_HEADER_BYTES: u64 = 1024;
+const MIN_HEADER_BYTES: u64 = 1024;
 /// hyper keeps a head in one buffer.
-const MOST_HEADER_BYTES: u64 = 1024 * 1024;
+const MAX_HEADER_BYTES: u64 = 1024 * 1024;
 
 pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Option<ServerPlan> {
     let before = problems.len();
@@ -77,11 +77,11 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
     let drain_delay = time("drain_delay", server.drain_delay, 5);
     let drain_timeout = time("drain_timeout", server.drain_timeout, 30);
     let max_header = server.max_header_size.map_or(32 * 1024, units::Size::bytes);
-    if !(LEAST_HEADER_BYTES..=MOST_HEADER_BYTES).contains(&max_header) {
+    if !(MIN_HEADER_BYTES..=MAX_HEADER_BYTES).contains(&max_header) {
         problems.add("server.max_header_size", format!("{max_header} bytes is not between \"1 KiB\" and \"1 MiB\""));
     }
     let max_token = server.max_token_size.map_or(8 * 1024, units::Size::bytes);
-    if max_token == 0 || (max_token > max_header && max_header >= LEAST_HEADER_BYTES) {
+    if max_token == 0 || (max_token > max_header && max_header >= MIN_HEADER_BYTES) {
         problems.add_with_hint(
             "server.max_token_size",
             format!("{max_token} bytes is not between 1 and `max_header_size` ({max_header})"),
@@ -101,8 +101,8 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
             trusted_proxies,
             max_header_size: usize::try_from(max_header).unwrap_or(usize::MAX),
             max_token_size: usize::try_from(max_token).unwrap_or(usize::MAX),
-            bounds: Bounds { header: header_timeout, idle: idle_timeout, body_idle: body_idle_timeout },
-            subject_in_log: if log.subject == Some(true) { SubjectInLog::Clear } else { SubjectInLog::Hashed },
+            timeouts: ClientTimeouts { header: header_timeout, idle: idle_timeout, body_idle: body_idle_timeout },
+            subject_in_log: if log.subject == Some(true) { SubjectLogging::Clear } else { SubjectLogging::Hashed },
         },
     })
 }

@@ -1,8 +1,8 @@
 //! Small tools that know nothing of gateways: time, randomness, the end of the process.
 
-pub mod alarm;
 pub mod clock;
-pub mod gathered;
-pub mod on_this_thread;
+pub mod coalescing_stream;
+pub mod lazy_timer;
+pub mod local_executor;
 pub mod random;
 pub mod shutdown;

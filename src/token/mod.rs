@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of routes, servers or configuration. In the order a token meets them: [`raw`] splits the secret text, [`header`] and
 //! [`claims`] read it strictly, `iss` picks the [`Verifier`], the [`KeyStore`] has its keys, a signature is checked, and what comes out is a
-//! [`Principal`]. [`Verdicts`] remembers it for the next request with the same token. Keys come by way of [`discovery`], [`fetch`] and
+//! [`Principal`]. [`VerdictCache`] remembers it for the next request with the same token. Keys come by way of [`discovery`], [`fetch`] and
 //! [`jwks`].
 
 pub mod algorithm;
@@ -20,7 +20,7 @@ pub mod raw;
 pub mod strict_json;
 #[cfg(test)]
 pub(crate) mod test_support;
-pub mod verdicts;
+pub mod verdict_cache;
 pub mod verifier;
 
 use std::collections::HashMap;
@@ -40,7 +40,7 @@ pub use self::error::{KeyError, StartError, VerifyError};
 pub use self::key_store::{KeyStatus, KeyStore};
 pub use self::principal::Principal;
 pub use self::raw::{RawToken, TokenDigest};
-pub use self::verdicts::Verdicts;
+pub use self::verdict_cache::VerdictCache;
 pub use self::verifier::Verifier;
 
 use self::header::Header;
@@ -107,13 +107,13 @@ pub struct Issuers {
     by_issuer: HashMap<Arc<str>, Arc<Verifier>>,
     /// Sorted: a verdict knows the number of who spoke it.
     by_number: Vec<(u64, Arc<Verifier>)>,
-    verdicts: Arc<Verdicts>,
+    verdicts: Arc<VerdictCache>,
 }
 
 impl Issuers {
     /// These issuers; each `iss` once. The verdicts outlive a configuration, and hold only for a verifier that is here.
     #[must_use]
-    pub fn new(verifiers: Vec<Arc<Verifier>>, verdicts: Arc<Verdicts>) -> Self {
+    pub fn new(verifiers: Vec<Arc<Verifier>>, verdicts: Arc<VerdictCache>) -> Self {
         let mut by_number: Vec<_> = verifiers.iter().map(|verifier| (verifier.id(), Arc::clone(verifier))).collect();
         by_number.sort_unstable_by_key(|(number, _)| *number);
         let by_issuer =

@@ -21,7 +21,7 @@ impl Bench {
     fn new(settings: IssuerSettings, keys: &[Value]) -> Self {
         let time = ManualClock::at(NOW);
         let verifier = verifier(settings, &time.clock(), keys);
-        Self { issuers: Issuers::new(vec![verifier], Verdicts::new()), time }
+        Self { issuers: Issuers::new(vec![verifier], VerdictCache::new()), time }
     }
 
     fn plain() -> Self {
@@ -201,7 +201,7 @@ async fn keys_do_not_cross_issuers() {
         verifier(idle_settings(), &time.clock(), &[RSA.jwk("k1")]),
         verifier(other, &time.clock(), &[OTHER_RSA.jwk("k1")]),
     ];
-    let bench = Bench { issuers: Issuers::new(verifiers, Verdicts::new()), time };
+    let bench = Bench { issuers: Issuers::new(verifiers, VerdictCache::new()), time };
     let token = |key: &TestKey, iss: &str| key.rs256("k1", &Value::Object(claims_with(&json!({ "iss": iss }))));
     for (name, token, expected) in [
         ("one", token(&RSA, ISSUER), Ok("main")),
@@ -335,7 +335,7 @@ async fn headers_for_upstreams_are_made_once_per_verification() {
     let clock = ManualClock::at(NOW).clock();
     let verifier = Verifier::new(idle_settings(), clock.clone(), metrics(), portray).unwrap();
     verifier.keys().put(&jwks(&[RSA.jwk("k1")]));
-    let issuers = Issuers::new(vec![verifier], Verdicts::new());
+    let issuers = Issuers::new(vec![verifier], VerdictCache::new());
     let token = good();
     let (token, digest) = (RawToken::new(&token), RawToken::new(&token).digest());
     issuers.verify(&token, &digest).await.unwrap();

@@ -17,7 +17,7 @@ use super::jwks::{Candidates, KeyIdentity};
 use super::key_store::KeyStore;
 use super::principal::Principal;
 use super::raw::Parts;
-use super::verdicts::Verdict;
+use super::verdict_cache::Verdict;
 use super::{IssuerSettings, Portrayal};
 use crate::primitives::clock::{Clock, Moment};
 use crate::telemetry::metrics::{Cache, IssuerMetrics, VerifyResult};
@@ -148,7 +148,7 @@ impl Verifier {
         claims::check_kind(header.kind, self.settings.profile)?;
         let accepted = claims::check(&claims, &self.settings, self.clock.now())?;
         let asked = self.clock.monotonic_micros();
-        let keys = self.keys.set_with(header.kid.as_deref(), header.algorithm).await?;
+        let keys = self.keys.key_set_for(header.kid.as_deref(), header.algorithm).await?;
         // Waiting for an identity provider is not work: it is left out of the time.
         let waited = self.clock.monotonic_micros().saturating_sub(asked);
         let candidates = match keys.candidates(header.kid.as_deref(), header.algorithm) {

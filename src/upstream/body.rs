@@ -2,7 +2,7 @@
 //!
 //! [`RequestBody`] goes from the client to the upstream, [`ResponseBody`] back. Neither collects anything: a frame is passed on when it
 //! arrives. What a body's end means for others (may the connection be used again? why did the request break off?) is in
-//! [`Fate`], which both sides of an exchange share on their worker.
+//! [`BodyOutcome`], which both sides of an exchange share on their worker.
 
 use std::cell::Cell;
 use std::fmt;
@@ -18,11 +18,11 @@ use tokio::time::Instant;
 
 use super::balance::InFlight;
 use super::lease::Lease;
-use crate::primitives::alarm::Alarm;
+use crate::primitives::lazy_timer::LazyTimer;
 
 /// What has become of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum BodyOutcome {
     /// All of it was passed on, at this moment.
     Ended(Instant),
     /// Its framing was wrong.
@@ -42,7 +42,7 @@ pub enum Fate {
 pub struct Progress(Rc<Shared>);
 
 struct Shared {
-    fate: Cell<Fate>,
+    outcome: Cell<BodyOutcome>,
     bytes: Cell<u64>,
     waits_for_client: Cell<bool>,
     /// Of whoever polls the body, while it waits for the client.
@@ -51,20 +51,24 @@ struct Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Shared").field("fate", &self.fate).field("bytes", &self.bytes).finish_non_exhaustive()
+        formatter
+            .debug_struct("Shared")
+            .field("outcome", &self.outcome)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
     }
 }
 
 impl Progress {
-    fn begin(fate: Fate) -> Self {
-        let (fate, bytes, waits_for_client) = (Cell::new(fate), Cell::new(0), Cell::new(false));
-        Self(Rc::new(Shared { fate, bytes, waits_for_client, waker: Cell::new(None) }))
+    fn begin(outcome: BodyOutcome) -> Self {
+        let (outcome, bytes, waits_for_client) = (Cell::new(outcome), Cell::new(0), Cell::new(false));
+        Self(Rc::new(Shared { outcome, bytes, waits_for_client, waker: Cell::new(None) }))
     }
 
     /// What has become of the body.
     #[must_use]
-    pub fn fate(&self) -> Fate {
-        self.0.fate.get()
+    pub fn outcome(&self) -> BodyOutcome {
+        self.0.outcome.get()
     }
 
     /// Bytes passed on so far.
@@ -81,18 +85,18 @@ impl Progress {
 
     /// Breaks off what is still under way: the answer is complete or given up, and nobody wants the rest.
     fn give_up(&self) {
-        if self.fate() == Fate::Underway {
-            self.settle(Fate::Broken);
+        if self.outcome() == BodyOutcome::Underway {
+            self.settle(BodyOutcome::Broken);
             if let Some(waker) = self.0.waker.take() {
                 waker.wake();
             }
         }
     }
 
-    fn settle(&self, fate: Fate) {
+    fn settle(&self, outcome: BodyOutcome) {
         // The first end is the reason; what follows is only its echo.
-        if self.fate() == Fate::Underway {
-            self.0.fate.set(fate);
+        if self.outcome() == BodyOutcome::Underway {
+            self.0.outcome.set(outcome);
         }
     }
 }
@@ -132,10 +136,10 @@ pub enum Trailers {
     Pass,
 }
 
-/// The request's body broke off; [`Progress::fate`] says why.
+/// The request's body broke off; [`Progress::outcome`] says why.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the request body broke off")]
-pub struct BrokenOff;
+pub struct RequestBodyError;
 
 impl RequestBody {
     /// Passes `incoming` on, at most `max` bytes of it.
@@ -145,13 +149,13 @@ impl RequestBody {
             return Self::empty();
         }
         let passing = Passing { incoming, left: max, idle: IdleTimer::new(idle_timeout) };
-        Self { passing: Some(Box::new(passing)), progress: Progress::begin(Fate::Underway) }
+        Self { passing: Some(Box::new(passing)), progress: Progress::begin(BodyOutcome::Underway) }
     }
 
     /// No body.
     #[must_use]
     pub fn empty() -> Self {
-        Self { passing: None, progress: Progress::begin(Fate::Ended(Instant::now())) }
+        Self { passing: None, progress: Progress::begin(BodyOutcome::Ended(Instant::now())) }
     }
 
     /// The view of those who wait for the answer.
@@ -160,25 +164,35 @@ impl RequestBody {
         self.progress.clone()
     }
 
-    fn end(&mut self, fate: Fate) {
+    fn end(&mut self, outcome: BodyOutcome) {
         self.passing = None;
-        self.progress.settle(fate);
+        self.progress.settle(outcome);
     }
 }
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = BrokenOff;
+    type Error = RequestBodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let this = &mut *self;
         loop {
-            let passing = match (this.passing.as_deref_mut(), this.progress.fate()) {
-                (Some(passing), Fate::Underway) => passing,
-                (_, Fate::Ended(_)) => return Poll::Ready(None),
+            let passing = match (this.passing.as_deref_mut(), this.progress.outcome()) {
+                (Some(passing), BodyOutcome::Underway) => passing,
+                (_, BodyOutcome::Ended(_)) => return Poll::Ready(None),
                 // Also when it was given up from outside, while there is still somebody to take more of it from.
-                (_, Fate::Abandoned | Fate::Broken | Fate::Idle | Fate::TooLarge | Fate::Underway) => {
-                    return Poll::Ready(Some(Err(BrokenOff)));
+                (
+                    _,
+                    BodyOutcome::Abandoned
+                    | BodyOutcome::Broken
+                    | BodyOutcome::Idle
+                    | BodyOutcome::TooLarge
+                    | BodyOutcome::Underway,
+                ) => {
+                    return Poll::Ready(Some(Err(RequestBodyError)));
                 }
             };
             let frame = match Pin::new(&mut passing.incoming).poll_frame(cx) {
@@ -187,28 +201,30 @@ impl Body for RequestBody {
                     this.progress.0.waits_for_client.set(true);
                     this.progress.0.waker.set(Some(cx.waker().clone()));
                     ready!(passing.idle.poll_elapsed(cx));
-                    this.end(Fate::Idle);
+                    this.end(BodyOutcome::Idle);
                     continue;
                 }
             };
             passing.idle.rest();
             this.progress.0.waits_for_client.set(false);
             match frame {
-                None => this.end(Fate::Ended(Instant::now())),
-                Some(Err(error)) => this.end(if is_malformed(&error) { Fate::Broken } else { Fate::Abandoned }),
+                None => this.end(BodyOutcome::Ended(Instant::now())),
+                Some(Err(error)) => {
+                    this.end(if is_malformed(&error) { BodyOutcome::Broken } else { BodyOutcome::Abandoned })
+                }
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         let length = data.remaining() as u64;
                         if let MaxBody::Bytes(left) = &mut passing.left {
                             let Some(rest) = left.checked_sub(length) else {
-                                this.end(Fate::TooLarge);
+                                this.end(BodyOutcome::TooLarge);
                                 continue;
                             };
                             *left = rest;
                         }
                         this.progress.0.bytes.set(this.progress.bytes() + length);
                         if passing.incoming.is_end_stream() {
-                            this.end(Fate::Ended(Instant::now()));
+                            this.end(BodyOutcome::Ended(Instant::now()));
                         }
                         return Poll::Ready(Some(Ok(Frame::data(data))));
                     }
@@ -219,7 +235,7 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.progress.fate(), Fate::Ended(_))
+        matches!(self.progress.outcome(), BodyOutcome::Ended(_))
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -230,7 +246,7 @@ impl Body for RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         // Dropped by the upstream's connection before its end: nobody reads it any more.
-        self.progress.settle(Fate::Broken);
+        self.progress.settle(BodyOutcome::Broken);
     }
 }
 
@@ -254,7 +270,7 @@ pub struct ResponseBody {
 
 /// Why an upstream's body broke off. The client's connection is then broken off too: it must not take a part for the whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ResponseBroken {
+pub enum ResponseBodyError {
     /// The upstream closed early or broke its framing.
     #[error("the upstream broke its answer off")]
     CutOff,
@@ -281,7 +297,7 @@ impl ResponseBody {
     fn give_back(&mut self) {
         if let Some((lease, _ended)) = self.held.take() {
             // A request that is not fully sent leaves bytes of its body on the connection: the next answer would not be ours.
-            if matches!(self.request.fate(), Fate::Ended(_)) {
+            if matches!(self.request.outcome(), BodyOutcome::Ended(_)) {
                 lease.put_back();
             }
         }
@@ -297,12 +313,12 @@ impl Drop for ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = ResponseBroken;
+    type Error = ResponseBodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ResponseBroken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
         let this = &mut *self;
         loop {
             let frame = match Pin::new(&mut this.incoming).poll_frame(cx) {
@@ -310,7 +326,7 @@ impl Body for ResponseBody {
                 Poll::Pending => {
                     ready!(this.idle.poll_elapsed(cx));
                     this.held = None;
-                    return Poll::Ready(Some(Err(ResponseBroken::Idle)));
+                    return Poll::Ready(Some(Err(ResponseBodyError::Idle)));
                 }
             };
             this.idle.rest();
@@ -321,7 +337,7 @@ impl Body for ResponseBody {
                 }
                 Some(Err(_)) => {
                     this.held = None;
-                    Some(Err(ResponseBroken::CutOff))
+                    Some(Err(ResponseBodyError::CutOff))
                 }
                 Some(Ok(frame)) if frame.is_trailers() && this.trailers == Trailers::Drop => continue,
                 Some(Ok(frame)) => {
@@ -348,17 +364,17 @@ impl Body for ResponseBody {
 struct IdleTimer {
     timeout: Duration,
     since: Option<Instant>,
-    alarm: Alarm,
+    timer: LazyTimer,
 }
 
 impl IdleTimer {
     fn new(timeout: Duration) -> Self {
-        Self { timeout, since: None, alarm: Alarm::default() }
+        Self { timeout, since: None, timer: LazyTimer::default() }
     }
 
     fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.since.get_or_insert_with(Instant::now);
-        self.alarm.poll_reached(since + self.timeout, cx)
+        self.timer.poll_reached(since + self.timeout, cx)
     }
 
     fn rest(&mut self) {

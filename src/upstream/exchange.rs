@@ -13,15 +13,15 @@ use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, timeout_at};
 
 use super::balance::InFlight;
-use super::body::{Fate, Progress, RequestBody, ResponseBody, Trailers};
+use super::body::{BodyOutcome, Progress, RequestBody, ResponseBody, Trailers};
 use super::lease::{Channel, Lease};
-use super::pool::{Freshness, Pools};
+use super::pool::{Pools, Reuse};
 use super::{HostHeader, Protocol, Upstream, UpstreamError};
-use crate::primitives::alarm::Alarm;
+use crate::primitives::lazy_timer::LazyTimer;
 
 /// What an exchange is held to.
 #[derive(Clone, Copy, Debug)]
-pub struct Terms {
+pub struct Deadlines {
     /// The end of the whole exchange, if the route sets one.
     pub until: Option<Instant>,
     /// How long the answer's body may bring nothing.
@@ -45,12 +45,12 @@ pub enum AnswerBody {
     /// A body, which ends.
     Stream(Box<ResponseBody>),
     /// A tunnel: the upstream agreed to the upgrade.
-    Tunnel(Box<Switched>),
+    Tunnel(Box<UpgradedConnection>),
 }
 
 /// A connection that has left HTTP.
 #[derive(Debug)]
-pub struct Switched {
+pub struct UpgradedConnection {
     /// By which hyper finds the connection.
     pub upstream: Response<Incoming>,
     /// Keeps the slot.
@@ -73,24 +73,24 @@ impl Upstream {
         &self,
         pools: &Pools,
         mut outgoing: Request<RequestBody>,
-        terms: Terms,
+        deadlines: Deadlines,
     ) -> Result<Answer, UpstreamError> {
         let in_flight = self.pick();
         if self.settings().host == HostHeader::Upstream {
             outgoing.headers_mut().insert(header::HOST, in_flight.server().address().authority.clone());
         }
         if self.settings().protocol == Protocol::Http2 {
-            for_http_2(&mut outgoing, terms.trailers);
+            for_http_2(&mut outgoing, deadlines.trailers);
         }
         let pool = pools.of(in_flight.server(), self.metrics());
         let progress = outgoing.body().progress();
         let mut lease = match pool.take_ready() {
             Some(lease) => lease,
             // Rare enough to have its future elsewhere.
-            None => Box::pin(self.in_time(pool.take(Freshness::Any), terms)).await?,
+            None => Box::pin(self.in_time(pool.take(Reuse::Any), deadlines)).await?,
         };
-        let again = if lease.reused() { Repeatable::copy_of(&outgoing) } else { None };
-        let answered = match self.attempt(&mut lease, outgoing, &progress, terms.until).await {
+        let again = if lease.reused() { ReplayableRequest::copy_of(&outgoing) } else { None };
+        let answered = match self.attempt(&mut lease, outgoing, &progress, deadlines.until).await {
             Err(failure) if lease.reused() => {
                 let again = again.filter(|_| failure.stale).map(|again| again.into_request());
                 let Some(outgoing) = failure.unsent.map(|unsent| *unsent).or(again) else {
@@ -98,19 +98,19 @@ impl Upstream {
                 };
                 self.metrics().retried();
                 drop(lease);
-                lease = Box::pin(self.in_time(pool.take(Freshness::New), terms)).await?;
-                Box::pin(self.attempt(&mut lease, outgoing, &progress, terms.until)).await
+                lease = Box::pin(self.in_time(pool.take(Reuse::New), deadlines)).await?;
+                Box::pin(self.attempt(&mut lease, outgoing, &progress, deadlines.until)).await
             }
             answered => answered,
         };
         let answer = answered.map_err(|failure| failure.error)?;
         if answer.status() == http::StatusCode::SWITCHING_PROTOCOLS {
             let head = copy_of_head(&answer);
-            let switched = Switched { upstream: answer, lease, in_flight };
+            let switched = UpgradedConnection { upstream: answer, lease, in_flight };
             return Ok(Answer { head, body: AnswerBody::Tunnel(Box::new(switched)) });
         }
         let (head, incoming) = answer.into_parts();
-        let body = ResponseBody::new(incoming, (lease, in_flight), progress, terms.body_idle, terms.trailers);
+        let body = ResponseBody::new(incoming, (lease, in_flight), progress, deadlines.body_idle, deadlines.trailers);
         Ok(Answer { head, body: AnswerBody::Stream(Box::new(body)) })
     }
 
@@ -118,10 +118,10 @@ impl Upstream {
     async fn in_time(
         &self,
         connection: impl Future<Output = Result<Lease, UpstreamError>>,
-        terms: Terms,
+        deadlines: Deadlines,
     ) -> Result<Lease, UpstreamError> {
         let patience = Instant::now() + self.settings().response_timeout;
-        match terms.until {
+        match deadlines.until {
             Some(until) if until < patience => {
                 timeout_at(until, connection).await.unwrap_or(Err(UpstreamError::Timeout))
             }
@@ -137,14 +137,14 @@ impl Upstream {
         until: Option<Instant>,
     ) -> Result<Response<Incoming>, Failure> {
         match lease.channel() {
-            Channel::Http1(sender, alarm) => {
+            Channel::Http1(sender, timer) => {
                 let sent = pin!(sender.try_send_request(outgoing));
-                self.answer(sent, alarm, progress, until).await
+                self.answer(sent, timer, progress, until).await
             }
-            Channel::Http2(mut sender, alarm) => {
+            Channel::Http2(mut sender, timer) => {
                 // Boxed, so that HTTP/1.1 does not have to have room for it.
                 let mut sent = Box::pin(sender.try_send_request(outgoing));
-                self.answer(sent.as_mut(), alarm, progress, until).await
+                self.answer(sent.as_mut(), timer, progress, until).await
             }
         }
     }
@@ -153,7 +153,7 @@ impl Upstream {
     async fn answer(
         &self,
         mut sent: Pin<&mut impl Future<Output = Sent>>,
-        alarm: &mut Alarm,
+        timer: &mut LazyTimer,
         progress: &Progress,
         until: Option<Instant>,
     ) -> Result<Response<Incoming>, Failure> {
@@ -165,7 +165,7 @@ impl Upstream {
                 Poll::Ready(answer) => Poll::Ready(Some(answer)),
                 Poll::Pending => {
                     let next = until.map_or(deadline, |until| until.min(deadline));
-                    alarm.poll_reached(next, cx).map(|()| None)
+                    timer.poll_reached(next, cx).map(|()| None)
                 }
             });
             let mut failed = match in_time.await {
@@ -175,22 +175,22 @@ impl Upstream {
                     return Err(Failure::because(UpstreamError::Timeout));
                 }
                 // The time runs from the end of the request: a long upload is not a slow upstream, and has its own bound.
-                None => match progress.fate() {
+                None => match progress.outcome() {
                     // One that has taken nothing in all this time, though there was something to take, is.
-                    Fate::Underway if progress.bytes() == sent_before && !progress.waits_for_client() => {
+                    BodyOutcome::Underway if progress.bytes() == sent_before && !progress.waits_for_client() => {
                         return Err(Failure::because(UpstreamError::Timeout));
                     }
-                    Fate::Underway => {
+                    BodyOutcome::Underway => {
                         sent_before = progress.bytes();
                         deadline = Instant::now() + timeout;
                         continue;
                     }
-                    Fate::Ended(at) if at + timeout > deadline => {
+                    BodyOutcome::Ended(at) if at + timeout > deadline => {
                         deadline = at + timeout;
                         continue;
                     }
-                    Fate::Ended(_) => return Err(Failure::because(UpstreamError::Timeout)),
-                    Fate::Abandoned | Fate::Broken | Fate::Idle | Fate::TooLarge => {
+                    BodyOutcome::Ended(_) => return Err(Failure::because(UpstreamError::Timeout)),
+                    BodyOutcome::Abandoned | BodyOutcome::Broken | BodyOutcome::Idle | BodyOutcome::TooLarge => {
                         return Err(Failure::because(UpstreamError::RequestBody));
                     }
                 },
@@ -198,13 +198,18 @@ impl Upstream {
             let unsent = failed.take_message().map(Box::new);
             let error = failed.into_error();
             tracing::debug!(%error, upstream = %self.name(), "no answer from the upstream");
-            let fault = match progress.fate() {
-                Fate::Abandoned | Fate::Broken | Fate::Idle | Fate::TooLarge if unsent.is_none() => {
+            let fault = match progress.outcome() {
+                BodyOutcome::Abandoned | BodyOutcome::Broken | BodyOutcome::Idle | BodyOutcome::TooLarge
+                    if unsent.is_none() =>
+                {
                     UpstreamError::RequestBody
                 }
-                Fate::Abandoned | Fate::Broken | Fate::Idle | Fate::TooLarge | Fate::Ended(_) | Fate::Underway => {
-                    UpstreamError::Failed
-                }
+                BodyOutcome::Abandoned
+                | BodyOutcome::Broken
+                | BodyOutcome::Idle
+                | BodyOutcome::TooLarge
+                | BodyOutcome::Ended(_)
+                | BodyOutcome::Underway => UpstreamError::Failed,
             };
             let stale = error.is_incomplete_message()
                 || error.is_canceled()
@@ -266,13 +271,13 @@ fn for_http_2(request: &mut Request<RequestBody>, trailers: Trailers) {
 }
 
 /// A request that may be sent twice without harm, but for its body: there is none.
-struct Repeatable {
+struct ReplayableRequest {
     method: Method,
     target: Uri,
     headers: HeaderMap,
 }
 
-impl Repeatable {
+impl ReplayableRequest {
     fn copy_of(request: &Request<RequestBody>) -> Option<Box<Self>> {
         use http_body::Body as _;
         let harmless = request.method().is_idempotent() && request.body().is_end_stream();

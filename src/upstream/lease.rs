@@ -12,8 +12,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::body::RequestBody;
 use super::pool::{Connection, Pool};
 use super::streams::Stream;
-use crate::primitives::alarm::Alarm;
-use crate::telemetry::metrics::Held;
+use crate::primitives::lazy_timer::LazyTimer;
+use crate::telemetry::metrics::GaugeGuard;
 
 /// A connection in use by one exchange, or a stream of one. A connection that is dropped is closed; only [`Lease::put_back`] keeps it.
 #[derive(Debug)]
@@ -21,22 +21,22 @@ pub struct Lease {
     held: Leased,
     pool: Rc<Pool>,
     reused: bool,
-    _counted: Held,
+    _counted: GaugeGuard,
 }
 
 #[derive(Debug)]
 enum Leased {
     /// `None` once it has been given back or closed.
     Connection(Option<Connection>),
-    Stream(Box<(Stream, Alarm)>),
+    Stream(Box<(Stream, LazyTimer)>),
 }
 
 /// By what a request is sent.
 pub(super) enum Channel<'a> {
     /// A connection that is this exchange's alone.
-    Http1(&'a mut http1::SendRequest<RequestBody>, &'a mut Alarm),
+    Http1(&'a mut http1::SendRequest<RequestBody>, &'a mut LazyTimer),
     /// One that many share.
-    Http2(http2::SendRequest<RequestBody>, &'a mut Alarm),
+    Http2(http2::SendRequest<RequestBody>, &'a mut LazyTimer),
 }
 
 impl Lease {
@@ -46,7 +46,7 @@ impl Lease {
 
     pub(super) fn of_stream(pool: &Rc<Pool>, stream: Stream) -> Self {
         let reused = stream.reused();
-        Self::new(pool, Leased::Stream(Box::new((stream, Alarm::default()))), reused)
+        Self::new(pool, Leased::Stream(Box::new((stream, LazyTimer::default()))), reused)
     }
 
     fn new(pool: &Rc<Pool>, held: Leased, reused: bool) -> Self {
@@ -59,12 +59,12 @@ impl Lease {
         self.reused
     }
 
-    /// By what to send the request, and the alarm to wait with.
+    /// By what to send the request, and the timer to wait with.
     pub(super) fn channel(&mut self) -> Channel<'_> {
         match &mut self.held {
             Leased::Connection(connection) => {
                 let connection = connection.as_mut().expect("a lease holds its connection until it ends");
-                Channel::Http1(&mut connection.sender, &mut connection.alarm)
+                Channel::Http1(&mut connection.sender, &mut connection.timer)
             }
             Leased::Stream(stream) => Channel::Http2(stream.0.sender(), &mut stream.1),
         }

@@ -8,7 +8,6 @@ pub mod balance;
 pub mod body;
 pub mod exchange;
 pub mod headers;
-pub mod identity;
 pub mod lease;
 pub mod pool;
 mod streams;
@@ -114,7 +113,7 @@ pub enum UpstreamError {
     /// All connections are in use and the queue is full, or waiting took too long.
     #[error("all connections are in use and the queue is full")]
     Busy,
-    /// The request's body broke off on the client's side; [`body::Fate`] says how.
+    /// The request's body broke off on the client's side; [`body::BodyOutcome`] says how.
     #[error("the request body broke off")]
     RequestBody,
     /// Connected, but the answer was no HTTP, was cut off or broke the rules of an upgrade.

@@ -28,9 +28,9 @@ use super::body::RequestBody;
 use super::lease::Lease;
 use super::streams::Streams;
 use super::{Protocol, Server, UpstreamError};
-use crate::primitives::alarm::Alarm;
-use crate::primitives::gathered::Gathered;
-use crate::telemetry::metrics::{Held, UpstreamMetrics};
+use crate::primitives::coalescing_stream::CoalescingStream;
+use crate::primitives::lazy_timer::LazyTimer;
+use crate::telemetry::metrics::{GaugeGuard, UpstreamMetrics};
 
 /// Longest response head taken from an upstream, in bytes; more is [`UpstreamError::Failed`]. Twice the usual bound on requests, since
 /// upstreams set cookies and policies that clients never send back.
@@ -55,7 +55,7 @@ pub struct Pool {
 struct Idle {
     connection: Connection,
     since: Instant,
-    _counted: Held,
+    _counted: GaugeGuard,
 }
 
 /// One open connection. Dropping it closes the socket once hyper has noticed.
@@ -65,12 +65,12 @@ pub(super) struct Connection {
     pub(super) permit: Arc<OwnedSemaphorePermit>,
     pub(super) task: AbortHandle,
     /// For whoever waits for something on it.
-    pub(super) alarm: Alarm,
+    pub(super) timer: LazyTimer,
 }
 
 /// Which connections a request may be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Freshness {
+pub enum Reuse {
     /// Any.
     Any,
     /// Only one that has carried no request: for the retry after a stale one.
@@ -109,7 +109,7 @@ impl Pool {
     #[must_use]
     pub fn take_ready(self: &Rc<Self>) -> Option<Lease> {
         if self.server.protocol == Protocol::Http2 {
-            return self.streams.place(&self.server, Freshness::Any).map(|stream| Lease::of_stream(self, stream));
+            return self.streams.place(&self.server, Reuse::Any).map(|stream| Lease::of_stream(self, stream));
         }
         let connection = self.pop_idle()?;
         if connection.sender.is_ready() {
@@ -128,11 +128,11 @@ impl Pool {
     /// # Cancel safety
     ///
     /// May be dropped at any point: a place in the queue, a permit or a half-open connection is given up.
-    pub async fn take(self: &Rc<Self>, freshness: Freshness) -> Result<Lease, UpstreamError> {
+    pub async fn take(self: &Rc<Self>, reuse: Reuse) -> Result<Lease, UpstreamError> {
         if self.server.protocol == Protocol::Http2 {
-            return self.take_stream(freshness).await;
+            return self.take_stream(reuse).await;
         }
-        if freshness == Freshness::Any {
+        if reuse == Reuse::Any {
             while let Some(mut connection) = self.pop_idle() {
                 // Just given back, hyper's task may not yet have turned around; a connection that has died says so here.
                 if connection.sender.is_ready() || connection.sender.ready().await.is_ok() {
@@ -143,10 +143,10 @@ impl Pool {
         if let Ok(permit) = Arc::clone(&self.server.slots).try_acquire_owned() {
             return Ok(Lease::of_connection(self, self.connect(permit).await?, false));
         }
-        self.wait(freshness).await
+        self.wait(reuse).await
     }
 
-    async fn take_stream(self: &Rc<Self>, freshness: Freshness) -> Result<Lease, UpstreamError> {
+    async fn take_stream(self: &Rc<Self>, reuse: Reuse) -> Result<Lease, UpstreamError> {
         let failures = self.streams.failures();
         let mut place = None;
         let mut permit = None;
@@ -154,7 +154,7 @@ impl Pool {
             // Listened for before the look, or a change between the look and the wait would be missed.
             let mut changed = pin!(self.streams.changed());
             changed.as_mut().enable();
-            if let Some(stream) = self.streams.place(&self.server, freshness) {
+            if let Some(stream) = self.streams.place(&self.server, reuse) {
                 return Ok(Lease::of_stream(self, stream));
             }
             let opening = self.streams.opening();
@@ -186,7 +186,7 @@ impl Pool {
                     permit = Some(slot.map_err(|_closed| UpstreamError::Busy)?);
                 }
             }
-            if freshness == Freshness::New {
+            if reuse == Reuse::New {
                 self.streams.pass_on();
             }
         }
@@ -202,11 +202,11 @@ impl Pool {
         None
     }
 
-    async fn wait(self: &Rc<Self>, freshness: Freshness) -> Result<Lease, UpstreamError> {
+    async fn wait(self: &Rc<Self>, reuse: Reuse) -> Result<Lease, UpstreamError> {
         let _place = Waiting::enter(&self.server, &self.metrics)?;
         self.server.wanted.notify_waiters();
         loop {
-            let receiver = self.queue(freshness);
+            let receiver = self.queue(reuse);
             tokio::select! {
                 biased;
                 Ok(mut connection) = receiver => {
@@ -224,9 +224,9 @@ impl Pool {
     }
 
     /// A place in the line for a used connection; one who wants a new one gets a place that is never called.
-    fn queue(&self, freshness: Freshness) -> oneshot::Receiver<Connection> {
+    fn queue(&self, reuse: Reuse) -> oneshot::Receiver<Connection> {
         let (sender, receiver) = oneshot::channel();
-        if freshness == Freshness::New {
+        if reuse == Reuse::New {
             return receiver;
         }
         let mut waiters = self.waiters.borrow_mut();
@@ -239,7 +239,7 @@ impl Pool {
     }
 
     /// Counts an exchange, until the value is dropped.
-    pub(super) fn count_active(&self) -> Held {
+    pub(super) fn count_active(&self) -> GaugeGuard {
         self.metrics.active().hold()
     }
 
@@ -269,7 +269,7 @@ impl Pool {
             // The buffer may take in more than its bound at once. The number of lines is left at hyper's own bound, a hundred: for any other
             // it takes memory anew with each answer.
             .max_header_size(MAX_RESPONSE_HEAD_BYTES)
-            .handshake(TokioIo::new(Gathered::new(stream)))
+            .handshake(TokioIo::new(CoalescingStream::new(stream)))
             .await
             .map_err(|_| UpstreamError::Failed)?;
         let permit = Arc::new(permit);
@@ -280,7 +280,7 @@ impl Pool {
             }
             drop(held);
         });
-        Ok(Connection { sender, permit, task: task.abort_handle(), alarm: Alarm::default() })
+        Ok(Connection { sender, permit, task: task.abort_handle(), timer: LazyTimer::default() })
     }
 
     /// Gives it to whoever waits, or keeps it for whoever comes.
@@ -324,10 +324,10 @@ impl Pool {
 /// Looks after a pool's idle connections for as long as the pool lives.
 async fn keep(pool: Weak<Pool>, server: Arc<Server>) {
     /// Not below: an entry that is about to expire must not make this loop spin.
-    const SHORTEST_NAP: Duration = Duration::from_millis(10);
+    const MIN_NAP: Duration = Duration::from_millis(10);
     let mut nap = server.keep_alive;
     loop {
-        let wanted = tokio::time::timeout(nap.max(SHORTEST_NAP), server.wanted.notified()).await.is_ok();
+        let wanted = tokio::time::timeout(nap.max(MIN_NAP), server.wanted.notified()).await.is_ok();
         let Some(pool) = pool.upgrade() else { return };
         if wanted {
             pool.give_up_oldest();
@@ -339,7 +339,7 @@ async fn keep(pool: Weak<Pool>, server: Arc<Server>) {
 /// A place in a server's queue; given up when dropped.
 struct Waiting<'a> {
     server: &'a Server,
-    _counted: Held,
+    _counted: GaugeGuard,
 }
 
 impl<'a> Waiting<'a> {

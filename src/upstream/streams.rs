@@ -18,18 +18,18 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
 use super::body::RequestBody;
-use super::pool::{Freshness, MAX_RESPONSE_HEAD_BYTES};
+use super::pool::{MAX_RESPONSE_HEAD_BYTES, Reuse};
 use super::{Server, UpstreamError};
-use crate::primitives::on_this_thread::OnThisThread;
+use crate::primitives::local_executor::LocalExecutor;
 
 /// Most streams on one connection, whatever the server allows: a connection that breaks takes all of them along.
-const MOST_STREAMS: usize = 100;
+const MAX_STREAMS: usize = 100;
 
 /// How much of an answer the server may send ahead of its client, in bytes. All streams together may have as much each: one whose client
 /// takes its time must not use up what the others need.
 const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
 #[expect(clippy::cast_possible_truncation, reason = "a hundred")]
-const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * MOST_STREAMS as u32;
+const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * MAX_STREAMS as u32;
 
 /// How often a connection with streams is asked whether the server is still there, and how long the answer may take.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -91,11 +91,11 @@ pub(super) struct Opening(Rc<Streams>);
 
 impl Streams {
     /// A place on the connection that has the fewest streams, if any has room.
-    pub(super) fn place(self: &Rc<Self>, server: &Arc<Server>, freshness: Freshness) -> Option<Stream> {
+    pub(super) fn place(self: &Rc<Self>, server: &Arc<Server>, reuse: Reuse) -> Option<Stream> {
         let open = self.open.borrow();
-        let will_do = |connection: &Connection| match freshness {
-            Freshness::Any => true,
-            Freshness::New => !connection.has_been_used.get(),
+        let will_do = |connection: &Connection| match reuse {
+            Reuse::Any => true,
+            Reuse::New => !connection.has_been_used.get(),
         };
         let with_room = open
             .iter()
@@ -162,7 +162,7 @@ impl Streams {
 
 impl Connection {
     fn has_room(&self) -> bool {
-        self.streams.get() < self.state.allowed.get().min(MOST_STREAMS)
+        self.streams.get() < self.state.allowed.get().min(MAX_STREAMS)
     }
 }
 
@@ -177,7 +177,7 @@ impl Opening {
     pub(super) async fn begin(&self, stream: TcpStream, permit: OwnedSemaphorePermit) -> Result<(), UpstreamError> {
         let head = u32::try_from(MAX_RESPONSE_HEAD_BYTES).unwrap_or(u32::MAX);
         let moved = Rc::new(Notify::new());
-        let (sender, connection) = Builder::new(OnThisThread::telling(Rc::clone(&moved)))
+        let (sender, connection) = Builder::new(LocalExecutor::telling(Rc::clone(&moved)))
             .timer(TokioTimer::new())
             // None before the server has said how many: a burst would open a connection each, or overrun what it allows.
             .initial_max_send_streams(0)

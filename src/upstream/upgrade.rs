@@ -9,15 +9,15 @@ use std::time::Duration;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use super::exchange::Switched;
+use super::exchange::UpgradedConnection;
 use crate::primitives::shutdown::{Phase, Shutdown};
 
 /// How long a tunnel may carry nothing at all. WebSocket clients ping every minute or so; a quarter of an hour is silence.
-const MOST_SILENCE: Duration = Duration::from_secs(15 * 60);
+const MAX_SILENCE: Duration = Duration::from_secs(15 * 60);
 
 /// What one tunnel has carried so far. Clones share the figures, so that they are known also of a tunnel that is dropped.
 #[derive(Clone, Debug, Default)]
-pub struct Carried(Rc<Figures>);
+pub struct BytesTransferred(Rc<Figures>);
 
 #[derive(Debug, Default)]
 struct Figures {
@@ -25,7 +25,7 @@ struct Figures {
     down: Cell<u64>,
 }
 
-impl Carried {
+impl BytesTransferred {
     /// Bytes from the client.
     #[must_use]
     pub fn up(&self) -> u64 {
@@ -45,15 +45,15 @@ pub struct Tunnel {
     /// The client's side.
     pub client: OnUpgrade,
     /// The upstream's 101, and the connection.
-    pub upstream: Box<Switched>,
+    pub upstream: Box<UpgradedConnection>,
 }
 
 impl Tunnel {
     /// Passes bytes both ways until one side ends, both are silent for long, `lifetime` is over or the process stops; counts them in `carried`.
     ///
     /// The permission for the tunnel is the caller's token, so it does not outlive it.
-    pub async fn carry(self, lifetime: Option<Duration>, mut shutdown: Shutdown, carried: Carried) {
-        let Switched { upstream, lease, in_flight: _in_flight } = *self.upstream;
+    pub async fn carry(self, lifetime: Option<Duration>, mut shutdown: Shutdown, carried: BytesTransferred) {
+        let UpgradedConnection { upstream, lease, in_flight: _in_flight } = *self.upstream;
         let _slot = lease.into_permit();
         let (Ok(client), Ok(upstream)) = (self.client.await, hyper::upgrade::on(upstream).await) else {
             return;
@@ -76,11 +76,11 @@ impl Tunnel {
     }
 }
 
-/// Resolves when nothing has passed for [`MOST_SILENCE`], looked at that often: a peer that has vanished keeps no slot for ever.
-async fn silence(carried: &Carried) {
+/// Resolves when nothing has passed for [`MAX_SILENCE`], looked at that often: a peer that has vanished keeps no slot for ever.
+async fn silence(carried: &BytesTransferred) {
     let mut before = (carried.up(), carried.down());
     loop {
-        tokio::time::sleep(MOST_SILENCE).await;
+        tokio::time::sleep(MAX_SILENCE).await;
         let now = (carried.up(), carried.down());
         if now == before {
             return;
@@ -92,7 +92,7 @@ async fn silence(carried: &Carried) {
 /// Counts what passes.
 struct Counting<'a, S> {
     inner: &'a mut S,
-    carried: Carried,
+    carried: BytesTransferred,
 }
 
 mod io {

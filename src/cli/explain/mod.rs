@@ -22,7 +22,7 @@ use crate::telemetry::metrics::Metrics;
 use steps::{Explanation, Inquiry, Who};
 
 /// Longest token or claims file that is read, in bytes.
-const MOST_FILE_BYTES: u64 = 1024 * 1024;
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// Arguments of `explain`.
 #[derive(Debug, clap::Args)]
@@ -127,7 +127,7 @@ fn read(file: &PathBuf) -> Result<String, String> {
     use std::io::Read as _;
     let mut text = String::new();
     std::fs::File::open(file)
-        .and_then(|file| file.take(MOST_FILE_BYTES).read_to_string(&mut text))
+        .and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text))
         .map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(text)
 }

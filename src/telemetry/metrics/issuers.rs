@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::live::{Live, LiveGauge, Sample, Tally};
+use super::live::{Gauge, Live, LiveGauge, Sample};
 use crate::primitives::clock::Clock;
 use crate::telemetry::histogram::Histogram;
 
@@ -75,7 +75,7 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct KeyState {
-    keys: Tally,
+    keys: Gauge,
     /// The monotonic clock's reading at the last fetch that succeeded; 0 is never.
     fetched_at: AtomicU64,
 }

@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use super::live::{Live, LiveGauge, Sample, Tally};
+use super::live::{Gauge, Live, LiveGauge, Sample};
 
 /// The metrics of one limit. Cheap to clone; clones count into the same series.
 ///
@@ -17,7 +17,7 @@ pub struct LimitMetrics(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    cells: Arc<Tally>,
+    cells: Arc<Gauge>,
     limited: Counter,
     overflow: Counter,
 }
@@ -35,7 +35,7 @@ impl LimitMetrics {
 
     /// Keys that the table holds now.
     #[must_use]
-    pub fn cells(&self) -> &Tally {
+    pub fn cells(&self) -> &Gauge {
         &self.0.cells
     }
 }
@@ -45,7 +45,7 @@ impl LimitMetrics {
 pub(super) struct LimitFamilies {
     limited: Family<LimitLabels, Counter>,
     overflow: Family<LimitLabels, Counter>,
-    live: Arc<Live<Tally>>,
+    live: Arc<Live<Gauge>>,
 }
 
 impl LimitFamilies {
@@ -62,7 +62,7 @@ impl LimitFamilies {
             help: "Keys that a limit's table holds.",
             unit: None,
             live: Arc::clone(&families.live),
-            read: Box::new(|name, cells: &Tally| {
+            read: Box::new(|name, cells: &Gauge| {
                 vec![(vec![("limit", Arc::clone(name))], Sample::Whole(cells.value()))]
             }),
         }));
@@ -72,7 +72,7 @@ impl LimitFamilies {
     pub(super) fn handle(&self, limit: &Arc<str>) -> LimitMetrics {
         let labels = LimitLabels { limit: Arc::clone(limit) };
         LimitMetrics(Arc::new(Inner {
-            cells: self.live.get_or_make(limit, Tally::default),
+            cells: self.live.get_or_make(limit, Gauge::default),
             limited: self.limited.get_or_create_owned(&labels),
             overflow: self.overflow.get_or_create_owned(&labels),
         }))

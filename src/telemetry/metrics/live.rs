@@ -15,18 +15,18 @@ use prometheus_client::registry::Unit;
 
 /// A number that goes up and down. Cheap to clone; clones share the number.
 #[derive(Clone, Debug, Default)]
-pub struct Tally(Arc<AtomicI64>);
+pub struct Gauge(Arc<AtomicI64>);
 
-/// One unit of a [`Tally`], given back when this is dropped.
+/// One unit of a [`Gauge`], given back when this is dropped.
 #[derive(Debug)]
 #[must_use = "dropping it gives the unit back at once"]
-pub struct Held(Tally);
+pub struct GaugeGuard(Gauge);
 
-impl Tally {
+impl Gauge {
     /// Counts one more until the returned value is dropped: also when a task is cancelled.
-    pub fn hold(&self) -> Held {
+    pub fn hold(&self) -> GaugeGuard {
         self.add();
-        Held(self.clone())
+        GaugeGuard(self.clone())
     }
 
     /// One more.
@@ -51,13 +51,13 @@ impl Tally {
     }
 }
 
-impl Drop for Held {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.subtract();
     }
 }
 
-impl EncodeMetric for Tally {
+impl EncodeMetric for Gauge {
     fn encode(&self, mut encoder: MetricEncoder) -> fmt::Result {
         encoder.encode_gauge(&self.value())
     }
@@ -67,7 +67,7 @@ impl EncodeMetric for Tally {
     }
 }
 
-impl TypedMetric for Tally {
+impl TypedMetric for Gauge {
     const TYPE: MetricType = MetricType::Gauge;
 }
 

@@ -16,12 +16,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::Gauge as PrometheusGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 pub use self::issuers::{Cache, IssuerMetrics, VerifyResult};
 pub use self::limits::LimitMetrics;
-pub use self::live::{Held, Tally};
+pub use self::live::{Gauge, GaugeGuard};
 pub use self::routes::RouteMetrics;
 pub use self::upstreams::UpstreamMetrics;
 
@@ -51,12 +51,12 @@ type ScrapeHook = dyn Fn(&Metrics) + Send + Sync;
 #[derive(Debug)]
 struct Own {
     access_log_dropped: Counter,
-    config_loaded: Gauge,
-    connections_open: Tally,
+    config_loaded: PrometheusGauge,
+    connections_open: Gauge,
     identity_headers_omitted: Counter,
     reload_failed: Counter,
     reloaded: Counter,
-    token_cache_entries: Tally,
+    token_cache_entries: Gauge,
 }
 
 impl Metrics {
@@ -100,7 +100,7 @@ impl Metrics {
 
     /// Open connections of clients.
     #[must_use]
-    pub fn connections_open(&self) -> &Tally {
+    pub fn connections_open(&self) -> &Gauge {
         &self.own.connections_open
     }
 
@@ -163,15 +163,15 @@ impl Metrics {
 impl Own {
     fn register(registry: &mut Registry) -> Self {
         let reloads = Family::<ResultLabels, Counter>::default();
-        let build = Family::<BuildLabels, Gauge>::default();
+        let build = Family::<BuildLabels, PrometheusGauge>::default();
         let own = Self {
             access_log_dropped: Counter::default(),
-            config_loaded: Gauge::default(),
-            connections_open: Tally::default(),
+            config_loaded: PrometheusGauge::default(),
+            connections_open: Gauge::default(),
             identity_headers_omitted: Counter::default(),
             reload_failed: reloads.get_or_create_owned(&ResultLabels { result: result_label(false) }),
             reloaded: reloads.get_or_create_owned(&ResultLabels { result: result_label(true) }),
-            token_cache_entries: Tally::default(),
+            token_cache_entries: Gauge::default(),
         };
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("connections_open", "Open connections of clients", own.connections_open.clone());
@@ -182,7 +182,7 @@ impl Own {
         );
         registry.register(
             "token_cache_entries",
-            "Verdicts on tokens that are remembered",
+            "VerdictCache on tokens that are remembered",
             own.token_cache_entries.clone(),
         );
         registry.register("access_log_dropped", "Access log lines that were lost", own.access_log_dropped.clone());

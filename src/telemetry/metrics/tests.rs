@@ -258,11 +258,11 @@ fn handles_of_one_name_count_into_the_same_series() {
 
 #[test]
 fn a_held_unit_is_given_back() {
-    let tally = Tally::default();
-    let held = tally.hold();
-    assert_eq!(tally.value(), 1);
+    let gauge = Gauge::default();
+    let held = gauge.hold();
+    assert_eq!(gauge.value(), 1);
     drop(held);
-    assert_eq!(tally.value(), 0);
+    assert_eq!(gauge.value(), 0);
 }
 
 #[test]

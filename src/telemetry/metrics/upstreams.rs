@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::live::{Live, LiveGauge, Sample, Tally};
+use super::live::{Gauge, Live, LiveGauge, Sample};
 use crate::telemetry::histogram::Histogram;
 
 /// The metrics of one upstream. Cheap to clone; clones count into the same series.
@@ -26,9 +26,9 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Connections {
-    active: Tally,
-    idle: Tally,
-    pending: Tally,
+    active: Gauge,
+    idle: Gauge,
+    pending: Gauge,
 }
 
 impl UpstreamMetrics {
@@ -44,19 +44,19 @@ impl UpstreamMetrics {
 
     /// Connections with a request under way.
     #[must_use]
-    pub fn active(&self) -> &Tally {
+    pub fn active(&self) -> &Gauge {
         &self.0.connections.active
     }
 
     /// Connections that wait for a request.
     #[must_use]
-    pub fn idle(&self) -> &Tally {
+    pub fn idle(&self) -> &Gauge {
         &self.0.connections.idle
     }
 
     /// Requests that wait for a connection.
     #[must_use]
-    pub fn pending(&self) -> &Tally {
+    pub fn pending(&self) -> &Gauge {
         &self.0.connections.pending
     }
 }
@@ -92,8 +92,8 @@ impl UpstreamFamilies {
             read: Box::new(|name, connections: &Connections| {
                 [("active", &connections.active), ("idle", &connections.idle), ("pending", &connections.pending)]
                     .into_iter()
-                    .map(|(state, tally)| {
-                        (vec![("upstream", Arc::clone(name)), ("state", state.into())], Sample::Whole(tally.value()))
+                    .map(|(state, gauge)| {
+                        (vec![("upstream", Arc::clone(name)), ("state", state.into())], Sample::Whole(gauge.value()))
                     })
                     .collect()
             }),

@@ -301,7 +301,7 @@ fn united(claims: &Map<String, Value>, sources: &[ClaimPath]) -> Vec<Box<str>> {
 }
 
 /// The longest that a verdict may be kept, whatever `exp` says: bounds what arithmetic on foreign numbers can do.
-pub(super) const LONGEST_TRUST: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const MAX_TRUST: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(test)]
 mod tests;

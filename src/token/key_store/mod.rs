@@ -16,7 +16,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, watch};
 
 use self::origin::Origin;
-use self::schedule::{Asker, Cause, Due, Miss, Schedule, Timing};
+use self::schedule::{Cause, Due, Miss, Schedule, Timing, Waiter};
 use super::algorithm::Algorithm;
 use super::error::{KeyError, StartError, VerifyError, shown};
 use super::fetch::FETCH_TIMEOUT;
@@ -28,7 +28,7 @@ use crate::primitives::shutdown::{Phase, Shutdown};
 use crate::telemetry::metrics::IssuerMetrics;
 
 /// Longest sleep of the loop: the clock is looked at anew then, which may have been set forward, or stood still while the machine slept.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+const MAX_SLEEP: Duration = Duration::from_secs(1);
 
 /// The current keys of one issuer.
 pub struct KeyStore {
@@ -37,13 +37,13 @@ pub struct KeyStore {
     clock: Clock,
     metrics: IssuerMetrics,
     origin: Origin,
-    current: ArcSwapOption<Held>,
+    current: ArcSwapOption<CurrentKeys>,
     state: Mutex<State>,
     /// Counts attempts that have ended.
     ended: watch::Sender<u64>,
     wake: Notify,
     /// Longest that a request waits for an attempt.
-    patience: Duration,
+    wait_timeout: Duration,
 }
 
 /// How an issuer's keys are: for readiness, and for people.
@@ -72,7 +72,7 @@ struct Scope {
     timing: Timing,
 }
 
-struct Held {
+struct CurrentKeys {
     set: Arc<KeySet>,
     fetched_at: u64,
 }
@@ -100,7 +100,7 @@ impl KeyStore {
             current: ArcSwapOption::empty(),
             ended: watch::Sender::new(0),
             wake: Notify::new(),
-            patience: FETCH_TIMEOUT,
+            wait_timeout: FETCH_TIMEOUT,
         };
         if let Some(set) = store.origin.at_hand()? {
             store.lock().schedule.begin(store.clock.monotonic_micros());
@@ -119,7 +119,7 @@ impl KeyStore {
                     Due::Now(cause) => self.attempt(cause).await,
                     Due::In(pause) => {
                         tokio::select! {
-                            () = tokio::time::sleep(pause.min(LONGEST_SLEEP)) => {}
+                            () = tokio::time::sleep(pause.min(MAX_SLEEP)) => {}
                             () = self.wake.notified() => {}
                         }
                     }
@@ -150,8 +150,8 @@ impl KeyStore {
     #[must_use]
     pub fn usable(&self, now: u64) -> Option<Arc<KeySet>> {
         let current = self.current.load();
-        let held = current.as_ref()?;
-        self.may_be_used(held, now).then(|| Arc::clone(&held.set))
+        let current_keys = current.as_ref()?;
+        self.may_be_used(current_keys, now).then(|| Arc::clone(&current_keys.set))
     }
 
     /// How the keys are now.
@@ -159,12 +159,14 @@ impl KeyStore {
     pub fn status(&self) -> KeyStatus {
         let now = self.clock.monotonic_micros();
         let state = self.lock();
-        let held = self.current.load_full();
-        let usable = held.as_ref().filter(|held| self.may_be_used(held, now));
+        let current_keys = self.current.load_full();
+        let usable = current_keys.as_ref().filter(|current_keys| self.may_be_used(current_keys, now));
         KeyStatus {
-            keys: usable.map_or(0, |held| held.set.keys().len()),
-            skipped: held.as_ref().map(|held| held.set.skipped().clone()).unwrap_or_default(),
-            age: held.as_ref().map(|held| Duration::from_micros(now.saturating_sub(held.fetched_at))),
+            keys: usable.map_or(0, |current_keys| current_keys.set.keys().len()),
+            skipped: current_keys.as_ref().map(|current_keys| current_keys.set.skipped().clone()).unwrap_or_default(),
+            age: current_keys
+                .as_ref()
+                .map(|current_keys| Duration::from_micros(now.saturating_sub(current_keys.fetched_at))),
             last_error: state.last_error.as_ref().map(ToString::to_string),
             ready: usable.is_some(),
             next_attempt_in: state.schedule.next_in(now),
@@ -192,11 +194,15 @@ impl KeyStore {
     /// # Cancel safety
     ///
     /// May be dropped while it waits: nobody else depends on it.
-    pub(super) async fn set_with(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Arc<KeySet>, VerifyError> {
+    pub(super) async fn key_set_for(
+        &self,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<Arc<KeySet>, VerifyError> {
         if let Some(found) = self.look(kid, algorithm) {
             return found;
         }
-        let mut asker = Asker::New;
+        let mut waiter = Waiter::New;
         loop {
             let mut ended = {
                 let mut state = self.lock();
@@ -206,20 +212,20 @@ impl KeyStore {
                 }
                 let now = self.clock.monotonic_micros();
                 let has_set = self.usable(now).is_some();
-                if has_set && asker == Asker::New {
+                if has_set && waiter == Waiter::New {
                     self.metrics.unknown_kid();
                 }
-                match state.schedule.miss(now, kid.unwrap_or_default(), has_set, asker) {
+                match state.schedule.miss(now, kid.unwrap_or_default(), has_set, waiter) {
                     Miss::Unavailable { retry_after } => return Err(VerifyError::KeysUnavailable { retry_after }),
                     Miss::Unknown => return Err(VerifyError::UnknownKey),
                     Miss::Wait => self.ended.subscribe(),
                 }
             };
             self.wake.notify_one();
-            if tokio::time::timeout(self.patience, ended.changed()).await.is_err() {
+            if tokio::time::timeout(self.wait_timeout, ended.changed()).await.is_err() {
                 return Err(VerifyError::KeysUnavailable { retry_after: Duration::from_secs(1) });
             }
-            asker = Asker::Waited;
+            waiter = Waiter::Waited;
         }
     }
 
@@ -249,17 +255,20 @@ impl KeyStore {
                 let mut state = self.lock();
                 let before = self.current.load_full();
                 // The same keys keep their generation, so that verdicts need not be looked at anew.
-                let same = before.as_ref().filter(|held| held.set.same_keys(&set)).map(|held| Arc::clone(&held.set));
+                let same = before
+                    .as_ref()
+                    .filter(|current_keys| current_keys.set.same_keys(&set))
+                    .map(|current_keys| Arc::clone(&current_keys.set));
                 let is_new = same.is_none();
                 let set = same.unwrap_or_else(|| Arc::new(set));
-                self.current.store(Some(Arc::new(Held { set: Arc::clone(&set), fetched_at: now })));
+                self.current.store(Some(Arc::new(CurrentKeys { set: Arc::clone(&set), fetched_at: now })));
                 state.schedule.succeed(now, lifetime, random::fraction());
                 let recovered = state.last_error.take().is_some();
                 drop(state);
                 self.metrics.keys(set.keys().len());
                 self.metrics.fetched_at(now);
                 if is_new {
-                    self.report_change(before.as_ref().map(|held| &*held.set), &set);
+                    self.report_change(before.as_ref().map(|current_keys| &*current_keys.set), &set);
                 } else if recovered {
                     tracing::info!(issuer = &*self.name, keys = set.keys().len(), "keys can be fetched again");
                 }
@@ -313,8 +322,8 @@ impl KeyStore {
         }
     }
 
-    fn may_be_used(&self, held: &Held, now: u64) -> bool {
-        u128::from(now.saturating_sub(held.fetched_at)) <= self.scope.timing.max_stale.as_micros()
+    fn may_be_used(&self, current_keys: &CurrentKeys, now: u64) -> bool {
+        u128::from(now.saturating_sub(current_keys.fetched_at)) <= self.scope.timing.max_stale.as_micros()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -9,10 +9,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 /// Longest pause between two attempts after failures.
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(5 * 60);
+const MAX_BACK_OFF: Duration = Duration::from_secs(5 * 60);
 
 /// Shortest pause between two attempts, whatever is configured: an identity provider is nobody to be hammered.
-const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const MIN_PAUSE: Duration = Duration::from_secs(1);
 
 /// The configured times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub(super) enum Miss {
 
 /// What a token that misses its key has behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asker {
+pub(super) enum Waiter {
     /// It has just come.
     New,
     /// It has waited for an attempt, which has ended.
@@ -124,7 +124,7 @@ impl Schedule {
         self.failures = 0;
         // A set that may not be used for its whole lifetime is fetched before it may not.
         let lifetime = lifetime.unwrap_or(self.timing.refresh).min(self.timing.max_stale);
-        let pause = lifetime.mul_f64(0.8 * (0.9 + 0.2 * jitter)).max(SHORTEST_PAUSE);
+        let pause = lifetime.mul_f64(0.8 * (0.9 + 0.2 * jitter)).max(MIN_PAUSE);
         self.refresh_at = now.saturating_add(micros(pause));
     }
 
@@ -142,27 +142,27 @@ impl Schedule {
 
     /// How long until the next attempt, at least a second: an answer for those who have to come again.
     pub(super) fn next_in(&self, now: u64) -> Duration {
-        Duration::from_micros(self.next_at().saturating_sub(now)).max(SHORTEST_PAUSE)
+        Duration::from_micros(self.next_at().saturating_sub(now)).max(MIN_PAUSE)
     }
 
     /// Decides about a token whose key `kid` is not in the set, or that finds no set that may be used (`has_set`).
-    pub(super) fn miss(&mut self, now: u64, kid: &str, has_set: bool, asker: Asker) -> Miss {
-        match (asker, self.last) {
-            (Asker::New, Outcome::None) => return Miss::Wait,
-            (Asker::New, Outcome::Failed | Outcome::Succeeded) if self.running => return Miss::Wait,
-            (Asker::New, Outcome::Succeeded) if has_set && self.refused.holds(kid, now) => return Miss::Unknown,
-            (Asker::New, Outcome::Failed | Outcome::Succeeded) if self.cooled_down_at() <= now => {
+    pub(super) fn miss(&mut self, now: u64, kid: &str, has_set: bool, waiter: Waiter) -> Miss {
+        match (waiter, self.last) {
+            (Waiter::New, Outcome::None) => return Miss::Wait,
+            (Waiter::New, Outcome::Failed | Outcome::Succeeded) if self.running => return Miss::Wait,
+            (Waiter::New, Outcome::Succeeded) if has_set && self.refused.holds(kid, now) => return Miss::Unknown,
+            (Waiter::New, Outcome::Failed | Outcome::Succeeded) if self.cooled_down_at() <= now => {
                 self.asked = true;
                 return Miss::Wait;
             }
-            (Asker::New | Asker::Waited, Outcome::Failed | Outcome::None | Outcome::Succeeded) => {}
+            (Waiter::New | Waiter::Waited, Outcome::Failed | Outcome::None | Outcome::Succeeded) => {}
         }
         if self.last != Outcome::Succeeded || !has_set {
             return Miss::Unavailable { retry_after: self.next_in(now) };
         }
         // Only who has seen a fetch since it asked is remembered: for a token that comes during the cooldown, its key may just have been
         // published.
-        if asker == Asker::Waited {
+        if waiter == Waiter::Waited {
             self.refused.remember(kid, now);
         }
         Miss::Unknown
@@ -178,9 +178,9 @@ impl Schedule {
     }
 
     fn cooled_down_at(&self) -> u64 {
-        let longest = LONGEST_BACK_OFF.max(self.timing.cooldown);
+        let longest = MAX_BACK_OFF.max(self.timing.cooldown);
         let doublings = self.failures.saturating_sub(1).min(16);
-        let pause = self.timing.cooldown.max(SHORTEST_PAUSE).saturating_mul(1 << doublings).min(longest);
+        let pause = self.timing.cooldown.max(MIN_PAUSE).saturating_mul(1 << doublings).min(longest);
         self.began_at.saturating_add(micros(pause))
     }
 }
@@ -260,9 +260,9 @@ mod tests {
     fn the_first_attempt_is_due_at_once_and_waited_for() {
         let mut schedule = Schedule::new(TIMING);
         assert_eq!(schedule.due(0), Due::Now(Cause::Scheduled));
-        assert_eq!(schedule.miss(0, "k", false, Asker::New), Miss::Wait);
+        assert_eq!(schedule.miss(0, "k", false, Waiter::New), Miss::Wait);
         schedule.begin(SECOND);
-        assert_eq!(schedule.miss(SECOND, "k", false, Asker::New), Miss::Wait);
+        assert_eq!(schedule.miss(SECOND, "k", false, Waiter::New), Miss::Wait);
         assert!(!schedule.has_tried());
     }
 
@@ -298,53 +298,53 @@ mod tests {
     #[test]
     fn an_unknown_key_is_asked_for_once_per_cooldown() {
         let mut schedule = fetched();
-        assert_eq!(schedule.miss(30 * SECOND, "k", true, Asker::New), Miss::Unknown);
+        assert_eq!(schedule.miss(30 * SECOND, "k", true, Waiter::New), Miss::Unknown);
         assert_eq!(schedule.due(30 * SECOND), Due::In(Duration::from_secs(691)));
-        assert_eq!(schedule.miss(31 * SECOND, "k", true, Asker::New), Miss::Wait);
+        assert_eq!(schedule.miss(31 * SECOND, "k", true, Waiter::New), Miss::Wait);
         assert_eq!(schedule.due(31 * SECOND), Due::Now(Cause::Asked));
         schedule.begin(31 * SECOND);
-        assert_eq!(schedule.miss(31 * SECOND, "other", true, Asker::New), Miss::Wait);
+        assert_eq!(schedule.miss(31 * SECOND, "other", true, Waiter::New), Miss::Wait);
         schedule.succeed(32 * SECOND, None, 0.5);
-        assert_eq!(schedule.miss(32 * SECOND, "k", true, Asker::Waited), Miss::Unknown);
+        assert_eq!(schedule.miss(32 * SECOND, "k", true, Waiter::Waited), Miss::Unknown);
         // The cooldown counts from the attempt's begin.
-        assert_eq!(schedule.miss(60 * SECOND, "new", true, Asker::New), Miss::Unknown);
-        assert_eq!(schedule.miss(61 * SECOND, "k", true, Asker::New), Miss::Unknown);
-        assert_eq!(schedule.miss(61 * SECOND, "new", true, Asker::New), Miss::Wait);
+        assert_eq!(schedule.miss(60 * SECOND, "new", true, Waiter::New), Miss::Unknown);
+        assert_eq!(schedule.miss(61 * SECOND, "k", true, Waiter::New), Miss::Unknown);
+        assert_eq!(schedule.miss(61 * SECOND, "new", true, Waiter::New), Miss::Wait);
     }
 
     #[test]
     fn a_refused_key_is_forgotten_after_a_minute() {
         let mut schedule = fetched();
-        assert_eq!(schedule.miss(2 * SECOND, "k", true, Asker::Waited), Miss::Unknown);
-        assert_eq!(schedule.miss(61 * SECOND, "k", true, Asker::New), Miss::Unknown);
-        assert_eq!(schedule.miss(62 * SECOND, "k", true, Asker::New), Miss::Wait);
+        assert_eq!(schedule.miss(2 * SECOND, "k", true, Waiter::Waited), Miss::Unknown);
+        assert_eq!(schedule.miss(61 * SECOND, "k", true, Waiter::New), Miss::Unknown);
+        assert_eq!(schedule.miss(62 * SECOND, "k", true, Waiter::New), Miss::Wait);
     }
 
     #[test]
     fn a_key_is_not_remembered_by_who_did_not_wait() {
         let mut schedule = fetched();
-        assert_eq!(schedule.miss(2 * SECOND, "k", true, Asker::New), Miss::Unknown);
-        assert_eq!(schedule.miss(31 * SECOND, "k", true, Asker::New), Miss::Wait);
+        assert_eq!(schedule.miss(2 * SECOND, "k", true, Waiter::New), Miss::Unknown);
+        assert_eq!(schedule.miss(31 * SECOND, "k", true, Waiter::New), Miss::Wait);
     }
 
     /// An unknown key after a fetch that failed may exist: nobody is told that it does not.
     #[test]
     fn after_a_failure_an_unknown_key_is_unavailable_until_the_next_attempt() {
         let mut schedule = failed(1);
-        assert_eq!(schedule.miss(11 * SECOND, "k", true, Asker::New), unavailable(20));
-        assert_eq!(schedule.miss(11 * SECOND, "k", false, Asker::New), unavailable(20));
-        assert_eq!(schedule.miss(30 * SECOND + 900_000, "k", true, Asker::New), unavailable(1));
-        assert_eq!(schedule.miss(31 * SECOND, "k", true, Asker::New), Miss::Wait);
-        assert_eq!(schedule.miss(31 * SECOND, "k", true, Asker::Waited), unavailable(1));
-        assert_eq!(failed(2).miss(31 * SECOND, "k", true, Asker::New), unavailable(30));
+        assert_eq!(schedule.miss(11 * SECOND, "k", true, Waiter::New), unavailable(20));
+        assert_eq!(schedule.miss(11 * SECOND, "k", false, Waiter::New), unavailable(20));
+        assert_eq!(schedule.miss(30 * SECOND + 900_000, "k", true, Waiter::New), unavailable(1));
+        assert_eq!(schedule.miss(31 * SECOND, "k", true, Waiter::New), Miss::Wait);
+        assert_eq!(schedule.miss(31 * SECOND, "k", true, Waiter::Waited), unavailable(1));
+        assert_eq!(failed(2).miss(31 * SECOND, "k", true, Waiter::New), unavailable(30));
     }
 
     #[test]
     fn without_a_usable_set_no_key_is_called_unknown() {
         let mut schedule = fetched();
-        assert_eq!(schedule.miss(2 * SECOND, "k", false, Asker::New), unavailable(719));
-        assert_eq!(schedule.miss(31 * SECOND, "k", false, Asker::New), Miss::Wait);
-        assert_eq!(schedule.miss(31 * SECOND, "k", false, Asker::Waited), unavailable(1));
+        assert_eq!(schedule.miss(2 * SECOND, "k", false, Waiter::New), unavailable(719));
+        assert_eq!(schedule.miss(31 * SECOND, "k", false, Waiter::New), Miss::Wait);
+        assert_eq!(schedule.miss(31 * SECOND, "k", false, Waiter::Waited), unavailable(1));
     }
 
     /// Threat J-70: a flood of unknown keys fetches the set too, and does not put off the scheduled refresh.
@@ -352,7 +352,7 @@ mod tests {
     fn a_flood_does_not_put_off_the_scheduled_refresh() {
         let mut schedule = fetched();
         schedule.timing.cooldown = Duration::from_secs(3_600);
-        assert_eq!(schedule.miss(700 * SECOND, "k", true, Asker::New), Miss::Unknown);
+        assert_eq!(schedule.miss(700 * SECOND, "k", true, Waiter::New), Miss::Unknown);
         assert_eq!(schedule.due(721 * SECOND), Due::Now(Cause::Scheduled));
     }
 

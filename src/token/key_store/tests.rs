@@ -52,7 +52,7 @@ impl Bench {
     }
 
     async fn find(&self, kid: &str) -> Result<(), VerifyError> {
-        self.store.set_with(Some(kid), Algorithm::Rs256).await.map(drop)
+        self.store.key_set_for(Some(kid), Algorithm::Rs256).await.map(drop)
     }
 
     fn advance(&self, seconds: u64) {
@@ -72,7 +72,7 @@ async fn the_first_requests_wait_for_the_first_fetch() {
     let mut requests = JoinSet::new();
     for _ in 0..100 {
         let store = Arc::clone(&bench.store);
-        requests.spawn(async move { store.set_with(Some("k1"), Algorithm::Rs256).await.map(drop) });
+        requests.spawn(async move { store.key_set_for(Some("k1"), Algorithm::Rs256).await.map(drop) });
     }
     bench.start();
     assert!(requests.join_all().await.iter().all(Result::is_ok));
@@ -105,7 +105,7 @@ async fn a_new_key_is_fetched_once_per_cooldown() {
     for number in 0..100 {
         let store = Arc::clone(&bench.store);
         let kid = if number % 2 == 0 { "k2".to_owned() } else { format!("invented-{number}") };
-        requests.spawn(async move { (store.set_with(Some(&kid), Algorithm::Rs256).await.map(drop), kid) });
+        requests.spawn(async move { (store.key_set_for(Some(&kid), Algorithm::Rs256).await.map(drop), kid) });
     }
     for (found, kid) in requests.join_all().await {
         let expected = if kid == "k2" { Ok(()) } else { Err(VerifyError::UnknownKey) };
@@ -208,9 +208,9 @@ async fn discovery_leads_to_the_keys() {
 #[tokio::test]
 async fn nobody_waits_for_ever() {
     let mut bench = Bench::new();
-    assert_eq!(bench.store.patience, Duration::from_secs(5));
+    assert_eq!(bench.store.wait_timeout, Duration::from_secs(5));
     // No loop runs here, so that the attempt never ends.
-    Arc::get_mut(&mut bench.store).unwrap().patience = Duration::from_millis(20);
+    Arc::get_mut(&mut bench.store).unwrap().wait_timeout = Duration::from_millis(20);
     assert_eq!(bench.find("k1").await, unavailable(1));
 }
 
@@ -238,10 +238,10 @@ async fn a_file_is_read_at_the_start_and_again() {
     assert!(matches!(store(&path), Err(StartError::JwksFile { error: KeyError::AnswerTooLong { .. }, .. })));
     std::fs::write(&path, jwks(&[RSA.jwk("k1")])).unwrap();
     let store = store(&path).unwrap();
-    assert!(store.status().ready && store.set_with(Some("k1"), Algorithm::Rs256).await.is_ok());
+    assert!(store.status().ready && store.key_set_for(Some("k1"), Algorithm::Rs256).await.is_ok());
     std::fs::write(&path, jwks(&[OTHER_RSA.jwk("k2")])).unwrap();
     assert_eq!(store.fetch_once().await, Ok(()));
-    assert!(store.set_with(Some("k2"), Algorithm::Rs256).await.is_ok());
+    assert!(store.key_set_for(Some("k2"), Algorithm::Rs256).await.is_ok());
     std::fs::remove_file(&path).unwrap();
     assert!(matches!(store.fetch_once().await, Err(KeyError::File { .. })));
     assert!(store.status().ready);

@@ -1,0 +1,3 @@
+//! What a route is.
+
+pub mod identity;

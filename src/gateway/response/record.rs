@@ -1,0 +1,209 @@
+//! The record of a request: one access-log line and one set of metrics, whatever becomes of it.
+//!
+//! It is begun before the first stage and travels with the answer's body. It is completed when it is dropped: after the body's last byte,
+//! after a tunnel's end, or when the client has left, at whatever point. So no request goes unrecorded, and none is recorded twice.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, Method};
+
+use crate::gateway::Runtime;
+use crate::gateway::response::refusal::Refusal;
+use crate::gateway::stages::routing::Route;
+use crate::primitives::clock::Moment;
+use crate::telemetry::access_log::AccessLine;
+use crate::token::{Principal, VerifyError};
+use crate::upstream::Upstream;
+use crate::upstream::body::Progress;
+
+/// The status of a request whose client left before there was an answer: the number that operators know from other proxies.
+const CLIENT_LEFT: u16 = 499;
+
+/// What is known of one request so far.
+#[derive(Debug)]
+pub struct Record {
+    runtime: Arc<Runtime>,
+    started: Instant,
+    arrived: Moment,
+    request_id: HeaderValue,
+    method: Method,
+    path: Box<str>,
+    client: IpAddr,
+    route: Option<Arc<Route>>,
+    left: bool,
+    status: Option<u16>,
+    code: Option<&'static str>,
+    reason: Option<&'static str>,
+    would: Option<&'static str>,
+    caller: Option<Arc<Principal>>,
+    received: Option<Progress>,
+    bytes_in: u64,
+    bytes_out: u64,
+    upstream: Option<(Arc<Upstream>, Duration)>,
+}
+
+impl Record {
+    /// Begins it.
+    #[must_use]
+    pub fn begin(runtime: &Arc<Runtime>, method: &Method, path: &str, client: IpAddr) -> Self {
+        let started = Instant::now();
+        Self {
+            runtime: Arc::clone(runtime),
+            started,
+            arrived: runtime.clock().moment(started),
+            request_id: HeaderValue::from_static(""),
+            method: method.clone(),
+            // Nobody else asks for it.
+            path: if runtime.access_log().is_on() { path.into() } else { Box::default() },
+            client,
+            route: None,
+            left: false,
+            status: None,
+            code: None,
+            reason: None,
+            would: None,
+            caller: None,
+            received: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            upstream: None,
+        }
+    }
+
+    /// Its id.
+    pub fn identified(&mut self, request_id: HeaderValue) {
+        self.request_id = request_id;
+    }
+
+    /// When it was begun.
+    #[must_use]
+    pub fn arrived(&self) -> Moment {
+        self.arrived
+    }
+
+    /// The runtime that it is served by.
+    #[must_use]
+    pub fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
+    /// Its route, once that is known.
+    #[must_use]
+    pub fn route(&self) -> Option<&Arc<Route>> {
+        self.route.as_ref()
+    }
+
+    /// The client's address, once forwarding headers were looked at.
+    pub fn client(&mut self, client: IpAddr) {
+        self.client = client;
+    }
+
+    /// Its route.
+    pub fn routed(&mut self, route: &Arc<Route>) {
+        self.route = Some(Arc::clone(route));
+    }
+
+    /// Whose token it was.
+    pub fn caller(&mut self, principal: &Arc<Principal>) {
+        self.caller = Some(Arc::clone(principal));
+    }
+
+    /// Its token was not good: the log says why even where the refusal is another one or is only reported.
+    pub fn token_refused(&mut self, error: &VerifyError) {
+        self.reason = Some(error.reason());
+    }
+
+    /// The client has left; an answer that is made all the same reaches nobody.
+    pub fn client_left(&mut self) {
+        self.left = true;
+    }
+
+    /// It was refused.
+    pub fn refused(&mut self, refusal: &Refusal) {
+        if self.left {
+            return;
+        }
+        self.code = Some(refusal.code());
+        self.reason = Some(refusal.reason());
+        self.route_metrics().rejected(refusal.code());
+    }
+
+    /// It would have been refused, had the route not been `report_only`. The first reason counts; the others follow from it.
+    pub fn would_refuse(&mut self, route: &Route, code: &'static str, reason: &'static str) {
+        if self.would.is_none() {
+            self.would = Some(code);
+            self.reason = Some(reason);
+            route.metrics().would_reject(code);
+        }
+    }
+
+    /// The head of the answer is decided.
+    pub fn answered(&mut self, status: u16) {
+        if !self.left {
+            self.status = Some(status);
+        }
+    }
+
+    /// The request's body is being passed on.
+    pub fn receiving(&mut self, progress: Progress) {
+        self.received = Some(progress);
+    }
+
+    /// The head of the upstream's answer came after `took`.
+    pub fn upstream_answered(&mut self, upstream: &Arc<Upstream>, took: Duration) {
+        upstream.metrics().took(took);
+        self.upstream = Some((Arc::clone(upstream), took));
+    }
+
+    /// More of the answer's body has gone to the client.
+    pub fn sent(&mut self, bytes: u64) {
+        self.bytes_out += bytes;
+    }
+
+    /// More has come from the client, beside the request's body: through a tunnel.
+    pub fn carried(&mut self, up: u64, down: u64) {
+        self.bytes_in += up;
+        self.bytes_out += down;
+    }
+
+    fn route_metrics(&self) -> &crate::telemetry::metrics::RouteMetrics {
+        self.route.as_ref().map_or(self.runtime.unrouted(), |route| route.metrics())
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        let status = self.status.unwrap_or(CLIENT_LEFT);
+        if self.status.is_none() && self.reason.is_none() {
+            self.reason = Some("the client left");
+        }
+        self.route_metrics().requests(&self.method, status, took);
+        let log = self.runtime.access_log();
+        if !log.is_on() {
+            return;
+        }
+        let subject = self.caller.as_ref().map(|caller| self.runtime.settings().logged_subject(caller));
+        log.write(&AccessLine {
+            time: self.arrived.wall,
+            request_id: self.request_id.to_str().unwrap_or_default(),
+            route: self.route.as_ref().map_or("", |route| &route.rules().name),
+            method: self.method.as_str(),
+            path: &self.path,
+            status,
+            code: self.code,
+            reason: self.reason,
+            would_reject: self.would,
+            issuer: self.caller.as_ref().map(|caller| &**caller.issuer_name()),
+            subject,
+            client: self.client,
+            bytes_in: self.bytes_in + self.received.as_ref().map_or(0, Progress::bytes),
+            bytes_out: self.bytes_out,
+            duration: took,
+            upstream: self.upstream.as_ref().map(|(upstream, _)| &**upstream.name()),
+            upstream_took: self.upstream.as_ref().map(|(_, took)| *took),
+        });
+    }
+}
