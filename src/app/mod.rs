@@ -308,9 +308,5 @@ fn apply_log_level(log: LogPlan) {
 /// What is known only at the moment of a scrape.
 fn publish_at_scrape(metrics: &Arc<Metrics>, runtime: &Arc<ArcSwap<Runtime>>) {
     let runtime = Arc::clone(runtime);
-    metrics.on_scrape(Box::new(move |metrics| {
-        let runtime = runtime.load();
-        crate::gateway::stages::rate_limit::report(&runtime);
-        metrics.token_cache_entries(runtime.issuers().cached_verdicts());
-    }));
+    metrics.on_scrape(Box::new(move |metrics| runtime.load().report(metrics)));
 }

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::{ConfigFile, FAILED};
 use crate::app::block_on_local;
-use crate::gateway::stages::routing::{Access, RouteSettings};
+use crate::gateway::policy::{Access, RouteSettings};
 use crate::plan::Plan;
 use crate::plan::adopt::Adopter;
 use crate::primitives::clock::Clock;
@@ -73,50 +73,45 @@ fn table(plan: &Plan) -> String {
     text
 }
 
-fn row(rules: &RouteSettings) -> [String; 6] {
-    let pattern = &rules.pattern;
+fn row(settings: &RouteSettings) -> [String; 6] {
+    let pattern = &settings.pattern;
     let host = pattern.host.as_ref().map_or("any".to_owned(), ToString::to_string);
     let methods = pattern.methods.iter().map(http::Method::as_str).collect::<Vec<_>>().join(",");
     let methods = if methods.is_empty() { "all".to_owned() } else { methods };
-    [host, pattern.path.to_string(), methods, demand(rules), rules.upstream.to_string(), rules.name.to_string()]
+    [
+        host,
+        pattern.path.to_string(),
+        methods,
+        access(settings),
+        settings.upstream.to_string(),
+        settings.name.to_string(),
+    ]
 }
 
-/// What a route asks of its caller, in a few words.
-fn demand(rules: &RouteSettings) -> String {
-    let mut words = Vec::new();
-    match &rules.access {
-        Access::Public => words.push("public".to_owned()),
-        Access::Optional => words.push("token optional".to_owned()),
-        Access::Token(requirements) => {
-            words.push("token".to_owned());
-            for (name, list) in [
-                ("scopes", &requirements.scopes),
-                ("any scope", &requirements.any_scopes),
-                ("roles", &requirements.roles),
-                ("any role", &requirements.any_roles),
-            ] {
-                if !list.is_empty() {
-                    words.push(format!("{name} {}", list.join(" ")));
-                }
-            }
-            if !requirements.claims.is_empty() {
-                words.push(count(requirements.claims.len(), "claim"));
-            }
+/// Who may use a route, in a few words.
+fn access(settings: &RouteSettings) -> String {
+    let mut words = vec![
+        match &settings.access {
+            Access::Public => "public",
+            Access::Optional => "token optional",
+            Access::Token(_) => "token",
         }
+        .to_owned(),
+    ];
+    words.extend(settings.access.demands().iter().map(ToString::to_string));
+    if let Some(issuers) = &settings.issuers {
+        words.push(format!("issuers {}", issuers.join(" ")));
     }
-    if let Some(issuers) = &rules.issuers {
-        words.push(format!("of {}", issuers.join(" ")));
+    if !settings.limits.is_empty() {
+        words.push(format!("limits {}", settings.limits.join(" ")));
     }
-    if !rules.limits.is_empty() {
-        words.push(format!("limits {}", rules.limits.join(" ")));
-    }
-    if rules.report_only {
+    if settings.report_only {
         words.push("REPORT ONLY".to_owned());
     }
     words.join(", ")
 }
 
-/// Asks everybody that the gateway would depend on.
+/// Asks every issuer and server that the gateway would depend on.
 fn online(plan: &Plan) -> ExitCode {
     let metrics = Metrics::new(Clock::system());
     let runtime = match Adopter::new(metrics, Clock::system(), AccessLog::off()).adopt(plan, None) {

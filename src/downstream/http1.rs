@@ -24,7 +24,7 @@ use super::connection_state::{Awaiting, ConnectionState};
 use super::respond::{Tracked, answer};
 use crate::gateway::response::body::Body;
 use crate::gateway::response::refusal::{Framing, Refusal};
-use crate::gateway::{Gateway, Peer, Settings};
+use crate::gateway::{Gateway, Peer, ServerSettings};
 use crate::primitives::coalescing_stream::CoalescingStream;
 use crate::primitives::shutdown::{Phase, Shutdown};
 
@@ -36,7 +36,7 @@ pub(super) async fn serve(
     start: Vec<u8>,
     opened: Instant,
     peer: Peer,
-    settings: Settings,
+    settings: ServerSettings,
     gateway: &Rc<Gateway>,
     shutdown: Shutdown,
 ) {
@@ -65,7 +65,7 @@ async fn converse(
     start: Vec<u8>,
     state: &Arc<ConnectionState>,
     peer: &Peer,
-    settings: &Settings,
+    settings: &ServerSettings,
     gateway: &Rc<Gateway>,
     shutdown: &Shutdown,
 ) -> Option<(TcpStream, Bytes)> {

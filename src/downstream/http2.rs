@@ -22,7 +22,7 @@ use super::connection::{self, ConnectionEnd, HttpConnection};
 use super::connection_state::{Awaiting, ConnectionState};
 use super::respond::answer;
 use super::stall_timeout::StallTimeoutBody;
-use crate::gateway::{Gateway, Peer, Settings};
+use crate::gateway::{Gateway, Peer, ServerSettings};
 use crate::primitives::local_executor::LocalExecutor;
 use crate::primitives::shutdown::Shutdown;
 
@@ -44,7 +44,7 @@ pub(super) async fn serve(
     start: Vec<u8>,
     opened: Instant,
     peer: Peer,
-    settings: Settings,
+    settings: ServerSettings,
     gateway: &Rc<Gateway>,
     shutdown: Shutdown,
 ) {

@@ -1,38 +1,37 @@
-//! The runtime: the plan with its living parts. One request sees one of them, from its first stage to its record.
+//! The runtime: the plan with its live parts. A request sees one runtime, from its first stage to its
+//! record.
 //!
-//! Built whole by [`plan::adopt`](crate::plan), never changed afterwards; a reload swaps the pointer to it.
+//! Built whole by [`plan::adopt`](crate::plan) and never changed; a reload swaps the pointer to it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::caller_cache::CallerCache;
 use super::client_address::TrustedProxies;
-use crate::gateway::matching::RouteTable;
-use crate::gateway::policy::identity::IdentityHeaders;
-use crate::gateway::response::refusal::Challenges;
-use crate::gateway::stages::rate_limit::{FailureGuard, Limiter};
-use crate::gateway::stages::routing::Route;
+use super::matching::RouteTable;
+use super::policy::{Challenges, FailureGuard, IdentityHeaders, Limiter, Route};
 use crate::primitives::clock::Clock;
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::metrics::RouteMetrics;
+use crate::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::token::{Issuers, Principal};
 use crate::upstream::Upstream;
 
-/// What holds for all requests alike, from `[server]` and `[log]`.
+/// Settings that apply to all requests alike, from `[server]` and `[log]`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// Whose forwarding headers count.
+pub struct ServerSettings {
+    /// Whose forwarding headers are believed.
     pub trusted_proxies: TrustedProxies,
-    /// In bytes; above it a head is 431.
+    /// In bytes; a larger head is refused with 431.
     pub max_header_size: usize,
-    /// In bytes; above it a token is 401 unread.
+    /// In bytes; a longer token is refused unread.
     pub max_token_size: usize,
-    /// How long is waited for whom.
+    /// Client timeouts.
     pub timeouts: ClientTimeouts,
-    /// How subjects stand in the log.
+    /// How subjects are written to the log.
     pub subject_in_log: SubjectLogging,
 }
 
-/// How long a connection may wait for its client.
+/// Client timeouts: how long a connection waits for its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientTimeouts {
     /// From accept to the end of the first request head, and from a head's first byte to its last.
@@ -46,13 +45,13 @@ pub struct ClientTimeouts {
 /// How the access log names a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubjectLogging {
-    /// As the token does.
+    /// As in the token.
     Clear,
-    /// By a keyed hash: the same within one process, and nobody's name.
+    /// By a keyed hash, which is the same within one process and names no one.
     Hashed,
 }
 
-impl Settings {
+impl ServerSettings {
     /// The subject as the access log shows it.
     #[must_use]
     pub fn logged_subject<'a>(&self, principal: &'a Principal) -> &'a str {
@@ -66,9 +65,9 @@ impl Settings {
 /// Everything a request needs.
 #[derive(Debug)]
 pub struct Runtime {
-    /// See [`Settings`].
-    pub(crate) settings: Settings,
-    /// Patterns to places in `routes`.
+    /// What applies to all requests.
+    pub(crate) settings: ServerSettings,
+    /// Patterns, by their index in `routes`.
     pub(crate) table: Arc<RouteTable>,
     /// In the order of the file.
     pub(crate) routes: Vec<Arc<Route>>,
@@ -80,22 +79,24 @@ pub struct Runtime {
     pub(crate) limiters: Vec<Arc<Limiter>>,
     /// Unless it is off.
     pub(crate) failure_guard: Option<Arc<FailureGuard>>,
-    /// What the upstream is told about callers.
-    pub(crate) identity: IdentityHeaders,
+    /// What upstreams are told about callers.
+    pub(crate) identity: Arc<IdentityHeaders>,
+    /// Callers whose tokens were verified; shared by all runtimes of the process.
+    pub(crate) callers: Arc<CallerCache>,
     /// Challenges of requests that found no route.
     pub(crate) challenges: Challenges,
     /// Metrics of requests that found no route.
     pub(crate) unrouted: RouteMetrics,
-    /// Where requests are written down.
+    /// Where requests are logged.
     pub(crate) access_log: AccessLog,
     /// The time.
     pub(crate) clock: Clock,
 }
 
 impl Runtime {
-    /// What holds for all requests.
+    /// What applies to all requests.
     #[must_use]
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &ServerSettings {
         &self.settings
     }
 
@@ -105,7 +106,7 @@ impl Runtime {
         &self.table
     }
 
-    /// The routes that the table's numbers mean.
+    /// The routes, by the table's indices.
     #[must_use]
     pub fn routes(&self) -> &[Arc<Route>] {
         &self.routes
@@ -137,8 +138,14 @@ impl Runtime {
 
     /// The identity headers.
     #[must_use]
-    pub fn identity(&self) -> &IdentityHeaders {
+    pub fn identity(&self) -> &Arc<IdentityHeaders> {
         &self.identity
+    }
+
+    /// Callers whose tokens were verified.
+    #[must_use]
+    pub fn callers(&self) -> &CallerCache {
+        &self.callers
     }
 
     /// The challenges of requests without a route.
@@ -163,5 +170,16 @@ impl Runtime {
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Publishes the sizes of limiters and caches; called at each scrape.
+    pub fn report(&self, metrics: &Metrics) {
+        for limiter in &self.limiters {
+            limiter.report();
+        }
+        if let Some(guard) = &self.failure_guard {
+            guard.report();
+        }
+        metrics.token_cache_entries(self.callers.entry_count());
     }
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
-use super::Runtime;
-use crate::gateway::response::body::Body;
-use crate::gateway::response::record::Record;
+use super::response::body::Body;
+use super::response::record::Record;
+use super::runtime::Runtime;
 use crate::primitives::shutdown::Shutdown;
 use crate::upstream::pool::Pools;
 use crate::upstream::upgrade::{BytesTransferred, Tunnel};
@@ -79,6 +79,6 @@ struct TunnelRecord {
 
 impl Drop for TunnelRecord {
     fn drop(&mut self) {
-        self.record.carried(self.carried.up(), self.carried.down());
+        self.record.tunneled(self.carried.up(), self.carried.down());
     }
 }

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Plan;
-use crate::gateway::policy::identity::IdentityHeaders;
-use crate::gateway::stages::rate_limit::{FailureGuard, Limiter};
-use crate::gateway::{Route, Runtime};
+use crate::gateway::Runtime;
+use crate::gateway::caller_cache::CallerCache;
+use crate::gateway::policy::{FailureGuard, Limiter, Route};
 use crate::primitives::clock::Clock;
 use crate::telemetry::AccessLog;
 use crate::telemetry::metrics::Metrics;
-use crate::token::{IssuerSettings, Issuers, StartError, VerdictCache, Verifier};
+use crate::token::{IssuerSettings, Issuers, StartError, Verifier};
 use crate::upstream::Upstream;
 
 /// Makes runtimes of one process.
@@ -21,7 +21,7 @@ pub struct Adopter {
     metrics: Arc<Metrics>,
     clock: Clock,
     access_log: AccessLog,
-    verdicts: Arc<VerdictCache>,
+    callers: Arc<CallerCache>,
 }
 
 /// A plan that cannot be given its living parts.
@@ -36,7 +36,8 @@ impl Adopter {
     /// What all runtimes of the process share: metrics, clock, access log and the cache of verdicts.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>, clock: Clock, access_log: AccessLog) -> Self {
-        Self { metrics, clock, access_log, verdicts: VerdictCache::new() }
+        let callers = CallerCache::new(Arc::clone(&metrics));
+        Self { metrics, clock, access_log, callers }
     }
 
     /// Makes a runtime of `plan`, with what `previous` has that still fits.
@@ -48,14 +49,19 @@ impl Adopter {
         let issuers = self.issuers(plan, previous)?;
         let upstreams = self.upstreams(plan, previous);
         let limiters = self.limiters(plan, previous);
+        // The same value, so that callers need not be rendered again.
+        let identity = match previous {
+            Some(previous) if **previous.identity() == plan.identity => Arc::clone(previous.identity()),
+            Some(_) | None => Arc::new(plan.identity.clone()),
+        };
         let routes = plan
             .routes
             .iter()
-            .map(|rules| {
-                let limits = rules.limits.iter().map(|name| Arc::clone(&limiters[name])).collect();
-                let upstream = Arc::clone(&upstreams[&rules.upstream]);
-                let metrics = self.metrics.route(Arc::clone(&rules.name));
-                Arc::new(Route::new(rules.clone(), upstream, limits, metrics))
+            .map(|settings| {
+                let limits = settings.limits.iter().map(|name| Arc::clone(&limiters[name])).collect();
+                let upstream = Arc::clone(&upstreams[&settings.upstream]);
+                let metrics = self.metrics.route(Arc::clone(&settings.name));
+                Arc::new(Route::new(settings.clone(), upstream, limits, metrics))
             })
             .collect();
         Ok(Arc::new(Runtime {
@@ -66,7 +72,8 @@ impl Adopter {
             upstreams: upstreams.into_values().collect(),
             limiters: limiters.into_values().collect(),
             failure_guard: self.failure_guard(plan, previous),
-            identity: plan.identity.clone(),
+            identity,
+            callers: Arc::clone(&self.callers),
             challenges: plan.challenges.clone(),
             unrouted: self.metrics.route(""),
             access_log: if plan.log.access { self.access_log.with_format(plan.log.format) } else { AccessLog::off() },
@@ -74,31 +81,23 @@ impl Adopter {
         }))
     }
 
-    /// A verifier whose settings stay is kept, with its keys and the verdicts that were made by it. Identity headers are part of a verdict:
-    /// where they change, every verifier is new, and takes its predecessor's keys along.
+    /// A verifier whose settings stay the same is kept, with its keys and its verdicts. One whose settings
+    /// change is replaced, and takes its predecessor's keys along where that is sound.
     fn issuers(&self, plan: &Plan, previous: Option<&Runtime>) -> Result<Issuers, AdoptError> {
-        let identity_stays = previous.is_some_and(|previous| *previous.identity() == plan.identity);
         let mut verifiers = Vec::new();
         for settings in plan.issuers.values() {
             let before = previous.and_then(|previous| previous.issuers().by_name(&settings.name));
             let verifier = match before {
-                Some(before) if identity_stays && before.settings() == settings => Arc::clone(before),
-                Some(before) => checked(settings, before.renewed(settings.clone(), self.portrayal(&plan.identity)))?,
+                Some(before) if before.settings() == settings => Arc::clone(before),
+                Some(before) => checked(settings, before.renewed(settings.clone()))?,
                 None => {
                     let metrics = self.metrics.issuer(Arc::clone(&settings.name));
-                    let portray = self.portrayal(&plan.identity);
-                    let made = Verifier::new(settings.clone(), self.clock.clone(), metrics, portray);
-                    checked(settings, made)?
+                    checked(settings, Verifier::new(settings.clone(), self.clock.clone(), metrics))?
                 }
             };
             verifiers.push(verifier);
         }
-        Ok(Issuers::new(verifiers, Arc::clone(&self.verdicts)))
-    }
-
-    fn portrayal(&self, identity: &IdentityHeaders) -> Arc<crate::token::Portrayal> {
-        let (identity, metrics) = (identity.clone(), Arc::clone(&self.metrics));
-        Arc::new(move |principal| identity.portray(principal, &metrics))
+        Ok(Issuers::new(verifiers))
     }
 
     fn upstreams(&self, plan: &Plan, previous: Option<&Runtime>) -> BTreeMap<Arc<str>, Arc<Upstream>> {

@@ -8,7 +8,7 @@ use url::Url;
 use crate::config::places::child;
 use crate::config::problem::quoted;
 use crate::config::{Cors, Problems, Route};
-use crate::gateway::stages::cors::{self, Origins, Policy};
+use crate::gateway::policy::cors_policy::{self, CorsPolicy, Origins};
 
 /// The methods of a route that lists none.
 const ALL_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
@@ -16,7 +16,7 @@ const DEFAULT_HEADERS: [&str; 2] = ["Authorization", "Content-Type"];
 const DEFAULT_MAX_AGE_SECONDS: u64 = 600;
 
 /// The policy `name` on a route with these methods. What is wrong with the policy itself is told once, by the first route that names it.
-pub(super) fn compile(name: &str, written: &Cors, methods: &[Method], problems: &mut Problems) -> Option<Policy> {
+pub(super) fn compile(name: &str, written: &Cors, methods: &[Method], problems: &mut Problems) -> Option<CorsPolicy> {
     let path = child("cors", name);
     let before = problems.len();
     let credentials = written.credentials.unwrap_or(false);
@@ -42,12 +42,12 @@ pub(super) fn compile(name: &str, written: &Cors, methods: &[Method], problems: 
         return None;
     }
     let value = |text: String| HeaderValue::try_from(text).expect("names were checked to be tokens");
-    Some(Policy {
+    Some(CorsPolicy {
         origins,
         credentials,
         methods: value(methods),
         headers: value(headers),
-        expose: value(cors::expose(&written.expose)),
+        expose: value(cors_policy::expose(&written.expose)),
         max_age: HeaderValue::from(max_age),
     })
 }

@@ -4,24 +4,10 @@ use http::{HeaderName, HeaderValue, Method};
 
 use crate::config::Problems;
 use crate::config::problem::quoted;
+use crate::upstream::headers::names::Class;
 
 /// Longest name of an issuer, upstream, limit or route, in bytes: it is a label in metrics and a word in every log line.
 const MAX_NAME_BYTES: usize = 120;
-
-/// Fields that say where a message ends or who speaks on a connection. The gateway makes them; a configured one could only contradict it.
-const OURS_ALONE: [&str; 11] = [
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "x-request-id",
-];
 
 /// Checks an operator's own name: it becomes a metric's label and a word in logs.
 pub(super) fn check_name(place: &str, name: &str, problems: &mut Problems) {
@@ -42,7 +28,7 @@ pub(super) fn header_name(place: &str, text: &str, problems: &mut Problems) -> O
         problems.add(place, format!("{} is not a header's name", quoted(text)));
         return None;
     };
-    if OURS_ALONE.contains(&name.as_str()) {
+    if !Class::of(&name).is_configurable() {
         problems.add(place, format!("{} belongs to the gateway and cannot be named here", quoted(text)));
         return None;
     }

@@ -6,6 +6,7 @@ use crate::config::places::child;
 use crate::config::problem::quoted;
 use crate::config::{Identity, Problems};
 use crate::gateway::policy::identity::{IdentityHeaders, Source};
+use crate::upstream::headers::names::Class;
 
 /// What upstreams are told unless `[identity.headers]` says otherwise.
 const DEFAULT: [(&str, Source); 5] = [
@@ -34,9 +35,7 @@ pub(super) fn compile(written: &Identity, problems: &mut Problems) -> IdentityHe
             );
         }
         let Some(name) = super::headers::header_name(&place, name, problems) else { continue };
-        if matches!(name.as_str(), "authorization" | "cookie" | "forwarded" | "via" | "traceparent")
-            || name.as_str().starts_with("x-forwarded-")
-        {
+        if !Class::of(&name).may_carry_identity() {
             problems.add(place, format!("{} has another meaning and cannot carry an identity", quoted(name.as_str())));
             continue;
         }

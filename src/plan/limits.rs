@@ -9,7 +9,7 @@ use crate::config::places::child;
 use crate::config::problem::quoted;
 use crate::config::units::Rate;
 use crate::config::{Limit, Problems};
-use crate::gateway::stages::rate_limit::{FailureGuard, LimitKey, LimitSettings, Tiers};
+use crate::gateway::policy::{FailureGuard, LimitKey, LimitSettings, Tiers};
 use crate::rate_limit::Quota;
 
 const DEFAULT_BURST: u64 = 20;
@@ -40,7 +40,7 @@ fn one(name: &str, path: &str, written: &Limit, problems: &mut Problems) -> Opti
     let key = key(&child(path, "key"), written.key.as_deref(), problems);
     let tiers = written.tiers.as_ref().and_then(|tiers| {
         let place = child(path, "tiers");
-        if key.as_ref().is_some_and(LimitKey::counts_before_the_token) {
+        if key.as_ref().is_some_and(LimitKey::is_known_before_auth) {
             problems.add_with_hint(
                 place.clone(),
                 "a limit with this key is counted before the token is looked at, so that no claim is known",

@@ -22,10 +22,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, Loaded, Places, Problems};
 use crate::gateway::matching::RouteTable;
-use crate::gateway::policy::identity::IdentityHeaders;
-use crate::gateway::response::refusal::Challenges;
-use crate::gateway::stages::rate_limit::LimitSettings;
-use crate::gateway::stages::routing::RouteSettings;
+use crate::gateway::policy::{Challenges, IdentityHeaders, LimitSettings, RouteSettings};
 use crate::rate_limit::Quota;
 use crate::telemetry::{Format, logging::Level};
 use crate::token::IssuerSettings;
@@ -124,7 +121,7 @@ impl Plan {
             identity,
             routes,
             table: Arc::new(table?),
-            challenges: Challenges::new(&realm, ""),
+            challenges: Challenges::without_scope(&realm),
             places: places.clone(),
             environment,
         })

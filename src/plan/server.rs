@@ -10,7 +10,7 @@ use super::LogPlan;
 use crate::config::problem::quoted;
 use crate::config::units::{self, AuthFailures, LogFormat, LogLevel, Span};
 use crate::config::{Admin, Log, Problems, Server};
-use crate::gateway::Settings;
+use crate::gateway::ServerSettings;
 use crate::gateway::client_address::TrustedProxies;
 use crate::gateway::runtime::{ClientTimeouts, SubjectLogging};
 use crate::rate_limit::Quota;
@@ -32,7 +32,7 @@ pub struct ServerPlan {
     /// How long open connections may take to finish.
     pub drain_timeout: Duration,
     /// What every request is held against.
-    pub settings: Settings,
+    pub settings: ServerSettings,
 }
 
 /// How many worker threads.
@@ -97,7 +97,7 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
         max_connections: server.max_connections.map_or(10_000, |most| most.get() as usize),
         drain_delay,
         drain_timeout,
-        settings: Settings {
+        settings: ServerSettings {
             trusted_proxies,
             max_header_size: usize::try_from(max_header).unwrap_or(usize::MAX),
             max_token_size: usize::try_from(max_token).unwrap_or(usize::MAX),

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod coalescing_stream;
+pub mod field_syntax;
 pub mod lazy_timer;
 pub mod local_executor;
 pub mod random;

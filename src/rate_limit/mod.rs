@@ -6,9 +6,12 @@
 pub mod fields;
 mod gcra;
 pub mod key;
+mod store;
 pub mod table;
 
 use std::time::Duration;
+
+pub use store::CellStore;
 
 /// So many in such a time, evenly spread, with so many at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

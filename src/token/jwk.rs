@@ -12,12 +12,10 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::DecodingKey;
 use serde_json::{Map, Value};
 
 use super::algorithm::{Algorithm, Family};
 use super::jwks::Skip;
-use super::raw::Signature;
 
 type Jwk = Map<String, Value>;
 
@@ -68,60 +66,64 @@ impl Material {
         }
     }
 
-    /// The key, ready for use with `algorithms`.
-    pub(super) fn into_checker(self, algorithms: impl Iterator<Item = Algorithm>) -> Result<Checker, Skip> {
-        Ok(match self {
-            Self::Ec { point, .. } => Checker::Library(DecodingKey::from_ec_der(&point)),
-            Self::Ed25519 { point } => Checker::Library(DecodingKey::from_ed_der(&point)),
-            Self::Rsa { modulus, exponent } => {
-                let components = RsaPublicKeyComponents { n: &modulus, e: &exponent };
-                let parsed = algorithms.filter_map(|algorithm| {
-                    let parameters = rsa_parameters(algorithm)?;
-                    let key = components.to_parsed_public_key(parameters).map_err(|_| Skip::Modulus);
-                    Some(key.map(|key| (algorithm, key)))
-                });
-                Checker::Rsa(parsed.collect::<Result<_, _>>()?)
-            }
-        })
+    /// The key, parsed for each of `algorithms` that fits its kind.
+    pub(super) fn parse_for(&self, algorithms: impl Iterator<Item = Algorithm>) -> Result<ParsedKeys, Skip> {
+        let fitting = algorithms.filter(|algorithm| algorithm.family() == self.family());
+        let parsed = fitting.map(|algorithm| self.parse(algorithm).map(|key| (algorithm, key)));
+        parsed.collect::<Result<_, _>>().map(ParsedKeys)
     }
-}
 
-/// A key that checks signatures.
-///
-/// The library builds an RSA key anew for each signature, which is a third of what a verification costs; so those are parsed once, and
-/// handed to the crypto library below it. Points of curves cost nothing to read.
-#[derive(Clone)]
-pub(super) enum Checker {
-    Library(DecodingKey),
-    Rsa(Arc<[(Algorithm, ParsedPublicKey)]>),
-}
-
-impl Checker {
-    /// Whether the signature is this key's over `signed`.
-    pub(super) fn confirms(&self, signature: &Signature<'_>, signed: &[u8], algorithm: Algorithm) -> bool {
-        match self {
-            Self::Library(key) => {
-                jsonwebtoken::crypto::verify(signature.text, signed, key, algorithm.of_library()).unwrap_or(false)
+    fn parse(&self, algorithm: Algorithm) -> Result<ParsedPublicKey, Skip> {
+        match (self, Verification::of(algorithm)) {
+            (Self::Ec { point, .. } | Self::Ed25519 { point }, Verification::Point(how)) => {
+                ParsedPublicKey::new(how, point).map_err(|_| Skip::Point)
             }
-            Self::Rsa(keys) => keys
-                .iter()
-                .find(|(known, _)| *known == algorithm)
-                .is_some_and(|(_, key)| key.verify_sig(signed, &signature.bytes).is_ok()),
+            (Self::Rsa { modulus, exponent }, Verification::Rsa(how)) => {
+                let components = RsaPublicKeyComponents { n: modulus, e: exponent };
+                components.to_parsed_public_key(how).map_err(|_| Skip::Modulus)
+            }
+            (Self::Ec { .. } | Self::Ed25519 { .. }, Verification::Rsa(_))
+            | (Self::Rsa { .. }, Verification::Point(_)) => Err(Skip::Algorithm),
         }
     }
 }
 
-/// RFC 7518 §3.3 and §3.5: at least 2048 bits; with PSS, a salt as long as the digest.
-fn rsa_parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> {
-    Some(match algorithm {
-        Algorithm::Rs256 => &RSA_PKCS1_2048_8192_SHA256,
-        Algorithm::Rs384 => &RSA_PKCS1_2048_8192_SHA384,
-        Algorithm::Rs512 => &RSA_PKCS1_2048_8192_SHA512,
-        Algorithm::Ps256 => &RSA_PSS_2048_8192_SHA256,
-        Algorithm::Ps384 => &RSA_PSS_2048_8192_SHA384,
-        Algorithm::Ps512 => &RSA_PSS_2048_8192_SHA512,
-        Algorithm::Es256 | Algorithm::Es384 | Algorithm::EdDsa => return None,
-    })
+/// One key, parsed for each algorithm that it may verify, once per key set: parsing an RSA key anew
+/// for each signature would be a third of what a verification costs.
+#[derive(Clone)]
+pub(super) struct ParsedKeys(Arc<[(Algorithm, ParsedPublicKey)]>);
+
+impl ParsedKeys {
+    /// Whether `signature` is this key's over `signed`. Never, if the key is not for `algorithm`.
+    pub(super) fn verifies(&self, signature: &[u8], signed: &[u8], algorithm: Algorithm) -> bool {
+        let key = self.0.iter().find(|(parsed_for, _)| *parsed_for == algorithm);
+        key.is_some_and(|(_, key)| key.verify_sig(signed, signature).is_ok())
+    }
+}
+
+/// How signatures of an algorithm are verified, by the kind of key.
+#[derive(Clone, Copy)]
+enum Verification {
+    /// ECDSA with signatures of fixed length (RFC 7518 §3.4), and Ed25519.
+    Point(&'static dyn VerificationAlgorithm),
+    /// At least 2048 bits; with PSS, a salt as long as the digest (RFC 7518 §3.3, §3.5).
+    Rsa(&'static RsaParameters),
+}
+
+impl Verification {
+    fn of(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Es256 => Self::Point(&ECDSA_P256_SHA256_FIXED),
+            Algorithm::Es384 => Self::Point(&ECDSA_P384_SHA384_FIXED),
+            Algorithm::EdDsa => Self::Point(&ED25519),
+            Algorithm::Rs256 => Self::Rsa(&RSA_PKCS1_2048_8192_SHA256),
+            Algorithm::Rs384 => Self::Rsa(&RSA_PKCS1_2048_8192_SHA384),
+            Algorithm::Rs512 => Self::Rsa(&RSA_PKCS1_2048_8192_SHA512),
+            Algorithm::Ps256 => Self::Rsa(&RSA_PSS_2048_8192_SHA256),
+            Algorithm::Ps384 => Self::Rsa(&RSA_PSS_2048_8192_SHA384),
+            Algorithm::Ps512 => Self::Rsa(&RSA_PSS_2048_8192_SHA512),
+        }
+    }
 }
 
 /// The algorithm that the key is for alone (RFC 7517 §4.4). `None`: any that fits its kind.

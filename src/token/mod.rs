@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use serde_json::{Map, Value};
 use url::Url;
 
 use crate::primitives::clock::Moment;
@@ -38,10 +38,10 @@ pub use self::claim_path::{ClaimPath, InvalidClaimPath};
 pub use self::claims::ClaimSources;
 pub use self::error::{KeyError, StartError, VerifyError};
 pub use self::key_store::{KeyStatus, KeyStore};
-pub use self::principal::Principal;
+pub use self::principal::{Binding, Principal};
 pub use self::raw::{RawToken, TokenDigest};
-pub use self::verdict_cache::VerdictCache;
-pub use self::verifier::Verifier;
+pub use self::verdict_cache::{Proof, VerdictCache};
+pub use self::verifier::{Verification, Verifier};
 
 use self::header::Header;
 
@@ -98,27 +98,23 @@ pub enum Profile {
     Rfc9068,
 }
 
-/// Makes what upstreams are told about a principal.
-pub type Portrayal = dyn Fn(&Principal) -> Vec<(HeaderName, HeaderValue)> + Send + Sync;
-
 /// All issuers of a configuration, found by their exact `iss`.
 #[derive(Clone, Debug)]
 pub struct Issuers {
     by_issuer: HashMap<Arc<str>, Arc<Verifier>>,
     /// Sorted: a verdict knows the number of who spoke it.
     by_number: Vec<(u64, Arc<Verifier>)>,
-    verdicts: Arc<VerdictCache>,
 }
 
 impl Issuers {
-    /// These issuers; each `iss` once. The verdicts outlive a configuration, and hold only for a verifier that is here.
+    /// These issuers; each `iss` once.
     #[must_use]
-    pub fn new(verifiers: Vec<Arc<Verifier>>, verdicts: Arc<VerdictCache>) -> Self {
+    pub fn new(verifiers: Vec<Arc<Verifier>>) -> Self {
         let mut by_number: Vec<_> = verifiers.iter().map(|verifier| (verifier.id(), Arc::clone(verifier))).collect();
         by_number.sort_unstable_by_key(|(number, _)| *number);
         let by_issuer =
             verifiers.into_iter().map(|verifier| (Arc::clone(&verifier.settings().issuer), verifier)).collect();
-        Self { by_issuer, by_number, verdicts }
+        Self { by_issuer, by_number }
     }
 
     /// The issuer that the configuration calls so.
@@ -127,51 +123,50 @@ impl Issuers {
         self.iter().find(|verifier| &*verifier.settings().name == name)
     }
 
-    /// The issuer with exactly this `iss`.
-    #[must_use]
-    pub fn by_issuer(&self, issuer: &str) -> Option<&Arc<Verifier>> {
-        self.by_issuer.get(issuer)
-    }
-
     /// All of them, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Verifier>> {
         self.by_issuer.values()
     }
 
-    /// Whom a token speaks for that was verified before, if nothing has changed since that the verdict rests on: time, key, settings.
+    /// Whether a token that was verified before is still valid: nothing may have changed that the
+    /// verdict rests on, neither time nor key nor settings.
     #[must_use]
-    pub fn cached(&self, digest: &TokenDigest, now: Moment) -> Option<Arc<Principal>> {
-        let verdict = self.verdicts.get(digest)?;
-        let place = self.by_number.binary_search_by_key(&verdict.verifier(), |(number, _)| *number).ok()?;
-        self.by_number[place].1.recall(&verdict, now)
+    pub fn revalidate(&self, proof: &Proof, now: Moment) -> bool {
+        let place = self.by_number.binary_search_by_key(&proof.verifier(), |(number, _)| *number);
+        place.is_ok_and(|place| self.by_number[place].1.revalidate(proof, now))
     }
 
-    /// About how many verdicts are remembered, of all issuers of the process.
-    #[must_use]
-    pub fn cached_verdicts(&self) -> u64 {
-        self.verdicts.entries()
-    }
-
-    /// Verifies `token`, whose digest is `digest`, and remembers the verdict if it is good. Costs a public-key operation, and may wait for an
-    /// attempt to fetch keys.
+    /// Verifies `token`. Costs a public-key operation, and may wait for an attempt to fetch keys.
     ///
     /// # Errors
     ///
-    /// [`VerifyError`], in the order: form, header, claims as a document, issuer; then as the issuer's settings have it.
+    /// [`VerifyError`], in the order: form, header, claims as a document, issuer; then as the
+    /// issuer's settings have it.
     ///
     /// # Cancel safety
     ///
     /// May be dropped at any time; others who wait for the same fetch are not affected.
-    pub async fn verify(&self, token: &RawToken<'_>, digest: &TokenDigest) -> Result<Arc<Principal>, VerifyError> {
+    pub async fn verify(&self, token: &RawToken<'_>) -> Result<Verification, VerifyError> {
         let parts = token.parts()?;
         let header = Header::read(&parts.header)?;
         let claims = claims::read(&parts.payload)?;
-        // Not believed, only used to choose who may believe it: keys never cross issuers (RFC 8725 §3.8).
-        let verifier = self.by_issuer(claims::issuer(&claims)?).ok_or(VerifyError::UnknownIssuer)?;
-        let verdict = verifier.verify(&parts, &header, claims).await?;
-        let principal = Arc::clone(verdict.principal());
-        self.verdicts.put(*digest, verdict);
-        Ok(principal)
+        self.verifier_for(&claims)?.verify(&parts, &header, claims).await
+    }
+
+    /// Whom a token with these claims would identify, if its header and signature were good. Applies
+    /// the rules for claims only: for explaining decisions to an operator.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyError`]: the first rule that is broken.
+    pub fn check_claims(&self, claims: Map<String, Value>) -> Result<Principal, VerifyError> {
+        self.verifier_for(&claims)?.check_claims(claims)
+    }
+
+    /// The issuer that the claims name. The claim is not believed, only used to choose the verifier:
+    /// keys never cross issuers (RFC 8725 §3.8).
+    fn verifier_for(&self, claims: &Map<String, Value>) -> Result<&Arc<Verifier>, VerifyError> {
+        self.by_issuer.get(claims::issuer(claims)?).ok_or(VerifyError::UnknownIssuer)
     }
 }
 

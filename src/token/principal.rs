@@ -5,10 +5,8 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, LazyLock, OnceLock};
 
-use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
-use super::Portrayal;
 use super::claim_path::ClaimPath;
 use super::claims::Accepted;
 use crate::primitives::clock::WallTime;
@@ -23,29 +21,21 @@ pub struct Principal {
     claims: Map<String, Value>,
     subject_hash: u64,
     logged_as: OnceLock<Box<str>>,
-    ready_headers: Vec<(HeaderName, HeaderValue)>,
+    binding: Binding,
+}
+
+/// What the sender of a token has to show beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// Nothing: a bearer token (RFC 6750 §1.2). Tokens that are bound to a key are refused.
+    Bearer,
 }
 
 impl Principal {
-    pub(super) fn new(
-        issuer_name: Arc<str>,
-        issuer: Arc<str>,
-        accepted: Accepted,
-        claims: Map<String, Value>,
-        portray: &Portrayal,
-    ) -> Self {
+    pub(super) fn new(issuer_name: Arc<str>, issuer: Arc<str>, accepted: Accepted, claims: Map<String, Value>) -> Self {
         let subject_hash = hash(&issuer, &accepted.subject);
-        let mut principal = Self {
-            issuer_name,
-            issuer,
-            accepted,
-            claims,
-            subject_hash,
-            logged_as: OnceLock::new(),
-            ready_headers: Vec::new(),
-        };
-        principal.ready_headers = portray(&principal);
-        principal
+        let (logged_as, binding) = (OnceLock::new(), Binding::Bearer);
+        Self { issuer_name, issuer, accepted, claims, subject_hash, logged_as, binding }
     }
 
     /// The issuer's name in the configuration: for logs and metrics.
@@ -139,10 +129,35 @@ impl Principal {
         self.subject_hash
     }
 
-    /// What upstreams are told about it, made once.
+    /// What the sender has to show beside the token.
     #[must_use]
-    pub fn ready_headers(&self) -> &[(HeaderName, HeaderValue)] {
-        &self.ready_headers
+    pub fn binding(&self) -> Binding {
+        self.binding
+    }
+
+    /// About how much memory it takes, in bytes; rather too much than too little.
+    #[must_use]
+    pub fn estimated_bytes(&self) -> usize {
+        const FIXED: usize = 512;
+        let names = self.scopes().iter().chain(self.roles()).map(|name| name.len() + 32).sum::<usize>();
+        let audiences = self.audiences().iter().map(|audience| audience.len() + 32).sum::<usize>();
+        FIXED + names + self.subject().len() + audiences + bytes_of_object(&self.claims)
+    }
+}
+
+fn bytes_of_object(members: &Map<String, Value>) -> usize {
+    // A node of the tree has room for eleven members.
+    const MEMBER: usize = 96;
+    640 + members.iter().map(|(name, value)| MEMBER + name.len() + bytes_of_value(value)).sum::<usize>()
+}
+
+/// Recursion is bounded by the depth that the reader allows.
+fn bytes_of_value(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 32 + items.iter().map(|item| 32 + bytes_of_value(item)).sum::<usize>(),
+        Value::Bool(_) | Value::Null | Value::Number(_) => 0,
+        Value::Object(members) => bytes_of_object(members),
+        Value::String(text) => 16 + text.len(),
     }
 }
 

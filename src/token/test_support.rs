@@ -17,7 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 
-use super::{Algorithm, ClaimSources, IssuerSettings, KeySource, Portrayal, Profile, Verifier};
+use super::{Algorithm, ClaimSources, IssuerSettings, KeySource, Profile, Verifier};
 use crate::primitives::clock::Clock;
 use crate::telemetry::metrics::{IssuerMetrics, Metrics};
 
@@ -152,13 +152,9 @@ pub(crate) fn metrics() -> IssuerMetrics {
     Metrics::new(Clock::system()).issuer("main")
 }
 
-pub(crate) fn no_headers() -> Arc<Portrayal> {
-    Arc::new(|_| Vec::new())
-}
-
 /// A verifier with these keys in place, and no loop that would fetch others.
 pub(crate) fn verifier(settings: IssuerSettings, clock: &Clock, keys: &[Value]) -> Arc<Verifier> {
-    let verifier = Verifier::new(settings, clock.clone(), metrics(), no_headers()).unwrap();
+    let verifier = Verifier::new(settings, clock.clone(), metrics()).unwrap();
     verifier.keys().put(&jwks(keys));
     verifier
 }

@@ -1,8 +1,12 @@
-//! Verdict cache: tokens that were found good, by their digest.
+//! Verdict cache: tokens that verified, by their digest.
 //!
-//! Kept is who a token speaks for, never what that one may do. A verdict holds only as long as everything it rests on: the time, the key, and
-//! the verifier with its settings; that is asked at each look-up, not trusted to the cache. Bad tokens are not kept: there is no end of them.
+//! Caches the caller's identity, never an authorization decision: one token means different things
+//! on different routes. What is kept for a token is the owner's choice (`T`); this file knows only
+//! for how long a verdict holds. It holds while everything it rests on does, and that is checked at
+//! each lookup, not left to expiry: the time, the verifier with its settings, and the
+//! [basis](Basis). Tokens that do not verify are not cached; an attacker could make any number.
 
+use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use moka::Expiry;
 use moka::sync::Cache;
-use serde_json::{Map, Value};
 
 use super::claims::MAX_TRUST;
 use super::jwks::{KeyIdentity, KeySet};
@@ -18,109 +21,169 @@ use super::principal::Principal;
 use super::raw::TokenDigest;
 use crate::primitives::clock::WallTime;
 
-/// Most memory of all verdicts together, in bytes, as estimated: about 20 000 tokens of usual size.
+/// Memory of all verdicts together, in bytes, as estimated: about 20 000 tokens of usual size.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
-/// For so many entries the cache has room from the start: growing means moving all of them, in the middle of somebody's request.
+/// The cache has room for so many entries from the start: growing moves all of them, and some
+/// request would wait for that.
 const INITIAL_ENTRIES: usize = 16 * 1024;
 
-/// The verdicts of the process, of all issuers.
-pub struct VerdictCache(Cache<TokenDigest, Arc<Verdict>, BuildHasherDefault<Prefix>>);
+/// What a verdict costs beside its value, in bytes: the cache's own entry.
+const ENTRY_BYTES: usize = 512;
 
-/// That a token is good, and what that rests on.
+/// The verdicts of the process, of all issuers.
+pub struct VerdictCache<T>(Cache<TokenDigest, Arc<Verdict<T>>, BuildHasherDefault<DigestHasher>>);
+
+/// That a token is valid, with what the owner of the cache keeps for it.
 #[derive(Debug)]
-pub(super) struct Verdict {
-    principal: Arc<Principal>,
-    verifier: u64,
-    key: KeyIdentity,
-    /// The newest key set in which the key was seen.
-    generation: AtomicU64,
-    /// From now, for the cache's own clock; only decides when the memory is given back.
-    keep_for: Duration,
+pub struct Verdict<T> {
+    value: Arc<T>,
+    proof: Proof,
     bytes: u32,
 }
 
-impl VerdictCache {
+/// Why a token is valid, and until when.
+#[derive(Debug)]
+pub struct Proof {
+    verifier: u64,
+    basis: Basis,
+    valid_from: WallTime,
+    expires_at: WallTime,
+    /// From the verification on, for the cache's own clock: when the memory is given back.
+    keep_for: Duration,
+}
+
+/// What shows that a token is valid.
+#[derive(Debug)]
+enum Basis {
+    /// A signature by this key. The verdict ends when the key leaves the issuer's key set.
+    Key {
+        identity: KeyIdentity,
+        /// The newest key set in which the key was seen, so that it is looked for once per set.
+        generation: AtomicU64,
+    },
+}
+
+impl<T: Send + Sync + 'static> VerdictCache<T> {
     /// An empty cache.
     #[must_use]
-    pub fn new() -> Arc<Self> {
+    pub fn new() -> Self {
         let cache = Cache::builder()
             .max_capacity(MAX_BYTES)
             .initial_capacity(INITIAL_ENTRIES)
-            .weigher(|_, verdict: &Arc<Verdict>| verdict.bytes)
-            .expire_after(KeepFor)
+            .weigher(|_, verdict: &Arc<Verdict<T>>| verdict.bytes)
+            .expire_after(UntilTokenExpires)
             .build_with_hasher(BuildHasherDefault::default());
-        Arc::new(Self(cache))
+        Self(cache)
     }
 
     /// About how many verdicts there are.
     #[must_use]
-    pub fn entries(&self) -> u64 {
+    pub fn entry_count(&self) -> u64 {
         self.0.entry_count()
     }
 
-    pub(super) fn get(&self, digest: &TokenDigest) -> Option<Arc<Verdict>> {
+    /// The verdict on the token with this digest. Whether it still holds is for
+    /// [`Issuers::revalidate`](super::Issuers::revalidate) to say.
+    #[must_use]
+    pub fn get(&self, digest: &TokenDigest) -> Option<Arc<Verdict<T>>> {
         self.0.get(digest)
     }
 
-    pub(super) fn put(&self, digest: TokenDigest, verdict: Verdict) {
-        self.0.insert(digest, Arc::new(verdict));
+    /// Keeps `value` for the token with this digest. `bytes` is what `value` takes, roughly.
+    pub fn insert(&self, digest: TokenDigest, proof: Proof, value: Arc<T>, bytes: usize) {
+        let bytes = u32::try_from(ENTRY_BYTES + bytes).unwrap_or(u32::MAX);
+        self.0.insert(digest, Arc::new(Verdict { value, proof, bytes }));
     }
 }
 
-impl std::fmt::Debug for VerdictCache {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("VerdictCache").field("entries", &self.entries()).finish_non_exhaustive()
+impl<T: Send + Sync + 'static> Default for VerdictCache<T> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
-impl Verdict {
-    pub(super) fn new(
-        principal: Arc<Principal>,
+impl<T: Send + Sync + 'static> fmt::Debug for VerdictCache<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("VerdictCache").field("entries", &self.entry_count()).finish_non_exhaustive()
+    }
+}
+
+impl<T> Verdict<T> {
+    /// What was kept for the token.
+    #[must_use]
+    pub fn value(&self) -> &Arc<T> {
+        &self.value
+    }
+
+    /// Why the token is valid.
+    #[must_use]
+    pub fn proof(&self) -> &Proof {
+        &self.proof
+    }
+}
+
+impl Proof {
+    /// The signature of `principal`'s token by a key of `keys`, verified at `now`.
+    pub(super) fn by_key(
+        principal: &Principal,
         verifier: u64,
-        key: KeyIdentity,
-        generation: u64,
+        identity: KeyIdentity,
+        keys: &KeySet,
         now: WallTime,
     ) -> Self {
-        let keep_for =
-            Duration::from_micros(principal.expires_at().micros().saturating_sub(now.micros())).min(MAX_TRUST);
-        let bytes = bytes_of(&principal);
-        Self { principal, verifier, key, generation: AtomicU64::new(generation), keep_for, bytes }
+        let (valid_from, expires_at) = (principal.valid_from(), principal.expires_at());
+        let keep_for = Duration::from_micros(expires_at.micros().saturating_sub(now.micros())).min(MAX_TRUST);
+        let basis = Basis::Key { identity, generation: AtomicU64::new(keys.generation()) };
+        Self { verifier, basis, valid_from, expires_at, keep_for }
     }
 
-    /// Who spoke it.
+    /// The verifier that judged the token, by its number.
     pub(super) fn verifier(&self) -> u64 {
         self.verifier
     }
 
-    pub(super) fn principal(&self) -> &Arc<Principal> {
-        &self.principal
-    }
-
-    /// Whether it holds: for that verifier, with these keys, at that time.
+    /// Whether the token is valid by this proof: for that verifier, with these keys, at that time.
     pub(super) fn holds(&self, verifier: u64, keys: &KeySet, now: WallTime) -> bool {
-        let in_time = self.principal.valid_from() <= now && now < self.principal.expires_at();
-        self.verifier == verifier && in_time && self.key_is_in(keys)
-    }
-
-    fn key_is_in(&self, keys: &KeySet) -> bool {
-        if self.generation.load(Ordering::Relaxed) == keys.generation() {
-            return true;
-        }
-        let is_in = keys.contains(self.key);
-        if is_in {
-            self.generation.store(keys.generation(), Ordering::Relaxed);
-        }
-        is_in
+        let in_time = self.valid_from <= now && now < self.expires_at;
+        self.verifier == verifier && in_time && self.basis.is_in(keys)
     }
 }
 
-/// The place of a digest in the cache: its first eight bytes. Only digests of tokens that an issuer has signed are in there, and nobody
-/// chooses those.
-#[derive(Default)]
-struct Prefix(u64);
+impl Clone for Proof {
+    fn clone(&self) -> Self {
+        let basis = match &self.basis {
+            Basis::Key { identity, generation } => {
+                Basis::Key { identity: *identity, generation: AtomicU64::new(generation.load(Ordering::Relaxed)) }
+            }
+        };
+        Self { basis, ..*self }
+    }
+}
 
-impl Hasher for Prefix {
+impl Basis {
+    fn is_in(&self, keys: &KeySet) -> bool {
+        match self {
+            Self::Key { identity, generation } => {
+                if generation.load(Ordering::Relaxed) == keys.generation() {
+                    return true;
+                }
+                let is_in = keys.contains(*identity);
+                if is_in {
+                    generation.store(keys.generation(), Ordering::Relaxed);
+                }
+                is_in
+            }
+        }
+    }
+}
+
+/// Hashes a digest to its first eight bytes. The cache holds only digests of tokens that an issuer
+/// has signed, and an attacker cannot choose those.
+#[derive(Default)]
+struct DigestHasher(u64);
+
+impl Hasher for DigestHasher {
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
@@ -136,46 +199,20 @@ impl Hasher for Prefix {
     }
 }
 
-struct KeepFor;
+struct UntilTokenExpires;
 
-impl Expiry<TokenDigest, Arc<Verdict>> for KeepFor {
-    fn expire_after_create(&self, _: &TokenDigest, verdict: &Arc<Verdict>, _: Instant) -> Option<Duration> {
-        Some(verdict.keep_for)
+impl<T> Expiry<TokenDigest, Arc<Verdict<T>>> for UntilTokenExpires {
+    fn expire_after_create(&self, _: &TokenDigest, verdict: &Arc<Verdict<T>>, _: Instant) -> Option<Duration> {
+        Some(verdict.proof.keep_for)
     }
 
     fn expire_after_update(
         &self,
         _: &TokenDigest,
-        verdict: &Arc<Verdict>,
+        verdict: &Arc<Verdict<T>>,
         _: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        Some(verdict.keep_for)
-    }
-}
-
-/// What a verdict takes, roughly and rather too much: the cache's own part, the principal, its claims and headers.
-fn bytes_of(principal: &Principal) -> u32 {
-    const FIXED: usize = 1024;
-    let names = principal.scopes().iter().chain(principal.roles()).map(|name| name.len() + 32).sum::<usize>();
-    let texts =
-        principal.subject().len() + principal.audiences().iter().map(|audience| audience.len() + 32).sum::<usize>();
-    let headers = principal.ready_headers().iter().map(|(_, value)| value.len() + 96).sum::<usize>();
-    u32::try_from(FIXED + names + texts + headers + bytes_of_object(principal.claims())).unwrap_or(u32::MAX)
-}
-
-fn bytes_of_object(members: &Map<String, Value>) -> usize {
-    // A node of the tree has room for eleven members.
-    const MEMBER: usize = 96;
-    640 + members.iter().map(|(name, value)| MEMBER + name.len() + bytes_of_value(value)).sum::<usize>()
-}
-
-/// Recursion is bounded by the depth that the reader allows.
-fn bytes_of_value(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => 32 + items.iter().map(|item| 32 + bytes_of_value(item)).sum::<usize>(),
-        Value::Bool(_) | Value::Null | Value::Number(_) => 0,
-        Value::Object(members) => bytes_of_object(members),
-        Value::String(text) => 16 + text.len(),
+        Some(verdict.proof.keep_for)
     }
 }

@@ -3,13 +3,13 @@
 //! Form, header and claims come before the key, the key before the signature: what can be refused cheaply never costs a public-key operation or
 //! a fetch. The key decides the algorithm; that the header agrees is one of the checks (RFC 8725 §3.1).
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::IssuerSettings;
 use super::claims::{self, Accepted};
 use super::error::{StartError, VerifyError};
 use super::header::Header;
@@ -17,64 +17,62 @@ use super::jwks::{Candidates, KeyIdentity};
 use super::key_store::KeyStore;
 use super::principal::Principal;
 use super::raw::Parts;
-use super::verdict_cache::Verdict;
-use super::{IssuerSettings, Portrayal};
+use super::verdict_cache::Proof;
 use crate::primitives::clock::{Clock, Moment};
 use crate::telemetry::metrics::{Cache, IssuerMetrics, VerifyResult};
 
 /// Verifies the tokens of one issuer.
+#[derive(Debug)]
 pub struct Verifier {
-    /// Another number for each verifier of the process: a verdict is worth something only to the one who spoke it.
+    /// Different for each verifier of the process: a verdict holds only for the verifier that reached it.
     id: u64,
     settings: IssuerSettings,
     clock: Clock,
     metrics: IssuerMetrics,
-    portray: Arc<Portrayal>,
     keys: Arc<KeyStore>,
 }
 
+/// A token that verified: whom it identifies, and why that is so.
+#[derive(Debug)]
+pub struct Verification {
+    /// Who is calling.
+    pub principal: Principal,
+    /// Why the token is valid, and until when.
+    pub proof: Proof,
+}
+
 impl Verifier {
-    /// A verifier with a key store of its own, whose [`KeyStore::run`] is to be started. `portray` is called once per verified token.
+    /// A verifier with a key store of its own, whose [`KeyStore::run`] is to be started.
     ///
     /// # Errors
     ///
     /// [`StartError`].
-    pub fn new(
-        settings: IssuerSettings,
-        clock: Clock,
-        metrics: IssuerMetrics,
-        portray: Arc<Portrayal>,
-    ) -> Result<Arc<Self>, StartError> {
+    pub fn new(settings: IssuerSettings, clock: Clock, metrics: IssuerMetrics) -> Result<Arc<Self>, StartError> {
         let keys = KeyStore::new(&settings, clock.clone(), metrics.clone())?;
-        Ok(Self::with_keys(settings, clock, metrics, portray, keys))
+        Ok(Self::with_keys(settings, clock, metrics, keys))
     }
 
-    /// A verifier for new settings of the same issuer. It shares this one's keys if they come from the same place in the same way, so that a
-    /// reload neither fetches nor loses them (compare [`Verifier::keys`] by pointer to see whether a new loop is to be started); verdicts are
-    /// never taken over.
+    /// A verifier for new settings of the same issuer. It shares this one's keys if they come from the
+    /// same place in the same way, so that a reload neither fetches nor loses them (compare
+    /// [`Verifier::keys`] by pointer to see whether a new loop is to be started). Verdicts are never
+    /// taken over.
     ///
     /// # Errors
     ///
     /// [`StartError`].
-    pub fn renewed(&self, settings: IssuerSettings, portray: Arc<Portrayal>) -> Result<Arc<Self>, StartError> {
+    pub fn renewed(&self, settings: IssuerSettings) -> Result<Arc<Self>, StartError> {
         let (clock, metrics) = (self.clock.clone(), self.metrics.clone());
         if self.keys.fits(&settings) {
-            Ok(Self::with_keys(settings, clock, metrics, portray, Arc::clone(&self.keys)))
+            Ok(Self::with_keys(settings, clock, metrics, Arc::clone(&self.keys)))
         } else {
-            Self::new(settings, clock, metrics, portray)
+            Self::new(settings, clock, metrics)
         }
     }
 
-    fn with_keys(
-        settings: IssuerSettings,
-        clock: Clock,
-        metrics: IssuerMetrics,
-        portray: Arc<Portrayal>,
-        keys: Arc<KeyStore>,
-    ) -> Arc<Self> {
+    fn with_keys(settings: IssuerSettings, clock: Clock, metrics: IssuerMetrics, keys: Arc<KeyStore>) -> Arc<Self> {
         static LAST_ID: AtomicU64 = AtomicU64::new(0);
         let id = LAST_ID.fetch_add(1, Ordering::Relaxed) + 1;
-        Arc::new(Self { id, settings, clock, metrics, portray, keys })
+        Arc::new(Self { id, settings, clock, metrics, keys })
     }
 
     pub(super) fn id(&self) -> u64 {
@@ -93,25 +91,24 @@ impl Verifier {
         &self.keys
     }
 
-    /// Whom a token with these claims would speak for, if its header and signature were good. Only the claims' rules are applied: this is
-    /// for explaining decisions to an operator, and says nothing about any real token.
+    /// Whom a token with these claims would identify, if its header and signature were good. Applies
+    /// the rules for claims only: for explaining decisions to an operator.
     ///
     /// # Errors
     ///
     /// [`VerifyError`]: the first rule that is broken.
-    pub fn suppose(&self, claims: Map<String, Value>) -> Result<Arc<Principal>, VerifyError> {
+    pub(super) fn check_claims(&self, claims: Map<String, Value>) -> Result<Principal, VerifyError> {
         let accepted = claims::check(&claims, &self.settings, self.clock.now())?;
         Ok(self.principal(accepted, claims))
     }
 
-    /// Whom the token speaks for, if a verdict of this verifier still holds.
-    pub(super) fn recall(&self, verdict: &Verdict, now: Moment) -> Option<Arc<Principal>> {
-        let keys = self.keys.usable(now.monotonic_micros)?;
-        if !verdict.holds(self.id, &keys, now.wall) {
-            return None;
+    /// Whether `proof` still holds at `now` with the keys of this moment; a hit is counted.
+    pub(super) fn revalidate(&self, proof: &Proof, now: Moment) -> bool {
+        let holds = self.keys.usable(now.monotonic_micros).is_some_and(|keys| proof.holds(self.id, &keys, now.wall));
+        if holds {
+            self.metrics.verified(VerifyResult::Accepted, Cache::Hit);
         }
-        self.metrics.verified(VerifyResult::Accepted, Cache::Hit);
-        Some(Arc::clone(verdict.principal()))
+        holds
     }
 
     /// Verifies a token of this issuer whose form, header and claims can be read.
@@ -124,7 +121,7 @@ impl Verifier {
         parts: &Parts<'_>,
         header: &Header,
         claims: Map<String, Value>,
-    ) -> Result<Verdict, VerifyError> {
+    ) -> Result<Verification, VerifyError> {
         let verified = self.judge(parts, header, claims).await;
         let result = match &verified {
             Ok(_) => VerifyResult::Accepted,
@@ -140,7 +137,7 @@ impl Verifier {
         parts: &Parts<'_>,
         header: &Header,
         claims: Map<String, Value>,
-    ) -> Result<Verdict, VerifyError> {
+    ) -> Result<Verification, VerifyError> {
         let began = self.clock.monotonic_micros();
         if !self.settings.algorithms.contains(&header.algorithm) {
             return Err(VerifyError::AlgorithmNotAllowed);
@@ -169,17 +166,12 @@ impl Verifier {
             return Err(VerifyError::Expired { ago_seconds: self.settings.leeway.as_secs() });
         }
         let principal = self.principal(accepted, claims);
-        Ok(Verdict::new(principal, self.id, signer, keys.generation(), now))
+        let proof = Proof::by_key(&principal, self.id, signer, &keys, now);
+        Ok(Verification { principal, proof })
     }
 
-    fn principal(&self, accepted: Accepted, claims: Map<String, Value>) -> Arc<Principal> {
+    fn principal(&self, accepted: Accepted, claims: Map<String, Value>) -> Principal {
         let (name, issuer) = (Arc::clone(&self.settings.name), Arc::clone(&self.settings.issuer));
-        Arc::new(Principal::new(name, issuer, accepted, claims, &*self.portray))
-    }
-}
-
-impl fmt::Debug for Verifier {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Verifier").field("settings", &self.settings).finish_non_exhaustive()
+        Principal::new(name, issuer, accepted, claims)
     }
 }

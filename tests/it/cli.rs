@@ -116,7 +116,7 @@ fn explain_says_what_decided_and_where_it_stands() {
             "a role is missing",
             vec!["GET", url, "--claims", &reader],
             1,
-            vec!["403 access_denied", "pass  demand", "FAIL  demand", "roles: staff", ":21 routes[1].roles"],
+            vec!["403 access_denied", "pass  demand", "FAIL  demand", "roles staff", ":21 routes[1].roles"],
         ),
         ("a dot segment", vec!["GET", "https://api.example/a/../b"], 1, vec!["400 path_refused"]),
         ("no method", vec!["POST", url], 1, vec!["405 method_not_allowed"]),

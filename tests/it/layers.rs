@@ -23,7 +23,7 @@ const MAY_USE: [(&str, &[&str]); 13] = [
 /// Where a status may be named: the refusals, and the few places that speak HTTP for themselves, to an identity provider among them.
 const MAY_CHOOSE_A_STATUS: [&str; 8] = [
     "token/fetch/",
-    "gateway/response/refusal.rs",
+    "gateway/response/error_response/",
     "gateway/stages/cors.rs",
     "upstream/exchange.rs",
     "admin/",

@@ -1,24 +1,30 @@
-//! Identity headers: what the upstream is told about the caller, and which names nobody else may write.
+//! Identity headers: what the upstream learns about the caller, under names that only the gateway
+//! may write.
 //!
-//! Two halves of one promise. *Before* anything is set, every header that the client sent under an owned name is removed, on every
-//! route and in every spelling that a backend may fold into ours ([`IdentityHeaders::owns`]). *Afterwards* the values of the verified
-//! token are set ([`IdentityHeaders::portray`]), encoded so that they can neither break a header nor be mistaken for another value.
+//! Two halves of one promise. *Before* anything is set, every header that the client sent under an
+//! owned name is removed, on every route and in every spelling that a backend may read as ours
+//! ([`IdentityHeaders::passes_upstream`]). *Afterwards* the values of the verified token are set
+//! ([`IdentityHeaders::render`]), encoded so that they can neither break a header nor be mistaken for
+//! another value.
 
 use http::{HeaderName, HeaderValue};
 use serde_json::Value;
 
 use crate::telemetry::metrics::Metrics;
 use crate::token::{ClaimPath, Principal};
+use crate::upstream::headers::Peers;
+use crate::upstream::headers::names::{self, Class, OwnedNames};
 
 /// Longest identity header value, in bytes. Many servers refuse a head above 8 KiB; one claim must not use it up.
 const MAX_VALUE_BYTES: usize = 4 * 1024;
 
-/// All names that start so belong to the gateway, configured or not.
-const OWNED_PREFIX: &[u8] = b"x-identity-";
-
 /// What `[identity.headers]` means, checked.
 #[derive(Clone, Debug, PartialEq)]
-pub struct IdentityHeaders(Vec<(HeaderName, Source)>);
+pub struct IdentityHeaders {
+    headers: Vec<(HeaderName, Source)>,
+    /// Configured names that are not `X-Identity-*`, which the gateway owns in any case.
+    owned: OwnedNames,
+}
 
 /// What fills an identity header.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,28 +62,36 @@ impl IdentityHeaders {
     /// In the order in which they are sent.
     #[must_use]
     pub fn new(headers: Vec<(HeaderName, Source)>) -> Self {
-        Self(headers)
+        let names = headers.iter().map(|(name, _)| name);
+        let owned = OwnedNames::new(names.filter(|name| Class::of(name) != Class::Identity).cloned());
+        Self { headers, owned }
     }
 
-    /// Whether only the gateway may write this header: `X-Identity-*`, and every configured name.
-    ///
-    /// Compared as a backend may read it: without regard to case, with `_` and `.` taken for `-` (CGI and WSGI make one variable of all three).
+    /// Whether only the gateway may write this header: `X-Identity-*`, and every configured name, in
+    /// any spelling that a backend may read as one of these.
     #[must_use]
     pub fn owns(&self, name: &HeaderName) -> bool {
-        let name = name.as_str().as_bytes();
-        let folds_to = |owned: &[u8]| name.iter().zip(owned).all(|(&byte, &wanted)| fold(byte) == fold(wanted));
-        (name.len() >= OWNED_PREFIX.len() && folds_to(OWNED_PREFIX))
-            || self.0.iter().any(|(owned, _)| {
-                let owned = owned.as_str().as_bytes();
-                owned.len() == name.len() && folds_to(owned)
-            })
+        Class::of(name) == Class::Identity || self.owned.contains(name)
+    }
+
+    /// Whether a request header goes on to the upstream as the peer sent it.
+    #[must_use]
+    pub fn passes_upstream(&self, name: &HeaderName, peers: Peers) -> bool {
+        names::passes(name, peers) && !self.owned.contains(name)
+    }
+
+    /// Whether a response header, or a trailer, goes on to the client as the upstream sent it.
+    #[must_use]
+    pub fn passes_downstream(&self, name: &HeaderName) -> bool {
+        let class = Class::of(name);
+        !class.is_hop_by_hop() && class != Class::Identity && !self.owned.contains(name)
     }
 
     /// The header lines for `principal`. A source that the token lacks gives no line; a value above 4 KiB is left out and counted.
     #[must_use]
-    pub fn portray(&self, principal: &Principal, metrics: &Metrics) -> Vec<(HeaderName, HeaderValue)> {
-        let mut lines = Vec::with_capacity(self.0.len());
-        for (name, source) in &self.0 {
+    pub fn render(&self, principal: &Principal, metrics: &Metrics) -> Box<[(HeaderName, HeaderValue)]> {
+        let mut lines = Vec::with_capacity(self.headers.len());
+        for (name, source) in &self.headers {
             let Some(value) = source.value(principal) else { continue };
             if value.len() > MAX_VALUE_BYTES {
                 metrics.identity_header_omitted();
@@ -86,7 +100,7 @@ impl IdentityHeaders {
             }
             lines.push((name.clone(), HeaderValue::try_from(value).expect("an encoded value is printable ASCII")));
         }
-        lines
+        lines.into()
     }
 }
 
@@ -139,13 +153,6 @@ fn encode(text: &str, also: &[u8]) -> String {
     encoded
 }
 
-fn fold(byte: u8) -> u8 {
-    match byte {
-        b'_' | b'.' => b'-',
-        other => other.to_ascii_lowercase(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,7 +166,7 @@ mod tests {
 
     /// CVE-2025-64484 and its relatives: a backend that folds names sees an alias as the real header.
     #[test]
-    fn owned_names_are_recognised_in_every_spelling() {
+    fn only_the_gateway_writes_owned_names() {
         for (name, owned) in [
             ("x-identity-subject", true),
             ("X-IDENTITY-SUBJECT", true),

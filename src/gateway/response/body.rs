@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::gateway::response::record::Record;
 use crate::upstream::body::{ResponseBody, ResponseBodyError};
-use crate::upstream::headers::clean;
+use crate::upstream::headers::retain;
 
 /// What is sent to the client behind the head.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl http_body::Body for Body {
                 record.sent(data.remaining() as u64);
             } else if let Some(trailers) = frame.trailers_mut() {
                 // The rules of a head hold for what comes behind the body as well.
-                clean(trailers, |name| record.runtime().identity().owns(name));
+                retain(trailers, |name| record.runtime().identity().passes_downstream(name));
             }
         }
         Poll::Ready(frame)

@@ -1,7 +1,8 @@
-//! The record of a request: one access-log line and one set of metrics, whatever becomes of it.
+//! The record of a request: one access-log line and one set of metrics, however the request ends.
 //!
-//! It is begun before the first stage and travels with the answer's body. It is completed when it is dropped: after the body's last byte,
-//! after a tunnel's end, or when the client has left, at whatever point. So no request goes unrecorded, and none is recorded twice.
+//! Begun before the first stage; travels with the response's body and is written when it is dropped:
+//! after the body's last byte, after a tunnel's end, or when the client has left, at any point. So
+//! every request is recorded, and none twice.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,16 +10,17 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method};
 
-use crate::gateway::Runtime;
-use crate::gateway::response::refusal::Refusal;
-use crate::gateway::stages::routing::Route;
+use super::refusal::Refusal;
+use crate::gateway::caller_cache::VerifiedCaller;
+use crate::gateway::policy::Route;
+use crate::gateway::runtime::Runtime;
 use crate::primitives::clock::Moment;
 use crate::telemetry::access_log::AccessLine;
-use crate::token::{Principal, VerifyError};
+use crate::token::VerifyError;
 use crate::upstream::Upstream;
 use crate::upstream::body::Progress;
 
-/// The status of a request whose client left before there was an answer: the number that operators know from other proxies.
+/// The status of a request whose client left before there was a response, as nginx counts it.
 const CLIENT_LEFT: u16 = 499;
 
 /// What is known of one request so far.
@@ -26,7 +28,7 @@ const CLIENT_LEFT: u16 = 499;
 pub struct Record {
     runtime: Arc<Runtime>,
     started: Instant,
-    arrived: Moment,
+    received_at: Moment,
     request_id: HeaderValue,
     method: Method,
     path: Box<str>,
@@ -37,7 +39,7 @@ pub struct Record {
     code: Option<&'static str>,
     reason: Option<&'static str>,
     would: Option<&'static str>,
-    caller: Option<Arc<Principal>>,
+    caller: Option<Arc<VerifiedCaller>>,
     received: Option<Progress>,
     bytes_in: u64,
     bytes_out: u64,
@@ -45,17 +47,17 @@ pub struct Record {
 }
 
 impl Record {
-    /// Begins it.
+    /// For a request that has just come in.
     #[must_use]
-    pub fn begin(runtime: &Arc<Runtime>, method: &Method, path: &str, client: IpAddr) -> Self {
+    pub fn new(runtime: &Arc<Runtime>, method: &Method, path: &str, client: IpAddr) -> Self {
         let started = Instant::now();
         Self {
             runtime: Arc::clone(runtime),
             started,
-            arrived: runtime.clock().moment(started),
+            received_at: runtime.clock().moment(started),
             request_id: HeaderValue::from_static(""),
             method: method.clone(),
-            // Nobody else asks for it.
+            // Only the access log needs it.
             path: if runtime.access_log().is_on() { path.into() } else { Box::default() },
             client,
             route: None,
@@ -72,55 +74,56 @@ impl Record {
         }
     }
 
-    /// Its id.
-    pub fn identified(&mut self, request_id: HeaderValue) {
+    /// The request's id.
+    pub fn set_request_id(&mut self, request_id: HeaderValue) {
         self.request_id = request_id;
     }
 
-    /// When it was begun.
+    /// When the request came.
     #[must_use]
-    pub fn arrived(&self) -> Moment {
-        self.arrived
+    pub fn received_at(&self) -> Moment {
+        self.received_at
     }
 
-    /// The runtime that it is served by.
+    /// The runtime that serves the request.
     #[must_use]
     pub fn runtime(&self) -> &Arc<Runtime> {
         &self.runtime
     }
 
-    /// Its route, once that is known.
+    /// The request's route, once it is known.
     #[must_use]
     pub fn route(&self) -> Option<&Arc<Route>> {
         self.route.as_ref()
     }
 
-    /// The client's address, once forwarding headers were looked at.
-    pub fn client(&mut self, client: IpAddr) {
+    /// The client's address, once forwarding headers have been read.
+    pub fn set_client(&mut self, client: IpAddr) {
         self.client = client;
     }
 
-    /// Its route.
-    pub fn routed(&mut self, route: &Arc<Route>) {
+    /// The request's route.
+    pub fn set_route(&mut self, route: &Arc<Route>) {
         self.route = Some(Arc::clone(route));
     }
 
-    /// Whose token it was.
-    pub fn caller(&mut self, principal: &Arc<Principal>) {
-        self.caller = Some(Arc::clone(principal));
+    /// The bearer of its token.
+    pub fn set_caller(&mut self, caller: &Arc<VerifiedCaller>) {
+        self.caller = Some(Arc::clone(caller));
     }
 
-    /// Its token was not good: the log says why even where the refusal is another one or is only reported.
+    /// Its token did not verify: the log says why, even where the refusal is another one or is only
+    /// reported.
     pub fn token_refused(&mut self, error: &VerifyError) {
         self.reason = Some(error.reason());
     }
 
-    /// The client has left; an answer that is made all the same reaches nobody.
+    /// The client has left; a response that is made all the same reaches no one.
     pub fn client_left(&mut self) {
         self.left = true;
     }
 
-    /// It was refused.
+    /// The request was refused.
     pub fn refused(&mut self, refusal: &Refusal) {
         if self.left {
             return;
@@ -130,7 +133,8 @@ impl Record {
         self.route_metrics().rejected(refusal.code());
     }
 
-    /// It would have been refused, had the route not been `report_only`. The first reason counts; the others follow from it.
+    /// The request would have been refused, had the route not been `report_only`. The first reason
+    /// counts; later ones follow from it.
     pub fn would_refuse(&mut self, route: &Route, code: &'static str, reason: &'static str) {
         if self.would.is_none() {
             self.would = Some(code);
@@ -139,31 +143,31 @@ impl Record {
         }
     }
 
-    /// The head of the answer is decided.
-    pub fn answered(&mut self, status: u16) {
+    /// The head of the response is decided.
+    pub fn responded(&mut self, status: u16) {
         if !self.left {
             self.status = Some(status);
         }
     }
 
-    /// The request's body is being passed on.
-    pub fn receiving(&mut self, progress: Progress) {
+    /// The request's body is being forwarded.
+    pub fn forwarding(&mut self, progress: Progress) {
         self.received = Some(progress);
     }
 
-    /// The head of the upstream's answer came after `took`.
-    pub fn upstream_answered(&mut self, upstream: &Arc<Upstream>, took: Duration) {
+    /// The head of the upstream's response came after `took`.
+    pub fn upstream_responded(&mut self, upstream: &Arc<Upstream>, took: Duration) {
         upstream.metrics().took(took);
         self.upstream = Some((Arc::clone(upstream), took));
     }
 
-    /// More of the answer's body has gone to the client.
+    /// More of the response's body has gone to the client.
     pub fn sent(&mut self, bytes: u64) {
         self.bytes_out += bytes;
     }
 
-    /// More has come from the client, beside the request's body: through a tunnel.
-    pub fn carried(&mut self, up: u64, down: u64) {
+    /// A tunnel has carried this much in each direction.
+    pub fn tunneled(&mut self, up: u64, down: u64) {
         self.bytes_in += up;
         self.bytes_out += down;
     }
@@ -185,18 +189,18 @@ impl Drop for Record {
         if !log.is_on() {
             return;
         }
-        let subject = self.caller.as_ref().map(|caller| self.runtime.settings().logged_subject(caller));
+        let subject = self.caller.as_ref().map(|caller| self.runtime.settings().logged_subject(caller.principal()));
         log.write(&AccessLine {
-            time: self.arrived.wall,
+            time: self.received_at.wall,
             request_id: self.request_id.to_str().unwrap_or_default(),
-            route: self.route.as_ref().map_or("", |route| &route.rules().name),
+            route: self.route.as_ref().map_or("", |route| &route.settings().name),
             method: self.method.as_str(),
             path: &self.path,
             status,
             code: self.code,
             reason: self.reason,
             would_reject: self.would,
-            issuer: self.caller.as_ref().map(|caller| &**caller.issuer_name()),
+            issuer: self.caller.as_ref().map(|caller| &**caller.principal().issuer_name()),
             subject,
             client: self.client,
             bytes_in: self.bytes_in + self.received.as_ref().map_or(0, Progress::bytes),

@@ -1,27 +1,50 @@
-//! Authentication: the access token of a request, and who it says is calling.
+//! Authentication: the access token of a request, and who is calling.
 //!
-//! Stage 5 of [`Gateway::handle`](super::Gateway::handle). Reads the credential (RFC 6750), then asks, cheapest first: is the verdict on this
-//! very token known? has this address sent too many bad ones? and only then: does it verify? A public route is not looked at, a route
-//! with optional access takes no token or a good one, never a bad one.
+//! Reads the credential (RFC 6750), then asks, cheapest first: is this very token known? has this
+//! address sent too many bad ones? and only then: does it verify? A public route looks at no token; a
+//! route with optional access accepts no token or a valid one, never a bad one.
 
 use std::sync::Arc;
 
-use http::HeaderMap;
-use http::header;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use super::StageContext;
+use super::rate_limit::refusal;
+use super::routing::RoutedRequest;
+use crate::gateway::caller_cache::VerifiedCaller;
+use crate::gateway::observer::{Check, Observer, Stage};
+use crate::gateway::policy::{Access, Route};
 use crate::gateway::response::refusal::{Malformed, Refusal, TokenFault};
-use crate::gateway::stages::rate_limit::FailureGuard;
-use crate::gateway::stages::routing::{Access, RoutedRequest};
-use crate::gateway::{ResponseContext, Runtime};
-use crate::token::{Principal, RawToken, TokenDigest, VerifyError};
+use crate::token::{Binding, Principal, RawToken, TokenDigest};
 
-/// Who is calling. Not an `Option`: nobody shall read "none" as "allowed".
-#[derive(Clone, Debug)]
+/// Who is calling. Not an `Option`, so that no one reads "none" as "allowed".
+#[derive(Clone, Debug, Default)]
 pub enum Caller {
     /// No token was given, or none was looked at.
+    #[default]
     Anonymous,
     /// The bearer of a verified token.
-    Known(Arc<Principal>),
+    Known(Arc<VerifiedCaller>),
+}
+
+impl Caller {
+    /// Who the token identifies; `None` for an anonymous caller.
+    #[must_use]
+    pub fn principal(&self) -> Option<&Principal> {
+        match self {
+            Self::Anonymous => None,
+            Self::Known(caller) => Some(caller.principal()),
+        }
+    }
+
+    /// The identity headers for the upstream; none of an anonymous caller.
+    #[must_use]
+    pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        match self {
+            Self::Anonymous => &[],
+            Self::Known(caller) => caller.headers(),
+        }
+    }
 }
 
 /// Finds out who is calling.
@@ -29,70 +52,127 @@ pub enum Caller {
 /// # Errors
 ///
 /// 400 for malformed credentials, 401 for none or bad ones, 429 from the guard, 503 without keys.
-pub async fn caller(
-    runtime: &Runtime,
+pub async fn authenticate<O: Observer>(
     routed: &RoutedRequest,
-    context: &mut ResponseContext,
+    cx: &mut StageContext<'_, O>,
 ) -> Result<Caller, Refusal> {
-    let rules = routed.route().rules();
-    match &rules.access {
-        Access::Public => return Ok(Caller::Anonymous),
-        Access::Optional | Access::Token(_) => {}
-    }
-    let Some(token) = bearer(&routed.request().headers, runtime.settings().max_token_size)? else {
-        return match &rules.access {
-            Access::Optional | Access::Public => Ok(Caller::Anonymous),
-            Access::Token(_) => Err(Refusal::CredentialsMissing),
-        };
+    cx.enter(Stage::Authenticate);
+    let judged = match &routed.route().settings().access {
+        Access::Public => {
+            cx.check(|| {
+                Check::passed("token", "public: no token is looked at").by(routed.route().settings().key("access"))
+            });
+            return Ok(Caller::Anonymous);
+        }
+        Access::Optional | Access::Token(_) => identify(routed, cx).await,
     };
-    let digest = token.digest();
-    let principal = match runtime.issuers().cached(&digest, context.arrived()) {
-        Some(principal) => principal,
-        // Beside a public-key operation an allocation is nothing; in here it would make every request's future larger.
-        None => Box::pin(verified(runtime, token, &digest, routed, context)).await?,
-    };
-    context.record().caller(&principal);
-    if !rules.takes_issuer(&principal) {
-        return Err(Refusal::TokenInvalid(TokenFault::Issuer));
-    }
-    if !rules.takes_audience(&principal) {
-        return Err(Refusal::TokenInvalid(TokenFault::Audience));
-    }
-    Ok(Caller::Known(principal))
+    routed.enforce(judged, cx)
 }
 
-async fn verified(
-    runtime: &Runtime,
-    token: RawToken<'_>,
-    digest: &TokenDigest,
-    routed: &RoutedRequest,
-    context: &mut ResponseContext,
-) -> Result<Arc<Principal>, Refusal> {
-    let client = routed.request().client.ip;
-    if let Some(guard) = runtime.failure_guard() {
-        guard.check(client, context)?;
-    }
-    match runtime.issuers().verify(&token, digest).await {
-        Ok(principal) => Ok(principal),
-        Err(error) => {
-            if let Some(guard) = runtime.failure_guard()
-                && error.spent_work()
-            {
-                FailureGuard::count(guard, client);
-            }
-            context.record().token_refused(&error);
-            Err(refusal_of(error))
+async fn identify<O: Observer>(routed: &RoutedRequest, cx: &mut StageContext<'_, O>) -> Result<Caller, Refusal> {
+    let caller = match cx.observer.assumed_claims() {
+        Some(claims) => {
+            let principal = cx.runtime.issuers().check_claims(claims)?;
+            Some(cx.runtime.callers().render(principal, cx.runtime.identity()))
+        }
+        None => match bearer(&routed.request().headers, cx.runtime.settings().max_token_size)? {
+            Some(token) => Some(bearer_of(token, routed, cx).await?),
+            None => None,
+        },
+    };
+    let Some(caller) = caller else { return anonymous(routed.route(), cx) };
+    cx.response.record().set_caller(&caller);
+    accept_on_route(routed.route(), caller.principal(), cx)?;
+    Ok(Caller::Known(caller))
+}
+
+/// A request without a token.
+fn anonymous<O: Observer>(route: &Route, cx: &mut StageContext<'_, O>) -> Result<Caller, Refusal> {
+    let settings = route.settings();
+    match &settings.access {
+        Access::Optional | Access::Public => {
+            cx.check(|| Check::passed("token", "none given, none required").by(settings.key("access")));
+            Ok(Caller::Anonymous)
+        }
+        Access::Token(_) => {
+            cx.check(|| Check::failed("token", "none given, and the route requires one").by(settings.key("access")));
+            Err(Refusal::CredentialsMissing)
         }
     }
 }
 
-/// What a token that does not verify means for its request: 401, or 503 where the fault is not the caller's.
-#[must_use]
-pub fn refusal_of(error: VerifyError) -> Refusal {
-    match error.keys_unavailable() {
-        Some(retry_after) => Refusal::KeysUnavailable { retry_after },
-        None => Refusal::TokenInvalid(TokenFault::Verify(error)),
+/// The bearer of `token`: known from an earlier request, or verified now.
+async fn bearer_of<O: Observer>(
+    token: RawToken<'_>,
+    routed: &RoutedRequest,
+    cx: &mut StageContext<'_, O>,
+) -> Result<Arc<VerifiedCaller>, Refusal> {
+    let digest = token.digest();
+    let runtime = cx.runtime;
+    let known = runtime.callers().get(&digest, runtime.issuers(), runtime.identity(), cx.response.received_at());
+    match known {
+        Some(caller) => Ok(caller),
+        // Boxed: an allocation is negligible next to signature verification, and this keeps the future
+        // of every other request small.
+        None => Box::pin(verify(token, &digest, routed, cx)).await,
     }
+}
+
+async fn verify<O: Observer>(
+    token: RawToken<'_>,
+    digest: &TokenDigest,
+    routed: &RoutedRequest,
+    cx: &mut StageContext<'_, O>,
+) -> Result<Arc<VerifiedCaller>, Refusal> {
+    let client = routed.request().client.ip;
+    let guard = cx.runtime.failure_guard();
+    if let Some(guard) = guard {
+        let judgement = guard.judge(client);
+        refusal(&judgement).inspect_err(|_| cx.response.add_limit(&judgement))?;
+    }
+    match cx.runtime.issuers().verify(&token).await {
+        Ok(verification) => Ok(cx.runtime.callers().insert(*digest, verification, cx.runtime.identity())),
+        Err(error) => {
+            if let Some(guard) = guard
+                && error.spent_work()
+            {
+                guard.count(client);
+            }
+            cx.response.record().token_refused(&error);
+            Err(error.into())
+        }
+    }
+}
+
+/// Whether a valid token is accepted on this route.
+fn accept_on_route<O: Observer>(
+    route: &Route,
+    principal: &Principal,
+    cx: &mut StageContext<'_, O>,
+) -> Result<(), Refusal> {
+    let settings = route.settings();
+    cx.check(|| {
+        let detail = format!("valid: {} of issuer {}", principal.subject(), principal.issuer_name());
+        Check::passed("token", detail).by(format!("issuers.{}", principal.issuer_name()))
+    });
+    match principal.binding() {
+        // A bearer token is valid for whoever sends it.
+        Binding::Bearer => {}
+    }
+    if !settings.accepts_issuer(principal) {
+        cx.check(|| {
+            let detail = format!("the route does not accept issuer {}", principal.issuer_name());
+            Check::failed("issuer", detail).by(settings.key("issuers"))
+        });
+        return Err(Refusal::TokenInvalid(TokenFault::Issuer));
+    }
+    if !settings.accepts_audience(principal) {
+        cx.check(|| {
+            Check::failed("audience", "the token is for none of the route's audiences").by(settings.key("audiences"))
+        });
+        return Err(Refusal::TokenInvalid(TokenFault::Audience));
+    }
+    Ok(())
 }
 
 /// The access token in the `Authorization` field (RFC 6750 §2.1). `None` if there is no such field or it has another scheme.
@@ -103,7 +183,7 @@ pub fn refusal_of(error: VerifyError) -> Refusal {
 ///
 /// [`Refusal::RequestMalformed`] for two fields, no token, more than one, or a byte that no token has; [`TokenFault::TooLong`] above
 /// `max_bytes`.
-pub fn bearer(headers: &HeaderMap, max_bytes: usize) -> Result<Option<RawToken<'_>>, Refusal> {
+fn bearer(headers: &HeaderMap, max_bytes: usize) -> Result<Option<RawToken<'_>>, Refusal> {
     let malformed = |what| Err(Refusal::RequestMalformed(what));
     let mut fields = headers.get_all(header::AUTHORIZATION).iter();
     let Some(field) = fields.next() else { return Ok(None) };
@@ -129,11 +209,11 @@ pub fn bearer(headers: &HeaderMap, max_bytes: usize) -> Result<Option<RawToken<'
 }
 
 /// RFC 6750 §2.1: `b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
-#[expect(clippy::needless_bitwise_bool, reason = "see the comment within")]
+#[expect(clippy::needless_bitwise_bool, reason = "without branches the loop is vectorized")]
 fn is_b64token(bytes: &[u8]) -> bool {
     let unpadded = bytes.trim_ascii_end();
     let end = unpadded.iter().rposition(|&byte| byte != b'=').map_or(0, |last| last + 1);
-    // Without a way out in the middle, and without branches, so that the compiler makes one comparison of sixteen bytes.
+    // Without an early exit, and without branches, so that the compiler compares sixteen bytes at once.
     let all = unpadded[..end].iter().fold(true, |all, &byte| {
         let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
         // `-`, `.`, `/` and the digits follow each other.

@@ -1,23 +1,26 @@
-//! Intake: what a client sent becomes an [`InboundRequest`], or is refused before anybody looks at it further.
+//! Normalization: what a client sent becomes an [`InboundRequest`], in the one form that is judged *and*
+//! forwarded.
 //!
-//! Stage 1 of [`Gateway::handle`](super::Gateway::handle). Framing, target, host and path are brought to the one form that is judged *and*
-//! forwarded; hop-by-hop fields and everything that only the gateway may write are taken away, so that no later stage can mistake a client's
-//! word for ours.
+//! Framing, target, host and path have one reading or are refused. Hop-by-hop fields and everything
+//! that only the gateway may write are removed, so that no later stage can mistake a client's words
+//! for ours.
 
-use http::header::{self, HeaderMap, HeaderValue};
 use std::rc::Rc;
 
-use http::{Method, Request, Uri, Version};
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Uri, Version};
 
+use super::StageContext;
 use crate::gateway::client_address::{self, ClientAddress};
 use crate::gateway::matching::host::{Host, HostRefusal};
 use crate::gateway::matching::path::{NormalPath, PathParameters};
+use crate::gateway::observer::{Check, Observer, Stage};
+use crate::gateway::policy::IdentityHeaders;
+use crate::gateway::request::{Peer, RequestHead};
 use crate::gateway::response::refusal::{Framing, Refusal};
-use crate::gateway::{Peer, ResponseContext, Runtime};
+use crate::primitives::field_syntax::{is_token, list_elements};
 use crate::upstream::headers::forwarding::Hop;
-use crate::upstream::headers::{Peers, X_REQUEST_ID, clean, is_override, join_cookies};
+use crate::upstream::headers::{Peers, X_REQUEST_ID, join_cookies, retain};
 
 /// Longest request target, in bytes. The request line of common servers is bounded alike, so that a longer one could not be forwarded.
 pub const MAX_TARGET_BYTES: usize = 8 * 1024;
@@ -34,10 +37,8 @@ pub struct InboundRequest {
     pub version: Version,
     /// Without hop-by-hop fields, identity headers and overrides. `Authorization` is still there, for the next stages.
     pub headers: HeaderMap,
-    /// Not yet read.
-    pub body: Incoming,
-    /// What the client asks to switch to.
-    pub upgrade: Option<Upgrade>,
+    /// The protocol that the client asks to switch to (RFC 9110 §7.8).
+    pub upgrade: Option<HeaderValue>,
     /// Who is asking, forwarding headers of trusted proxies considered.
     pub client: ClientAddress,
     /// What upstreams are told about the connection.
@@ -48,15 +49,6 @@ pub struct InboundRequest {
     pub host_field: HeaderValue,
     target: Uri,
     normal_path: Option<Box<str>>,
-}
-
-/// A wish to switch protocols (RFC 9110 §7.8).
-#[derive(Debug)]
-pub struct Upgrade {
-    /// The protocol, one alone.
-    pub protocol: HeaderValue,
-    /// The client's connection, once it has been told 101.
-    pub client: OnUpgrade,
 }
 
 impl InboundRequest {
@@ -90,93 +82,96 @@ impl InboundRequest {
 /// # Errors
 ///
 /// 400 for framing, host or path; 414, 431 for length; 405 for `CONNECT`, `TRACE` and `OPTIONS *`.
-pub fn receive(
-    request: Request<Incoming>,
+pub fn normalize<O: Observer>(
+    head: RequestHead,
     peer: &Peer,
-    runtime: &Runtime,
-    context: &mut ResponseContext,
+    cx: &mut StageContext<'_, O>,
 ) -> Result<Box<InboundRequest>, Refusal> {
-    let settings = runtime.settings();
-    let client = client_address::from_request(peer.address(), request.headers(), &settings.trusted_proxies);
-    context.record().client(client.ip);
+    cx.enter(Stage::Normalize);
+    let settings = cx.runtime.settings();
+    let client = client_address::from_request(peer.address(), &head.headers, &settings.trusted_proxies);
+    cx.response.record().set_client(client.ip);
     if client.through_trusted
-        && let Some(id) = request.headers().get(X_REQUEST_ID).filter(|id| is_request_id(id))
+        && let Some(id) = head.headers.get(X_REQUEST_ID).filter(|id| is_request_id(id))
     {
-        context.identify(id.clone());
+        cx.response.set_request_id(id.clone());
     }
-    check_size(&request, settings.max_header_size)?;
-    check_framing(&request)?;
-    check_method(&request)?;
-    let (host, host_field) = check_host(&request)?;
-    let normal_path = check_path(request.uri())?;
-    let (mut parts, body) = request.into_parts();
-    let upgrade = take_upgrade(&mut parts, &body)?;
-    let mut headers = parts.headers;
-    clean_up(&mut headers, client, runtime);
-    // In one place from here on: it is handed from stage to stage, and half a kilobyte is a lot to hand.
+    check_size(&head, settings.max_header_size)?;
+    check_framing(&head)?;
+    check_method(&head)?;
+    let (host, host_field) = check_host(&head)?;
+    cx.check(|| Check::passed("host", host.name()));
+    let normal_path = check_path(&head.target)?;
+    cx.check(|| match &normal_path {
+        Some(path) => Check::passed("path", format!("normal form is {path}")),
+        None => Check::passed("path", "in normal form"),
+    });
+    let upgrade = check_upgrade(&head)?;
+    let RequestHead { method, target, version, mut headers, .. } = head;
+    remove_untrusted_headers(&mut headers, client, cx.runtime.identity());
+    // Boxed, since each stage hands it to the next, and it is half a kilobyte.
     Ok(Box::new(InboundRequest {
-        method: parts.method,
-        version: parts.version,
+        method,
+        version,
         headers,
-        body,
         upgrade,
         client,
         hop: Rc::clone(peer.hop()),
         host,
         host_field,
-        target: parts.uri,
+        target,
         normal_path,
     }))
 }
 
 /// The head's size as HTTP/1.1 would write it, so that HTTP/2's compression is no way around the limit.
-fn check_size(request: &Request<Incoming>, max: usize) -> Result<(), Refusal> {
-    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+fn check_size(head: &RequestHead, max: usize) -> Result<(), Refusal> {
+    let target = head.target.path_and_query().map_or(0, |target| target.as_str().len());
     if target > MAX_TARGET_BYTES {
         return Err(Refusal::UriTooLong);
     }
-    let fields: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if request.method().as_str().len() + target + fields > max { Err(Refusal::HeadTooLarge) } else { Ok(()) }
+    let fields: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if head.method.as_str().len() + target + fields > max { Err(Refusal::HeadTooLarge) } else { Ok(()) }
 }
 
 /// RFC 9112 §6.1: a message with a coding other than `chunked` alone has no length that everybody agrees on. `Content-Length` beside
 /// `Transfer-Encoding` never gets here: hyper drops it and closes the connection after the answer.
-fn check_framing(request: &Request<Incoming>) -> Result<(), Refusal> {
-    let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
+fn check_framing(head: &RequestHead) -> Result<(), Refusal> {
+    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
     let refused = Err(Refusal::Framing(Framing::TransferEncoding));
     match (codings.next(), codings.next()) {
         (None, _) => Ok(()),
         (Some(_), Some(_)) => refused,
         (Some(only), None) => {
             let chunked = only.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
-            if chunked && request.version() == Version::HTTP_11 { Ok(()) } else { refused }
+            if chunked && head.version == Version::HTTP_11 { Ok(()) } else { refused }
         }
     }
 }
 
 /// `CONNECT` would make an open proxy of us, `TRACE` reflects credentials (RFC 9110 §9.3.8), and `*` is no resource of a route.
-fn check_method(request: &Request<Incoming>) -> Result<(), Refusal> {
-    let never = matches!(*request.method(), Method::CONNECT | Method::TRACE) || request.uri().path() == "*";
+fn check_method(head: &RequestHead) -> Result<(), Refusal> {
+    let never = matches!(head.method, Method::CONNECT | Method::TRACE) || head.target.path() == "*";
     if never { Err(Refusal::MethodNotAllowed { allow: HeaderValue::from_static("") }) } else { Ok(()) }
 }
 
 /// RFC 9112 §3.2 and §3.2.2, RFC 9113 §8.3.1: exactly one host; where the target names one too, it is the same.
-fn check_host(request: &Request<Incoming>) -> Result<(Host, HeaderValue), Refusal> {
-    let mut fields = request.headers().get_all(header::HOST).iter();
+fn check_host(head: &RequestHead) -> Result<(Host, HeaderValue), Refusal> {
+    let mut fields = head.headers.get_all(header::HOST).iter();
     let (field, None) = (fields.next(), fields.next()) else { return Err(Refusal::Host(HostRefusal::Several)) };
     let refused = Refusal::Host;
     let host = |value: &HeaderValue| match value.to_str() {
         Ok(text) => Host::parse(text).map_err(refused),
         Err(_) => Err(refused(HostRefusal::Malformed)),
     };
-    match (field, request.uri().authority()) {
+    match (field, head.target.authority()) {
         (None, None) => Err(refused(HostRefusal::Missing)),
         (Some(field), None) => Ok((host(field)?, field.clone())),
         (None, Some(authority)) => {
             let host = Host::parse(authority.as_str()).map_err(refused)?;
             let field = HeaderValue::from_str(authority.as_str()).map_err(|_| refused(HostRefusal::Malformed))?;
             // In HTTP/1.1 the field must be there even so.
-            if request.version() == Version::HTTP_2 { Ok((host, field)) } else { Err(refused(HostRefusal::Missing)) }
+            if head.version == Version::HTTP_2 { Ok((host, field)) } else { Err(refused(HostRefusal::Missing)) }
         }
         (Some(field), Some(authority)) => {
             if !field.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) {
@@ -194,40 +189,30 @@ fn check_path(target: &Uri) -> Result<Option<Box<str>>, Refusal> {
     Ok((normal.as_str() != raw).then(|| normal.as_str().into()))
 }
 
-/// Takes the wish to switch protocols out of the request. WebSocket and its like pass; `h2c` and TLS would change who reads what follows.
-fn take_upgrade(parts: &mut http::request::Parts, body: &Incoming) -> Result<Option<Upgrade>, Refusal> {
-    use http_body::Body as _;
-    let Some(client) = parts.extensions.remove::<OnUpgrade>() else { return Ok(None) };
-    let mut wishes = parts.headers.get_all(header::UPGRADE).iter();
-    let Some(protocol) = wishes.next() else { return Ok(None) };
-    let asked = parts
-        .headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| value.split(',').any(|option| option.trim().eq_ignore_ascii_case("upgrade")));
-    // A server may ignore an Upgrade field (RFC 9110 §7.8); a request with a body goes its ordinary way.
-    if !asked || !body.is_end_stream() || parts.version != Version::HTTP_11 {
+/// The protocol that the client asks to switch to. WebSocket and its like pass; `h2c` and TLS would
+/// change who reads what follows. `None` if it asks for none, or in a way that a server may ignore
+/// (RFC 9110 §7.8), such as with a body.
+fn check_upgrade(head: &RequestHead) -> Result<Option<HeaderValue>, Refusal> {
+    let mut offers = head.headers.get_all(header::UPGRADE).iter();
+    let Some(protocol) = offers.next().filter(|_| head.can_upgrade) else { return Ok(None) };
+    if !list_elements(&head.headers, &header::CONNECTION).any(|option| option.eq_ignore_ascii_case(b"upgrade")) {
         return Ok(None);
     }
-    let refused = Refusal::Framing(Framing::Upgrade);
-    let name = protocol.to_str().map_err(|_| refused.clone())?;
-    let one = wishes.next().is_none() && !name.is_empty() && name.bytes().all(|byte| is_token(byte) || byte == b'/');
-    let lower = name.to_ascii_lowercase();
-    let forbidden = ["h2c", "http", "tls"].iter().any(|other| lower.split('/').next() == Some(other));
-    if one && !forbidden { Ok(Some(Upgrade { protocol: protocol.clone(), client })) } else { Err(refused) }
+    let (name, version) = match protocol.as_bytes().iter().position(|&byte| byte == b'/') {
+        Some(slash) => (&protocol.as_bytes()[..slash], Some(&protocol.as_bytes()[slash + 1..])),
+        None => (protocol.as_bytes(), None),
+    };
+    let is_one = offers.next().is_none() && is_token(name) && version.is_none_or(is_token);
+    let changes_reader = [&b"h2c"[..], b"http", b"tls"].iter().any(|other| name.eq_ignore_ascii_case(other));
+    if is_one && !changes_reader { Ok(Some(protocol.clone())) } else { Err(Refusal::Framing(Framing::Upgrade)) }
 }
 
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-/// Takes away what is about one connection, what only the gateway writes, and what would make a backend believe another request. First what
-/// `Connection` names: what is set later can then not be named away.
-fn clean_up(headers: &mut HeaderMap, client: ClientAddress, runtime: &Runtime) {
+/// Removes what is about one connection, what only the gateway writes, and what would make a backend
+/// believe another request. First what `Connection` names: what the gateway sets later can then not be
+/// named away.
+fn remove_untrusted_headers(headers: &mut HeaderMap, client: ClientAddress, identity: &IdentityHeaders) {
     let peers = if client.through_trusted { Peers::Trusted } else { Peers::Untrusted };
-    let own = [header::CONTENT_LENGTH, X_REQUEST_ID];
-    clean(headers, |name| own.contains(name) || runtime.identity().owns(name) || is_override(name, peers));
+    retain(headers, |name| identity.passes_upstream(name, peers));
     join_cookies(headers);
     // Never shown by anything that prints headers.
     if let Some(credential) = headers.get_mut(header::AUTHORIZATION) {

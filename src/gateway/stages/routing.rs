@@ -1,153 +1,40 @@
-//! The route of a request: which rules apply to it.
+//! Routing: which route applies, and whether the request is a preflight that the gateway answers.
 //!
-//! Stage 2 of [`Gateway::handle`](super::Gateway::handle). How patterns are compared is in [`route`](crate::gateway::matching); here an
-//! [`InboundRequest`] meets the table and becomes a [`RoutedRequest`].
+//! Looks at nothing but host, path and method. How patterns are compared is in
+//! [`matching`](crate::gateway::matching).
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method};
+use http::Method;
 
+use super::StageContext;
+use super::normalize::InboundRequest;
 use crate::gateway::matching::host::Host;
 use crate::gateway::matching::path::{NormalPath, PathRefusal};
-use crate::gateway::matching::{Choice, Pattern};
-use crate::gateway::response::refusal::{Challenges, Refusal};
-use crate::gateway::stages::authorize::Requirements;
-use crate::gateway::stages::cors::{self, Asks, Grant};
-use crate::gateway::stages::normalize::InboundRequest;
-use crate::gateway::stages::rate_limit::Limiter;
-use crate::gateway::{ResponseContext, Runtime};
-use crate::telemetry::metrics::RouteMetrics;
-use crate::token::Principal;
-use crate::upstream::Upstream;
-use crate::upstream::body::MaxBody;
+use crate::gateway::matching::{Choice, is_reserved};
+use crate::gateway::observer::{Check, Observer, Stage};
+use crate::gateway::policy::cors_policy::{Grant, preflight_method};
+use crate::gateway::policy::{CorsPolicy, Route};
+use crate::gateway::response::refusal::Refusal;
+use crate::gateway::runtime::Runtime;
 
-/// What one `[[routes]]` entry means, checked: plain values, comparable.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RouteSettings {
-    /// Its place in the file, from 0: `explain` points there.
-    pub place: usize,
-    /// Unique; the label in metrics and logs.
-    pub name: Arc<str>,
-    /// Which requests it is for.
-    pub pattern: Pattern,
-    /// What it asks of the caller.
-    pub access: Access,
-    /// Names of the issuers it takes; `None`: all.
-    pub issuers: Option<Vec<Arc<str>>>,
-    /// A token must be for one of these; empty: what the issuer's settings ask for suffices.
-    pub audiences: Vec<String>,
-    /// The upstream's name.
-    pub upstream: Arc<str>,
-    /// What other origins may do.
-    pub cors: Option<cors::Policy>,
-    /// The limits' names.
-    pub limits: Vec<Arc<str>>,
-    /// Taken off the path.
-    pub strip_prefix: Option<String>,
-    /// Put in front of what is left.
-    pub add_prefix: Option<String>,
-    /// Set on the request to the upstream.
-    pub set_headers: Vec<(HeaderName, HeaderValue)>,
-    /// Removed from it.
-    pub remove_headers: Vec<HeaderName>,
-    /// Set on the answer to the client.
-    pub set_response_headers: Vec<(HeaderName, HeaderValue)>,
-    /// Removed from it.
-    pub remove_response_headers: Vec<HeaderName>,
-    /// ClientTimeouts the whole exchange.
-    pub timeout: Option<Duration>,
-    /// ClientTimeouts the request's body.
-    pub max_body_size: MaxBody,
-    /// Decide, count and log, but let pass.
-    pub report_only: bool,
-    /// Whether `;` may stand in the path.
-    pub path_parameters: bool,
-    /// Its challenges.
-    pub challenges: Challenges,
-}
-
-/// Who may use a route.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Access {
-    /// Callers without a token, or with a valid one.
-    Optional,
-    /// Everybody; no token is looked at.
-    Public,
-    /// Callers with a valid token that meets these.
-    Token(Requirements),
-}
-
-impl RouteSettings {
-    /// Whether tokens of `principal`'s issuer are taken here.
-    #[must_use]
-    pub fn takes_issuer(&self, principal: &Principal) -> bool {
-        self.issuers.as_ref().is_none_or(|names| names.iter().any(|name| name == principal.issuer_name()))
-    }
-
-    /// Whether the token is for one of the route's audiences.
-    #[must_use]
-    pub fn takes_audience(&self, principal: &Principal) -> bool {
-        self.audiences.is_empty()
-            || principal.audiences().iter().any(|audience| self.audiences.iter().any(|wanted| **wanted == **audience))
-    }
-}
-
-/// A route with its living parts.
+/// What routing makes of a request.
 #[derive(Debug)]
-pub struct Route {
-    rules: RouteSettings,
-    upstream: Arc<Upstream>,
-    before: Vec<Arc<Limiter>>,
-    after: Vec<Arc<Limiter>>,
-    metrics: RouteMetrics,
+pub enum Routed {
+    /// A CORS preflight that the route's policy answers.
+    Preflight(PreflightRequest),
+    /// A request with the route that applies to it.
+    Request(RoutedRequest),
 }
 
-impl Route {
-    /// Sorts the limits by when they are counted.
-    #[must_use]
-    pub fn new(
-        rules: RouteSettings,
-        upstream: Arc<Upstream>,
-        limits: Vec<Arc<Limiter>>,
-        metrics: RouteMetrics,
-    ) -> Self {
-        let (before, after) = limits.into_iter().partition(|limiter| limiter.settings().key.counts_before_the_token());
-        Self { rules, upstream, before, after, metrics }
-    }
-
-    /// What the configuration says.
-    #[must_use]
-    pub fn rules(&self) -> &RouteSettings {
-        &self.rules
-    }
-
-    /// Where its requests go.
-    #[must_use]
-    pub fn upstream(&self) -> &Arc<Upstream> {
-        &self.upstream
-    }
-
-    /// Limits that need no caller.
-    #[must_use]
-    pub fn limits_before(&self) -> &[Arc<Limiter>] {
-        &self.before
-    }
-
-    /// Limits on who is calling.
-    #[must_use]
-    pub fn limits_after(&self) -> &[Arc<Limiter>] {
-        &self.after
-    }
-
-    /// Its metric handles.
-    #[must_use]
-    pub fn metrics(&self) -> &RouteMetrics {
-        &self.metrics
-    }
+/// A preflight, with what the policy of the route says to its origin.
+#[derive(Debug)]
+pub struct PreflightRequest {
+    pub(super) route: Arc<Route>,
+    pub(super) grant: Grant,
 }
 
-/// A request and the rules that apply to it.
+/// A request and the route that applies to it.
 #[derive(Debug)]
 pub struct RoutedRequest {
     request: Box<InboundRequest>,
@@ -161,82 +48,93 @@ impl RoutedRequest {
         &self.request
     }
 
-    /// The rules.
+    /// The route.
     #[must_use]
     pub fn route(&self) -> &Arc<Route> {
         &self.route
     }
 
-    pub(in crate::gateway) fn into_parts(self) -> (Box<InboundRequest>, Arc<Route>) {
+    pub(super) fn into_parts(self) -> (Box<InboundRequest>, Arc<Route>) {
         (self.request, self.route)
     }
 
-    /// On a `report_only` route: notes what would have been refused, and lets it pass.
+    /// Refuses as judged, unless the route only reports: then notes what would have been refused, and
+    /// lets the request go on.
     ///
     /// # Errors
     ///
-    /// The refusal itself on every other route.
-    pub fn enforce(&self, judged: Result<(), Refusal>, context: &mut ResponseContext) -> Result<(), Refusal> {
+    /// The refusal itself on every route that is not `report_only`.
+    pub(in crate::gateway) fn enforce<T: Default, O: Observer>(
+        &self,
+        judged: Result<T, Refusal>,
+        cx: &mut StageContext<'_, O>,
+    ) -> Result<T, Refusal> {
         match judged {
-            Err(refusal) if self.route.rules.report_only => {
-                context.would_refuse(&self.route, &refusal);
-                Ok(())
+            Err(refusal) if self.route.settings().report_only => {
+                cx.check(|| {
+                    let detail = format!("would be refused ({}), but the route only reports", refusal.code());
+                    Check::noted("report", detail).by(self.route.settings().key("report_only"))
+                });
+                cx.response.would_refuse(&self.route, &refusal);
+                Ok(T::default())
             }
             judged => judged,
         }
     }
 }
 
-/// Finds the route of a request. A preflight is judged by the method it asks for, if that route has a CORS policy.
+/// Finds the route of a request. A preflight is judged by the method it asks for, if the route for that
+/// method has a CORS policy that answers it; otherwise it is a request like any other, and takes the
+/// route of its own method, so that it never goes on under the rules of a route it only asked about.
 ///
 /// # Errors
 ///
-/// 404 for a path that has no route, 405 with `Allow` for one that has none for the method; 400 for a `;` that the route does not allow.
-pub fn choose(
-    request: Box<InboundRequest>,
-    runtime: &Runtime,
-    context: &mut ResponseContext,
-) -> Result<RoutedRequest, Refusal> {
-    let find = |method: &Method| find(&request.host, &request.path(), method, runtime);
-    let preflight = match cors::asks(&request.method, &request.headers) {
-        Asks::Preflight { method } => Method::from_bytes(method.as_bytes())
-            .ok()
-            .and_then(|method| find(&method).ok())
-            .filter(|route| answers_preflight(route, &request)),
-        Asks::Ordinary => None,
+/// 404 for a path that has no route, 405 with `Allow` for one that has none for the method; 400 for a
+/// `;` that the route does not allow, and for a path that backends may read as another.
+pub fn route<O: Observer>(request: Box<InboundRequest>, cx: &mut StageContext<'_, O>) -> Result<Routed, Refusal> {
+    cx.enter(Stage::Routing);
+    let find = |method: &Method| find(&request.host, &request.path(), method, cx.runtime);
+    let asked_about = preflight_method(&request.method, &request.headers);
+    let answered = asked_about.and_then(|method| {
+        let route = find(&Method::from_bytes(method.as_bytes()).ok()?).ok()?;
+        Some((preflight_grant(&route, &request)?, route))
+    });
+    let (route, grant) = if let Some((grant, route)) = answered {
+        (route, Some(grant))
+    } else {
+        let route = find(&request.method)?;
+        let grant = asked_about.and_then(|_| preflight_grant(&route, &request));
+        (route, grant)
     };
-    let route = match preflight {
-        Some(route) => route,
-        None => find(&request.method)?,
-    };
-    context.routed(&route);
-    Ok(RoutedRequest { request, route })
+    cx.response.set_route(&route);
+    cx.check(|| {
+        let settings = route.settings();
+        Check::passed("route", format!("{} ({})", settings.name, settings.pattern.path)).by(settings.key("path"))
+    });
+    Ok(match grant {
+        Some(grant) => Routed::Preflight(PreflightRequest { route, grant }),
+        None => Routed::Request(RoutedRequest { request, route }),
+    })
 }
 
-/// A preflight that this route would not answer is a request like another, and takes the route of its own method: it must not go on
-/// under the rules of the one it only asked about.
-fn answers_preflight(route: &Route, request: &InboundRequest) -> bool {
-    route
-        .rules
-        .cors
-        .as_ref()
-        .is_some_and(|policy| !route.rules.report_only || policy.grant(&request.headers) != Grant::Denied)
+/// What the route's policy says to the origin of a preflight. `None` if the gateway does not answer it:
+/// the route has no policy, or only reports what its policy would deny.
+fn preflight_grant(route: &Route, request: &InboundRequest) -> Option<Grant> {
+    let policy: &CorsPolicy = route.settings().cors.as_ref()?;
+    let grant = policy.grant(&request.headers);
+    (!route.settings().report_only || grant != Grant::Denied).then_some(grant)
 }
 
 /// The route for a host, a path in normal form and a method.
-///
-/// # Errors
-///
-/// As [`choose`].
-pub fn find(host: &Host, path: &NormalPath<'_>, method: &Method, runtime: &Runtime) -> Result<Arc<Route>, Refusal> {
-    if crate::gateway::matching::is_reserved(path) {
+fn find(host: &Host, path: &NormalPath<'_>, method: &Method, runtime: &Runtime) -> Result<Arc<Route>, Refusal> {
+    if is_reserved(path) {
         return Err(Refusal::RouteNotFound);
     }
     let parameters_refused = || Refusal::Path(PathRefusal::Parameters);
     match runtime.table().choose(host, path, method) {
         Choice::Found(index) => {
             let route = Arc::clone(&runtime.routes()[index]);
-            let refused = path.has_parameters() && !route.rules.path_parameters;
+            let refused = path.has_parameters() && !route.settings().path_parameters;
             if refused { Err(parameters_refused()) } else { Ok(route) }
         }
         Choice::MethodNotAllowed(_) | Choice::NotFound if path.has_parameters() => Err(parameters_refused()),

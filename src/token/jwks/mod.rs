@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::algorithm::{Algorithm, Family};
 use super::header::MAX_KID_BYTES;
-use super::jwk::{self, Checker, Material};
+use super::jwk::{self, Material, ParsedKeys};
 use super::raw::Signature;
 use super::strict_json;
 
@@ -113,7 +113,7 @@ pub struct VerificationKey {
     family: Family,
     /// The one that the JWK names; otherwise any of the family.
     only: Option<Algorithm>,
-    checker: Checker,
+    parsed: ParsedKeys,
     identity: KeyIdentity,
 }
 
@@ -157,7 +157,7 @@ impl VerificationKey {
             family: material.family(),
             only,
             identity: identity(kid, only, &material),
-            checker: material.into_checker(algorithms)?,
+            parsed: material.parse_for(algorithms)?,
         })
     }
 
@@ -185,7 +185,7 @@ impl VerificationKey {
     /// Whether `signature` is this key's over `signed`. Cost: one public-key operation. Never if the key is not for `algorithm`.
     #[must_use]
     pub fn confirms(&self, signature: &Signature<'_>, signed: &[u8], algorithm: Algorithm) -> bool {
-        self.is_for(algorithm) && self.checker.confirms(signature, signed, algorithm)
+        self.is_for(algorithm) && self.parsed.verifies(&signature.bytes, signed, algorithm)
     }
 }
 

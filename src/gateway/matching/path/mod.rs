@@ -74,7 +74,7 @@ pub enum PathRefusal {
     TooManySegments,
 }
 
-/// Most segments of a path. ClientTimeouts the depth of matching; paths that people use have a dozen.
+/// Most segments of a path. Bounds the depth of matching; paths that people use have a dozen.
 pub const MAX_SEGMENTS: usize = 256;
 
 impl PathRefusal {

@@ -1,0 +1,155 @@
+//! Demands: what a route asks of its caller, beyond a valid token.
+//!
+//! A demand is one variant with its configuration key, its judgement, how it is refused and its
+//! text. Authorization, `explain` and `check` all use these, so that a new demand is known to each.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::token::{ClaimPath, Principal};
+
+/// One thing that a route asks of its caller.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Demand {
+    /// The token has all of these scopes; at least one is listed.
+    Scopes(Vec<String>),
+    /// The token has at least one of these scopes.
+    AnyScope(Vec<String>),
+    /// The caller has all of these roles; at least one is listed.
+    Roles(Vec<String>),
+    /// The caller has at least one of these roles.
+    AnyRole(Vec<String>),
+    /// A claim has one of the allowed values.
+    Claim(ClaimRule),
+}
+
+/// How a request is refused whose caller does not meet a demand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// The token lacks a scope, which the client can ask its issuer for (RFC 6750 §3.1).
+    Scope,
+    /// The caller may not do this; why, for the log.
+    Access(&'static str),
+}
+
+/// One entry of a route's `claims`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClaimRule {
+    /// Where the claim is.
+    pub path: ClaimPath,
+    /// Allowed values: strings, numbers and booleans, compared as such.
+    pub allowed: Vec<Value>,
+}
+
+impl Demand {
+    /// The route's key that asks for it.
+    #[must_use]
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Scopes(_) => "scopes",
+            Self::AnyScope(_) => "any_scopes",
+            Self::Roles(_) => "roles",
+            Self::AnyRole(_) => "any_roles",
+            Self::Claim(_) => "claims",
+        }
+    }
+
+    /// Whether `principal` meets it. Scopes and roles are compared exactly.
+    #[must_use]
+    pub fn is_met_by(&self, principal: &Principal) -> bool {
+        match self {
+            Self::Scopes(scopes) => scopes.iter().all(|scope| principal.has_scope(scope)),
+            Self::AnyScope(scopes) => scopes.iter().any(|scope| principal.has_scope(scope)),
+            Self::Roles(roles) => roles.iter().all(|role| principal.has_role(role)),
+            Self::AnyRole(roles) => roles.iter().any(|role| principal.has_role(role)),
+            Self::Claim(rule) => rule.is_met_by(principal),
+        }
+    }
+
+    /// How a caller that does not meet it is refused.
+    #[must_use]
+    pub fn denial(&self) -> Denial {
+        match self {
+            Self::Scopes(_) | Self::AnyScope(_) => Denial::Scope,
+            Self::Roles(_) => Denial::Access("lacks a role"),
+            Self::AnyRole(_) => Denial::Access("has none of any_roles"),
+            Self::Claim(_) => Denial::Access("a claim does not match"),
+        }
+    }
+
+    /// The scopes that it names, for the challenge.
+    #[must_use]
+    pub fn scopes(&self) -> &[String] {
+        match self {
+            Self::Scopes(scopes) | Self::AnyScope(scopes) => scopes,
+            Self::Roles(_) | Self::AnyRole(_) | Self::Claim(_) => &[],
+        }
+    }
+}
+
+impl fmt::Display for Demand {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scopes(scopes) => write!(formatter, "scopes {}", scopes.join(" ")),
+            Self::AnyScope(scopes) => write!(formatter, "any scope of {}", scopes.join(" ")),
+            Self::Roles(roles) => write!(formatter, "roles {}", roles.join(" ")),
+            Self::AnyRole(roles) => write!(formatter, "any role of {}", roles.join(" ")),
+            Self::Claim(rule) => {
+                let allowed = rule.allowed.iter().map(Value::to_string).collect::<Vec<_>>();
+                write!(formatter, "claim {} = {}", rule.path, allowed.join(" or "))
+            }
+        }
+    }
+}
+
+impl ClaimRule {
+    fn is_met_by(&self, principal: &Principal) -> bool {
+        match principal.claim(&self.path) {
+            None => false,
+            Some(Value::Array(items)) => items.iter().any(|item| self.allows(item)),
+            Some(value) => self.allows(value),
+        }
+    }
+
+    fn allows(&self, value: &Value) -> bool {
+        self.allowed.iter().any(|allowed| is_same(allowed, value))
+    }
+}
+
+/// Equality of scalars. Numbers are compared by value, so that `1` and `1.0`, which are one number in
+/// JSON, are one here.
+fn is_same(allowed: &Value, value: &Value) -> bool {
+    match (allowed, value) {
+        (Value::Number(a), Value::Number(b)) => match (a.as_i64(), b.as_i64()) {
+            (Some(a), Some(b)) => a == b,
+            _ => a.as_f64() == b.as_f64(),
+        },
+        (a, b) => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Numbers and booleans compare as such, never as text.
+    #[test]
+    fn claim_values_compare_by_type_and_value() {
+        for (name, allowed, value, expected) in [
+            ("equal strings", json!("gold"), json!("gold"), true),
+            ("another case", json!("gold"), json!("Gold"), false),
+            ("a number is not its text", json!(1), json!("1"), false),
+            ("one number in two spellings", json!(1), json!(1.0), true),
+            ("fractions", json!(0.5), json!(0.5), true),
+            ("other numbers", json!(1), json!(2), false),
+            ("a boolean", json!(true), json!(true), true),
+            ("a boolean is not its text", json!(true), json!("true"), false),
+            ("null", json!("null"), json!(null), false),
+        ] {
+            assert_eq!(is_same(&allowed, &value), expected, "{name}");
+        }
+    }
+}

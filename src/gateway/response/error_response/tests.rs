@@ -1,0 +1,162 @@
+//! What each refusal is on the wire, and that the documents say so.
+
+use std::time::Duration;
+
+use super::*;
+use crate::gateway::matching::host::HostRefusal;
+use crate::gateway::matching::path::PathRefusal;
+use crate::gateway::policy::{Access, Demand};
+use crate::gateway::response::refusal::{Framing, Malformed};
+
+fn challenges() -> Challenges {
+    let scopes = Demand::Scopes(vec!["orders:read".to_owned(), "orders:write".to_owned()]);
+    Challenges::for_route("portcullis", &Access::Token(vec![scopes]))
+}
+
+fn response(refusal: &Refusal) -> Response<Bytes> {
+    refusal.to_response(ErrorContext { challenges: &challenges(), request_id: "r-1", http_1: true })
+}
+
+/// One refusal of each variant. A new variant does not compile here before it is in the list.
+fn one_of_each() -> Vec<Refusal> {
+    let retry_after = Duration::from_millis(1_500);
+    let all = vec![
+        Refusal::HeadTooLarge,
+        Refusal::UriTooLong,
+        Refusal::Framing(Framing::MalformedHead),
+        Refusal::Host(HostRefusal::Missing),
+        Refusal::Path(PathRefusal::Ambiguous),
+        Refusal::RouteNotFound,
+        Refusal::MethodNotAllowed { allow: HeaderValue::from_static("GET, HEAD") },
+        Refusal::RateLimited { retry_after, limit: "calls".into() },
+        Refusal::CredentialsMissing,
+        Refusal::RequestMalformed(Malformed::TwoCredentials),
+        Refusal::TokenInvalid(TokenFault::Issuer),
+        Refusal::KeysUnavailable { retry_after },
+        Refusal::ScopeInsufficient,
+        Refusal::AccessDenied("lacks a role"),
+        Refusal::BodyTooLarge,
+        Refusal::ClientTimeout,
+        Refusal::UpstreamBusy,
+        Refusal::UpstreamFailed,
+        Refusal::UpstreamTimeout,
+        Refusal::UpstreamUnreachable,
+        Refusal::Internal,
+    ];
+    for refusal in &all {
+        match refusal {
+            Refusal::HeadTooLarge
+            | Refusal::UriTooLong
+            | Refusal::Framing(_)
+            | Refusal::Host(_)
+            | Refusal::Path(_)
+            | Refusal::RouteNotFound
+            | Refusal::MethodNotAllowed { .. }
+            | Refusal::RateLimited { .. }
+            | Refusal::CredentialsMissing
+            | Refusal::RequestMalformed(_)
+            | Refusal::TokenInvalid(_)
+            | Refusal::KeysUnavailable { .. }
+            | Refusal::ScopeInsufficient
+            | Refusal::AccessDenied(_)
+            | Refusal::BodyTooLarge
+            | Refusal::ClientTimeout
+            | Refusal::UpstreamBusy
+            | Refusal::UpstreamFailed
+            | Refusal::UpstreamTimeout
+            | Refusal::UpstreamUnreachable
+            | Refusal::Internal => {}
+        }
+    }
+    all
+}
+
+/// RFC 6750 §3: no credentials, no error code.
+#[test]
+fn each_refusal_has_its_status_code_and_challenge() {
+    let bearer = |rest: &str| Some(format!("Bearer realm=\"portcullis\"{rest}"));
+    let scope = ", scope=\"orders:read orders:write\"";
+    for refusal in one_of_each() {
+        let (status, challenge) = match refusal.code() {
+            "credentials_missing" => (401, bearer(scope)),
+            "request_malformed" => (
+                400,
+                bearer(", error=\"invalid_request\", error_description=\"The request's credentials are malformed\""),
+            ),
+            "token_invalid" => {
+                (401, bearer(", error=\"invalid_token\", error_description=\"The access token is not valid\""))
+            }
+            "scope_insufficient" => (
+                403,
+                bearer(&format!(
+                    ", error=\"insufficient_scope\", error_description=\"The access token lacks a scope\"{scope}"
+                )),
+            ),
+            "framing_refused" | "host_refused" | "path_refused" => (400, None),
+            "access_denied" => (403, None),
+            "route_not_found" => (404, None),
+            "method_not_allowed" => (405, None),
+            "client_timeout" => (408, None),
+            "body_too_large" => (413, None),
+            "uri_too_long" => (414, None),
+            "rate_limited" => (429, None),
+            "head_too_large" => (431, None),
+            "internal" => (500, None),
+            "upstream_failed" | "upstream_unreachable" => (502, None),
+            "keys_unavailable" | "upstream_busy" => (503, None),
+            "upstream_timeout" => (504, None),
+            other => panic!("{other} has no row here"),
+        };
+        let code = refusal.code();
+        let response = response(&refusal);
+        let sent = response.headers().get("www-authenticate").map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!((response.status().as_u16(), sent), (status, challenge), "{code}");
+        let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!((&body["status"], &body["code"]), (&status.into(), &code.into()), "{code}");
+        assert_eq!(body["request_id"], "r-1", "{code}");
+        assert_eq!(response.headers()["cache-control"], "no-store", "{code}");
+        assert_eq!(response.headers()["content-type"], "application/problem+json", "{code}");
+    }
+}
+
+#[test]
+fn a_rate_limited_response_says_when_to_retry_and_which_limit_it_was() {
+    let limited = response(&Refusal::RateLimited { retry_after: Duration::from_millis(1_500), limit: "calls".into() });
+    assert_eq!(limited.headers()["retry-after"], "2");
+    let body: serde_json::Value = serde_json::from_slice(limited.body()).unwrap();
+    assert_eq!(body["violated-policies"], serde_json::json!(["calls"]));
+}
+
+#[test]
+fn the_connection_closes_only_where_the_next_request_could_not_be_read() {
+    for refusal in one_of_each() {
+        let closes = matches!(
+            refusal.code(),
+            "framing_refused" | "host_refused" | "head_too_large" | "uri_too_long" | "client_timeout"
+        );
+        assert_eq!(response(&refusal).headers().contains_key("connection"), closes, "{}", refusal.code());
+    }
+}
+
+/// docs/answers.md has one row per code, `| code | status | …`, and no other.
+#[test]
+fn the_documents_list_every_code_with_its_status() {
+    let document = include_str!("../../../../docs/answers.md");
+    let rows = document.split("| code | status |").nth(1).expect("the table of codes").lines().skip(2);
+    let cells = rows.map_while(|row| row.strip_prefix("| `")?.split_once("` | "));
+    let mut documented: Vec<(String, String)> =
+        cells.map(|(code, rest)| (code.to_owned(), rest.split(" |").next().unwrap_or_default().to_owned())).collect();
+    let mut known: Vec<(String, String)> = one_of_each()
+        .iter()
+        .map(|refusal| {
+            let closes = response(refusal).headers().contains_key("connection");
+            (
+                refusal.code().to_owned(),
+                format!("{}{}", refusal.status().as_u16(), if closes { ", closes" } else { "" }),
+            )
+        })
+        .collect();
+    documented.sort();
+    known.sort();
+    assert_eq!(documented, known);
+}
