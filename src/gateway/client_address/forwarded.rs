@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use super::node;
+use crate::primitives::field_syntax::is_token;
 
 /// An element that does not meet the grammar, or has a parameter twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +58,7 @@ fn parameter<'a>(element: &'a str, wanted: &str) -> Result<Option<Cow<'a, str>>,
     let mut rest = element;
     loop {
         rest = rest.trim_start_matches([' ', '\t']);
-        if let Some((name, after)) = rest.split_once('=').filter(|(name, _)| is_token(name)) {
+        if let Some((name, after)) = rest.split_once('=').filter(|(name, _)| is_token(name.as_bytes())) {
             let (value, after) = value(after)?;
             if name.eq_ignore_ascii_case(wanted) && found.replace(value).is_some() {
                 return Err(Malformed);
@@ -75,7 +76,7 @@ fn parameter<'a>(element: &'a str, wanted: &str) -> Result<Option<Cow<'a, str>>,
 fn value(text: &str) -> Result<(Cow<'_, str>, &str), Malformed> {
     let Some(inside) = text.strip_prefix('"') else {
         let (token, after) = text.split_at(text.find([';', ' ', '\t']).unwrap_or(text.len()));
-        return if is_token(token) { Ok((Cow::Borrowed(token), after)) } else { Err(Malformed) };
+        return if is_token(token.as_bytes()) { Ok((Cow::Borrowed(token), after)) } else { Err(Malformed) };
     };
     let end = inside.find(['"', '\\']).ok_or(Malformed)?;
     if inside[end..].starts_with('"') {
@@ -91,9 +92,4 @@ fn value(text: &str) -> Result<(Cow<'_, str>, &str), Malformed> {
         }
     }
     Err(Malformed)
-}
-
-fn is_token(text: &str) -> bool {
-    let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_token_byte)
 }

@@ -4,6 +4,8 @@
 //! compiled.
 
 use http::Method;
+
+use crate::primitives::field_syntax::list_elements;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// Fields of the gateway's own responses that a page may read, beyond the configured ones.
@@ -134,12 +136,7 @@ impl CorsPolicy {
 }
 
 fn varies_by_origin(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::VARY)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|name| name.trim().eq_ignore_ascii_case("origin") || name.trim() == "*")
+    list_elements(headers, &header::VARY).any(|name| name.eq_ignore_ascii_case(b"origin") || name == b"*")
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod names;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use crate::primitives::field_syntax::list_elements;
 use names::Class;
 pub use names::Peers;
 
@@ -31,11 +32,7 @@ pub fn retain(headers: &mut HeaderMap, passes: impl Fn(&HeaderName) -> bool) {
 /// The headers that `Connection` names and that are not removed anyway. Nearly every message has
 /// none, so the vector rarely allocates.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
-        .map(<[u8]>::trim_ascii)
+    list_elements(headers, &header::CONNECTION)
         .filter(|name| {
             !["keep-alive", "close", "upgrade"].iter().any(|usual| name.eq_ignore_ascii_case(usual.as_bytes()))
         })
