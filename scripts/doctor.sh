@@ -3,6 +3,8 @@
 #
 # usage: scripts/doctor.sh [build]    build: only what compiling takes, not what the tests take
 set -eu
+# rust-toolchain.toml counts only inside the repository.
+cd "$(dirname "$0")/.."
 
 missing=0
 complain() { # TOOL, WHAT IS WRONG, HOW TO GET IT
@@ -20,12 +22,18 @@ at_least() { # VERSION LINE, MAJOR, MINOR
 
 # Rust: Debian's own packages are older than 1.88 up to Debian 13, so rustup it is.
 rustup="Debian 13: apt-get install rustup && rustup default stable; before that see https://rustup.rs"
-if line=$(cargo --version 2>/dev/null); then
+# Where cargo is rustup's, this installs the pinned toolchain if it is missing, so the progress is not hidden.
+if command -v cargo >/dev/null 2>&1 && line=$(RUST_BACKTRACE=0 cargo --version); then
     at_least "$line" 1 88 || complain cargo "is older than 1.88: $line" "rustup update stable"
     rust=$(rustc --version 2>/dev/null) || rust=none
     at_least "$rust" 1 88 || complain rustc "is missing or older than 1.88: $rust" "rustup update stable"
     cargo fmt --version >/dev/null 2>&1 || complain rustfmt "is missing" "rustup component add rustfmt"
     cargo clippy --version >/dev/null 2>&1 || complain clippy "is missing" "rustup component add clippy"
+elif command -v rustup >/dev/null 2>&1; then
+    # rustup's cargo is there, but runs only the toolchain that is asked for.
+    wanted=${RUSTUP_TOOLCHAIN:-$(sed -n 's/^channel = "\(.*\)"$/\1/p' rust-toolchain.toml)}
+    complain cargo "does not run: toolchain $wanted is not installed; rust-toolchain.toml or RUSTUP_TOOLCHAIN asks for it" \
+        "rustup toolchain install $wanted --component rustfmt,clippy; offline: export RUSTUP_TOOLCHAIN=stable"
 else
     complain cargo "is missing (Rust 1.88 or newer, with rustfmt and clippy)" "$rustup"
 fi
