@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # Where Cargo builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-.PHONY: help demo test test-tools lint fmt bench bench-instructions bench-compare
+.PHONY: help demo test test-tools lint deny fmt bench bench-instructions bench-compare
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ lint: ## Check formatting and lints as CI does
 	@scripts/doctor.sh build
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
+
+deny: ## Check the dependencies' licences, bans, duplicates, sources and advisories
+	@scripts/doctor.sh build
+	@scripts/deny.sh
 
 bench: ## Time the gateway's parts and whole requests, with their allocations
 	@scripts/doctor.sh build

@@ -1,0 +1,50 @@
+#!/bin/sh
+# Checks the dependencies against deny.toml with cargo-deny, and installs cargo-deny where this version is missing.
+#
+# Licences, banned crates, duplicate versions and sources are checked everywhere. Advisories need RustSec's database,
+# which is a Git repository on GitHub. Where it cannot be fetched, a copy from an earlier fetch serves for 90 days, which
+# is cargo-deny's default; older than that is an error. Without a copy, the advisories are skipped, and the last line of
+# the output says so.
+set -eu
+cd "$(dirname "$0")/.."
+
+# Older releases do not read this lock file and this edition: the one on PyPI, 0.14.2, panics. Debian 12 has no package.
+version=0.20.2
+tools=$(pwd)/target/tools
+[ -z "${CARGO_TARGET_DIR:-}" ] || tools=$CARGO_TARGET_DIR/tools
+
+is_wanted() { # PROGRAM
+    [ "$("$1" --version 2>/dev/null)" = "cargo-deny $version" ]
+}
+
+# Unoptimised: compiling it takes 40 seconds on two cores, and a check takes one second either way.
+install_deny() (
+    trap 'rm -rf "$tools/build"' EXIT
+    export CARGO_TARGET_DIR="$tools/build"
+    export CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+    cargo install --quiet --locked --root "$tools" --version "=$version" cargo-deny
+)
+
+deny=cargo-deny
+if ! is_wanted "$deny"; then
+    deny=$tools/bin/cargo-deny
+    is_wanted "$deny" || install_deny
+fi
+
+"$deny" --locked check --deny warnings licenses bans sources
+
+# A host that swallows packets must not hold the check for the minutes after which Git gives up.
+limit=
+if command -v timeout >/dev/null; then limit='timeout 120'; fi
+has_copy() {
+    for copy in "${CARGO_HOME:-$HOME/.cargo}"/advisory-dbs/advisory-db-*/; do
+        [ ! -d "$copy" ] || return 0
+    done
+    return 1
+}
+if GIT_TERMINAL_PROMPT=0 $limit "$deny" fetch db || has_copy; then
+    # --offline: never fetches a second time, and checks the age of the copy.
+    "$deny" --locked --offline check --deny advisory-not-detected --deny yanked-not-detected advisories
+else
+    echo "deny: advisories NOT CHECKED: their database cannot be fetched here, and there is no earlier copy"
+fi
