@@ -1,14 +1,15 @@
 #!/bin/sh
-# Checks the dependencies against deny.toml with cargo-deny, and installs cargo-deny where this version is missing.
+# Checks the dependencies against deny.toml with cargo-deny, and installs cargo-deny where this
+# version is missing.
 #
-# Licences, banned crates, duplicate versions and sources are checked everywhere. Advisories need RustSec's database,
-# which is a Git repository on GitHub. Where it cannot be fetched, a copy from an earlier fetch serves for 90 days, which
-# is cargo-deny's default; older than that is an error. Without a copy, the advisories are skipped, and the last line of
-# the output says so.
+# Licences, banned crates, duplicate versions and sources are checked everywhere. Advisories need
+# RustSec's database, which is a Git repository on GitHub. Where it cannot be fetched, the copy from
+# an earlier fetch serves, and the output has its date. Without a copy, the advisories are skipped,
+# and the last line of the output says so.
 set -eu
 cd "$(dirname "$0")/.."
 
-# Older releases do not read this lock file and this edition: the one on PyPI, 0.14.2, panics. Debian 12 has no package.
+# The older release on PyPI, 0.14.2, panics on this project's metadata. Debian 12 has no package.
 version=0.20.2
 tools=$(pwd)/target/tools
 [ -z "${CARGO_TARGET_DIR:-}" ] || tools=$CARGO_TARGET_DIR/tools
@@ -21,7 +22,8 @@ is_wanted() { # PROGRAM
 install_deny() (
     trap 'rm -rf "$tools/build"' EXIT
     export CARGO_TARGET_DIR="$tools/build"
-    export CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+    export CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off
+    export CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
     cargo install --quiet --locked --root "$tools" --version "=$version" cargo-deny
 )
 
@@ -36,15 +38,15 @@ fi
 # A host that swallows packets must not hold the check for the minutes after which Git gives up.
 limit=
 if command -v timeout >/dev/null; then limit='timeout 120'; fi
-has_copy() {
-    for copy in "${CARGO_HOME:-$HOME/.cargo}"/advisory-dbs/advisory-db-*/; do
-        [ ! -d "$copy" ] || return 0
-    done
-    return 1
-}
-if GIT_TERMINAL_PROMPT=0 $limit "$deny" fetch db || has_copy; then
-    # --offline: never fetches a second time, and checks the age of the copy.
-    "$deny" --locked --offline check --deny advisory-not-detected --deny yanked-not-detected advisories
+# cargo-deny's name for its copy of the database; the digits are a hash of the address.
+copy=${CARGO_HOME:-$HOME/.cargo}/advisory-dbs/advisory-db-3157b0e258782691
+GIT_TERMINAL_PROMPT=0 $limit "$deny" fetch db ||
+    echo "deny: the advisory database cannot be fetched here"
+if [ -d "$copy" ]; then
+    echo "deny: advisories as of $(git -C "$copy" log -1 --format=%cs)"
+    # --offline: does not fetch a second time.
+    "$deny" --locked --offline check \
+        --deny advisory-not-detected --deny yanked-not-detected advisories
 else
-    echo "deny: advisories NOT CHECKED: their database cannot be fetched here, and there is no earlier copy"
+    echo "deny: advisories NOT CHECKED: there is no copy of their database from an earlier fetch"
 fi
