@@ -12,9 +12,10 @@ use super::request::{Peer, RequestHead};
 use super::response::context::ResponseContext;
 use super::response::refusal::Refusal;
 use super::runtime::Runtime;
-use super::stages::rate_limit::Admitted;
 use super::stages::routing::Routed;
 use super::stages::{StageContext, authenticate, authorize, cors, normalize, rate_limit, routing};
+
+pub use super::stages::rate_limit::Admitted;
 
 /// What becomes of a request that is not refused.
 #[derive(Debug)]

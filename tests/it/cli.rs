@@ -153,6 +153,46 @@ fn explain_verifies_a_real_token_and_speaks_json() {
     assert!(text(&output.stdout).contains("401 token_invalid"), "{}", text(&output.stdout));
 }
 
+/// The stages as docs/life-of-a-request.md draws them: `├─ 1 normalize …`.
+fn documented_stages() -> Vec<String> {
+    let document = include_str!("../../docs/life-of-a-request.md");
+    let lines = document.lines().filter_map(|line| line.split_once("─ "));
+    let numbered = lines.filter_map(|(_, text)| {
+        let (number, rest) = text.split_once(' ')?;
+        number.parse::<u32>().ok().map(|_| rest.split(' ').next().unwrap_or_default().to_owned())
+    });
+    numbered.collect()
+}
+
+/// `explain` asks the judge of the data path, so that it goes through the same stages in the same order.
+#[test]
+fn explain_goes_through_every_stage_of_a_request_in_order() {
+    let directory = TempDir::new();
+    let file = file(&directory);
+    let text = std::fs::read_to_string(&file).expect("written above");
+    let limits = "[limits.before]\nkey = \"ip\"\nrate = \"1/s\"\n[limits.after]\nkey = \"subject\"\nrate = \"1/s\"\n";
+    let text = text.replace("roles = [\"staff\"]", "limits = [\"before\", \"after\"]");
+    let file = directory.write("limited.toml", format!("{limits}{text}"));
+    let token = TokenBuilder::new("https://idp.example").scope("orders:read").sign(&TestKey::rsa("k1"));
+    let output = portcullis(&[
+        "explain",
+        "-c",
+        file.to_str().expect("UTF-8"),
+        "GET",
+        "https://api.example/orders/7",
+        "--json",
+        "--token",
+        &token,
+    ]);
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(told["allowed"], json!(true), "{told}");
+    let mut stages: Vec<_> =
+        told["steps"].as_array().expect("steps").iter().map(|step| step["stage"].as_str().expect("text")).collect();
+    stages.dedup();
+    assert_eq!(stages, documented_stages());
+    assert_eq!(stages.len(), 8);
+}
+
 #[test]
 fn schema_and_completions_are_for_machines() {
     let schema: Value = serde_json::from_slice(&portcullis(&["schema"]).stdout).expect("JSON");

@@ -17,12 +17,11 @@ use url::Url;
 
 use super::{ConfigFile, FAILED, USAGE};
 use crate::app::block_on_local;
-use crate::gateway::decide::{Decision, decide};
+use crate::gateway::decide::{Admitted, Decision, decide};
 use crate::gateway::observer::{Check, Observer as _, Stage};
 use crate::gateway::request::RequestHead;
 use crate::gateway::response::refusal::Refusal;
 use crate::gateway::stages::forward;
-use crate::gateway::stages::rate_limit::Admitted;
 use crate::gateway::{Peer, ResponseContext, Runtime};
 use crate::plan::Plan;
 use crate::plan::adopt::Adopter;
