@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::readiness::Ready;
-use super::source::{self, Environment, Source};
+use super::source::{self, ConfigSource, Environment};
 use super::{StartError, apply_log_level, block_on_local};
 use crate::gateway::Runtime;
 use crate::plan::Plan;
@@ -31,7 +31,7 @@ pub(super) enum Command {
 
 /// What the control thread looks after.
 pub(super) struct Control {
-    pub(super) source: Source,
+    pub(super) source: ConfigSource,
     pub(super) environment: Environment,
     pub(super) look_every: Duration,
     pub(super) text_hash: Option<u64>,
@@ -94,10 +94,10 @@ impl Control {
         // A file that is kept out is told of once, not at every look.
         self.text_hash = source::content_hash(&self.source);
         let outcome = self.try_reload();
-        self.metrics.reloaded(outcome.is_ok());
+        self.metrics.count_reload(outcome.is_ok());
         match &outcome {
             Ok(()) => {
-                self.metrics.config_loaded(self.clock.now());
+                self.metrics.set_config_loaded(self.clock.now());
                 self.refresh_keys(loops, shutdown);
                 tracing::info!("configuration reloaded");
             }

@@ -9,7 +9,7 @@ mod control;
 mod readiness;
 mod source;
 
-pub use source::{Environment, Source};
+pub use source::{ConfigSource, Environment};
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -39,12 +39,12 @@ use control::{Command, Control};
 use readiness::Ready;
 
 /// How often the configuration file is looked at for a change. A content hash works everywhere, also where Kubernetes exchanges a symbolic link.
-const LOOK_FOR_CHANGES_EVERY: Duration = Duration::from_secs(5);
+const CONFIG_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What a gateway is started with.
 pub struct Options {
     /// Where the configuration comes from.
-    pub source: Source,
+    pub source: ConfigSource,
     /// Values for `${NAME}`.
     pub environment: Environment,
     /// The time.
@@ -52,7 +52,7 @@ pub struct Options {
     /// Where the access log goes, unless `[log]` turns it off; `None`: nowhere.
     pub access_sink: Option<Box<dyn Write + Send>>,
     /// How often a configuration file is looked at for a change.
-    pub look_for_changes_every: Duration,
+    pub config_poll_interval: Duration,
 }
 
 impl Options {
@@ -60,11 +60,11 @@ impl Options {
     #[must_use]
     pub fn new(config: PathBuf) -> Self {
         Self {
-            source: Source::File(config),
+            source: ConfigSource::File(config),
             environment: Arc::new(|name| std::env::var(name).ok()),
             clock: Clock::system(),
             access_sink: None,
-            look_for_changes_every: LOOK_FOR_CHANGES_EVERY,
+            config_poll_interval: CONFIG_POLL_INTERVAL,
         }
     }
 }
@@ -86,7 +86,7 @@ pub enum StartError {
     Bind(#[from] BindError),
     /// The process is ending.
     #[error("the gateway is stopping")]
-    Ending,
+    Stopping,
     /// What only a restart can change.
     #[error("{0} changed: this takes a restart; the previous configuration keeps serving")]
     NeedsRestart(&'static str),
@@ -98,9 +98,9 @@ pub enum StartError {
     Thread(std::io::Error),
 }
 
-/// A gateway that serves. Dropping it does not stop it; [`Running::stop`] does.
+/// A gateway that serves. Dropping it does not stop it; [`RunningGateway::stop`] does.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningGateway {
     data: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
     commands: mpsc::UnboundedSender<Command>,
@@ -118,7 +118,7 @@ pub struct Running {
 /// # Errors
 ///
 /// [`StartError`]; nothing is left running.
-pub fn start(options: Options) -> Result<Running, StartError> {
+pub fn start(options: Options) -> Result<RunningGateway, StartError> {
     let metrics = Metrics::new(options.clock.clone());
     let loaded = source::load(&options.source, &options.environment)?;
     let plan = loaded.plan;
@@ -142,7 +142,7 @@ pub fn start(options: Options) -> Result<Running, StartError> {
     let slots = Arc::new(Semaphore::new(plan.server.max_connections));
     let handles = balancer::handles(workers);
     let balancer = handles.first().map(|handle| handle.balancer().clone());
-    metrics.config_loaded(options.clock.now());
+    metrics.set_config_loaded(options.clock.now());
 
     let mut threads = Threads { trigger: Arc::clone(&trigger), handles: Vec::new() };
     let (commands, inbox) = mpsc::unbounded_channel();
@@ -154,7 +154,7 @@ pub fn start(options: Options) -> Result<Running, StartError> {
     let control = Control {
         source: options.source,
         environment: options.environment,
-        look_every: options.look_for_changes_every,
+        look_every: options.config_poll_interval,
         text_hash: loaded.text_hash,
         plan,
         adopter,
@@ -178,10 +178,10 @@ pub fn start(options: Options) -> Result<Running, StartError> {
         })?;
     }
     let threads = std::mem::take(&mut threads.handles);
-    Ok(Running { data, admin: admin_address, commands, trigger, threads, access_log, metrics, balancer })
+    Ok(RunningGateway { data, admin: admin_address, commands, trigger, threads, access_log, metrics, balancer })
 }
 
-impl Running {
+impl RunningGateway {
     /// Where requests are taken, in the order of the configuration.
     #[must_use]
     pub fn data_addresses(&self) -> Vec<SocketAddr> {
@@ -213,8 +213,8 @@ impl Running {
     /// [`StartError`]; the previous configuration keeps serving.
     pub fn reload(&self) -> Result<(), StartError> {
         let (reply, outcome) = blocking::sync_channel(1);
-        self.commands.send(Command::Reload(reply)).map_err(|_| StartError::Ending)?;
-        outcome.recv().unwrap_or(Err(StartError::Ending))
+        self.commands.send(Command::Reload(reply)).map_err(|_| StartError::Stopping)?;
+        outcome.recv().unwrap_or(Err(StartError::Stopping))
     }
 
     /// Begins to drain: not ready, `drain_delay`, no new connections, `drain_timeout`, stop. Returns at once.
@@ -223,13 +223,13 @@ impl Running {
         let _ = self.commands.send(Command::Drain);
     }
 
-    /// Resolves when the gateway has ended by itself, after [`Running::drain`].
-    pub fn ended(&self) -> impl Future<Output = ()> + use<> {
+    /// Resolves when the gateway has ended by itself, after [`RunningGateway::drain`].
+    pub fn stopped(&self) -> impl Future<Output = ()> + use<> {
         let mut shutdown = self.trigger.listen();
         async move { shutdown.reached(Phase::Stopped).await }
     }
 
-    /// Waits for the end of all threads, after [`Running::ended`].
+    /// Waits for the end of all threads, after [`RunningGateway::stopped`].
     pub fn wait(mut self) {
         self.join();
     }

@@ -12,7 +12,7 @@ pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub enum ConfigSource {
     /// A file; read again on reload.
     File(PathBuf),
     /// A text that never changes.
@@ -32,20 +32,20 @@ pub(super) struct Loaded {
 }
 
 /// Reads and compiles the configuration.
-pub(super) fn load(source: &Source, environment: &Environment) -> Result<Loaded, StartError> {
+pub(super) fn load(source: &ConfigSource, environment: &Environment) -> Result<Loaded, StartError> {
     let hash = content_hash(source);
     let loaded = match source {
-        Source::File(path) => config::load(path, &**environment),
-        Source::Text { name, text } => config::load_text(name, text, &**environment),
+        ConfigSource::File(path) => config::load(path, &**environment),
+        ConfigSource::Text { name, text } => config::load_text(name, text, &**environment),
     };
     let plan = Plan::compile(loaded).map_err(StartError::Problems)?;
     Ok(Loaded { plan, text_hash: hash })
 }
 
 /// A hash of the file's content now; `None` for a text, and for a file that cannot be read at the moment.
-pub(super) fn content_hash(source: &Source) -> Option<u64> {
+pub(super) fn content_hash(source: &ConfigSource) -> Option<u64> {
     match source {
-        Source::File(path) => config::file_hash(path),
-        Source::Text { .. } => None,
+        ConfigSource::File(path) => config::file_hash(path),
+        ConfigSource::Text { .. } => None,
     }
 }

@@ -107,7 +107,7 @@ fn failed(error: &StartError) -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::from(CONFIG)
         }
-        StartError::Bind(_) | StartError::Ending | StartError::NeedsRestart(_) | StartError::Thread(_) => {
+        StartError::Bind(_) | StartError::Stopping | StartError::NeedsRestart(_) | StartError::Thread(_) => {
             eprintln!("error: {error}");
             ExitCode::from(FAILED)
         }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{ConfigFile, failed};
-use crate::app::{self, Options, Running, block_on_local};
+use crate::app::{self, Options, RunningGateway, block_on_local};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -32,7 +32,7 @@ pub(super) fn run(args: Args) -> ExitCode {
 }
 
 /// Waits for signals. SIGTERM and SIGINT drain; a second one stops at once.
-fn serve(running: Running) -> ExitCode {
+fn serve(running: RunningGateway) -> ExitCode {
     let (sender, outcome) = std::sync::mpsc::channel();
     block_on_local(async move {
         let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)) =
@@ -54,9 +54,9 @@ fn serve(running: Running) -> ExitCode {
             }
         }
         running.drain();
-        let ended = running.ended();
+        let stopped = running.stopped();
         tokio::select! {
-            () = ended => running.wait(),
+            () = stopped => running.wait(),
             _ = terminate.recv() => running.stop(),
             _ = interrupt.recv() => running.stop(),
         }

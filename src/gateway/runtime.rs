@@ -180,6 +180,6 @@ impl Runtime {
         if let Some(guard) = &self.failure_guard {
             guard.report();
         }
-        metrics.token_cache_entries(self.callers.entry_count());
+        metrics.set_token_cache_entries(self.callers.entry_count());
     }
 }

@@ -24,7 +24,7 @@ use crate::config::{Config, Loaded, Places, Problems};
 use crate::gateway::matching::RouteTable;
 use crate::gateway::policy::{Challenges, IdentityHeaders, LimitSettings, RouteSettings};
 use crate::rate_limit::Quota;
-use crate::telemetry::{Format, logging::Level};
+use crate::telemetry::{LineFormat, logging::Level};
 use crate::token::IssuerSettings;
 use crate::upstream::UpstreamSettings;
 
@@ -65,7 +65,7 @@ pub struct Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogPlan {
     /// JSON or text.
-    pub format: Format,
+    pub format: LineFormat,
     /// The least important events that are shown.
     pub level: Level,
     /// Whether each request is written down.

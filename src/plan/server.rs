@@ -14,7 +14,7 @@ use crate::gateway::ServerSettings;
 use crate::gateway::client_address::TrustedProxies;
 use crate::gateway::runtime::{ClientTimeouts, SubjectLogging};
 use crate::rate_limit::Quota;
-use crate::telemetry::Format;
+use crate::telemetry::LineFormat;
 use crate::telemetry::logging::Level;
 use crate::upstream::body::MaxBody;
 
@@ -194,8 +194,8 @@ pub(super) fn max_body_size(server: &Server) -> MaxBody {
 pub(super) fn log(log: &Log) -> LogPlan {
     LogPlan {
         format: match log.format {
-            None | Some(LogFormat::Json) => Format::Json,
-            Some(LogFormat::Text) => Format::Text,
+            None | Some(LogFormat::Json) => LineFormat::Json,
+            Some(LogFormat::Text) => LineFormat::Text,
         },
         level: match log.level {
             Some(LogLevel::Error) => Level::Error,

@@ -17,7 +17,7 @@ impl LocalExecutor {
     /// One that tells whenever one of its tasks has moved. What a peer's settings say is known only after a task has read them, and hyper
     /// has no event for it.
     #[must_use]
-    pub fn telling(moved: Rc<Notify>) -> Self {
+    pub fn notifying(moved: Rc<Notify>) -> Self {
         Self { tells: Some(moved) }
     }
 }

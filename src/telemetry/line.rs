@@ -13,7 +13,7 @@ use serde_json::ser::{CharEscape, Formatter};
 
 /// How a log line is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Format {
+pub enum LineFormat {
     /// One JSON object per line.
     #[default]
     Json,
@@ -30,22 +30,22 @@ const MAX_VALUE_BYTES: usize = 2 * 1024;
 #[derive(Debug)]
 pub(super) struct Line<'b> {
     buffer: &'b mut Vec<u8>,
-    format: Format,
+    format: LineFormat,
     first: bool,
 }
 
 impl<'b> Line<'b> {
     /// Begins a line at the end of `buffer`.
-    pub(super) fn begin(buffer: &'b mut Vec<u8>, format: Format) -> Self {
+    pub(super) fn begin(buffer: &'b mut Vec<u8>, format: LineFormat) -> Self {
         match format {
-            Format::Json => buffer.push(b'{'),
-            Format::Text => {}
+            LineFormat::Json => buffer.push(b'{'),
+            LineFormat::Text => {}
         }
         Self { buffer, format, first: true }
     }
 
     /// Adds fields to a line that was begun otherwise.
-    pub(super) fn go_on(buffer: &'b mut Vec<u8>, format: Format) -> Self {
+    pub(super) fn go_on(buffer: &'b mut Vec<u8>, format: LineFormat) -> Self {
         Self { buffer, format, first: false }
     }
 
@@ -54,8 +54,8 @@ impl<'b> Line<'b> {
         self.key(key);
         let (value, shortened) = cut(value);
         match self.format {
-            Format::Text if !shortened && is_bare(value) => self.buffer.extend_from_slice(value.as_bytes()),
-            Format::Json | Format::Text => {
+            LineFormat::Text if !shortened && is_bare(value) => self.buffer.extend_from_slice(value.as_bytes()),
+            LineFormat::Json | LineFormat::Text => {
                 write_quoted(self.buffer, value);
                 if shortened {
                     // The mark goes inside the closing quote.
@@ -75,8 +75,8 @@ impl<'b> Line<'b> {
     /// Adds what shows itself in letters that need no escape: a time, an address.
     pub(super) fn harmless(&mut self, key: &str, value: impl Display) {
         match self.format {
-            Format::Json => self.plain(key, format_args!("\"{value}\"")),
-            Format::Text => self.plain(key, value),
+            LineFormat::Json => self.plain(key, format_args!("\"{value}\"")),
+            LineFormat::Text => self.plain(key, value),
         }
     }
 
@@ -89,14 +89,14 @@ impl<'b> Line<'b> {
     /// Ends the line.
     pub(super) fn end(self) {
         match self.format {
-            Format::Json => self.buffer.extend_from_slice(b"}\n"),
-            Format::Text => self.buffer.push(b'\n'),
+            LineFormat::Json => self.buffer.extend_from_slice(b"}\n"),
+            LineFormat::Text => self.buffer.push(b'\n'),
         }
     }
 
     fn key(&mut self, key: &str) {
         match self.format {
-            Format::Json => {
+            LineFormat::Json => {
                 if !self.first {
                     self.buffer.push(b',');
                 }
@@ -104,7 +104,7 @@ impl<'b> Line<'b> {
                 self.buffer.extend_from_slice(key.as_bytes());
                 self.buffer.extend_from_slice(b"\":");
             }
-            Format::Text => {
+            LineFormat::Text => {
                 if !self.first {
                     self.buffer.push(b' ');
                 }
@@ -199,7 +199,7 @@ fn misleads(character: char) -> bool {
 mod tests {
     use super::*;
 
-    fn written(format: Format, value: &str) -> String {
+    fn written(format: LineFormat, value: &str) -> String {
         let mut buffer = Vec::new();
         let mut line = Line::begin(&mut buffer, format);
         line.text("k", value);
@@ -224,33 +224,33 @@ mod tests {
             ("right to left", "a\u{202e}b", r#"{"k":"a\u202eb"}"#, r#"k="a\u202eb""#),
             ("letters beyond ascii", "größe", r#"{"k":"größe"}"#, r#"k="größe""#),
         ] {
-            assert_eq!(written(Format::Json, value), format!("{json}\n"), "{name}");
-            assert_eq!(written(Format::Text, value), format!("{text}\n"), "{name}");
+            assert_eq!(written(LineFormat::Json, value), format!("{json}\n"), "{name}");
+            assert_eq!(written(LineFormat::Text, value), format!("{text}\n"), "{name}");
         }
     }
 
     #[test]
     fn what_was_escaped_reads_back_as_what_it_was() {
         let value = "\u{0}\u{7f}\u{9b}\u{2029}\"\\\u{1f600}";
-        let read: serde_json::Value = serde_json::from_str(&written(Format::Json, value)).unwrap();
+        let read: serde_json::Value = serde_json::from_str(&written(LineFormat::Json, value)).unwrap();
         assert_eq!(read["k"], value);
     }
 
     #[test]
     fn long_values_are_cut_between_characters() {
         let value = "ä".repeat(MAX_VALUE_BYTES);
-        let read: serde_json::Value = serde_json::from_str(&written(Format::Json, &value)).unwrap();
+        let read: serde_json::Value = serde_json::from_str(&written(LineFormat::Json, &value)).unwrap();
         let shown = read["k"].as_str().unwrap();
         assert_eq!(shown.chars().count(), MAX_VALUE_BYTES / 2 + 1);
         assert!(shown.ends_with("ä…"));
         let exact = "a".repeat(MAX_VALUE_BYTES);
-        assert_eq!(written(Format::Text, &exact), format!("k={exact}\n"));
+        assert_eq!(written(LineFormat::Text, &exact), format!("k={exact}\n"));
     }
 
     #[test]
     fn durations_have_three_decimals() {
         let mut buffer = Vec::new();
-        let mut line = Line::begin(&mut buffer, Format::Text);
+        let mut line = Line::begin(&mut buffer, LineFormat::Text);
         line.millis("a", Duration::from_micros(7));
         line.millis("b", Duration::from_micros(12_345));
         line.end();

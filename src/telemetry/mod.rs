@@ -16,5 +16,5 @@ mod timestamp;
 
 pub use access_log::{AccessLine, AccessLog};
 pub use exposition::Exposition;
-pub use line::Format;
-pub use metrics::{Cache, IssuerMetrics, LimitMetrics, Metrics, RouteMetrics, UpstreamMetrics, VerifyResult};
+pub use line::LineFormat;
+pub use metrics::{CacheResult, IssuerMetrics, LimitMetrics, Metrics, RouteMetrics, UpstreamMetrics, VerifyResult};

@@ -19,7 +19,7 @@ use super::principal::Principal;
 use super::raw::Parts;
 use super::verdict_cache::Proof;
 use crate::primitives::clock::{Clock, Moment};
-use crate::telemetry::metrics::{Cache, IssuerMetrics, VerifyResult};
+use crate::telemetry::metrics::{CacheResult, IssuerMetrics, VerifyResult};
 
 /// Verifies the tokens of one issuer.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl Verifier {
     pub(super) fn revalidate(&self, proof: &Proof, now: Moment) -> bool {
         let holds = self.keys.usable(now.monotonic_micros).is_some_and(|keys| proof.holds(self.id, &keys, now.wall));
         if holds {
-            self.metrics.verified(VerifyResult::Accepted, Cache::Hit);
+            self.metrics.count_verification(VerifyResult::Accepted, CacheResult::Hit);
         }
         holds
     }
@@ -128,7 +128,7 @@ impl Verifier {
             Err(error) if error.keys_unavailable().is_some() => VerifyResult::KeysUnavailable,
             Err(_) => VerifyResult::Refused,
         };
-        self.metrics.verified(result, Cache::Miss);
+        self.metrics.count_verification(result, CacheResult::Miss);
         verified
     }
 
@@ -158,7 +158,7 @@ impl Verifier {
             .find(|key| key.confirms(&parts.signature, parts.signed, header.algorithm))
             .map(|key| key.identity());
         let took = self.clock.monotonic_micros().saturating_sub(began).saturating_sub(waited);
-        self.metrics.verify_seconds(Duration::from_micros(took));
+        self.metrics.record_verification(Duration::from_micros(took));
         let signer = signer.ok_or(VerifyError::BadSignature)?;
         let now = self.clock.now();
         // It may have run out while its key was fetched.

@@ -96,7 +96,7 @@ impl Upstream {
                 let Some(outgoing) = failure.unsent.map(|unsent| *unsent).or(again) else {
                     return Err(failure.error);
                 };
-                self.metrics().retried();
+                self.metrics().count_retry();
                 drop(lease);
                 lease = Box::pin(self.in_time(pool.take(Reuse::New), deadlines)).await?;
                 Box::pin(self.attempt(&mut lease, outgoing, &progress, deadlines.until)).await

@@ -177,7 +177,7 @@ impl Opening {
     pub(super) async fn begin(&self, stream: TcpStream, permit: OwnedSemaphorePermit) -> Result<(), UpstreamError> {
         let head = u32::try_from(MAX_RESPONSE_HEAD_BYTES).unwrap_or(u32::MAX);
         let moved = Rc::new(Notify::new());
-        let (sender, connection) = Builder::new(LocalExecutor::telling(Rc::clone(&moved)))
+        let (sender, connection) = Builder::new(LocalExecutor::notifying(Rc::clone(&moved)))
             .timer(TokioTimer::new())
             // None before the server has said how many: a burst would open a connection each, or overrun what it allows.
             .initial_max_send_streams(0)

@@ -61,7 +61,7 @@ async fn what_needs_a_restart_is_refused_by_name() {
 async fn a_changed_file_is_noticed_without_a_signal() {
     let (idp, origin) = (Idp::start().await, Origin::start().await);
     let toml = crate::support::gateway::minimal(&idp.issuer(), origin.addr());
-    let surroundings = Surroundings { look_for_changes_every: Duration::from_millis(10), ..Surroundings::default() };
+    let surroundings = Surroundings { config_poll_interval: Duration::from_millis(10), ..Surroundings::default() };
     let gateway = Gateway::start_in(&toml, surroundings).await;
     gateway.rewrite(&format!("{toml}{EXTRA}"));
     gateway.wait_for_metric("portcullis_config_reloads_total{result=\"success\"}", 1.0).await;

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::FAILED;
-use crate::app::{self, Options, Running, Source, block_on_local};
+use crate::app::{self, ConfigSource, Options, RunningGateway, block_on_local};
 use crate::local_issuer::{Client, LocalIssuer, Settings};
 use crate::primitives::clock::Clock;
 use config::Addresses;
@@ -72,7 +72,7 @@ pub fn run(args: &Args) -> ExitCode {
 
 /// A demo that runs.
 struct Demo {
-    running: Running,
+    running: RunningGateway,
     guide: String,
 }
 
@@ -101,7 +101,7 @@ fn start(args: &Args) -> Result<Demo, String> {
     serve::in_background("issuer", issuer_listener, move |request| issuer.answer(&request.question()))?;
     serve::in_background("upstream", upstream_listener, upstream::echo)?;
     let mut options = Options::new(std::path::PathBuf::new());
-    options.source = Source::Text { name: "demo.toml".to_owned(), text: config::text(&addresses) };
+    options.source = ConfigSource::Text { name: "demo.toml".to_owned(), text: config::text(&addresses) };
     let running = app::start(options).map_err(|error| error.to_string())?;
     wait_until_ready(addresses.admin)?;
     Ok(Demo { running, guide: guide::text(&addresses, &tokens) })

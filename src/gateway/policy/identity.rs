@@ -94,7 +94,7 @@ impl IdentityHeaders {
         for (name, source) in &self.headers {
             let Some(value) = source.value(principal) else { continue };
             if value.len() > MAX_VALUE_BYTES {
-                metrics.identity_header_omitted();
+                metrics.count_omitted_identity_header();
                 tracing::debug!(header = %name, bytes = value.len(), "identity header left out: too long");
                 continue;
             }

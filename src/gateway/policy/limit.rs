@@ -157,7 +157,7 @@ impl<S: CellStore> Limiter<S> {
         let Budget { quota, policy } = self.budget(subject.caller);
         let decision = self.cells.take(self.key(subject), quota, self.clock.monotonic_micros()).await;
         if !decision.is_allowed() {
-            self.usage.metrics.limited();
+            self.usage.metrics.count_limited();
         }
         Judgement { limit: &self.settings.name, decision, policy }
     }
@@ -218,9 +218,9 @@ impl Usage {
     }
 
     fn report(&self, table: &Table) {
-        self.metrics.cells().set(table.len() as u64);
-        let all = table.overflowed();
-        self.metrics.overflowed(all.saturating_sub(self.published_overflows.swap(all, Ordering::Relaxed)));
+        self.metrics.cells().set(table.occupied() as u64);
+        let all = table.overflow_count();
+        self.metrics.count_overflows(all.saturating_sub(self.published_overflows.swap(all, Ordering::Relaxed)));
     }
 }
 
@@ -262,7 +262,7 @@ impl FailureGuard {
     pub fn judge(&self, client: IpAddr) -> Judgement<'_> {
         let decision = self.table.peek(key::address(client), &self.quota, self.clock.monotonic_micros());
         if !decision.is_allowed() {
-            self.usage.metrics.limited();
+            self.usage.metrics.count_limited();
         }
         Judgement { limit: &self.name, decision, policy: &self.policy }
     }

@@ -130,7 +130,7 @@ impl Record {
         }
         self.code = Some(refusal.code());
         self.reason = Some(refusal.reason());
-        self.route_metrics().rejected(refusal.code());
+        self.route_metrics().count_rejection(refusal.code());
     }
 
     /// The request would have been refused, had the route not been `report_only`. The first reason
@@ -139,7 +139,7 @@ impl Record {
         if self.would.is_none() {
             self.would = Some(code);
             self.reason = Some(reason);
-            route.metrics().would_reject(code);
+            route.metrics().count_would_reject(code);
         }
     }
 
@@ -157,7 +157,7 @@ impl Record {
 
     /// The head of the upstream's response came after `took`.
     pub fn upstream_responded(&mut self, upstream: &Arc<Upstream>, took: Duration) {
-        upstream.metrics().took(took);
+        upstream.metrics().record_duration(took);
         self.upstream = Some((Arc::clone(upstream), took));
     }
 
@@ -184,7 +184,7 @@ impl Drop for Record {
         if self.status.is_none() && self.reason.is_none() {
             self.reason = Some("the client left");
         }
-        self.route_metrics().requests(&self.method, status, took);
+        self.route_metrics().record_request(&self.method, status, took);
         let log = self.runtime.access_log();
         if !log.is_on() {
             return;
@@ -207,7 +207,7 @@ impl Drop for Record {
             bytes_out: self.bytes_out,
             duration: took,
             upstream: self.upstream.as_ref().map(|(upstream, _)| &**upstream.name()),
-            upstream_took: self.upstream.as_ref().map(|(_, took)| *took),
+            upstream_duration: self.upstream.as_ref().map(|(_, took)| *took),
         });
     }
 }

@@ -141,7 +141,7 @@ impl Table {
 
     /// How many decisions had to be made with the overflow cell, since the table was made. If it grows, there are more keys than cells.
     #[must_use]
-    pub fn overflowed(&self) -> u64 {
+    pub fn overflow_count(&self) -> u64 {
         self.overflowed.load(Ordering::Relaxed)
     }
 

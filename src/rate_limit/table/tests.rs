@@ -33,7 +33,7 @@ fn each_key_has_its_own_burst() {
         table.take(1, &quota(5), NOW + 100_000),
         Decision::Allowed { remaining: 0, full_again: Duration::from_millis(500) }
     );
-    assert_eq!((table.len(), table.overflowed()), (2, 0));
+    assert_eq!((table.len(), table.overflow_count()), (2, 0));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn when_it_is_full_new_keys_share_one_cell_and_old_keys_keep_theirs() {
         assert_eq!(passed(&table, *key, 4, &quota(5), NOW), 4);
     }
     let shared: usize = new.iter().map(|key| passed(&table, *key, 1, &quota(5), NOW)).sum();
-    assert_eq!((shared, table.overflowed(), table.len()), (5, 900, 100));
+    assert_eq!((shared, table.overflow_count(), table.len()), (5, 900, 100));
     assert!(!table.peek(new[7], &quota(5), NOW).is_allowed(), "a look sees the shared cell");
     for key in old {
         assert_eq!(passed(&table, *key, 4, &quota(5), NOW), 1, "nothing was washed out");
@@ -100,7 +100,7 @@ fn cells_whose_time_is_past_are_taken_again() {
             assert!(table.take(*key, &quota(1), now).is_allowed());
         }
     }
-    assert_eq!(table.overflowed(), 0);
+    assert_eq!(table.overflow_count(), 0);
     table.sweep(NOW + 1_000 * SECOND);
     assert!(table.is_empty());
 }
@@ -121,7 +121,7 @@ fn windows_do_not_fill_before_the_table_does() {
     for key in keys(DEFAULT_CAPACITY as u64) {
         table.take(key, &quota(1), NOW);
     }
-    assert_eq!((table.len(), table.overflowed()), (DEFAULT_CAPACITY, 0));
+    assert_eq!((table.len(), table.overflow_count()), (DEFAULT_CAPACITY, 0));
 }
 
 const THREADS: u64 = 4;
@@ -171,7 +171,7 @@ fn cells_that_change_hands_lose_and_double_nothing() {
             }
         }
     });
-    assert_eq!(table.overflowed(), 0);
+    assert_eq!(table.overflow_count(), 0);
     table.sweep(NOW + 10_000 * SECOND);
     assert!(table.is_empty(), "every cell was counted once");
     let times: BTreeSet<u64> = table.cells.iter().map(|cell| cell.tat.load(Ordering::Relaxed)).collect();

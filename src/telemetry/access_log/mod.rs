@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::writer::Queue;
-use super::line::{Format, Line};
+use super::line::{Line, LineFormat};
 use super::metrics::Metrics;
 use super::timestamp::Rfc3339;
 use crate::primitives::clock::WallTime;
@@ -21,7 +21,7 @@ use crate::primitives::clock::WallTime;
 /// Where lines go. Cheap to clone; clones share the queue and the writer, which ends with the last of them.
 #[derive(Clone)]
 pub struct AccessLog {
-    format: Format,
+    format: LineFormat,
     queue: Option<Arc<Queue>>,
 }
 
@@ -63,7 +63,7 @@ pub struct AccessLine<'a> {
     /// The upstream's name.
     pub upstream: Option<&'a str>,
     /// How long the upstream took.
-    pub upstream_took: Option<Duration>,
+    pub upstream_duration: Option<Duration>,
 }
 
 /// Room for an ordinary line, so that a thread's buffer grows but once.
@@ -79,7 +79,7 @@ impl AccessLog {
     /// # Errors
     ///
     /// If the thread cannot be started.
-    pub fn start(format: Format, sink: Box<dyn Write + Send>, metrics: &Metrics) -> io::Result<Self> {
+    pub fn start(format: LineFormat, sink: Box<dyn Write + Send>, metrics: &Metrics) -> io::Result<Self> {
         let queue = Queue::start(sink, metrics.access_log_dropped())?;
         Ok(Self { format, queue: Some(Arc::new(queue)) })
     }
@@ -87,12 +87,12 @@ impl AccessLog {
     /// A log that is written nowhere.
     #[must_use]
     pub const fn off() -> Self {
-        Self { format: Format::Json, queue: None }
+        Self { format: LineFormat::Json, queue: None }
     }
 
     /// The same log, written in `format` from now on: for a reload.
     #[must_use]
-    pub fn with_format(&self, format: Format) -> Self {
+    pub fn with_format(&self, format: LineFormat) -> Self {
         Self { format, queue: self.queue.clone() }
     }
 
@@ -125,7 +125,7 @@ impl AccessLog {
 }
 
 impl AccessLine<'_> {
-    fn render(&self, buffer: &mut Vec<u8>, format: Format) {
+    fn render(&self, buffer: &mut Vec<u8>, format: LineFormat) {
         let mut line = Line::begin(buffer, format);
         line.harmless("time", Rfc3339(self.time));
         line.text("request_id", self.request_id);
@@ -148,7 +148,7 @@ impl AccessLine<'_> {
         line.plain("bytes_out", self.bytes_out);
         line.millis("duration_ms", self.duration);
         optional(&mut line, "upstream", self.upstream);
-        if let Some(took) = self.upstream_took {
+        if let Some(took) = self.upstream_duration {
             line.millis("upstream_ms", took);
         }
         line.end();

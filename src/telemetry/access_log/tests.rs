@@ -54,7 +54,7 @@ const fn full() -> AccessLine<'static> {
         bytes_out: 211,
         duration: Duration::from_micros(1_234_567),
         upstream: Some("backend"),
-        upstream_took: Some(Duration::from_micros(999)),
+        upstream_duration: Some(Duration::from_micros(999)),
     }
 }
 
@@ -66,13 +66,13 @@ const fn sparse() -> AccessLine<'static> {
         issuer: None,
         subject: None,
         upstream: None,
-        upstream_took: None,
+        upstream_duration: None,
         route: "",
         ..full()
     }
 }
 
-fn rendered(line: &AccessLine<'_>, format: Format) -> String {
+fn rendered(line: &AccessLine<'_>, format: LineFormat) -> String {
     let mut buffer = Vec::new();
     line.render(&mut buffer, format);
     String::from_utf8(buffer).unwrap()
@@ -80,17 +80,17 @@ fn rendered(line: &AccessLine<'_>, format: Format) -> String {
 
 #[test]
 fn a_line_in_json_has_the_promised_fields() {
-    insta::assert_snapshot!(rendered(&full(), Format::Json), @r#"{"time":"2025-01-01T00:00:00.000Z","request_id":"01JGFJJZ00","route":"orders","method":"GET","path":"/orders/7","status":403,"code":"scope_insufficient","reason":"a scope is missing","issuer":"main","subject":"5f2b6c1d9e8a7b30","client":"::1","bytes_in":0,"bytes_out":211,"duration_ms":1234.567,"upstream":"backend","upstream_ms":0.999}"#);
+    insta::assert_snapshot!(rendered(&full(), LineFormat::Json), @r#"{"time":"2025-01-01T00:00:00.000Z","request_id":"01JGFJJZ00","route":"orders","method":"GET","path":"/orders/7","status":403,"code":"scope_insufficient","reason":"a scope is missing","issuer":"main","subject":"5f2b6c1d9e8a7b30","client":"::1","bytes_in":0,"bytes_out":211,"duration_ms":1234.567,"upstream":"backend","upstream_ms":0.999}"#);
 }
 
 #[test]
 fn a_line_in_text_has_the_same_fields() {
-    insta::assert_snapshot!(rendered(&full(), Format::Text), @r#"time=2025-01-01T00:00:00.000Z request_id=01JGFJJZ00 route=orders method=GET path=/orders/7 status=403 code=scope_insufficient reason="a scope is missing" issuer=main subject=5f2b6c1d9e8a7b30 client=::1 bytes_in=0 bytes_out=211 duration_ms=1234.567 upstream=backend upstream_ms=0.999"#);
+    insta::assert_snapshot!(rendered(&full(), LineFormat::Text), @r#"time=2025-01-01T00:00:00.000Z request_id=01JGFJJZ00 route=orders method=GET path=/orders/7 status=403 code=scope_insufficient reason="a scope is missing" issuer=main subject=5f2b6c1d9e8a7b30 client=::1 bytes_in=0 bytes_out=211 duration_ms=1234.567 upstream=backend upstream_ms=0.999"#);
 }
 
 #[test]
 fn what_is_absent_is_left_out() {
-    insta::assert_snapshot!(rendered(&sparse(), Format::Json), @r#"{"time":"2025-01-01T00:00:00.000Z","request_id":"01JGFJJZ00","route":"","method":"GET","path":"/orders/7","status":403,"client":"::1","bytes_in":0,"bytes_out":211,"duration_ms":1234.567}"#);
+    insta::assert_snapshot!(rendered(&sparse(), LineFormat::Json), @r#"{"time":"2025-01-01T00:00:00.000Z","request_id":"01JGFJJZ00","route":"","method":"GET","path":"/orders/7","status":403,"client":"::1","bytes_in":0,"bytes_out":211,"duration_ms":1234.567}"#);
 }
 
 #[test]
@@ -108,17 +108,17 @@ fn text_of_a_client_stays_in_one_line_as_one_value() {
         ("nul", "/a\0b"),
     ] {
         let line = AccessLine { path: planted, method: planted, request_id: planted, subject: Some(planted), ..full() };
-        for format in [Format::Json, Format::Text] {
+        for format in [LineFormat::Json, LineFormat::Text] {
             let written = rendered(&line, format);
             let within = written.strip_suffix('\n').unwrap();
             assert!(!within.chars().any(|c| c.is_control() || c == '\u{2028}' || c == '\u{2029}'), "{name}: {within}");
         }
-        let read: serde_json::Value = serde_json::from_str(&rendered(&line, Format::Json)).unwrap();
+        let read: serde_json::Value = serde_json::from_str(&rendered(&line, LineFormat::Json)).unwrap();
         for field in ["path", "method", "request_id", "subject"] {
             assert_eq!(read[field], planted, "{name}: {field}");
         }
         assert_eq!(read["status"], 403, "{name}");
-        let text = rendered(&line, Format::Text);
+        let text = rendered(&line, LineFormat::Text);
         let outside: String = text.split('"').step_by(2).collect();
         let quotes_escaped = text.contains("\\\"");
         assert!(quotes_escaped || outside.matches("status=").count() == 1, "{name}: {text}");
@@ -128,7 +128,7 @@ fn text_of_a_client_stays_in_one_line_as_one_value() {
 #[test]
 fn long_text_is_cut() {
     let path = format!("/{}", "a".repeat(100_000));
-    let line = rendered(&AccessLine { path: &path, ..full() }, Format::Json);
+    let line = rendered(&AccessLine { path: &path, ..full() }, LineFormat::Json);
     assert!(line.len() < 3 * 1024, "{}", line.len());
 }
 
@@ -136,13 +136,13 @@ fn long_text_is_cut() {
 fn flushing_waits_for_every_line_queued_before() {
     let sink = Sink::default();
     let metrics = metrics();
-    let log = AccessLog::start(Format::Json, Box::new(sink.clone()), &metrics).unwrap();
+    let log = AccessLog::start(LineFormat::Json, Box::new(sink.clone()), &metrics).unwrap();
     for _ in 0..1_000 {
         log.write(&full());
     }
     assert!(log.flush());
     assert_eq!(sink.text().lines().count(), 1_000);
-    log.with_format(Format::Text).write(&full());
+    log.with_format(LineFormat::Text).write(&full());
     assert!(log.flush());
     assert!(sink.text().lines().last().unwrap().starts_with("time=2025-01-01T00:00:00.000Z request_id="));
     assert_eq!(dropped(&metrics), 0);
@@ -179,7 +179,7 @@ fn a_full_queue_drops_and_counts_and_does_not_wait() {
         let (reached, has_reached) = channel();
         let (opener, open) = channel();
         let gate = Gate { reached, open, sink: sink.clone() };
-        let log = AccessLog::start(Format::Json, Box::new(gate), &metrics).unwrap();
+        let log = AccessLog::start(LineFormat::Json, Box::new(gate), &metrics).unwrap();
         let line = AccessLine { path: &path, method: &path, request_id: &path, subject: Some(&path), ..full() };
         log.write(&line);
         has_reached.recv().unwrap();
@@ -212,7 +212,7 @@ impl Write for Broken {
 #[test]
 fn lines_that_the_sink_refuses_are_counted() {
     let metrics = metrics();
-    let log = AccessLog::start(Format::Json, Box::new(Broken), &metrics).unwrap();
+    let log = AccessLog::start(LineFormat::Json, Box::new(Broken), &metrics).unwrap();
     for _ in 0..3 {
         log.write(&full());
     }
@@ -243,7 +243,7 @@ impl Drop for Last {
 fn the_writer_ends_with_the_last_clone_and_writes_what_is_left() {
     let sink = Sink::default();
     let (ended, has_ended) = channel();
-    let log = AccessLog::start(Format::Json, Box::new(Last(sink.clone(), ended)), &metrics()).unwrap();
+    let log = AccessLog::start(LineFormat::Json, Box::new(Last(sink.clone(), ended)), &metrics()).unwrap();
     log.clone().write(&full());
     drop(log);
     has_ended.recv().unwrap();

@@ -14,7 +14,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-use super::line::{Format, Line, write_displayed, write_sentence};
+use super::line::{Line, LineFormat, write_displayed, write_sentence};
 use super::timestamp::Rfc3339;
 use crate::primitives::clock::Clock;
 
@@ -52,7 +52,7 @@ impl Level {
 ///
 /// Text is coloured if stderr is a terminal and `NO_COLOR` is not set. If the process has a subscriber that was not installed
 /// here, that one stays.
-pub fn init(format: Format, level: Level) {
+pub fn init(format: LineFormat, level: Level) {
     static SETTINGS: OnceLock<&'static Settings> = OnceLock::new();
     let settings = SETTINGS.get_or_init(|| {
         // Lives as long as the process, as the subscriber does.
@@ -81,13 +81,13 @@ struct Settings {
 }
 
 impl Settings {
-    fn set(&self, format: Format, level: Level) {
-        self.text.store(format == Format::Text, Ordering::Relaxed);
+    fn set(&self, format: LineFormat, level: Level) {
+        self.text.store(format == LineFormat::Text, Ordering::Relaxed);
         self.level.store(level as u8, Ordering::Relaxed);
     }
 
-    fn format(&self) -> Format {
-        if self.text.load(Ordering::Relaxed) { Format::Text } else { Format::Json }
+    fn format(&self) -> LineFormat {
+        if self.text.load(Ordering::Relaxed) { LineFormat::Text } else { LineFormat::Json }
     }
 
     fn level(&self) -> Level {
@@ -134,15 +134,15 @@ impl<W> EventLog<W> {
     fn begin<'b>(&self, buffer: &'b mut Vec<u8>, metadata: &Metadata<'_>, message: &str) -> Line<'b> {
         let (time, level) = (Rfc3339(self.clock.now()), level_name(*metadata.level()));
         match self.settings.format() {
-            Format::Json => {
-                let mut line = Line::begin(buffer, Format::Json);
+            LineFormat::Json => {
+                let mut line = Line::begin(buffer, LineFormat::Json);
                 line.harmless("time", time);
                 line.text("level", level);
                 line.text("target", metadata.target());
                 line.text("message", message);
                 line
             }
-            Format::Text => {
+            LineFormat::Text => {
                 if self.coloured {
                     let colour = colour(*metadata.level());
                     write_displayed(buffer, &format_args!("{time} \x1b[{colour}m{level:>5}\x1b[0m "));
@@ -151,7 +151,7 @@ impl<W> EventLog<W> {
                 }
                 write_displayed(buffer, &format_args!("{}: ", metadata.target()));
                 write_sentence(buffer, message);
-                Line::go_on(buffer, Format::Text)
+                Line::go_on(buffer, LineFormat::Text)
             }
         }
     }

@@ -14,7 +14,7 @@ struct Outer(#[source] Inner);
 struct Inner;
 
 /// What `events` writes.
-fn written(format: Format, level: Level, coloured: bool, events: impl FnOnce()) -> String {
+fn written(format: LineFormat, level: Level, coloured: bool, events: impl FnOnce()) -> String {
     let settings: &'static Settings = Box::leak(Box::default());
     settings.set(format, level);
     let written = Arc::new(Mutex::new(Vec::new()));
@@ -42,17 +42,17 @@ fn an_event() {
 
 #[test]
 fn an_event_in_json_is_one_object() {
-    insta::assert_snapshot!(written(Format::Json, Level::Info, true, an_event), @r#"{"time":"2025-01-01T00:00:00.000Z","level":"warn","target":"portcullis::telemetry::logging::tests","message":"keys of main are old","issuer":"main","error":"key refresh failed: status 500\nforged line","attempts":3,"ratio":0.5,"bad":"NaN","stale":true,"wait":"2s"}"#);
+    insta::assert_snapshot!(written(LineFormat::Json, Level::Info, true, an_event), @r#"{"time":"2025-01-01T00:00:00.000Z","level":"warn","target":"portcullis::telemetry::logging::tests","message":"keys of main are old","issuer":"main","error":"key refresh failed: status 500\nforged line","attempts":3,"ratio":0.5,"bad":"NaN","stale":true,"wait":"2s"}"#);
 }
 
 #[test]
 fn an_event_in_text_is_one_line() {
-    insta::assert_snapshot!(written(Format::Text, Level::Info, false, an_event), @r#"2025-01-01T00:00:00.000Z  warn portcullis::telemetry::logging::tests: keys of main are old issuer=main error="key refresh failed: status 500\nforged line" attempts=3 ratio=0.5 bad=NaN stale=true wait=2s"#);
+    insta::assert_snapshot!(written(LineFormat::Text, Level::Info, false, an_event), @r#"2025-01-01T00:00:00.000Z  warn portcullis::telemetry::logging::tests: keys of main are old issuer=main error="key refresh failed: status 500\nforged line" attempts=3 ratio=0.5 bad=NaN stale=true wait=2s"#);
 }
 
 #[test]
 fn only_the_level_is_coloured() {
-    let line = written(Format::Text, Level::Info, true, || tracing::error!("down\u{1b}[0m"));
+    let line = written(LineFormat::Text, Level::Info, true, || tracing::error!("down\u{1b}[0m"));
     assert_eq!(
         line,
         "2025-01-01T00:00:00.000Z \u{1b}[31merror\u{1b}[0m portcullis::telemetry::logging::tests: down\\u{1b}[0m\n"
@@ -62,7 +62,7 @@ fn only_the_level_is_coloured() {
 #[test]
 fn planted_newlines_and_terminal_commands_stay_in_one_line() {
     let planted = "x\n2025-01-01T00:00:00.000Z error forged\r\n\u{1b}[2J\u{9b}2J";
-    for format in [Format::Json, Format::Text] {
+    for format in [LineFormat::Json, LineFormat::Text] {
         for (name, line) in [
             ("message", written(format, Level::Info, false, || tracing::info!("{planted}"))),
             ("text", written(format, Level::Info, false, || tracing::info!(field = planted, "m"))),
@@ -84,7 +84,7 @@ fn events_below_the_level_and_debug_output_of_libraries_are_left_out() {
         (Level::Info, "ours-warn theirs-warn ours-info"),
         (Level::Trace, "ours-warn theirs-warn ours-info ours-trace"),
     ] {
-        let log = written(Format::Json, level, false, || {
+        let log = written(LineFormat::Json, level, false, || {
             tracing::warn!("ours-warn");
             tracing::warn!(target: "h2::codec", "theirs-warn");
             tracing::info!("ours-info");
@@ -108,7 +108,7 @@ fn a_value_that_fails_to_show_itself_does_not_panic() {
             Err(fmt::Error)
         }
     }
-    let line = written(Format::Text, Level::Info, false, || tracing::info!(field = ?Broken, "m"));
+    let line = written(LineFormat::Text, Level::Info, false, || tracing::info!(field = ?Broken, "m"));
     assert!(line.ends_with(": m field=half\n"), "{line}");
 }
 

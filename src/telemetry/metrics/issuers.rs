@@ -38,14 +38,14 @@ impl VerifyResult {
 
 /// Whether the verdict was known already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cache {
+pub enum CacheResult {
     /// It was.
     Hit,
     /// It had to be worked out.
     Miss,
 }
 
-impl Cache {
+impl CacheResult {
     const ALL: [Self; 2] = [Self::Hit, Self::Miss];
 
     const fn label(self) -> &'static str {
@@ -66,7 +66,7 @@ pub struct IssuerMetrics(Arc<Inner>);
 struct Inner {
     keys: Arc<KeyState>,
     /// By result, then by cache.
-    verifications: [Counter; VerifyResult::ALL.len() * Cache::ALL.len()],
+    verifications: [Counter; VerifyResult::ALL.len() * CacheResult::ALL.len()],
     verify_seconds: Histogram,
     refreshed: Counter,
     refresh_failed: Counter,
@@ -82,17 +82,17 @@ struct KeyState {
 
 impl IssuerMetrics {
     /// Counts a token of this issuer.
-    pub fn verified(&self, result: VerifyResult, cache: Cache) {
-        self.0.verifications[result as usize * Cache::ALL.len() + cache as usize].inc();
+    pub fn count_verification(&self, result: VerifyResult, cache: CacheResult) {
+        self.0.verifications[result as usize * CacheResult::ALL.len() + cache as usize].inc();
     }
 
     /// Counts the time that a check took whose verdict was not known.
-    pub fn verify_seconds(&self, took: Duration) {
+    pub fn record_verification(&self, took: Duration) {
         self.0.verify_seconds.observe(took);
     }
 
     /// Counts an attempt to fetch the keys.
-    pub fn refreshed(&self, ok: bool) {
+    pub fn count_refresh(&self, ok: bool) {
         if ok {
             self.0.refreshed.inc()
         } else {
@@ -101,17 +101,17 @@ impl IssuerMetrics {
     }
 
     /// Says how many keys can be used now.
-    pub fn keys(&self, usable: usize) {
+    pub fn set_usable_keys(&self, usable: usize) {
         self.0.keys.keys.set(usable as u64);
     }
 
     /// Says when the keys in use were fetched, as [`Clock::monotonic_micros`] tells it.
-    pub fn fetched_at(&self, monotonic_micros: u64) {
+    pub fn set_fetched_at(&self, monotonic_micros: u64) {
         self.0.keys.fetched_at.store(monotonic_micros, Ordering::Relaxed);
     }
 
     /// Counts a token that names a key which is not in the set.
-    pub fn unknown_kid(&self) {
+    pub fn count_unknown_kid(&self) {
         self.0.unknown_kids.inc();
     }
 }
@@ -188,8 +188,8 @@ impl IssuerFamilies {
         let verifications = std::array::from_fn(|at| {
             self.verifications.get_or_create_owned(&VerificationLabels {
                 issuer: Arc::clone(issuer),
-                result: VerifyResult::ALL[at / Cache::ALL.len()].label(),
-                cache: Cache::ALL[at % Cache::ALL.len()].label(),
+                result: VerifyResult::ALL[at / CacheResult::ALL.len()].label(),
+                cache: CacheResult::ALL[at % CacheResult::ALL.len()].label(),
             })
         });
         let refreshes =

@@ -24,12 +24,12 @@ struct Inner {
 
 impl LimitMetrics {
     /// Counts a request that the limit held back.
-    pub fn limited(&self) {
+    pub fn count_limited(&self) {
         self.0.limited.inc();
     }
 
     /// Counts requests whose key found the table full, so that they were counted together with all such keys.
-    pub fn overflowed(&self, requests: u64) {
+    pub fn count_overflows(&self, requests: u64) {
         self.0.overflow.inc_by(requests);
     }
 

@@ -19,7 +19,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge as PrometheusGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-pub use self::issuers::{Cache, IssuerMetrics, VerifyResult};
+pub use self::issuers::{CacheResult, IssuerMetrics, VerifyResult};
 pub use self::limits::LimitMetrics;
 pub use self::live::{Gauge, GaugeGuard};
 pub use self::routes::RouteMetrics;
@@ -105,7 +105,7 @@ impl Metrics {
     }
 
     /// Counts an attempt to load the configuration anew.
-    pub fn reloaded(&self, ok: bool) {
+    pub fn count_reload(&self, ok: bool) {
         if ok {
             self.own.reloaded.inc()
         } else {
@@ -114,17 +114,17 @@ impl Metrics {
     }
 
     /// Says when the configuration in use was loaded.
-    pub fn config_loaded(&self, at: WallTime) {
+    pub fn set_config_loaded(&self, at: WallTime) {
         self.own.config_loaded.set(i64::try_from(at.seconds()).unwrap_or(i64::MAX));
     }
 
     /// Counts an identity header that was left out because its value was too long.
-    pub fn identity_header_omitted(&self) {
+    pub fn count_omitted_identity_header(&self) {
         self.own.identity_headers_omitted.inc();
     }
 
     /// Says how many verdicts on tokens are remembered.
-    pub fn token_cache_entries(&self, entries: u64) {
+    pub fn set_token_cache_entries(&self, entries: u64) {
         self.own.token_cache_entries.set(entries);
     }
 

@@ -39,7 +39,7 @@ const USUAL_STATUSES: [u16; 29] = [
 
 impl RouteMetrics {
     /// Counts a request that was answered with `status` after `took`.
-    pub fn requests(&self, method: &Method, status: u16, took: Duration) {
+    pub fn record_request(&self, method: &Method, status: u16, took: Duration) {
         let inner = &*self.0;
         inner.duration.observe(took);
         let method = method_index(method);
@@ -55,12 +55,12 @@ impl RouteMetrics {
     }
 
     /// Counts a refusal by its code.
-    pub fn rejected(&self, code: &'static str) {
+    pub fn count_rejection(&self, code: &'static str) {
         self.0.families.rejections.get_or_create(&self.0.code_labels(code)).inc();
     }
 
     /// Counts what would have been a refusal, had the route not been `report_only`.
-    pub fn would_reject(&self, code: &'static str) {
+    pub fn count_would_reject(&self, code: &'static str) {
         self.0.families.would_reject.get_or_create(&self.0.code_labels(code)).inc();
     }
 }

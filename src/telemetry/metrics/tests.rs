@@ -100,31 +100,31 @@ fn in_use() -> (Arc<Metrics>, (IssuerMetrics, UpstreamMetrics, LimitMetrics)) {
     let manual = ManualClock::at(1_700_000_000);
     let metrics = Metrics::new(manual.clock());
     let route = metrics.route("orders");
-    route.requests(&Method::GET, 200, Duration::from_millis(2));
-    route.requests(&Method::POST, 418, Duration::from_secs(60));
-    route.rejected("token_invalid");
-    route.would_reject("scope_insufficient");
+    route.record_request(&Method::GET, 200, Duration::from_millis(2));
+    route.record_request(&Method::POST, 418, Duration::from_secs(60));
+    route.count_rejection("token_invalid");
+    route.count_would_reject("scope_insufficient");
     let issuer = metrics.issuer("main");
-    issuer.verified(VerifyResult::Refused, Cache::Miss);
-    issuer.verify_seconds(Duration::from_micros(60));
-    issuer.refreshed(true);
-    issuer.keys(2);
-    issuer.unknown_kid();
-    issuer.fetched_at(manual.clock().monotonic_micros());
+    issuer.count_verification(VerifyResult::Refused, CacheResult::Miss);
+    issuer.record_verification(Duration::from_micros(60));
+    issuer.count_refresh(true);
+    issuer.set_usable_keys(2);
+    issuer.count_unknown_kid();
+    issuer.set_fetched_at(manual.clock().monotonic_micros());
     manual.advance(Duration::from_millis(2_500));
     let upstream = metrics.upstream("backend");
-    upstream.took(Duration::from_millis(20));
-    upstream.retried();
+    upstream.record_duration(Duration::from_millis(20));
+    upstream.count_retry();
     upstream.active().add();
     let limit = metrics.limit("per-user");
-    limit.limited();
-    limit.overflowed(1);
+    limit.count_limited();
+    limit.count_overflows(1);
     limit.cells().set(7);
     metrics.connections_open().add();
-    metrics.reloaded(false);
-    metrics.config_loaded(WallTime::from_seconds(1_700_000_000));
-    metrics.identity_header_omitted();
-    metrics.on_scrape(Box::new(|metrics| metrics.token_cache_entries(3)));
+    metrics.count_reload(false);
+    metrics.set_config_loaded(WallTime::from_seconds(1_700_000_000));
+    metrics.count_omitted_identity_header();
+    metrics.on_scrape(Box::new(|metrics| metrics.set_token_cache_entries(3)));
     metrics.access_log_dropped().inc();
     (metrics, (issuer, upstream, limit))
 }
@@ -199,10 +199,10 @@ fn series_after(rounds: u16) -> usize {
         for route in &routes {
             let invented = format!("M{round}");
             for method in ["GET", "PROPFIND", "get", invented.as_str()] {
-                route.requests(&method.parse().unwrap(), 404, Duration::from_millis(1));
-                route.requests(&method.parse().unwrap(), 600 + round, Duration::from_millis(1));
+                route.record_request(&method.parse().unwrap(), 404, Duration::from_millis(1));
+                route.record_request(&method.parse().unwrap(), 600 + round, Duration::from_millis(1));
             }
-            route.rejected("route_not_found");
+            route.count_rejection("route_not_found");
         }
     }
     let exposed = metrics.encode(Exposition::OpenMetrics);
@@ -218,7 +218,7 @@ fn traffic_makes_no_series() {
 fn a_name_with_quotes_and_newlines_stays_one_label() {
     let metrics = Metrics::new(ManualClock::at(0).clock());
     let odd = "a\"} 1\nportcullis_forged 1 \\";
-    metrics.route(odd).requests(&Method::GET, 200, Duration::ZERO);
+    metrics.route(odd).record_request(&Method::GET, 200, Duration::ZERO);
     for format in [Exposition::OpenMetrics, Exposition::PrometheusText] {
         let samples = parse(&metrics.encode(format), format);
         let labels = [("route", odd), ("method", "GET"), ("status", "200")];
@@ -236,7 +236,7 @@ fn the_age_of_keys_is_absent_until_they_were_fetched_and_after_their_issuer_is_g
     };
     let issuer = metrics.issuer("main");
     assert_eq!(age(), None);
-    issuer.fetched_at(manual.clock().monotonic_micros());
+    issuer.set_fetched_at(manual.clock().monotonic_micros());
     assert_eq!(age(), Some(0.0));
     let after_reload = metrics.issuer("main");
     drop(issuer);
@@ -249,8 +249,8 @@ fn the_age_of_keys_is_absent_until_they_were_fetched_and_after_their_issuer_is_g
 #[test]
 fn handles_of_one_name_count_into_the_same_series() {
     let metrics = Metrics::new(ManualClock::at(0).clock());
-    metrics.route("orders").requests(&Method::GET, 200, Duration::ZERO);
-    metrics.route("orders").requests(&Method::GET, 200, Duration::ZERO);
+    metrics.route("orders").record_request(&Method::GET, 200, Duration::ZERO);
+    metrics.route("orders").record_request(&Method::GET, 200, Duration::ZERO);
     let samples = parse(&metrics.encode(Exposition::OpenMetrics), Exposition::OpenMetrics);
     let labels = [("route", "orders"), ("method", "GET"), ("status", "200")];
     assert_eq!(value(&samples, "portcullis_requests_total", &labels), Some(2.0));
@@ -268,7 +268,7 @@ fn a_held_unit_is_given_back() {
 #[test]
 fn a_hook_may_register_a_hook() {
     let metrics = Metrics::new(ManualClock::at(0).clock());
-    metrics.on_scrape(Box::new(|metrics| metrics.on_scrape(Box::new(|metrics| metrics.token_cache_entries(1)))));
+    metrics.on_scrape(Box::new(|metrics| metrics.on_scrape(Box::new(|metrics| metrics.set_token_cache_entries(1)))));
     assert!(metrics.encode(Exposition::OpenMetrics).contains("portcullis_token_cache_entries 0\n"));
     assert!(metrics.encode(Exposition::OpenMetrics).contains("portcullis_token_cache_entries 1\n"));
 }

@@ -33,12 +33,12 @@ struct Connections {
 
 impl UpstreamMetrics {
     /// Counts the time that the upstream took to answer.
-    pub fn took(&self, took: Duration) {
+    pub fn record_duration(&self, took: Duration) {
         self.0.duration.observe(took);
     }
 
     /// Counts a request that was sent once more.
-    pub fn retried(&self) {
+    pub fn count_retry(&self) {
         self.0.retries.inc();
     }
 

@@ -213,7 +213,7 @@ impl KeyStore {
                 let now = self.clock.monotonic_micros();
                 let has_set = self.usable(now).is_some();
                 if has_set && waiter == Waiter::New {
-                    self.metrics.unknown_kid();
+                    self.metrics.count_unknown_kid();
                 }
                 match state.schedule.miss(now, kid.unwrap_or_default(), has_set, waiter) {
                     Miss::Unavailable { retry_after } => return Err(VerifyError::KeysUnavailable { retry_after }),
@@ -249,7 +249,7 @@ impl KeyStore {
     /// Takes in what an attempt gave, then tells those who wait.
     fn conclude(&self, fetched: Result<origin::Published, KeyError>) {
         let now = self.clock.monotonic_micros();
-        self.metrics.refreshed(fetched.is_ok());
+        self.metrics.count_refresh(fetched.is_ok());
         match fetched {
             Ok((set, lifetime)) => {
                 let mut state = self.lock();
@@ -265,8 +265,8 @@ impl KeyStore {
                 state.schedule.succeed(now, lifetime, random::fraction());
                 let recovered = state.last_error.take().is_some();
                 drop(state);
-                self.metrics.keys(set.keys().len());
-                self.metrics.fetched_at(now);
+                self.metrics.set_usable_keys(set.keys().len());
+                self.metrics.set_fetched_at(now);
                 if is_new {
                     self.report_change(before.as_ref().map(|current_keys| &*current_keys.set), &set);
                 } else if recovered {
@@ -280,7 +280,7 @@ impl KeyStore {
                 state.last_error = Some(error.clone());
                 drop(state);
                 let usable = self.usable(now);
-                self.metrics.keys(usable.as_ref().map_or(0, |set| set.keys().len()));
+                self.metrics.set_usable_keys(usable.as_ref().map_or(0, |set| set.keys().len()));
                 match usable {
                     Some(_) => {
                         tracing::warn!(issuer = &*self.name, %error, ?retry_in, "key refresh failed; using the previous keys");

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis::app::{self, Options, Running, Source, StartError};
+use portcullis::app::{self, ConfigSource, Options, RunningGateway, StartError};
 use portcullis::primitives::clock::Clock;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -66,7 +66,7 @@ upstream = "main"
 /// A running gateway. It stops, and its file goes, when dropped.
 #[derive(Debug)]
 pub(crate) struct Gateway {
-    running: Option<Running>,
+    running: Option<RunningGateway>,
     access: watch::Receiver<Vec<u8>>,
     directory: TempDir,
 }
@@ -77,12 +77,12 @@ pub(crate) struct Surroundings {
     pub(crate) clock: Clock,
     pub(crate) environment: BTreeMap<String, String>,
     /// How often the file is looked at. Never within a test, unless the test is about that.
-    pub(crate) look_for_changes_every: Duration,
+    pub(crate) config_poll_interval: Duration,
 }
 
 impl Default for Surroundings {
     fn default() -> Self {
-        Self { clock: Clock::system(), environment: BTreeMap::new(), look_for_changes_every: Duration::from_secs(3600) }
+        Self { clock: Clock::system(), environment: BTreeMap::new(), config_poll_interval: Duration::from_secs(3600) }
     }
 }
 
@@ -106,13 +106,13 @@ impl Gateway {
         let directory = TempDir::new();
         let config = directory.write("gateway.toml", toml);
         let (lines, access) = watch::channel(Vec::new());
-        let Surroundings { clock, environment, look_for_changes_every } = surroundings;
+        let Surroundings { clock, environment, config_poll_interval } = surroundings;
         let options = Options {
-            source: Source::File(config),
+            source: ConfigSource::File(config),
             environment: Arc::new(move |name: &str| environment.get(name).cloned()),
             clock,
             access_sink: Some(Box::new(Captured(lines))),
-            look_for_changes_every,
+            config_poll_interval,
         };
         // Starting may wait for threads: the test's own runtime goes on meanwhile.
         let starting = tokio::task::spawn_blocking(move || app::start(options));
@@ -120,7 +120,7 @@ impl Gateway {
         Ok(Self { running: Some(running), access, directory })
     }
 
-    fn running(&self) -> &Running {
+    fn running(&self) -> &RunningGateway {
         self.running.as_ref().expect("only drop and stop take it")
     }
 
@@ -161,7 +161,7 @@ impl Gateway {
 
     /// Waits until the gateway has ended by itself, after [`drain`](Self::drain).
     pub(crate) async fn wait_for_end(&self) {
-        within("the gateway's end", self.running().ended()).await;
+        within("the gateway's end", self.running().stopped()).await;
     }
 
     /// How many connections each worker serves.
