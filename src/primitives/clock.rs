@@ -1,13 +1,14 @@
-//! Clock: the time as an argument, so that a test can set it.
+//! Clock: time as an argument, so that tests can set it.
 //!
-//! Two readings: *wall* time, which tokens speak (`exp`, `nbf`) and which an operator may step, and *monotonic* time, which
-//! limits and ages need because it never runs backwards. Both in whole microseconds.
+//! A clock has two readings, both in whole microseconds. *Wall* time is what tokens refer to
+//! (`exp`, `nbf`); it jumps when the machine's clock is set. *Monotonic* time never runs backwards;
+//! rate limits and ages are measured with it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Where the time comes from. Cheap to clone; all clones read the same time.
+/// A source of time. Cheap to clone; all clones read the same time.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
 
@@ -22,7 +23,8 @@ enum Source {
 pub struct WallTime(u64);
 
 impl WallTime {
-    /// From whole seconds since the Unix epoch (the unit of JWT's `NumericDate`, RFC 7519 §2).
+    /// A point given in whole seconds since the Unix epoch (the unit of JWT's `NumericDate`,
+    /// RFC 7519 §2).
     #[must_use]
     pub const fn from_seconds(seconds: u64) -> Self {
         Self(seconds.saturating_mul(1_000_000))
@@ -41,12 +43,12 @@ impl WallTime {
     }
 }
 
-/// Both readings at one time, for whatever is judged by the same moment.
+/// Both readings of a clock at one moment, for decisions that must agree on the time.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
-    /// What [`Clock::now`] read.
+    /// The reading of [`Clock::now`].
     pub wall: WallTime,
-    /// What [`Clock::monotonic_micros`] read.
+    /// The reading of [`Clock::monotonic_micros`].
     pub monotonic_micros: u64,
 }
 
@@ -57,9 +59,9 @@ impl Clock {
         Self(Source::System { started: Instant::now() })
     }
 
-    /// Now, as the calendar tells it. May step when the machine's clock is set.
+    /// The current wall time. It jumps when the machine's clock is set.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "the one place that asks the machine")]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system time")]
     pub fn now(&self) -> WallTime {
         match &self.0 {
             Source::Manual(manual) => WallTime(manual.wall.load(Ordering::Acquire)),
@@ -76,7 +78,8 @@ impl Clock {
         self.monotonic_at(Instant::now())
     }
 
-    /// Both readings; `now` is what the machine says, so that who has asked already need not ask again.
+    /// Both readings. `now` is the current [`Instant`]; a caller that has read it already saves a
+    /// second read.
     #[must_use]
     pub fn moment(&self, now: Instant) -> Moment {
         Moment { wall: self.now(), monotonic_micros: self.monotonic_at(now) }
@@ -85,7 +88,8 @@ impl Clock {
     fn monotonic_at(&self, now: Instant) -> u64 {
         match &self.0 {
             Source::Manual(manual) => manual.monotonic.load(Ordering::Acquire),
-            // One second is added so that "never" can be 0 and "a moment before the start" can still be told.
+            // Starts at one second, so that 0 can mean "never" and a point shortly before the start
+            // can be represented.
             Source::System { started } => {
                 let elapsed = now.saturating_duration_since(*started);
                 u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX).saturating_add(1_000_000)
@@ -94,7 +98,7 @@ impl Clock {
     }
 }
 
-/// A clock that stands still until it is told to move: for tests.
+/// A clock that only moves when a test moves it.
 #[derive(Clone, Debug)]
 pub struct ManualClock {
     wall: Arc<AtomicU64>,
@@ -102,7 +106,7 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// Starts at `unix_seconds`.
+    /// A clock whose wall time is `unix_seconds`.
     #[must_use]
     pub fn at(unix_seconds: u64) -> Self {
         Self {
@@ -111,7 +115,7 @@ impl ManualClock {
         }
     }
 
-    /// The clock that reads this one.
+    /// A [`Clock`] that reads this one.
     #[must_use]
     pub fn clock(&self) -> Clock {
         Clock(Source::Manual(self.clone()))
@@ -124,7 +128,7 @@ impl ManualClock {
         self.monotonic.fetch_add(micros, Ordering::AcqRel);
     }
 
-    /// Steps the wall time alone, as an operator or NTP may.
+    /// Sets the wall time alone, as an operator or NTP may.
     pub fn set_wall(&self, unix_seconds: u64) {
         self.wall.store(unix_seconds * 1_000_000, Ordering::Release);
     }
@@ -135,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manual_clock_moves_only_when_told() {
+    fn a_manual_clock_moves_only_when_advanced() {
         let manual = ManualClock::at(1_000);
         let clock = manual.clock();
         assert_eq!((clock.now().seconds(), clock.monotonic_micros()), (1_000, 1_000_000));
@@ -144,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn stepping_the_wall_leaves_the_monotonic_reading() {
+    fn setting_the_wall_time_leaves_the_monotonic_reading() {
         let manual = ManualClock::at(1_000);
         manual.set_wall(10);
         assert_eq!((manual.clock().now().seconds(), manual.clock().monotonic_micros()), (10, 1_000_000));

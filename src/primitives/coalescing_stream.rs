@@ -1,7 +1,8 @@
-//! CoalescingStream writes: a head and a short body leave in one plain write.
+//! Coalescing writes: sends the head and a short body of a message with one plain write.
 //!
-//! hyper hands the head of a message and the body behind it to the socket as a list of pieces. For the kernel a list is dearer than one
-//! piece, by more than it costs to copy a few hundred bytes together. Long pieces go as they are.
+//! hyper writes the head of a message and its body with one vectored write. In the kernel a
+//! vectored write costs more than a plain one, by more than it takes to copy a few hundred bytes
+//! into one buffer. Long writes stay vectored.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,20 +10,20 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Up to so many bytes are copied together: a usual head and a short body.
-const ROOM_BYTES: usize = 2 * 1024;
+/// Longest write that is copied into one buffer. Enough for a usual head and a short body.
+const MAX_COALESCED_BYTES: usize = 2 * 1024;
 
-/// See the module's text.
+/// A stream that turns short vectored writes into plain ones. It buffers nothing between calls.
 #[derive(Debug)]
 pub struct CoalescingStream<S>(S);
 
 impl<S> CoalescingStream<S> {
-    /// Around `stream`.
+    /// Wraps `stream`.
     pub fn new(stream: S) -> Self {
         Self(stream)
     }
 
-    /// The stream itself. Nothing is held back here.
+    /// The wrapped stream. No data is lost, since none is buffered here.
     pub fn into_inner(self) -> S {
         self.0
     }
@@ -48,16 +49,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for CoalescingStream<S> {
         if let [only] = bufs {
             return stream.poll_write(cx, only);
         }
-        let mut room = [0; ROOM_BYTES];
+        let mut buffer = [0; MAX_COALESCED_BYTES];
         let mut length = 0;
         for buf in bufs {
-            let Some(place) = room.get_mut(length..length + buf.len()) else {
+            let Some(target) = buffer.get_mut(length..length + buf.len()) else {
                 return stream.poll_write_vectored(cx, bufs);
             };
-            place.copy_from_slice(buf);
+            target.copy_from_slice(buf);
             length += buf.len();
         }
-        stream.poll_write(cx, &room[..length])
+        stream.poll_write(cx, &buffer[..length])
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -79,23 +80,23 @@ mod tests {
 
     use super::*;
 
-    /// Takes what it is given, at most `most` bytes at a time, and remembers how it was given.
+    /// Accepts at most `max` bytes per write and records the kind of each write.
     struct Sink {
-        most: usize,
+        max: usize,
         calls: Vec<(&'static str, Vec<u8>)>,
     }
 
     impl Sink {
-        fn take(&mut self, how: &'static str, bytes: &[u8]) -> Poll<io::Result<usize>> {
-            let count = bytes.len().min(self.most);
-            self.calls.push((how, bytes[..count].to_vec()));
+        fn accept(&mut self, kind: &'static str, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            let count = bytes.len().min(self.max);
+            self.calls.push((kind, bytes[..count].to_vec()));
             Poll::Ready(Ok(count))
         }
     }
 
     impl AsyncWrite for Sink {
         fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-            self.take("one", buf)
+            self.accept("plain", buf)
         }
 
         fn poll_write_vectored(
@@ -104,7 +105,7 @@ mod tests {
             bufs: &[IoSlice<'_>],
         ) -> Poll<io::Result<usize>> {
             let all: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
-            self.take("list", &all)
+            self.accept("vectored", &all)
         }
 
         fn is_write_vectored(&self) -> bool {
@@ -121,22 +122,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn short_pieces_go_as_one_and_long_ones_as_they_are() {
-        let (head, long) = (vec![b'h'; 500], vec![b'b'; ROOM_BYTES]);
-        for (name, pieces, most, how, count) in [
-            ("one short piece", vec![&head[..]], 9_000, "one", 500),
-            ("one long piece", vec![&long[..]], 9_000, "one", ROOM_BYTES),
-            ("two that fit", vec![&head[..], &long[..ROOM_BYTES - 500]], 9_000, "one", ROOM_BYTES),
-            ("two of which a part is taken", vec![&head[..], b"body"], 502, "one", 502),
-            ("one byte too many", vec![&head[..], &long[..ROOM_BYTES - 499]], 9_000, "list", ROOM_BYTES + 1),
-            ("none", vec![], 9_000, "one", 0),
+    async fn short_vectored_writes_become_plain_and_long_ones_stay_vectored() {
+        let (head, long) = (vec![b'h'; 500], vec![b'b'; MAX_COALESCED_BYTES]);
+        for (name, pieces, max, kind, count) in [
+            ("one short piece", vec![&head[..]], 9_000, "plain", 500),
+            ("one long piece", vec![&long[..]], 9_000, "plain", MAX_COALESCED_BYTES),
+            ("two that fit", vec![&head[..], &long[..MAX_COALESCED_BYTES - 500]], 9_000, "plain", MAX_COALESCED_BYTES),
+            ("a partial write", vec![&head[..], b"body"], 502, "plain", 502),
+            (
+                "one byte too many",
+                vec![&head[..], &long[..MAX_COALESCED_BYTES - 499]],
+                9_000,
+                "vectored",
+                MAX_COALESCED_BYTES + 1,
+            ),
+            ("none", vec![], 9_000, "plain", 0),
         ] {
-            let mut gathered = CoalescingStream::new(Sink { most, calls: Vec::new() });
+            let mut stream = CoalescingStream::new(Sink { max, calls: Vec::new() });
             let slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-            let written = poll_fn(|cx| Pin::new(&mut gathered).poll_write_vectored(cx, &slices)).await.unwrap();
+            let written = poll_fn(|cx| Pin::new(&mut stream).poll_write_vectored(cx, &slices)).await.unwrap();
             let all = pieces.concat();
             assert_eq!(written, count, "{name}");
-            assert_eq!(gathered.into_inner().calls, [(how, all[..count].to_vec())], "{name}");
+            assert_eq!(stream.into_inner().calls, [(kind, all[..count].to_vec())], "{name}");
         }
     }
 }

@@ -1,8 +1,10 @@
-//! HTTP field syntax: tokens, comma-separated lists and the folding of field names.
+//! HTTP field syntax: tokens, comma-separated lists, delays in seconds and the folding of field
+//! names.
 //!
 //! Reads bytes only and knows no field by name. The caller decides what a malformed element means.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 
@@ -37,8 +39,8 @@ pub fn list_elements<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iter
         .filter(|element| !element.is_empty())
 }
 
-/// `bytes` without leading and trailing optional whitespace, which is space and tab only (RFC 9110
-/// §5.6.3).
+/// `bytes` without leading and trailing optional whitespace, which is space and tab only
+/// (RFC 9110 §5.6.3).
 #[must_use]
 pub fn trim_whitespace(bytes: &[u8]) -> &[u8] {
     let is_whitespace = |byte: &u8| matches!(byte, b' ' | b'\t');
@@ -72,6 +74,19 @@ pub fn fold_name(name: &str) -> Cow<'_, str> {
         other => other.to_ascii_lowercase(),
     };
     Cow::Owned(name.chars().map(fold).collect())
+}
+
+/// A wait as the `delay-seconds` of `Retry-After` (RFC 9110 §10.2.3): rounded up and at least 1, so
+/// that a client that obeys it never retries too early.
+#[must_use]
+pub fn retry_after_seconds(wait: Duration) -> u64 {
+    seconds_rounded_up(wait).max(1)
+}
+
+/// `duration` in whole seconds, rounded up.
+#[must_use]
+pub fn seconds_rounded_up(duration: Duration) -> u64 {
+    duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
 }
 
 #[cfg(test)]
@@ -125,6 +140,19 @@ mod tests {
             let found: Vec<&[u8]> = list_elements(&headers, &CONNECTION).collect();
             let expect: Vec<&[u8]> = expect.iter().map(|text| text.as_bytes()).collect();
             assert_eq!(found, expect, "{name}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_never_too_early() {
+        for (name, wait, seconds, retry_after) in [
+            ("no wait", Duration::ZERO, 0, 1),
+            ("the shortest wait", Duration::from_nanos(1), 1, 1),
+            ("a whole second", Duration::from_secs(1), 1, 1),
+            ("just above a second", Duration::from_millis(1_001), 2, 2),
+            ("the longest wait", Duration::MAX, u64::MAX, u64::MAX),
+        ] {
+            assert_eq!((seconds_rounded_up(wait), retry_after_seconds(wait)), (seconds, retry_after), "{name}");
         }
     }
 

@@ -1,20 +1,22 @@
-//! LazyTimer: a timer for deadlines that mostly move away before they come.
+//! Lazy timer: a timer for deadlines that usually move before they expire.
 //!
-//! Setting and clearing a timer of the runtime for each of thousands of requests costs more than what the timer guards. An timer is set once
-//! and left where it is as long as it rings no later than the deadline of the moment; if it rings too early, it is set again. A connection
-//! that is busy touches it once per timeout, not once per request.
+//! Registering and cancelling a runtime timer for every request is expensive, and the timeout
+//! almost never fires. A lazy timer keeps its registration as long as that fires no later than the
+//! current deadline. If it fires early, it is registered again for the current deadline. A busy
+//! connection thus touches the runtime's timer once per timeout, not per request.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// See the module's text. Costs nothing before its first use.
+/// A timer whose deadline is given at each poll. Registers nothing with the runtime before its
+/// first poll.
 #[derive(Debug, Default)]
 pub struct LazyTimer(Option<Pin<Box<Sleep>>>);
 
 impl LazyTimer {
-    /// Ready once `deadline` is reached. The deadline may be another one at each call.
+    /// Ready once `deadline` is reached. Each call may pass a different deadline.
     pub fn poll_reached(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         loop {
@@ -42,21 +44,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_rings_at_the_deadline_of_the_moment() {
+    async fn it_fires_at_the_current_deadline() {
         let start = Instant::now();
         let mut timer = LazyTimer::default();
         let far = start + Duration::from_secs(30);
-        for (name, deadline) in [("further away", 10), ("nearer", 5), ("as before", 5)] {
+        for (name, deadline) in [("later", 10), ("earlier", 5), ("unchanged", 5)] {
             let deadline = start + Duration::from_secs(deadline);
             let pending = poll_fn(|cx| Poll::Ready(timer.poll_reached(deadline, cx).is_pending())).await;
             assert!(pending, "{name}");
         }
         reached(&mut timer, far).await;
-        assert_eq!(Instant::now(), far, "set at five seconds, it goes on to thirty");
+        assert_eq!(Instant::now(), far, "registered for five seconds, it waits for thirty");
         reached(&mut timer, far).await;
-        assert_eq!(Instant::now(), far, "what is past is reached");
+        assert_eq!(Instant::now(), far, "a deadline in the past is reached");
         let next = far + Duration::from_secs(1);
         reached(&mut timer, next).await;
-        assert_eq!(Instant::now(), next, "and it can be used again");
+        assert_eq!(Instant::now(), next, "it can be used again");
     }
 }

@@ -1,4 +1,8 @@
-//! Where the tasks of an HTTP/2 connection run: on its worker's thread, like everything else about it.
+//! Local executor: runs hyper's background tasks for HTTP/2 on the thread of the worker that owns
+//! the connection.
+//!
+//! A worker's connections are not `Send`, so the tasks that hyper starts for them must not leave
+//! the thread.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -7,24 +11,26 @@ use std::rc::Rc;
 use hyper::rt::Executor;
 use tokio::sync::Notify;
 
-/// Runs a task on the thread that asks for it, which must be in a runtime of local tasks.
+/// Runs each task on the thread that submits it, which must be inside a local runtime.
 #[derive(Clone, Debug, Default)]
 pub struct LocalExecutor {
-    tells: Option<Rc<Notify>>,
+    progress: Option<Rc<Notify>>,
 }
 
 impl LocalExecutor {
-    /// One that tells whenever one of its tasks has moved. What a peer's settings say is known only after a task has read them, and hyper
-    /// has no event for it.
+    /// An executor that notifies `progress` after each poll of one of its tasks.
+    ///
+    /// hyper has no event for the arrival of the peer's SETTINGS: they are known once a task has
+    /// read them, so a caller that waits for them checks after each poll.
     #[must_use]
-    pub fn notifying(moved: Rc<Notify>) -> Self {
-        Self { tells: Some(moved) }
+    pub fn notifying(progress: Rc<Notify>) -> Self {
+        Self { progress: Some(progress) }
     }
 }
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for LocalExecutor {
     fn execute(&self, task: F) {
-        let Some(moved) = self.tells.clone() else {
+        let Some(progress) = self.progress.clone() else {
             tokio::task::spawn_local(task);
             return;
         };
@@ -32,7 +38,7 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for LocalExecutor {
             let mut task = pin!(task);
             poll_fn(|cx| {
                 let polled = task.as_mut().poll(cx);
-                moved.notify_waiters();
+                progress.notify_waiters();
                 polled
             })
             .await;

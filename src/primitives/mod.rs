@@ -1,4 +1,5 @@
-//! Small tools that know nothing of gateways: time, randomness, the end of the process.
+//! Building blocks that know nothing about gateways: clocks, randomness, shutdown, timers, field
+//! syntax.
 
 pub mod clock;
 pub mod coalescing_stream;

@@ -1,10 +1,12 @@
 //! Random bytes from the crypto library's generator, drawn in blocks.
 //!
-//! One call per request for a few bytes would be a system call's worth of work each; a block per thread makes it a copy.
+//! A call to the generator costs about as much as a system call. Each thread draws a block at a
+//! time, so that the few bytes that a request needs cost a copy.
 
 use std::cell::RefCell;
 
-/// How many bytes one refill draws. Sixteen bytes per request: one refill in 64 requests.
+/// How many bytes one refill draws. At sixteen bytes per request, one request in 64 pays for a
+/// refill.
 const BLOCK_BYTES: usize = 1024;
 
 struct Block {
@@ -20,13 +22,14 @@ thread_local! {
 ///
 /// # Panics
 ///
-/// If the operating system has no randomness to give: nothing that follows could be trusted.
+/// If the operating system provides no randomness: request ids and keys made without it could be
+/// guessed.
 #[must_use]
 pub fn bytes<const N: usize>() -> [u8; N] {
     const { assert!(N <= 64, "draw large amounts from the generator directly") };
     BLOCK.with_borrow_mut(|block| {
         if block.used + N > BLOCK_BYTES {
-            aws_lc_rs::rand::fill(&mut block.bytes).expect("the operating system gives random bytes");
+            aws_lc_rs::rand::fill(&mut block.bytes).expect("the operating system provides random bytes");
             block.used = 0;
         }
         let mut drawn = [0; N];
@@ -45,11 +48,11 @@ pub fn hex(bytes: &[u8]) -> String {
     String::from_utf8(text).expect("hexadecimal digits")
 }
 
-/// Writes `bytes` as lower-case hexadecimal digits into `text`, which has two places for each of them.
+/// Writes `bytes` as lower-case hexadecimal digits into `text`.
 ///
 /// # Panics
 ///
-/// If it has not.
+/// If `text` is not twice as long as `bytes`.
 pub fn write_hex(bytes: &[u8], text: &mut [u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     assert_eq!(text.len(), 2 * bytes.len(), "two digits for each byte");
@@ -59,7 +62,7 @@ pub fn write_hex(bytes: &[u8], text: &mut [u8]) {
     }
 }
 
-/// A number spread evenly over `0.0..1.0`, for jitter.
+/// A number uniformly distributed over `0.0..1.0`, for jitter.
 #[must_use]
 pub fn fraction() -> f64 {
     f64::from(u32::from_le_bytes(bytes())) / (f64::from(u32::MAX) + 1.0)
@@ -76,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn hex_writes_two_digits_for_each_byte() {
+    fn hex_has_two_digits_per_byte() {
         assert_eq!(hex(&[0, 0x0f, 0xa5]), "000fa5");
     }
 

@@ -1,27 +1,27 @@
-//! Shutdown: one signal that everything long-lived listens to.
+//! Shutdown: the signal by which the process tells all long-lived tasks to drain and to stop.
 
 use tokio::sync::watch;
 
-/// The end that gives the signal. Dropping it gives the strongest one.
+/// The sending end. Dropping it has the effect of [`Phase::Stopped`].
 #[derive(Debug)]
 pub struct Trigger(watch::Sender<Phase>);
 
-/// The end that waits. Cheap to clone.
+/// The receiving end. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Shutdown(watch::Receiver<Phase>);
 
-/// How far the process is on its way out; only ever moves forward.
+/// The phases of the process, in order. The phase only moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Serving.
+    /// The process serves.
     Running,
-    /// Finish what is under way, take nothing new on a connection.
+    /// Requests in flight finish; connections accept no new ones.
     Draining,
-    /// Stop now.
+    /// Everything stops at once.
     Stopped,
 }
 
-/// A signal and its listener, in [`Phase::Running`].
+/// A trigger and a receiver of its signal, in [`Phase::Running`].
 #[must_use]
 pub fn channel() -> (Trigger, Shutdown) {
     let (sender, receiver) = watch::channel(Phase::Running);
@@ -29,7 +29,7 @@ pub fn channel() -> (Trigger, Shutdown) {
 }
 
 impl Trigger {
-    /// Moves on to `phase`; an earlier one than the present is ignored.
+    /// Moves on to `phase`. Does nothing if that phase is reached or passed already.
     pub fn advance(&self, phase: Phase) {
         self.0.send_if_modified(|current| {
             let later = phase > *current;
@@ -40,7 +40,7 @@ impl Trigger {
         });
     }
 
-    /// Another listener.
+    /// Another receiver.
     #[must_use]
     pub fn listen(&self) -> Shutdown {
         Shutdown(self.0.subscribe())
@@ -48,9 +48,9 @@ impl Trigger {
 }
 
 impl Shutdown {
-    /// The phase now.
-    #[must_use]
-    pub fn phase(&self) -> Phase {
+    /// The current phase.
+    #[cfg(test)]
+    fn phase(&self) -> Phase {
         if self.0.has_changed().is_err() { Phase::Stopped } else { *self.0.borrow() }
     }
 
@@ -58,9 +58,9 @@ impl Shutdown {
     ///
     /// # Cancel safety
     ///
-    /// May be dropped and called again; nothing is lost.
+    /// The future may be dropped and the function called again; no phase is missed.
     pub async fn reached(&mut self, phase: Phase) {
-        // An error means the trigger is gone, which counts as the last phase.
+        // An error means that the trigger was dropped, which counts as the last phase.
         let _ = self.0.wait_for(|current| *current >= phase).await;
     }
 }
