@@ -1,39 +1,40 @@
-//! `RateLimit`, `RateLimit-Policy` and `Retry-After`: what a client is told about limits.
+//! `RateLimit` and `RateLimit-Policy`: the response headers that describe limits to a client.
 //!
-//! By draft-ietf-httpapi-ratelimit-headers-10: lists of RFC 9651 Strings with parameters, one item for each limit; several items
-//! are several lines, or one with commas. All numbers come from the [`Decision`] that was acted on. No partition key is sent: it would tell whom a limit counts.
+//! They follow draft-ietf-httpapi-ratelimit-headers-10: lists of RFC 9651 Strings with parameters,
+//! one item per limit, on several field lines or separated by commas. All numbers come from the
+//! [`Decision`] that was acted on. No partition key is sent, because it would reveal what a limit
+//! counts by.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use http::HeaderValue;
 
 use super::{Decision, Quota};
+use crate::primitives::field_syntax::{retry_after_seconds, seconds_rounded_up};
 
-/// An item of `RateLimit-Policy`: `"name";q=100;w=60`. `q` is the count, `w` the period in whole seconds, at least 1.
+/// An item of `RateLimit-Policy`: `"name";q=100;w=60`. `q` is the count, `w` the period in whole
+/// seconds, at least 1.
 #[must_use]
 pub fn policy(name: &str, quota: &Quota) -> HeaderValue {
-    item(name, ["q", "w"], [quota.count, at_least_one(quota.period)])
+    item(name, ["q", "w"], [quota.count, seconds_rounded_up(quota.period).max(1)])
 }
 
-/// An item of `RateLimit`: `"name";r=97;t=41`. `r` is what remains, `t` the seconds until the whole burst is there again, or of
-/// a refusal until one may pass: the same number as [`retry_after_seconds`].
+/// An item of `RateLimit`: `"name";r=97;t=41`. `r` is the number of requests that remain.
+///
+/// `t` is the time in seconds until the whole burst is available again. For a refusal it is the
+/// time until the next request is allowed, the same number as in `Retry-After` (see
+/// [`retry_after_seconds`]).
 #[must_use]
 pub fn limit(name: &str, decision: &Decision) -> HeaderValue {
     let numbers = match *decision {
-        Decision::Allowed { remaining, full_again } => [remaining, rounded_up(full_again)],
+        Decision::Allowed { remaining, full_after } => [remaining, seconds_rounded_up(full_after)],
         Decision::Refused { retry_after } => [0, retry_after_seconds(retry_after)],
     };
     item(name, ["r", "t"], numbers)
 }
 
-/// `Retry-After` in whole seconds (RFC 9110 §10.2.3): rounded up, since earlier is too early, and at least 1.
-#[must_use]
-pub fn retry_after_seconds(retry_after: Duration) -> u64 {
-    at_least_one(retry_after)
-}
-
-/// An RFC 9651 §3.3.3 String with two Integers as parameters. A String has only printable ASCII; anything else becomes `?`.
+/// A String (RFC 9651 §3.3.3) with two Integers as parameters. A String holds printable ASCII only;
+/// any other character becomes `?`.
 fn item(name: &str, parameters: [&str; 2], numbers: [u64; 2]) -> HeaderValue {
     let mut text = String::with_capacity(name.len() + 24);
     text.push('"');
@@ -51,19 +52,13 @@ fn item(name: &str, parameters: [&str; 2], numbers: [u64; 2]) -> HeaderValue {
     HeaderValue::try_from(text).expect("printable ASCII is a valid header value")
 }
 
-/// Largest RFC 9651 §3.3.1 Integer.
+/// Largest Integer of RFC 9651 §3.3.1.
 const MAX_INTEGER: u64 = 999_999_999_999_999;
-
-fn at_least_one(duration: Duration) -> u64 {
-    rounded_up(duration).max(1)
-}
-
-fn rounded_up(duration: Duration) -> u64 {
-    duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
-}
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn quota(count: u64, period: Duration) -> Quota {
@@ -71,7 +66,7 @@ mod tests {
     }
 
     fn allowed(remaining: u64, millis: u64) -> Decision {
-        Decision::Allowed { remaining, full_again: Duration::from_millis(millis) }
+        Decision::Allowed { remaining, full_after: Duration::from_millis(millis) }
     }
 
     fn refused(millis: u64) -> Decision {
@@ -83,7 +78,7 @@ mod tests {
         let minute = quota(100, Duration::from_secs(60));
         for (case, name, quota, expect) in [
             ("plain", "default", minute, r#""default";q=100;w=60"#),
-            ("less than a second", "a", quota(5, Duration::from_millis(100)), r#""a";q=5;w=1"#),
+            ("a period below a second", "a", quota(5, Duration::from_millis(100)), r#""a";q=5;w=1"#),
             ("escapes", "a\"b\\c", minute, r#""a\"b\\c";q=100;w=60"#),
             ("no line ends, no letters beyond ASCII", "a\r\né", minute, r#""a???";q=100;w=60"#),
             ("the largest number", "a", quota(u64::MAX, Duration::MAX), r#""a";q=999999999999999;w=999999999999999"#),
@@ -102,13 +97,6 @@ mod tests {
             ("refused", refused(1_500), r#""default";r=0;t=2"#),
         ] {
             assert_eq!(limit("default", &decision).to_str().unwrap(), expect, "{case}");
-        }
-    }
-
-    #[test]
-    fn retry_after_is_never_too_early() {
-        for (millis, expect) in [(0, 1), (1, 1), (1_000, 1), (1_001, 2)] {
-            assert_eq!(retry_after_seconds(Duration::from_millis(millis)), expect, "{millis} ms");
         }
     }
 }

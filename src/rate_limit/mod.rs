@@ -1,7 +1,8 @@
-//! Counters: how often somebody may, counted in this process.
+//! Per-key rate limiting (GCRA), in process.
 //!
-//! Knows neither requests nor routes: a key is a number made by [`key`], a [`Quota`] comes with each question, and so does the
-//! time. [`fields`] writes a [`Decision`] down for the client.
+//! Knows neither requests nor routes: the caller passes a key made by [`key`], a [`Quota`] and the
+//! time. [`table`] holds the state, and [`fields`] writes a [`Decision`] as response headers.
+//! Replicas do not share state: each process counts for itself.
 
 pub mod fields;
 mod gcra;
@@ -13,38 +14,30 @@ use std::time::Duration;
 
 pub use store::CellStore;
 
-/// So many in such a time, evenly spread, with so many at once.
+/// A rate and a burst: `count` requests per `period`, of which `burst` may come at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Quota {
-    /// How many in one period; at least 1.
+    /// Requests per period; at least 1.
     pub count: u64,
     /// The period.
     pub period: Duration,
-    /// How many may come at once; at least 1, or nothing ever passes.
+    /// Requests that may come at once; at least 1, since a burst of 0 refuses every request.
     pub burst: u64,
 }
 
-/// Whether one more may pass.
+/// Whether a request is within its quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It may.
+    /// The request is within the quota.
     Allowed {
-        /// How many more may pass at once.
+        /// How many more requests are allowed at once.
         remaining: u64,
-        /// When the whole burst will be there again, if nothing comes.
-        full_again: Duration,
+        /// When the whole burst is available again if no request comes.
+        full_after: Duration,
     },
-    /// It may not; nothing was counted.
+    /// The request exceeds the quota and was not counted.
     Refused {
-        /// When one may pass again. Not rounded; more than nothing.
+        /// When the next request is allowed. Not rounded, never zero.
         retry_after: Duration,
     },
-}
-
-impl Decision {
-    /// Is it [`Decision::Allowed`]?
-    #[must_use]
-    pub fn is_allowed(&self) -> bool {
-        matches!(self, Self::Allowed { .. })
-    }
 }

@@ -1,19 +1,23 @@
-//! Rate limiting in process: a table of fixed size with one time for each key, counted by `gcra.rs`.
+//! Rate limit table: a hash table of fixed size with one TAT (see `gcra.rs`) per key.
 //!
-//! Keys come from clients, so the table never grows. A cell whose time is past says the same as no cell and is taken again; one whose
-//! time is not past is never given up for another key, or an attacker could wash his own cell out. When no cell is left, new keys
-//! share one *overflow cell*: together they are limited like one key, which neither opens the limit nor locks everyone out who
-//! has a cell.
+//! Keys come from clients, so the table never grows. A cell whose TAT is in the past is equivalent
+//! to no cell, and the table reuses it. A cell whose TAT is in the future is never evicted:
+//! otherwise an attacker could evict its own cell by sending many other keys. When no cell is free,
+//! all new keys share one *overflow cell* and are limited together like a single key. That neither
+//! lifts the limit nor affects clients that already have a cell.
 //!
-//! **Concurrency.** Counting in a cell that exists takes no lock. A cell is a pair of atomics, so taking it for another key must not
-//! let a count for the old key land on the new one. This holds because of three rules:
-//! 1. a cell is given up only if its time is past, by exchanging that very time for `FREE` or `RESERVED`; only after that a
-//!    new key is written, and its time last;
-//! 2. a reader loads the time *before* the key and counts by exchanging the time it loaded;
-//! 3. times in a cell only ever become later, so one that was loaded does not come back. (Threads that disagree on the time
-//!    by more than an interval could break this for a cell that was freed; the price is one count on the wrong key.)
+//! **Concurrency.** Counting a request of a known key takes no lock. A cell is a pair of atomics,
+//! so reusing it must not let a request of the old key count against the new one. Three rules
+//! ensure this:
+//! 1. A cell is released only if its TAT is in the past, by exchanging exactly that TAT for `FREE`
+//!    or `RESERVED`. After that the new key is written, and then its TAT.
+//! 2. A reader loads the TAT *before* the key, and counts by exchanging the TAT that it loaded.
+//! 3. The TAT of a cell only ever increases, so a TAT that a reader loaded does not reappear.
+//!    Threads whose clocks differ by more than one interval could break this for a released cell;
+//!    the effect is one request counted for the wrong key.
 //!
-//! New keys are put in under a mutex chosen by the key, so that two threads cannot give one key two cells, which would be two bursts.
+//! New keys are inserted under a mutex chosen by the key. Without it two threads could insert the
+//! same key into two cells, which would double its burst.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -21,17 +25,19 @@ use std::sync::{Mutex, PoisonError};
 use super::gcra;
 use super::{Decision, Quota};
 
-/// Cells for so many keys unless told otherwise: 3.2 MB. An attacker needs as many addresses, or users, to fill it.
+/// Default number of keys, which takes 3.2 MB. An attacker needs as many addresses or users to fill
+/// the table.
 pub const DEFAULT_CAPACITY: usize = 100_000;
 
-/// Times by key, of fixed size. Shared by all threads.
+/// The TAT of each key, in a fixed number of cells. Shared by all threads.
 #[derive(Debug)]
 pub struct Table {
     cells: Box<[Cell]>,
     capacity: usize,
-    /// Cells that hold a key, also those whose time is past and which nobody has come by yet.
+    /// Number of cells that hold a key, including those whose TAT is in the past but which were not
+    /// swept yet.
     occupied: AtomicUsize,
-    /// Where the next stripe of the sweep begins.
+    /// Where the next insertion starts to sweep.
     cursor: AtomicUsize,
     overflow: AtomicU64,
     overflowed: AtomicU64,
@@ -40,35 +46,37 @@ pub struct Table {
 
 #[derive(Debug, Default)]
 struct Cell {
-    /// TAT in nanoseconds, `FREE` or `RESERVED`.
+    /// The TAT in nanoseconds, `FREE` or `RESERVED`.
     tat: AtomicU64,
     key: AtomicU64,
 }
 
-/// No key: a TAT is never 0, since it lies after a time.
+/// Marks a cell without a key. No TAT is 0, because a TAT is later than the time of a request.
 const FREE: u64 = 0;
 
-/// Being taken or freed; above [`gcra::MAX_TAT`].
+/// Marks a cell whose key is being written; above [`gcra::MAX_TAT`].
 const RESERVED: u64 = u64::MAX;
 
-/// How many cells a key may be in, from its place on. With half of the cells empty, a key that finds none free among so many
-/// is rarer than one in a million.
+/// Number of cells, starting at its home cell, in which a key may be stored. With half of the cells
+/// free, fewer than one key in a million finds its whole window taken.
 const WINDOW: usize = 32;
 
-/// Cells per key of capacity: the half that stays empty keeps windows from filling. 16 bytes each.
-const SLACK: usize = 2;
+/// Cells per key of capacity. Half of the cells stay free, so that windows do not fill up. A cell
+/// takes 16 bytes.
+const CELLS_PER_KEY: usize = 2;
 
-/// How many cells each new key sweeps. More than it takes, so that the sweep gets round even if all keys are new.
+/// Number of cells that each insertion sweeps. An insertion takes one cell, so the sweep covers the
+/// whole table well before insertions can fill it.
 const STRIPE: usize = 64;
 
-/// How many keys may be put in at the same time.
+/// Number of locks for insertions: that many keys can be inserted at the same time.
 const INSERT_LOCKS: usize = 64;
 
-/// Where a key is, or could be put.
+/// The result of a search for a key.
 enum Lookup {
-    /// In this cell, with this TAT.
-    At(usize, u64),
-    /// Missing.
+    /// The index of the key's cell, and the TAT that it held.
+    Found(usize, u64),
+    /// The key has no cell.
     Missing,
 }
 
@@ -80,12 +88,12 @@ impl Default for Table {
 }
 
 impl Table {
-    /// A table for `capacity` keys (at least 1) at about 32 bytes each, allocated at once.
+    /// A table for `capacity` keys, at least 1. Allocates about 32 bytes per key at once.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         let capacity = capacity.max(1);
         Self {
-            cells: (0..capacity.saturating_mul(SLACK)).map(|_| Cell::default()).collect(),
+            cells: (0..capacity.saturating_mul(CELLS_PER_KEY)).map(|_| Cell::default()).collect(),
             capacity,
             occupied: AtomicUsize::new(0),
             cursor: AtomicUsize::new(0),
@@ -95,70 +103,70 @@ impl Table {
         }
     }
 
-    /// Counts one for `key` if `quota` allows it. `now_micros` is monotonic time.
+    /// Counts a request of `key` if `quota` allows it. `now_micros` is monotonic time.
     ///
-    /// One table serves different quotas; a key that changes between quotas keeps what it has used.
+    /// The quota may differ between calls, also for the same key, which keeps what it has used.
     pub fn take(&self, key: u64, quota: &Quota, now_micros: u64) -> Decision {
         let now = nanos(now_micros);
         if let Some(decision) = self.count_existing(key, quota, now) {
             return decision;
         }
-        // Poisoned: a panic while nothing is protected but an order of steps, each of which leaves the table whole.
-        let lock = self.insert_locks[self.place(key) % INSERT_LOCKS].lock().unwrap_or_else(PoisonError::into_inner);
+        // The lock guards no data of its own, and every step of an insertion leaves the table
+        // consistent, so a poisoned lock is safe to use.
+        let lock = self.insert_locks[self.home(key) % INSERT_LOCKS].lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(decision) = self.count_existing(key, quota, now) {
             return decision;
         }
-        let first = gcra::step(FREE, now, quota);
+        let first = gcra::evaluate(FREE, now, quota);
         let Some(next) = first.next else { return first.decision };
         self.sweep_stripe(now);
-        let placed = self.put(key, next, now);
+        let is_inserted = self.insert(key, next, now);
         drop(lock);
-        if placed { first.decision } else { self.count_overflow(quota, now) }
+        if is_inserted { first.decision } else { self.count_overflow(quota, now) }
     }
 
-    /// Decides without counting: `remaining` and `full_again` are those of now.
+    /// Decides without counting the request: `remaining` and `full_after` describe the state before
+    /// it.
     #[must_use]
     pub fn peek(&self, key: u64, quota: &Quota, now_micros: u64) -> Decision {
         let now = nanos(now_micros);
         match self.find(key) {
-            Lookup::At(_, tat) => gcra::look(tat, now, quota),
-            Lookup::Missing if self.has_room(key, now) => gcra::look(FREE, now, quota),
-            Lookup::Missing => gcra::look(self.overflow.load(Ordering::Acquire), now, quota),
+            Lookup::Found(_, tat) => gcra::peek(tat, now, quota),
+            Lookup::Missing if self.has_room(key, now) => gcra::peek(FREE, now, quota),
+            Lookup::Missing => gcra::peek(self.overflow.load(Ordering::Acquire), now, quota),
         }
     }
 
-    /// Cells in use, those included whose time is past but which the sweep has not reached yet. At most the capacity.
+    /// Number of cells in use, including those whose TAT is in the past but which were not swept
+    /// yet. At most the capacity.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn occupied(&self) -> usize {
         self.occupied.load(Ordering::Relaxed)
     }
 
-    /// Is no cell in use?
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// How many decisions had to be made with the overflow cell, since the table was made. If it grows, there are more keys than cells.
+    /// Number of requests decided with the overflow cell since the table was created. It grows when
+    /// there are more active keys than cells.
     #[must_use]
     pub fn overflow_count(&self) -> u64 {
         self.overflowed.load(Ordering::Relaxed)
     }
 
-    /// Frees all cells whose time is past. New keys do this bit by bit on their own; calling it now and then keeps [`Table::len`] true.
-    pub fn sweep(&self, now_micros: u64) {
+    /// Frees all cells whose TAT is in the past, which insertions otherwise do in small steps.
+    #[cfg(test)]
+    fn sweep(&self, now_micros: u64) {
         let now = nanos(now_micros);
         self.cells.iter().for_each(|cell| self.free_if_past(cell, now));
     }
 
     fn count_existing(&self, key: u64, quota: &Quota, now: u64) -> Option<Decision> {
-        // Fails only when another thread counted for the same key in between, or took the cell.
+        // The exchange fails only if another thread has counted a request of the same key or reused
+        // the cell meanwhile.
         loop {
-            let Lookup::At(index, tat) = self.find(key) else { return None };
-            let step = gcra::step(tat, now, quota);
-            let Some(next) = step.next else { return Some(step.decision) };
+            let Lookup::Found(index, tat) = self.find(key) else { return None };
+            let evaluation = gcra::evaluate(tat, now, quota);
+            let Some(next) = evaluation.next else { return Some(evaluation.decision) };
             if compare_exchange(&self.cells[index].tat, tat, next) {
-                return Some(step.decision);
+                return Some(evaluation.decision);
             }
         }
     }
@@ -167,10 +175,10 @@ impl Table {
         self.overflowed.fetch_add(1, Ordering::Relaxed);
         loop {
             let tat = self.overflow.load(Ordering::Acquire);
-            let step = gcra::step(tat, now, quota);
-            let Some(next) = step.next else { return step.decision };
+            let evaluation = gcra::evaluate(tat, now, quota);
+            let Some(next) = evaluation.next else { return evaluation.decision };
             if compare_exchange(&self.overflow, tat, next) {
-                return step.decision;
+                return evaluation.decision;
             }
         }
     }
@@ -178,17 +186,18 @@ impl Table {
     fn find(&self, key: u64) -> Lookup {
         for index in self.window(key) {
             let cell = &self.cells[index];
-            // The time first: see the rules above.
+            // Loaded before the key, by rule 2 of the module.
             let tat = cell.tat.load(Ordering::Acquire);
             if tat != FREE && tat != RESERVED && cell.key.load(Ordering::Acquire) == key {
-                return Lookup::At(index, tat);
+                return Lookup::Found(index, tat);
             }
         }
         Lookup::Missing
     }
 
-    /// Puts a key that is nowhere into a cell of its window. Its lock must be held.
-    fn put(&self, key: u64, next: u64, now: u64) -> bool {
+    /// Inserts a key that has no cell into its window; returns whether there was room. The key's
+    /// lock must be held.
+    fn insert(&self, key: u64, next: u64, now: u64) -> bool {
         let occupied = &self.occupied;
         for index in self.window(key) {
             let cell = &self.cells[index];
@@ -199,7 +208,8 @@ impl Table {
             let is_counted = tat != FREE;
             let below = |count: usize| (count < self.capacity).then_some(count + 1);
             if !is_counted && occupied.fetch_update(Ordering::AcqRel, Ordering::Acquire, below).is_err() {
-                // No new cell; one whose time is past may still come in this window.
+                // The table is at capacity, but a later cell of this window may hold a TAT in the
+                // past and be reused.
                 continue;
             }
             if compare_exchange(&cell.tat, tat, RESERVED) {
@@ -231,25 +241,26 @@ impl Table {
 
     fn free_if_past(&self, cell: &Cell, now: u64) {
         let tat = cell.tat.load(Ordering::Acquire);
-        // Straight to free: the key may stay, since a free cell's key is not looked at.
+        // The key may stay: no reader looks at the key of a free cell.
         if tat != FREE && tat <= now && compare_exchange(&cell.tat, tat, FREE) {
             self.occupied.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
-    /// Keys are hashes already, so the remainder spreads them evenly enough.
-    fn place(&self, key: u64) -> usize {
-        usize::try_from(key % self.cells.len() as u64).expect("less than a length")
+    /// The first cell of a key's window. Keys are hashes already, so the remainder distributes them
+    /// evenly enough.
+    fn home(&self, key: u64) -> usize {
+        usize::try_from(key % self.cells.len() as u64).expect("a remainder is less than the number of cells")
     }
 
     fn window(&self, key: u64) -> impl Iterator<Item = usize> {
-        let (place, cells) = (self.place(key), self.cells.len());
-        (0..WINDOW.min(cells)).map(move |offset| (place + offset) % cells)
+        let (home, cells) = (self.home(key), self.cells.len());
+        (0..WINDOW.min(cells)).map(move |offset| (home + offset) % cells)
     }
 }
 
-fn compare_exchange(time: &AtomicU64, from: u64, to: u64) -> bool {
-    time.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+fn compare_exchange(tat: &AtomicU64, from: u64, to: u64) -> bool {
+    tat.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
 }
 
 fn nanos(micros: u64) -> u64 {

@@ -1,4 +1,5 @@
-//! The table's promises: bounded, nothing washed out, nothing counted twice or lost.
+//! The table's guarantees: it is bounded, evicts no active key, and counts no request twice or
+//! never.
 
 use std::collections::BTreeSet;
 use std::sync::Barrier;
@@ -9,17 +10,21 @@ use super::*;
 const SECOND: u64 = 1_000_000;
 const NOW: u64 = 1_000 * SECOND;
 
-/// One for each 100 ms, `burst` at once.
+/// One request per 100 ms, `burst` at once.
 fn quota(burst: u64) -> Quota {
     Quota { count: 10, period: Duration::from_secs(1), burst }
 }
 
-/// How many of `tries` pass.
-fn passed(table: &Table, key: u64, tries: u64, quota: &Quota, now: u64) -> usize {
-    (0..tries).filter(|_| table.take(key, quota, now).is_allowed()).count()
+/// Number of requests allowed out of `tries`.
+fn count_allowed(table: &Table, key: u64, tries: u64, quota: &Quota, now: u64) -> usize {
+    (0..tries).filter(|_| is_allowed(table.take(key, quota, now))).count()
 }
 
-/// Keys spread like hashes.
+fn is_allowed(decision: Decision) -> bool {
+    matches!(decision, Decision::Allowed { .. })
+}
+
+/// Keys distributed like hashes.
 fn keys(count: u64) -> impl Iterator<Item = u64> {
     (1..=count).map(|n| n.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23).wrapping_mul(0xBF58_476D_1CE4_E5B9))
 }
@@ -27,22 +32,22 @@ fn keys(count: u64) -> impl Iterator<Item = u64> {
 #[test]
 fn each_key_has_its_own_burst() {
     let table = Table::new(100);
-    assert_eq!((passed(&table, 1, 10, &quota(5), NOW), passed(&table, 2, 10, &quota(3), NOW)), (5, 3));
+    assert_eq!((count_allowed(&table, 1, 10, &quota(5), NOW), count_allowed(&table, 2, 10, &quota(3), NOW)), (5, 3));
     assert_eq!(table.take(1, &quota(5), NOW), Decision::Refused { retry_after: Duration::from_millis(100) });
     assert_eq!(
         table.take(1, &quota(5), NOW + 100_000),
-        Decision::Allowed { remaining: 0, full_again: Duration::from_millis(500) }
+        Decision::Allowed { remaining: 0, full_after: Duration::from_millis(500) }
     );
-    assert_eq!((table.len(), table.overflow_count()), (2, 0));
+    assert_eq!((table.occupied(), table.overflow_count()), (2, 0));
 }
 
 #[test]
-fn a_look_counts_nothing_and_makes_no_cell() {
+fn peeking_counts_nothing_and_occupies_no_cell() {
     let table = Table::new(100);
     for _ in 0..10 {
-        assert_eq!(table.peek(1, &quota(1), NOW), Decision::Allowed { remaining: 1, full_again: Duration::ZERO });
+        assert_eq!(table.peek(1, &quota(1), NOW), Decision::Allowed { remaining: 1, full_after: Duration::ZERO });
     }
-    assert!(table.is_empty());
+    assert_eq!(table.occupied(), 0);
     table.take(1, &quota(1), NOW);
     assert_eq!(table.peek(1, &quota(1), NOW), Decision::Refused { retry_after: Duration::from_millis(100) });
 }
@@ -50,17 +55,17 @@ fn a_look_counts_nothing_and_makes_no_cell() {
 #[test]
 fn one_table_serves_different_quotas() {
     let table = Table::new(100);
-    assert_eq!(passed(&table, 1, 10, &quota(8), NOW), 8);
-    assert_eq!(passed(&table, 1, 10, &quota(2), NOW), 0, "another tier gives no fresh burst");
-    assert_eq!(passed(&table, 1, 10, &quota(9), NOW), 1, "a wider one adds the difference");
+    assert_eq!(count_allowed(&table, 1, 10, &quota(8), NOW), 8);
+    assert_eq!(count_allowed(&table, 1, 10, &quota(2), NOW), 0, "another quota gives no new burst");
+    assert_eq!(count_allowed(&table, 1, 10, &quota(9), NOW), 1, "a larger burst adds the difference");
 }
 
 #[test]
-fn time_that_steps_back_opens_nothing() {
+fn time_that_runs_backwards_lifts_no_limit() {
     let table = Table::new(100);
-    assert_eq!(passed(&table, 1, 10, &quota(5), NOW), 5);
-    assert_eq!(passed(&table, 1, 10, &quota(5), NOW - 500 * SECOND), 0);
-    assert_eq!(passed(&table, 1, 10, &quota(5), NOW + SECOND), 5);
+    assert_eq!(count_allowed(&table, 1, 10, &quota(5), NOW), 5);
+    assert_eq!(count_allowed(&table, 1, 10, &quota(5), NOW - 500 * SECOND), 0);
+    assert_eq!(count_allowed(&table, 1, 10, &quota(5), NOW + SECOND), 5);
 }
 
 #[test]
@@ -70,7 +75,7 @@ fn the_table_stays_within_its_capacity() {
         for key in keys(5_000) {
             table.take(key, &quota(5), NOW);
         }
-        assert_eq!(table.len(), capacity.max(1));
+        assert_eq!(table.occupied(), capacity.max(1));
     }
 }
 
@@ -80,39 +85,39 @@ fn when_it_is_full_new_keys_share_one_cell_and_old_keys_keep_theirs() {
     let keys: Vec<u64> = keys(1_000).collect();
     let (old, new) = keys.split_at(100);
     for key in old {
-        assert_eq!(passed(&table, *key, 4, &quota(5), NOW), 4);
+        assert_eq!(count_allowed(&table, *key, 4, &quota(5), NOW), 4);
     }
-    let shared: usize = new.iter().map(|key| passed(&table, *key, 1, &quota(5), NOW)).sum();
-    assert_eq!((shared, table.overflow_count(), table.len()), (5, 900, 100));
-    assert!(!table.peek(new[7], &quota(5), NOW).is_allowed(), "a look sees the shared cell");
+    let shared: usize = new.iter().map(|key| count_allowed(&table, *key, 1, &quota(5), NOW)).sum();
+    assert_eq!((shared, table.overflow_count(), table.occupied()), (5, 900, 100));
+    assert!(!is_allowed(table.peek(new[7], &quota(5), NOW)), "peeking sees the shared cell");
     for key in old {
-        assert_eq!(passed(&table, *key, 4, &quota(5), NOW), 1, "nothing was washed out");
+        assert_eq!(count_allowed(&table, *key, 4, &quota(5), NOW), 1, "no active key was evicted");
     }
 }
 
 #[test]
-fn cells_whose_time_is_past_are_taken_again() {
+fn cells_whose_tat_is_in_the_past_are_reused() {
     let table = Table::new(100);
     let keys: Vec<u64> = keys(10_000).collect();
     for (round, keys) in (0..).zip(keys.chunks(100)) {
         let now = NOW + round * SECOND;
         for key in keys {
-            assert!(table.take(*key, &quota(1), now).is_allowed());
+            assert!(is_allowed(table.take(*key, &quota(1), now)));
         }
     }
     assert_eq!(table.overflow_count(), 0);
     table.sweep(NOW + 1_000 * SECOND);
-    assert!(table.is_empty());
+    assert_eq!(table.occupied(), 0);
 }
 
 #[test]
-fn a_sweep_leaves_what_still_counts() {
+fn a_sweep_keeps_cells_whose_tat_is_in_the_future() {
     let table = Table::new(100);
     table.take(1, &quota(5), NOW);
-    passed(&table, 2, 5, &quota(5), NOW);
+    count_allowed(&table, 2, 5, &quota(5), NOW);
     table.sweep(NOW + 200_000);
-    assert_eq!(table.len(), 1);
-    assert_eq!(passed(&table, 2, 5, &quota(5), NOW + 200_000), 2);
+    assert_eq!(table.occupied(), 1);
+    assert_eq!(count_allowed(&table, 2, 5, &quota(5), NOW + 200_000), 2);
 }
 
 #[test]
@@ -121,13 +126,13 @@ fn windows_do_not_fill_before_the_table_does() {
     for key in keys(DEFAULT_CAPACITY as u64) {
         table.take(key, &quota(1), NOW);
     }
-    assert_eq!((table.len(), table.overflow_count()), (DEFAULT_CAPACITY, 0));
+    assert_eq!((table.occupied(), table.overflow_count()), (DEFAULT_CAPACITY, 0));
 }
 
 const THREADS: u64 = 4;
 
-/// Runs `work` on several threads; they wait for each other wherever `work` says so.
-fn together(work: impl Fn(u64, &Barrier) + Sync) {
+/// Runs `work` on several threads, which can wait for each other at the barrier.
+fn run_concurrently(work: impl Fn(u64, &Barrier) + Sync) {
     let barrier = Barrier::new(usize::try_from(THREADS).unwrap());
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
@@ -138,26 +143,27 @@ fn together(work: impl Fn(u64, &Barrier) + Sync) {
 }
 
 #[test]
-fn threads_that_start_a_key_together_share_its_burst() {
+fn threads_that_insert_a_key_at_the_same_time_share_its_burst() {
     let table = Table::new(10_000);
     let keys: Vec<u64> = keys(2_000).collect();
     let allowed = AtomicUsize::new(0);
-    together(|_, barrier| {
+    run_concurrently(|_, barrier| {
         barrier.wait();
         for key in &keys {
-            allowed.fetch_add(passed(&table, *key, 3, &quota(7), NOW), Ordering::Relaxed);
+            allowed.fetch_add(count_allowed(&table, *key, 3, &quota(7), NOW), Ordering::Relaxed);
         }
     });
-    assert_eq!((allowed.into_inner(), table.len()), (2_000 * 7, 2_000));
+    assert_eq!((allowed.into_inner(), table.occupied()), (2_000 * 7, 2_000));
 }
 
-/// Each second every thread comes with new keys, so that all cells are given up and taken again, and with the keys of the second
-/// before, whose cells are wanted by the others just then. One of three must pass for each.
+/// In each second every thread uses new keys, so that all cells are released and reused, and the
+/// keys of the second before, whose cells the other threads are reusing at that moment. Exactly one
+/// of three requests must be allowed for each key.
 #[test]
-fn cells_that_change_hands_lose_and_double_nothing() {
+fn reused_cells_count_every_request_exactly_once() {
     let table = Table::new(128);
     let keys: Vec<u64> = keys(10 * THREADS * 1_001).collect();
-    together(|thread, barrier| {
+    run_concurrently(|thread, barrier| {
         let own = |round: u64| {
             let start = usize::try_from((round * THREADS + thread) * 10).unwrap();
             &keys[start..start + 10]
@@ -166,14 +172,14 @@ fn cells_that_change_hands_lose_and_double_nothing() {
             barrier.wait();
             let now = NOW + round * SECOND;
             for (old, new) in own(round).iter().zip(own(round + 1)) {
-                assert_eq!(passed(&table, *old, 3, &quota(1), now), 1);
-                assert_eq!(passed(&table, *new, 3, &quota(1), now), 1);
+                assert_eq!(count_allowed(&table, *old, 3, &quota(1), now), 1);
+                assert_eq!(count_allowed(&table, *new, 3, &quota(1), now), 1);
             }
         }
     });
     assert_eq!(table.overflow_count(), 0);
     table.sweep(NOW + 10_000 * SECOND);
-    assert!(table.is_empty(), "every cell was counted once");
+    assert_eq!(table.occupied(), 0, "every cell was counted once");
     let times: BTreeSet<u64> = table.cells.iter().map(|cell| cell.tat.load(Ordering::Relaxed)).collect();
     assert_eq!(times, BTreeSet::from([FREE]), "no cell stayed reserved");
 }
