@@ -73,7 +73,9 @@ impl Rig {
             let plan = Plan::compile(loaded).unwrap_or_else(|problems| panic!("{problems}"));
             let (clock, metrics) = (Clock::system(), Metrics::new(Clock::system()));
             let log = if equipment.access_log {
-                AccessLog::start(LineFormat::Json, Box::new(std::io::sink()), &metrics).expect("a thread")
+                let (log, writer) = AccessLog::new(LineFormat::Json, Box::new(std::io::sink()), &metrics);
+                std::thread::spawn(move || writer.run());
+                log
             } else {
                 AccessLog::off()
             };

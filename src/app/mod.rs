@@ -124,7 +124,14 @@ pub fn start(options: Options) -> Result<RunningGateway, StartError> {
     let plan = loaded.plan;
     apply_log_level(plan.log);
     let access_log = match options.access_sink {
-        Some(sink) => AccessLog::start(plan.log.format, sink, &metrics).map_err(StartError::Thread)?,
+        Some(sink) => {
+            let (log, writer) = AccessLog::new(plan.log.format, sink, &metrics);
+            thread::Builder::new()
+                .name("access-log".to_owned())
+                .spawn(move || writer.run())
+                .map_err(StartError::Thread)?;
+            log
+        }
         None => AccessLog::off(),
     };
     let mut adopter = Adopter::new(Arc::clone(&metrics), options.clock.clone(), access_log.clone());

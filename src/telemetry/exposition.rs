@@ -1,7 +1,8 @@
-//! Exposition: the two texts in which metrics are offered, OpenMetrics 1.0 and the Prometheus text format 0.0.4.
+//! Exposition formats for metrics: OpenMetrics 1.0 and the Prometheus text format 0.0.4.
 //!
-//! The metrics library writes OpenMetrics. The older text is made from it line by line: samples are the same in both, only
-//! the descriptions differ. Exemplars and timestamps, which would not be, are never written here.
+//! The metrics library writes OpenMetrics. The Prometheus text is derived from it line by line:
+//! samples are the same in both formats, only the descriptions differ. Exemplars and timestamps
+//! differ too, but the gateway exposes none.
 
 /// A text format for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +14,7 @@ pub enum Exposition {
 }
 
 impl Exposition {
-    /// The media type that announces this format.
+    /// The value of `Content-Type` for this format.
     #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {
@@ -23,13 +24,13 @@ impl Exposition {
     }
 }
 
-/// Makes the Prometheus text of an OpenMetrics one.
+/// Converts OpenMetrics to the Prometheus text format.
 ///
-/// There a counter's family has the name of its samples, with `_total`; units and the end mark are unknown; and a family of
-/// unknown type is `untyped`.
+/// In the Prometheus text a counter's family is named like its samples, with `_total`. Units and
+/// the end mark do not exist, and the type `unknown` is called `untyped`.
 pub(super) fn prometheus_text(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len() + open_metrics.len() / 16);
-    // The help comes before the type, but how it names the family depends on the type.
+    // The HELP line comes before the TYPE line, but the family's name in it depends on the type.
     let mut help = None;
     for line in open_metrics.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
@@ -54,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn descriptions_are_rewritten_and_samples_kept() {
+    fn descriptions_are_converted_and_samples_kept() {
         let open_metrics = "\
 # HELP a_seconds Time.
 # TYPE a_seconds counter

@@ -1,8 +1,10 @@
-//! Log lines: one record becomes one line, whatever its values hold.
+//! Log lines: writes a record as exactly one line, whatever its values contain.
 //!
-//! Shared by the event log and the access log. In JSON a value is a JSON string; in text (logfmt) a value that is not plainly
-//! harmless is written as a JSON string too. Beyond what JSON demands, whatever moves a terminal's cursor or turns the
-//! reading direction is escaped: logs are read with `less` and `grep`, and their text comes from strangers.
+//! Used by the event log and the access log. In the JSON format a text value is a JSON string. In
+//! the text format (logfmt) it is written bare if that is unambiguous, and otherwise as a JSON
+//! string too. Characters that move a terminal's cursor or change the reading direction are escaped
+//! in addition to what JSON requires, because operators read logs with `less` and `grep`, and
+//! values come from clients.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -11,7 +13,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter};
 
-/// How a log line is written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum LineFormat {
     /// One JSON object per line.
@@ -21,12 +23,13 @@ pub enum LineFormat {
     Text,
 }
 
-/// Longest value in bytes, before escaping. Long enough for any path worth reading, short enough that a line stays a line.
+/// Longest value in bytes, before escaping. Any path worth reading is shorter, and the limit bounds
+/// the length of a line.
 const MAX_VALUE_BYTES: usize = 2 * 1024;
 
-/// One line while it is being built, in a buffer that is used again for the next.
+/// A line under construction, in a buffer that is reused for the next line.
 ///
-/// Keys are constants of this program and are written as they are.
+/// Keys are constants of this program and are not escaped.
 #[derive(Debug)]
 pub(super) struct Line<'b> {
     buffer: &'b mut Vec<u8>,
@@ -35,7 +38,7 @@ pub(super) struct Line<'b> {
 }
 
 impl<'b> Line<'b> {
-    /// Begins a line at the end of `buffer`.
+    /// Starts a line at the end of `buffer`.
     pub(super) fn begin(buffer: &'b mut Vec<u8>, format: LineFormat) -> Self {
         match format {
             LineFormat::Json => buffer.push(b'{'),
@@ -44,21 +47,21 @@ impl<'b> Line<'b> {
         Self { buffer, format, first: true }
     }
 
-    /// Adds fields to a line that was begun otherwise.
-    pub(super) fn go_on(buffer: &'b mut Vec<u8>, format: LineFormat) -> Self {
+    /// Continues a line whose first part the caller has written to `buffer`.
+    pub(super) fn continue_from(buffer: &'b mut Vec<u8>, format: LineFormat) -> Self {
         Self { buffer, format, first: false }
     }
 
-    /// Adds a text, cut at [`MAX_VALUE_BYTES`].
+    /// Adds a text value, escaped and truncated to [`MAX_VALUE_BYTES`].
     pub(super) fn text(&mut self, key: &str, value: &str) {
         self.key(key);
-        let (value, shortened) = cut(value);
+        let (value, is_truncated) = truncate(value);
         match self.format {
-            LineFormat::Text if !shortened && is_bare(value) => self.buffer.extend_from_slice(value.as_bytes()),
+            LineFormat::Text if !is_truncated && is_bare(value) => self.buffer.extend_from_slice(value.as_bytes()),
             LineFormat::Json | LineFormat::Text => {
                 write_quoted(self.buffer, value);
-                if shortened {
-                    // The mark goes inside the closing quote.
+                if is_truncated {
+                    // The ellipsis goes inside the closing quote.
                     self.buffer.pop();
                     self.buffer.extend_from_slice("…\"".as_bytes());
                 }
@@ -66,24 +69,24 @@ impl<'b> Line<'b> {
         }
     }
 
-    /// Adds a number or a boolean: anything that both formats write without quotes.
-    pub(super) fn plain(&mut self, key: &str, value: impl Display) {
+    /// Adds a number or a boolean, which both formats write without quotes.
+    pub(super) fn literal(&mut self, key: &str, value: impl Display) {
         self.key(key);
         write_displayed(self.buffer, &value);
     }
 
-    /// Adds what shows itself in letters that need no escape: a time, an address.
-    pub(super) fn harmless(&mut self, key: &str, value: impl Display) {
+    /// Adds a value whose text needs no escaping, such as a time or an address.
+    pub(super) fn unescaped(&mut self, key: &str, value: impl Display) {
         match self.format {
-            LineFormat::Json => self.plain(key, format_args!("\"{value}\"")),
-            LineFormat::Text => self.plain(key, value),
+            LineFormat::Json => self.literal(key, format_args!("\"{value}\"")),
+            LineFormat::Text => self.literal(key, value),
         }
     }
 
-    /// Adds a length of time in milliseconds, with three decimals.
+    /// Adds a duration in milliseconds with three decimals.
     pub(super) fn millis(&mut self, key: &str, value: Duration) {
         let micros = value.as_micros();
-        self.plain(key, format_args!("{}.{:03}", micros / 1_000, micros % 1_000));
+        self.literal(key, format_args!("{}.{:03}", micros / 1_000, micros % 1_000));
     }
 
     /// Ends the line.
@@ -116,28 +119,30 @@ impl<'b> Line<'b> {
     }
 }
 
-/// Writes `text` without quotes, cut and on one line: for the message of an event, which is read as a sentence.
-pub(super) fn write_sentence(buffer: &mut Vec<u8>, text: &str) {
-    let (text, shortened) = cut(text);
+/// Writes `text` without quotes, truncated and on one line. For the message of an event in the text
+/// format.
+pub(super) fn write_message(buffer: &mut Vec<u8>, text: &str) {
+    let (text, is_truncated) = truncate(text);
     for character in text.chars() {
-        if character.is_control() || misleads(character) {
+        if character.is_control() || is_deceptive(character) {
             write_displayed(buffer, &character.escape_default());
         } else {
             buffer.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
         }
     }
-    if shortened {
+    if is_truncated {
         buffer.extend_from_slice("…".as_bytes());
     }
 }
 
-/// Writes `value` as it shows itself. The caller vouches for its text.
+/// Writes `value` without escaping. The caller ensures that its text is safe.
 pub(super) fn write_displayed(buffer: &mut Vec<u8>, value: &impl Display) {
-    write!(buffer, "{value}").expect("memory takes every write");
+    write!(buffer, "{value}").expect("writing to memory does not fail");
 }
 
-/// The longest prefix of whole characters within the limit, and whether something is missing.
-fn cut(value: &str) -> (&str, bool) {
+/// The longest prefix of whole characters within [`MAX_VALUE_BYTES`], and whether it is shorter
+/// than `value`.
+fn truncate(value: &str) -> (&str, bool) {
     if value.len() <= MAX_VALUE_BYTES {
         return (value, false);
     }
@@ -145,31 +150,30 @@ fn cut(value: &str) -> (&str, bool) {
     (&value[..end], true)
 }
 
-/// Whether logfmt readers take `value` for one value without quotes.
+/// Whether logfmt parsers read `value` as one value without quotes.
 fn is_bare(value: &str) -> bool {
     !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\'))
 }
 
 fn write_quoted(buffer: &mut Vec<u8>, value: &str) {
-    // Nearly every value: nothing in it to escape.
+    // Fast path: nearly all values need no escaping.
     if value.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
         buffer.push(b'"');
         buffer.extend_from_slice(value.as_bytes());
         buffer.push(b'"');
         return;
     }
-    let mut serializer = serde_json::Serializer::with_formatter(buffer, Visible);
-    value.serialize(&mut serializer).expect("memory takes every write");
+    let mut serializer = serde_json::Serializer::with_formatter(buffer, EscapingFormatter);
+    value.serialize(&mut serializer).expect("writing to memory does not fail");
 }
 
-/// JSON without insignificant space, in which also those characters are escaped that JSON lets stand but that a reader would
-/// not see as what they are.
-struct Visible;
+/// Compact JSON that also escapes the characters of [`is_deceptive`], which JSON allows in strings.
+struct EscapingFormatter;
 
-impl Formatter for Visible {
+impl Formatter for EscapingFormatter {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
         let mut written = 0;
-        for (at, character) in fragment.char_indices().filter(|(_, character)| misleads(*character)) {
+        for (at, character) in fragment.char_indices().filter(|(_, character)| is_deceptive(*character)) {
             writer.write_all(&fragment.as_bytes()[written..at])?;
             write!(writer, "\\u{:04x}", u32::from(character))?;
             written = at + character.len_utf8();
@@ -182,9 +186,10 @@ impl Formatter for Visible {
     }
 }
 
-/// DEL and the C1 controls (U+009B begins a terminal command as ESC `[` does), line separators, and the marks that turn the
-/// reading direction. All of them fit four hexadecimal digits.
-fn misleads(character: char) -> bool {
+/// Whether a terminal interprets `character` instead of showing it: DEL and the C1 controls (U+009B
+/// starts a terminal command, like ESC `[`), line separators, and marks that change the reading
+/// direction. All of them fit in four hexadecimal digits.
+fn is_deceptive(character: char) -> bool {
     matches!(
         character,
         '\u{7f}'..='\u{9f}'
@@ -222,7 +227,7 @@ mod tests {
             ("delete", "a\u{7f}b", r#"{"k":"a\u007fb"}"#, r#"k="a\u007fb""#),
             ("line separator", "a\u{2028}b", r#"{"k":"a\u2028b"}"#, r#"k="a\u2028b""#),
             ("right to left", "a\u{202e}b", r#"{"k":"a\u202eb"}"#, r#"k="a\u202eb""#),
-            ("letters beyond ascii", "größe", r#"{"k":"größe"}"#, r#"k="größe""#),
+            ("non-ascii letters", "größe", r#"{"k":"größe"}"#, r#"k="größe""#),
         ] {
             assert_eq!(written(LineFormat::Json, value), format!("{json}\n"), "{name}");
             assert_eq!(written(LineFormat::Text, value), format!("{text}\n"), "{name}");
@@ -230,14 +235,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_escaped_reads_back_as_what_it_was() {
+    fn escaped_values_parse_back_to_the_original() {
         let value = "\u{0}\u{7f}\u{9b}\u{2029}\"\\\u{1f600}";
         let read: serde_json::Value = serde_json::from_str(&written(LineFormat::Json, value)).unwrap();
         assert_eq!(read["k"], value);
     }
 
     #[test]
-    fn long_values_are_cut_between_characters() {
+    fn long_values_are_truncated_between_characters() {
         let value = "ä".repeat(MAX_VALUE_BYTES);
         let read: serde_json::Value = serde_json::from_str(&written(LineFormat::Json, &value)).unwrap();
         let shown = read["k"].as_str().unwrap();
@@ -258,9 +263,9 @@ mod tests {
     }
 
     #[test]
-    fn a_sentence_stays_on_one_line() {
+    fn a_message_stays_on_one_line() {
         let mut buffer = Vec::new();
-        write_sentence(&mut buffer, "it's \"so\"\nand\u{1b}[0m so\u{9b}");
+        write_message(&mut buffer, "it's \"so\"\nand\u{1b}[0m so\u{9b}");
         assert_eq!(String::from_utf8(buffer).unwrap(), r#"it's "so"\nand\u{1b}[0m so\u{9b}"#);
     }
 }

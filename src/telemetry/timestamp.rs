@@ -1,19 +1,19 @@
-//! Timestamps: wall time as RFC 3339 text in UTC, with milliseconds.
+//! Timestamps: writes wall time as RFC 3339 text in UTC, with milliseconds.
 //!
-//! Only this one direction and this one zone, so no date library: the conversion is the usual count of days in eras of
-//! 400 years, after which the Gregorian calendar repeats.
+//! The log needs one direction and one time zone only, so there is no date library. The conversion
+//! counts days in eras of 400 years, after which the Gregorian calendar repeats.
 
 use std::fmt;
 
 use crate::primitives::clock::WallTime;
 
-/// Shows a time as `2025-01-31T23:59:59.123Z` (RFC 3339 §5.6), milliseconds rounded down.
+/// Displays a time as `2025-01-31T23:59:59.123Z` (RFC 3339 §5.6), with milliseconds rounded down.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rfc3339(pub(super) WallTime);
 
 const SECONDS_PER_DAY: u64 = 86_400;
 const DAYS_PER_ERA: u64 = 146_097;
-/// Days from 0000-03-01, where an era begins, to 1970-01-01.
+/// Days from 0000-03-01, where the first era begins, to 1970-01-01.
 const DAYS_BEFORE_EPOCH: u64 = 719_468;
 
 impl fmt::Display for Rfc3339 {
@@ -29,7 +29,8 @@ impl fmt::Display for Rfc3339 {
 
 /// Year, month and day of a number of days since 1970-01-01.
 fn civil(days_since_epoch: u64) -> (u64, u64, u64) {
-    // Counting from the first of March puts the leap day last, so that it needs no case of its own.
+    // A year that starts in March has the leap day at its end, so that leap years need no special
+    // case.
     let days = days_since_epoch + DAYS_BEFORE_EPOCH;
     let (era, day_of_era) = (days / DAYS_PER_ERA, days % DAYS_PER_ERA);
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn every_day_of_four_centuries_follows_the_one_before() {
+    fn the_days_of_four_centuries_are_consecutive() {
         let mut previous = civil(0);
         for days in 1..DAYS_PER_ERA {
             let (year, month, day) = civil(days);
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_time_that_can_be_told_is_shown_without_a_panic() {
+    fn the_latest_time_is_displayed_without_a_panic() {
         assert!(Rfc3339(WallTime::from_seconds(u64::MAX)).to_string().ends_with('Z'));
     }
 }

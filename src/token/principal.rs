@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::claim_path::ClaimPath;
 use super::claims::Accepted;
 use crate::primitives::clock::WallTime;
-use crate::telemetry::fields::hashed_subject;
+use crate::telemetry::pseudonym::hash_subject;
 
 /// The bearer of a token that was accepted.
 #[derive(Clone, Debug)]
@@ -56,10 +56,10 @@ impl Principal {
         &self.accepted.subject
     }
 
-    /// A stand-in for the subject, for logs that are not to name it: see [`hashed_subject`].
+    /// A stand-in for the subject, for logs that are not to name it: see [`hash_subject`].
     #[must_use]
     pub fn logged_as(&self) -> &str {
-        self.logged_as.get_or_init(|| hashed_subject(&self.issuer, self.subject()).into())
+        self.logged_as.get_or_init(|| hash_subject(&self.issuer, self.subject()).into())
     }
 
     /// The client that the token was issued to.

@@ -1,16 +1,18 @@
-//! The access log: one line per request, written when its answer has ended.
+//! The access log: one line per request, written when its response has ended.
 //!
-//! A worker builds the line and puts it into a bounded queue; a thread of its own writes. A slow disk or reader thus costs
-//! lines, which are counted, and never a request.
+//! A worker formats the line and puts it into a bounded queue, which a dedicated thread writes to
+//! the sink. A slow disk or reader thus loses lines, which are counted, but never delays a request.
 
 mod writer;
 
 use std::cell::RefCell;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use self::writer::AccessLogWriter;
 
 use self::writer::Queue;
 use super::line::{Line, LineFormat};
@@ -18,91 +20,92 @@ use super::metrics::Metrics;
 use super::timestamp::Rfc3339;
 use crate::primitives::clock::WallTime;
 
-/// Where lines go. Cheap to clone; clones share the queue and the writer, which ends with the last of them.
+/// The sending end of the access log. Cheap to clone; clones share the queue. The writer ends when
+/// the last clone is dropped.
 #[derive(Clone)]
 pub struct AccessLog {
     format: LineFormat,
     queue: Option<Arc<Queue>>,
 }
 
-/// What is told of one request. An optional field that is absent is left out of the line.
+/// The fields of one request. A field that is `None` is omitted from the line.
 ///
-/// Texts may come from the client: they are escaped, and cut at 2 KiB.
+/// Texts may come from the client. They are escaped and truncated to 2 KiB.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessLine<'a> {
     /// When the request arrived.
     pub time: WallTime,
     /// The request's id.
     pub request_id: &'a str,
-    /// The route's name; `""` if none was found.
+    /// The route's name; `""` if no route matched.
     pub route: &'a str,
     /// The method.
     pub method: &'a str,
-    /// The path, without the query, which may hold secrets.
+    /// The path, without the query, which may contain secrets.
     pub path: &'a str,
-    /// The status of the answer.
+    /// The status of the response.
     pub status: u16,
-    /// The code of a refusal.
+    /// The code of the rejection.
     pub code: Option<&'static str>,
-    /// Why it was refused, from a fixed list.
+    /// The reason of the rejection, from a fixed list.
     pub reason: Option<&'static str>,
-    /// The code of the refusal that a `report_only` route did not make.
+    /// The code with which a `report_only` route would have rejected the request.
     pub would_reject: Option<&'static str>,
     /// The name of the issuer whose token was accepted.
     pub issuer: Option<&'a str>,
-    /// The subject, or [its hash](super::fields::hashed_subject).
+    /// The subject, or [its pseudonym](super::pseudonym::hash_subject).
     pub subject: Option<&'a str>,
     /// The client's address.
     pub client: IpAddr,
-    /// Bytes of the request's body.
+    /// Bytes of the request body.
     pub bytes_in: u64,
-    /// Bytes of the answer's body.
+    /// Bytes of the response body.
     pub bytes_out: u64,
-    /// From the request's head to the end of the answer.
+    /// Time from the request's head to the end of the response.
     pub duration: Duration,
     /// The upstream's name.
     pub upstream: Option<&'a str>,
-    /// How long the upstream took.
+    /// Time until the upstream's response head arrived.
     pub upstream_duration: Option<Duration>,
 }
 
-/// Room for an ordinary line, so that a thread's buffer grows but once.
-const USUAL_LINE_BYTES: usize = 1024;
+/// Initial capacity of a thread's buffer; typical lines fit without growing it.
+const LINE_CAPACITY: usize = 1024;
 
 thread_local! {
-    static BUFFER: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(USUAL_LINE_BYTES));
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(LINE_CAPACITY));
 }
 
 impl AccessLog {
-    /// A log that is written to `sink` by a thread of its own. Lines that get lost are counted in `metrics`.
+    /// A log that is written to `sink`, and the writer that does so. Dropped lines are counted in
+    /// `metrics`.
     ///
-    /// # Errors
-    ///
-    /// If the thread cannot be started.
-    pub fn start(format: LineFormat, sink: Box<dyn Write + Send>, metrics: &Metrics) -> io::Result<Self> {
-        let queue = Queue::start(sink, metrics.access_log_dropped())?;
-        Ok(Self { format, queue: Some(Arc::new(queue)) })
+    /// The caller runs [`AccessLogWriter::run`] on a thread of its own.
+    #[must_use]
+    pub fn new(format: LineFormat, sink: Box<dyn Write + Send>, metrics: &Metrics) -> (Self, AccessLogWriter) {
+        let (queue, writer) = writer::channel(sink, metrics.access_log_dropped());
+        (Self { format, queue: Some(Arc::new(queue)) }, writer)
     }
 
-    /// A log that is written nowhere.
+    /// A log that discards all lines.
     #[must_use]
     pub const fn off() -> Self {
         Self { format: LineFormat::Json, queue: None }
     }
 
-    /// The same log, written in `format` from now on: for a reload.
+    /// The same log in another format, for a reload.
     #[must_use]
     pub fn with_format(&self, format: LineFormat) -> Self {
         Self { format, queue: self.queue.clone() }
     }
 
-    /// Whether lines are written at all, so that none need be put together.
+    /// Whether lines are written at all. If not, callers need not collect the fields.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.queue.is_some()
     }
 
-    /// Queues a line. Never waits: if the queue is full, the line is dropped and counted.
+    /// Queues a line. Never blocks: if the queue is full, the line is dropped and counted.
     pub fn write(&self, line: &AccessLine<'_>) {
         let Some(queue) = &self.queue else { return };
         BUFFER.with_borrow_mut(|buffer| {
@@ -112,12 +115,12 @@ impl AccessLog {
         });
     }
 
-    /// Waits until everything queued so far is written, at most five seconds; blocks the thread.
+    /// Blocks the thread until all queued lines are written, for at most five seconds.
     ///
-    /// Returns whether it is. Lines that were dropped are not waited for.
+    /// Returns whether they were written in time. Dropped lines do not count.
     #[expect(
         clippy::must_use_candidate,
-        reason = "called for its effect; at the end of a process nobody can act on the rest"
+        reason = "called for its effect; at the end of the process there is no remedy for lost lines"
     )]
     pub fn flush(&self) -> bool {
         self.queue.as_ref().is_none_or(|queue| queue.flush())
@@ -127,12 +130,12 @@ impl AccessLog {
 impl AccessLine<'_> {
     fn render(&self, buffer: &mut Vec<u8>, format: LineFormat) {
         let mut line = Line::begin(buffer, format);
-        line.harmless("time", Rfc3339(self.time));
+        line.unescaped("time", Rfc3339(self.time));
         line.text("request_id", self.request_id);
         line.text("route", self.route);
         line.text("method", self.method);
         line.text("path", self.path);
-        line.plain("status", self.status);
+        line.literal("status", self.status);
         let optional = |line: &mut Line<'_>, key, value: Option<&str>| {
             if let Some(value) = value {
                 line.text(key, value);
@@ -143,13 +146,13 @@ impl AccessLine<'_> {
         optional(&mut line, "would_reject", self.would_reject);
         optional(&mut line, "issuer", self.issuer);
         optional(&mut line, "subject", self.subject);
-        line.harmless("client", self.client);
-        line.plain("bytes_in", self.bytes_in);
-        line.plain("bytes_out", self.bytes_out);
+        line.unescaped("client", self.client);
+        line.literal("bytes_in", self.bytes_in);
+        line.literal("bytes_out", self.bytes_out);
         line.millis("duration_ms", self.duration);
         optional(&mut line, "upstream", self.upstream);
-        if let Some(took) = self.upstream_duration {
-            line.millis("upstream_ms", took);
+        if let Some(duration) = self.upstream_duration {
+            line.millis("upstream_ms", duration);
         }
         line.end();
     }

@@ -1,5 +1,6 @@
-//! What a line looks like, that nothing a client sends makes two of one, and what happens when the sink is slow.
+//! The form of a line, the escaping of what clients send, and slow or failing sinks.
 
+use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
@@ -30,6 +31,13 @@ impl Write for Sink {
 
 fn metrics() -> Arc<Metrics> {
     Metrics::new(ManualClock::at(0).clock())
+}
+
+/// A log whose writer runs on a thread of its own, as in the process.
+fn start_log(format: LineFormat, sink: Box<dyn Write + Send>, metrics: &Metrics) -> AccessLog {
+    let (log, writer) = AccessLog::new(format, sink, metrics);
+    std::thread::spawn(move || writer.run());
+    log
 }
 
 fn dropped(metrics: &Metrics) -> u64 {
@@ -89,13 +97,13 @@ fn a_line_in_text_has_the_same_fields() {
 }
 
 #[test]
-fn what_is_absent_is_left_out() {
+fn absent_fields_are_omitted() {
     insta::assert_snapshot!(rendered(&sparse(), LineFormat::Json), @r#"{"time":"2025-01-01T00:00:00.000Z","request_id":"01JGFJJZ00","route":"","method":"GET","path":"/orders/7","status":403,"client":"::1","bytes_in":0,"bytes_out":211,"duration_ms":1234.567}"#);
 }
 
 #[test]
-fn text_of_a_client_stays_in_one_line_as_one_value() {
-    for (name, planted) in [
+fn client_text_stays_on_one_line_and_one_value() {
+    for (name, injected) in [
         ("a second line", "/a\n{\"time\":\"2025-01-01T00:00:00.000Z\",\"status\":200}"),
         ("carriage return", "/a\r\nGET /b"),
         ("terminal command", "/a\u{1b}[2J\u{1b}]0;title\u{7}"),
@@ -107,7 +115,8 @@ fn text_of_a_client_stays_in_one_line_as_one_value() {
         ("right to left", "/a\u{202e}b"),
         ("nul", "/a\0b"),
     ] {
-        let line = AccessLine { path: planted, method: planted, request_id: planted, subject: Some(planted), ..full() };
+        let line =
+            AccessLine { path: injected, method: injected, request_id: injected, subject: Some(injected), ..full() };
         for format in [LineFormat::Json, LineFormat::Text] {
             let written = rendered(&line, format);
             let within = written.strip_suffix('\n').unwrap();
@@ -115,7 +124,7 @@ fn text_of_a_client_stays_in_one_line_as_one_value() {
         }
         let read: serde_json::Value = serde_json::from_str(&rendered(&line, LineFormat::Json)).unwrap();
         for field in ["path", "method", "request_id", "subject"] {
-            assert_eq!(read[field], planted, "{name}: {field}");
+            assert_eq!(read[field], injected, "{name}: {field}");
         }
         assert_eq!(read["status"], 403, "{name}");
         let text = rendered(&line, LineFormat::Text);
@@ -126,7 +135,7 @@ fn text_of_a_client_stays_in_one_line_as_one_value() {
 }
 
 #[test]
-fn long_text_is_cut() {
+fn long_text_is_truncated() {
     let path = format!("/{}", "a".repeat(100_000));
     let line = rendered(&AccessLine { path: &path, ..full() }, LineFormat::Json);
     assert!(line.len() < 3 * 1024, "{}", line.len());
@@ -136,7 +145,7 @@ fn long_text_is_cut() {
 fn flushing_waits_for_every_line_queued_before() {
     let sink = Sink::default();
     let metrics = metrics();
-    let log = AccessLog::start(LineFormat::Json, Box::new(sink.clone()), &metrics).unwrap();
+    let log = start_log(LineFormat::Json, Box::new(sink.clone()), &metrics);
     for _ in 0..1_000 {
         log.write(&full());
     }
@@ -148,18 +157,19 @@ fn flushing_waits_for_every_line_queued_before() {
     assert_eq!(dropped(&metrics), 0);
 }
 
-/// A sink that says when it is written to, and goes on when it is told.
-struct Gate {
+/// A sink that reports each write and blocks until the test lets it continue.
+struct BlockingSink {
     reached: Sender<()>,
-    open: Receiver<()>,
+    resume: Receiver<()>,
     sink: Sink,
 }
 
-impl Write for Gate {
+impl Write for BlockingSink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let _ = self.reached.send(());
-        // An error says that the gate stays open.
-        let _ = self.open.recv();
+        // An error means that the test has dropped the sender, after which the sink no longer
+        // blocks.
+        let _ = self.resume.recv();
         self.sink.write(bytes)
     }
 
@@ -169,7 +179,7 @@ impl Write for Gate {
 }
 
 #[test]
-fn a_full_queue_drops_and_counts_and_does_not_wait() {
+fn a_full_queue_drops_and_counts_lines_without_blocking() {
     for (name, path, at_most) in [
         ("many lines", "/orders/7".to_owned(), 8_192_u64),
         ("long lines", "\u{1}".repeat(2_048), 16 * 1024 * 1024 / (4 * 6 * 2_048)),
@@ -177,9 +187,9 @@ fn a_full_queue_drops_and_counts_and_does_not_wait() {
         let metrics = metrics();
         let sink = Sink::default();
         let (reached, has_reached) = channel();
-        let (opener, open) = channel();
-        let gate = Gate { reached, open, sink: sink.clone() };
-        let log = AccessLog::start(LineFormat::Json, Box::new(gate), &metrics).unwrap();
+        let (resume_sender, resume) = channel();
+        let blocking = BlockingSink { reached, resume, sink: sink.clone() };
+        let log = start_log(LineFormat::Json, Box::new(blocking), &metrics);
         let line = AccessLine { path: &path, method: &path, request_id: &path, subject: Some(&path), ..full() };
         log.write(&line);
         has_reached.recv().unwrap();
@@ -187,7 +197,7 @@ fn a_full_queue_drops_and_counts_and_does_not_wait() {
             log.write(&line);
         }
         assert!((1_000..1_100).contains(&dropped(&metrics)), "{name}: {}", dropped(&metrics));
-        drop(opener);
+        drop(resume_sender);
         assert!(log.flush(), "{name}");
         let written = sink.text().lines().count() as u64;
         assert_eq!(written + dropped(&metrics), at_most + 1_001, "{name}");
@@ -196,10 +206,10 @@ fn a_full_queue_drops_and_counts_and_does_not_wait() {
     }
 }
 
-/// A sink that takes nothing.
-struct Broken;
+/// A sink on which every write fails.
+struct FailingSink;
 
-impl Write for Broken {
+impl Write for FailingSink {
     fn write(&mut self, _: &[u8]) -> io::Result<usize> {
         Err(io::ErrorKind::BrokenPipe.into())
     }
@@ -210,9 +220,9 @@ impl Write for Broken {
 }
 
 #[test]
-fn lines_that_the_sink_refuses_are_counted() {
+fn lines_that_cannot_be_written_are_counted() {
     let metrics = metrics();
-    let log = AccessLog::start(LineFormat::Json, Box::new(Broken), &metrics).unwrap();
+    let log = start_log(LineFormat::Json, Box::new(FailingSink), &metrics);
     for _ in 0..3 {
         log.write(&full());
     }
@@ -220,10 +230,10 @@ fn lines_that_the_sink_refuses_are_counted() {
     assert_eq!(dropped(&metrics), 3);
 }
 
-/// A sink that says when it is dropped, which is when the writer has ended.
-struct Last(Sink, Sender<()>);
+/// A sink that reports when it is dropped, which is when the writer has ended.
+struct DropReportingSink(Sink, Sender<()>);
 
-impl Write for Last {
+impl Write for DropReportingSink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write(bytes)
     }
@@ -233,17 +243,17 @@ impl Write for Last {
     }
 }
 
-impl Drop for Last {
+impl Drop for DropReportingSink {
     fn drop(&mut self) {
         let _ = self.1.send(());
     }
 }
 
 #[test]
-fn the_writer_ends_with_the_last_clone_and_writes_what_is_left() {
+fn the_writer_writes_queued_lines_and_ends_with_the_last_clone() {
     let sink = Sink::default();
     let (ended, has_ended) = channel();
-    let log = AccessLog::start(LineFormat::Json, Box::new(Last(sink.clone(), ended)), &metrics()).unwrap();
+    let log = start_log(LineFormat::Json, Box::new(DropReportingSink(sink.clone(), ended)), &metrics());
     log.clone().write(&full());
     drop(log);
     has_ended.recv().unwrap();

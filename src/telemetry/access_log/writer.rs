@@ -1,8 +1,10 @@
-//! The access log's queue and the thread behind it.
+//! The access log's queue, and the writer that runs on a dedicated thread.
 //!
-//! The thread collects what is queued and writes it in large pieces. It wakes for the first line, waits a moment for the others that
-//! come with it, and flushes when nothing is left: woken for each line it would cost the workers more than all they write.
+//! The writer collects queued lines and writes them in large batches. It wakes for the first line,
+//! waits a few milliseconds for more, and flushes when the queue is empty. Waking the thread for
+//! every line would cost the workers more than formatting the lines.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,18 +14,20 @@ use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
 
-/// Lines that may wait: a fraction of a second at full load.
+/// Maximum number of queued lines: a fraction of a second at full load.
 const MAX_QUEUED_LINES: usize = 8_192;
-/// Bytes that may wait. Lines are a few hundred bytes; only somebody who sends long paths on purpose meets this first.
+/// Maximum number of queued bytes. Lines are a few hundred bytes long, so the other limit comes
+/// first unless a client sends long paths on purpose.
 const MAX_QUEUED_BYTES: usize = 16 * 1024 * 1024;
-/// Bytes collected before they are written.
+/// Size at which a batch is written.
 const BATCH_BYTES: usize = 64 * 1024;
-/// How long the first line waits for company. At full load that is some hundred lines, far from what may be queued.
-const GATHERING: Duration = Duration::from_millis(5);
-/// How long [`Queue::flush`] waits: a sink that stands still must not keep the process from ending.
-const FLUSH_LIMIT: Duration = Duration::from_secs(5);
+/// How long the writer waits for more lines after the first one. At full load a few hundred lines
+/// arrive in that time, far fewer than the queue holds.
+const BATCH_DELAY: Duration = Duration::from_millis(5);
+/// How long [`Queue::flush`] waits. A blocked sink must not keep the process from ending.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The sending end.
+/// The sending end of the queue.
 #[derive(Debug)]
 pub(super) struct Queue {
     sender: SyncSender<Entry>,
@@ -33,31 +37,31 @@ pub(super) struct Queue {
 
 enum Entry {
     Line(Box<[u8]>),
-    /// Answered when everything before it is written.
+    /// Asks for a reply once all earlier lines are written.
     Flush(SyncSender<()>),
 }
 
-impl Queue {
-    pub(super) fn start(sink: Box<dyn Write + Send>, dropped: Counter) -> io::Result<Self> {
-        let (sender, receiver) = sync_channel(MAX_QUEUED_LINES);
-        let queued_bytes = Arc::new(AtomicUsize::new(0));
-        let writer = Writer {
-            sink,
-            receiver,
-            queued_bytes: Arc::clone(&queued_bytes),
-            dropped: dropped.clone(),
-            batch: Vec::with_capacity(BATCH_BYTES),
-            batch_lines: 0,
-            failing: false,
-        };
-        thread::Builder::new().name("access-log".to_owned()).spawn(move || writer.run())?;
-        Ok(Self { sender, queued_bytes, dropped })
-    }
+/// An empty queue and its writer. `dropped` counts lines that are lost.
+pub(super) fn channel(sink: Box<dyn Write + Send>, dropped: Counter) -> (Queue, AccessLogWriter) {
+    let (sender, receiver) = sync_channel(MAX_QUEUED_LINES);
+    let queued_bytes = Arc::new(AtomicUsize::new(0));
+    let writer = AccessLogWriter {
+        sink,
+        receiver,
+        queued_bytes: Arc::clone(&queued_bytes),
+        dropped: dropped.clone(),
+        batch: Vec::with_capacity(BATCH_BYTES),
+        batch_lines: 0,
+        is_failing: false,
+    };
+    (Queue { sender, queued_bytes, dropped }, writer)
+}
 
+impl Queue {
     /// Queues a copy of `line`, or counts it as dropped.
     pub(super) fn push(&self, line: &[u8]) {
-        let waiting = self.queued_bytes.fetch_add(line.len(), Ordering::Relaxed);
-        if waiting.saturating_add(line.len()) > MAX_QUEUED_BYTES
+        let queued = self.queued_bytes.fetch_add(line.len(), Ordering::Relaxed);
+        if queued.saturating_add(line.len()) > MAX_QUEUED_BYTES
             || self.sender.try_send(Entry::Line(line.into())).is_err()
         {
             self.queued_bytes.fetch_sub(line.len(), Ordering::Relaxed);
@@ -65,12 +69,12 @@ impl Queue {
         }
     }
 
-    /// Waits until what is queued now is written; `false` if that takes too long.
+    /// Waits until all queued lines are written; returns `false` if that takes too long.
     pub(super) fn flush(&self) -> bool {
-        let deadline = Instant::now() + FLUSH_LIMIT;
-        let (answer, answered) = sync_channel(1);
-        let mut entry = Entry::Flush(answer);
-        // The channel cannot wait for room for a limited time, so this asks again until there is some.
+        let deadline = Instant::now() + FLUSH_TIMEOUT;
+        let (reply, replied) = sync_channel(1);
+        let mut entry = Entry::Flush(reply);
+        // The channel has no send with a timeout, so this polls until the queue has room.
         loop {
             match self.sender.try_send(entry) {
                 Ok(()) => break,
@@ -82,50 +86,51 @@ impl Queue {
                 Err(TrySendError::Disconnected(_)) => return false,
             }
         }
-        match answered.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        match replied.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(()) => true,
             Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => false,
         }
     }
 }
 
-/// The receiving end, on its thread.
-struct Writer {
+/// The receiving end of the access log. Owns the sink.
+pub struct AccessLogWriter {
     sink: Box<dyn Write + Send>,
     receiver: Receiver<Entry>,
     queued_bytes: Arc<AtomicUsize>,
     dropped: Counter,
     batch: Vec<u8>,
     batch_lines: u64,
-    /// Whether the last write failed: said once, not with every line.
-    failing: bool,
+    /// Whether the last write failed, so that a failure is logged once and not for every batch.
+    is_failing: bool,
 }
 
-impl Writer {
-    fn run(mut self) {
-        // Ends when the last sender is gone; what was queued before is still received.
+impl AccessLogWriter {
+    /// Writes lines until the last [`AccessLog`](super::AccessLog) is dropped. Blocks the thread.
+    pub fn run(mut self) {
+        // Ends when the last sender is dropped, after all queued lines were received.
         while let Ok(entry) = self.receiver.recv() {
             let is_line = matches!(entry, Entry::Line(_));
-            self.take(entry);
+            self.handle(entry);
             if is_line {
-                thread::sleep(GATHERING);
+                thread::sleep(BATCH_DELAY);
             }
-            let last = loop {
+            let reason = loop {
                 match self.receiver.try_recv() {
-                    Ok(entry) => self.take(entry),
-                    Err(last) => break last,
+                    Ok(entry) => self.handle(entry),
+                    Err(reason) => break reason,
                 }
             };
             self.write_batch();
-            self.settle(|sink| sink.flush(), 0);
-            match last {
+            self.access_sink(|sink| sink.flush(), 0);
+            match reason {
                 TryRecvError::Empty => {}
                 TryRecvError::Disconnected => return,
             }
         }
     }
 
-    fn take(&mut self, entry: Entry) {
+    fn handle(&mut self, entry: Entry) {
         match entry {
             Entry::Line(line) => {
                 self.queued_bytes.fetch_sub(line.len(), Ordering::Relaxed);
@@ -135,11 +140,11 @@ impl Writer {
                     self.write_batch();
                 }
             }
-            Entry::Flush(answer) => {
+            Entry::Flush(reply) => {
                 self.write_batch();
-                self.settle(|sink| sink.flush(), 0);
-                // Nobody waits any more if this fails.
-                let _ = answer.send(());
+                self.access_sink(|sink| sink.flush(), 0);
+                // An error means that the caller has stopped waiting.
+                let _ = reply.send(());
             }
         }
     }
@@ -150,25 +155,34 @@ impl Writer {
         }
         let batch = std::mem::take(&mut self.batch);
         let lines = std::mem::take(&mut self.batch_lines);
-        self.settle(|sink| sink.write_all(&batch), lines);
+        self.access_sink(|sink| sink.write_all(&batch), lines);
         self.batch = batch;
         self.batch.clear();
     }
 
-    /// Does something with the sink on behalf of `lines` lines, which are lost if it fails.
-    fn settle(&mut self, attempt: impl FnOnce(&mut dyn Write) -> io::Result<()>, lines: u64) {
-        match attempt(&mut *self.sink) {
+    /// Writes to or flushes the sink. If that fails, counts `lines` lines as dropped.
+    fn access_sink(&mut self, operation: impl FnOnce(&mut dyn Write) -> io::Result<()>, lines: u64) {
+        match operation(&mut *self.sink) {
             Ok(()) => {
-                if std::mem::take(&mut self.failing) {
-                    tracing::info!("the access log is written again");
+                if std::mem::take(&mut self.is_failing) {
+                    tracing::info!("the access log is writable again");
                 }
             }
             Err(error) => {
                 self.dropped.inc_by(lines);
-                if !std::mem::replace(&mut self.failing, true) {
-                    tracing::error!(error = &error as &dyn std::error::Error, "the access log cannot be written");
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot write the access log; lines are dropped"
+                    );
                 }
             }
         }
+    }
+}
+
+impl fmt::Debug for AccessLogWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessLogWriter").finish_non_exhaustive()
     }
 }

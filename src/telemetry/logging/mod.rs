@@ -1,8 +1,9 @@
-//! The event log: what `tracing` events become, on stderr.
+//! The event log: writes `tracing` events to stderr.
 //!
-//! One event is one line, written with one call, in JSON or in text; values are escaped, also the messages of errors, which
-//! may quote what a peer sent. Events of libraries are shown from `warn` on only, whatever the level: their debug output may
-//! hold what went over a connection, tokens included.
+//! Each event is one line, in JSON or text, written with one system call. Values are escaped,
+//! including error messages, which may quote what a peer sent. Events of libraries appear at `warn`
+//! and above only, whatever the configured level: their debug output may contain data from
+//! connections, such as tokens.
 
 use std::fmt::{self, Write as _};
 use std::io::{IsTerminal, Write as _};
@@ -14,21 +15,21 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-use super::line::{Line, LineFormat, write_displayed, write_sentence};
+use super::line::{Line, LineFormat, write_displayed, write_message};
 use super::timestamp::Rfc3339;
 use crate::primitives::clock::Clock;
 
-/// Which events are written: those of this level and of the graver ones.
+/// The least severe level that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Level {
-    /// A person must act.
+    /// An operator must act.
     Error,
-    /// Degraded, but serving.
+    /// The gateway is degraded but serves.
     Warn,
-    /// The life of the process.
+    /// Lifecycle events of the process.
     #[default]
     Info,
-    /// Why something was decided.
+    /// Reasons of decisions.
     Debug,
     /// Everything.
     Trace,
@@ -48,19 +49,19 @@ impl Level {
     }
 }
 
-/// Writes events to stderr from now on; called again, changes the format and the level.
+/// Writes events to stderr from now on. A later call changes the format and the level.
 ///
-/// Text is coloured if stderr is a terminal and `NO_COLOR` is not set. If the process has a subscriber that was not installed
-/// here, that one stays.
+/// Text is coloured if stderr is a terminal and `NO_COLOR` is not set. A subscriber that the
+/// process installed before stays in place.
 pub fn init(format: LineFormat, level: Level) {
-    static SETTINGS: OnceLock<&'static Settings> = OnceLock::new();
+    static SETTINGS: OnceLock<&'static LogSettings> = OnceLock::new();
     let settings = SETTINGS.get_or_init(|| {
-        // Lives as long as the process, as the subscriber does.
-        let settings: &'static Settings = Box::leak(Box::default());
+        // Leaked because the subscriber lives as long as the process.
+        let settings: &'static LogSettings = Box::leak(Box::default());
         settings.set(format, level);
         let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
         let layer = EventLog { settings, coloured, clock: Clock::system(), write: to_stderr };
-        // An error says that another subscriber is there.
+        // An error means that the process has another subscriber.
         let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer));
         settings
     });
@@ -69,18 +70,18 @@ pub fn init(format: LineFormat, level: Level) {
 }
 
 fn to_stderr(line: &[u8]) {
-    // Nobody is left to tell if stderr is gone; serving goes on.
+    // If stderr is closed, there is no other place to report to, and the gateway keeps serving.
     let _ = std::io::stderr().lock().write_all(line);
 }
 
-/// What a reload may change.
+/// The settings that a reload may change.
 #[derive(Debug, Default)]
-struct Settings {
+struct LogSettings {
     text: AtomicBool,
     level: AtomicU8,
 }
 
-impl Settings {
+impl LogSettings {
     fn set(&self, format: LineFormat, level: Level) {
         self.text.store(format == LineFormat::Text, Ordering::Relaxed);
         self.level.store(level as u8, Ordering::Relaxed);
@@ -95,9 +96,9 @@ impl Settings {
     }
 }
 
-/// Turns events into lines.
+/// The layer that writes events as lines.
 struct EventLog<W> {
-    settings: &'static Settings,
+    settings: &'static LogSettings,
     coloured: bool,
     clock: Clock,
     write: W,
@@ -107,7 +108,7 @@ impl<S: Subscriber, W: Fn(&[u8]) + Send + Sync + 'static> Layer<S> for EventLog<
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
         let level = self.settings.level();
         let level = if is_ours(metadata.target()) { level } else { level.min(Level::Warn) };
-        // A span shows nothing by itself here: the facts are in the events.
+        // Spans are not written; events carry all the facts.
         metadata.is_event() && *metadata.level() <= level.filter()
     }
 
@@ -116,27 +117,27 @@ impl<S: Subscriber, W: Fn(&[u8]) + Send + Sync + 'static> Layer<S> for EventLog<
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut message = Message::default();
+        let mut message = MessageVisitor::default();
         event.record(&mut message);
-        let mut buffer = Vec::with_capacity(USUAL_LINE_BYTES);
-        let mut fields = Fields(self.begin(&mut buffer, event.metadata(), &message.0));
+        let mut buffer = Vec::with_capacity(LINE_CAPACITY);
+        let mut fields = FieldVisitor(self.begin(&mut buffer, event.metadata(), &message.0));
         event.record(&mut fields);
         fields.0.end();
         (self.write)(&buffer);
     }
 }
 
-/// Room for an ordinary line.
-const USUAL_LINE_BYTES: usize = 256;
+/// Initial capacity of a line's buffer; typical lines fit.
+const LINE_CAPACITY: usize = 256;
 
 impl<W> EventLog<W> {
-    /// Writes what every event has; the fields follow.
+    /// Writes time, level, target and message, after which the caller writes the fields.
     fn begin<'b>(&self, buffer: &'b mut Vec<u8>, metadata: &Metadata<'_>, message: &str) -> Line<'b> {
         let (time, level) = (Rfc3339(self.clock.now()), level_name(*metadata.level()));
         match self.settings.format() {
             LineFormat::Json => {
                 let mut line = Line::begin(buffer, LineFormat::Json);
-                line.harmless("time", time);
+                line.unescaped("time", time);
                 line.text("level", level);
                 line.text("target", metadata.target());
                 line.text("message", message);
@@ -150,14 +151,14 @@ impl<W> EventLog<W> {
                     write_displayed(buffer, &format_args!("{time} {level:>5} "));
                 }
                 write_displayed(buffer, &format_args!("{}: ", metadata.target()));
-                write_sentence(buffer, message);
-                Line::go_on(buffer, LineFormat::Text)
+                write_message(buffer, message);
+                Line::continue_from(buffer, LineFormat::Text)
             }
         }
     }
 }
 
-/// Whether events of this target are written by this program.
+/// Whether `target` is a module of this crate.
 fn is_ours(target: &str) -> bool {
     const NAME: &str = env!("CARGO_PKG_NAME");
     target.strip_prefix(NAME).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
@@ -173,7 +174,7 @@ fn level_name(level: tracing::Level) -> &'static str {
     }
 }
 
-/// The parameter of the terminal's colour command (ECMA-48 §8.3.117).
+/// The parameter of the terminal's colour sequence (SGR, ECMA-48 §8.3.117).
 fn colour(level: tracing::Level) -> u8 {
     match level {
         tracing::Level::ERROR => 31,
@@ -184,25 +185,26 @@ fn colour(level: tracing::Level) -> u8 {
     }
 }
 
-/// The text of a value that may fail to show itself, which `to_string` and `format!` answer with a panic.
-fn shown(value: fmt::Arguments<'_>) -> String {
+/// Formats a value whose `Display` or `Debug` may return an error, on which `to_string` and
+/// `format!` panic.
+fn format_lossy(value: fmt::Arguments<'_>) -> String {
     let mut text = String::new();
-    // What was written up to the failure is worth having.
+    // The text written before the error is still useful.
     let _ = text.write_fmt(value);
     text
 }
 
-/// The field that `tracing` keeps an event's sentence in.
+/// The field in which `tracing` stores an event's message.
 const MESSAGE: &str = "message";
 
-/// Takes the sentence out of an event.
+/// Reads the message of an event.
 #[derive(Default)]
-struct Message(String);
+struct MessageVisitor(String);
 
-impl Visit for Message {
+impl Visit for MessageVisitor {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == MESSAGE {
-            self.0 = shown(format_args!("{value:?}"));
+            self.0 = format_lossy(format_args!("{value:?}"));
         }
     }
 
@@ -213,29 +215,29 @@ impl Visit for Message {
     }
 }
 
-/// Writes all that is not the sentence.
-struct Fields<'b>(Line<'b>);
+/// Writes all fields except the message.
+struct FieldVisitor<'b>(Line<'b>);
 
-impl Visit for Fields<'_> {
+impl Visit for FieldVisitor<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
         if value.is_finite() {
-            self.0.plain(field.name(), value);
+            self.0.literal(field.name(), value);
         } else {
-            // JSON has no number for these (RFC 8259 §6).
+            // JSON has no number for infinities and NaN (RFC 8259 §6).
             self.0.text(field.name(), &value.to_string());
         }
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.0.plain(field.name(), value);
+        self.0.literal(field.name(), value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.0.plain(field.name(), value);
+        self.0.literal(field.name(), value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.0.plain(field.name(), value);
+        self.0.literal(field.name(), value);
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
@@ -245,10 +247,10 @@ impl Visit for Fields<'_> {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        let mut chain = shown(format_args!("{value}"));
+        let mut chain = format_lossy(format_args!("{value}"));
         let mut cause = value.source();
         while let Some(error) = cause {
-            chain.push_str(&shown(format_args!(": {error}")));
+            chain.push_str(&format_lossy(format_args!(": {error}")));
             cause = error.source();
         }
         self.0.text(field.name(), &chain);
@@ -256,7 +258,7 @@ impl Visit for Fields<'_> {
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() != MESSAGE {
-            self.0.text(field.name(), &shown(format_args!("{value:?}")));
+            self.0.text(field.name(), &format_lossy(format_args!("{value:?}")));
         }
     }
 }

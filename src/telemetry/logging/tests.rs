@@ -1,4 +1,4 @@
-//! What an event looks like on stderr, and which events get there.
+//! The form of an event on stderr, and which events are written.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,9 +13,9 @@ struct Outer(#[source] Inner);
 #[error("status 500\nforged line")]
 struct Inner;
 
-/// What `events` writes.
+/// The log that `events` writes.
 fn written(format: LineFormat, level: Level, coloured: bool, events: impl FnOnce()) -> String {
-    let settings: &'static Settings = Box::leak(Box::default());
+    let settings: &'static LogSettings = Box::leak(Box::default());
     settings.set(format, level);
     let written = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&written);
@@ -60,14 +60,14 @@ fn only_the_level_is_coloured() {
 }
 
 #[test]
-fn planted_newlines_and_terminal_commands_stay_in_one_line() {
-    let planted = "x\n2025-01-01T00:00:00.000Z error forged\r\n\u{1b}[2J\u{9b}2J";
+fn injected_newlines_and_terminal_commands_stay_in_one_line() {
+    let injected = "x\n2025-01-01T00:00:00.000Z error forged\r\n\u{1b}[2J\u{9b}2J";
     for format in [LineFormat::Json, LineFormat::Text] {
         for (name, line) in [
-            ("message", written(format, Level::Info, false, || tracing::info!("{planted}"))),
-            ("text", written(format, Level::Info, false, || tracing::info!(field = planted, "m"))),
-            ("display", written(format, Level::Info, false, || tracing::info!(field = %planted, "m"))),
-            ("debug", written(format, Level::Info, false, || tracing::info!(field = ?planted, "m"))),
+            ("message", written(format, Level::Info, false, || tracing::info!("{injected}"))),
+            ("text", written(format, Level::Info, false, || tracing::info!(field = injected, "m"))),
+            ("display", written(format, Level::Info, false, || tracing::info!(field = %injected, "m"))),
+            ("debug", written(format, Level::Info, false, || tracing::info!(field = ?injected, "m"))),
         ] {
             assert_eq!(line.matches('\n').count(), 1, "{format:?} {name}: {line}");
             let controls = line.trim_end_matches('\n').chars().filter(|character| character.is_control()).count();
@@ -100,7 +100,7 @@ fn events_below_the_level_and_debug_output_of_libraries_are_left_out() {
 }
 
 #[test]
-fn a_value_that_fails_to_show_itself_does_not_panic() {
+fn a_value_whose_debug_impl_fails_does_not_panic() {
     struct Broken;
     impl fmt::Debug for Broken {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -113,7 +113,7 @@ fn a_value_that_fails_to_show_itself_does_not_panic() {
 }
 
 #[test]
-fn our_own_target_is_the_crate_and_what_is_in_it() {
+fn own_targets_are_the_crate_and_its_modules() {
     for (target, expect) in [("portcullis", true), ("portcullis::token", true), ("portcullis_x", false), ("h2", false)]
     {
         assert_eq!(is_ours(target), expect, "{target}");

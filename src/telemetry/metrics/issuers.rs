@@ -1,4 +1,4 @@
-//! Metrics of issuers: verified tokens, and the state of their keys.
+//! Metrics of issuers: token verifications, and the state of their key sets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,18 +9,18 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::live::{Gauge, Live, LiveGauge, Sample};
+use super::gauge::{ComponentGauge, ComponentRegistry, Gauge, SampleValue};
 use crate::primitives::clock::Clock;
 use crate::telemetry::histogram::Histogram;
 
-/// How the check of a token ended.
+/// The result of verifying a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerifyResult {
-    /// The token is good.
+    /// The token is valid.
     Accepted,
-    /// No key to check it with, for our or the identity provider's fault.
+    /// The token could not be verified, because the gateway has no usable keys of the issuer.
     KeysUnavailable,
-    /// The token is not good.
+    /// The token is not valid.
     Refused,
 }
 
@@ -36,12 +36,12 @@ impl VerifyResult {
     }
 }
 
-/// Whether the verdict was known already.
+/// Whether the verdict came from the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheResult {
-    /// It was.
+    /// The verdict was cached.
     Hit,
-    /// It had to be worked out.
+    /// The token had to be verified.
     Miss,
 }
 
@@ -58,7 +58,7 @@ impl CacheResult {
 
 /// The metrics of one issuer. Cheap to clone; clones count into the same series.
 ///
-/// The gauges about its keys are shown as long as a handle exists.
+/// The gauges of its key set are exposed as long as a handle exists.
 #[derive(Clone, Debug)]
 pub struct IssuerMetrics(Arc<Inner>);
 
@@ -76,22 +76,22 @@ struct Inner {
 #[derive(Debug, Default)]
 struct KeyState {
     keys: Gauge,
-    /// The monotonic clock's reading at the last fetch that succeeded; 0 is never.
+    /// Monotonic time of the last successful fetch; 0 if there was none.
     fetched_at: AtomicU64,
 }
 
 impl IssuerMetrics {
-    /// Counts a token of this issuer.
+    /// Counts a token of this issuer by the result of its verification.
     pub fn count_verification(&self, result: VerifyResult, cache: CacheResult) {
         self.0.verifications[result as usize * CacheResult::ALL.len() + cache as usize].inc();
     }
 
-    /// Counts the time that a check took whose verdict was not known.
-    pub fn record_verification(&self, took: Duration) {
-        self.0.verify_seconds.observe(took);
+    /// Records how long the verification of a token took whose verdict was not cached.
+    pub fn record_verification(&self, duration: Duration) {
+        self.0.verify_seconds.observe(duration);
     }
 
-    /// Counts an attempt to fetch the keys.
+    /// Counts an attempt to fetch the key set.
     pub fn count_refresh(&self, ok: bool) {
         if ok {
             self.0.refreshed.inc()
@@ -100,57 +100,58 @@ impl IssuerMetrics {
         };
     }
 
-    /// Says how many keys can be used now.
+    /// Sets the number of usable keys.
     pub fn set_usable_keys(&self, usable: usize) {
         self.0.keys.keys.set(usable as u64);
     }
 
-    /// Says when the keys in use were fetched, as [`Clock::monotonic_micros`] tells it.
+    /// Sets the time at which the key set in use was fetched, as read by
+    /// [`Clock::monotonic_micros`].
     pub fn set_fetched_at(&self, monotonic_micros: u64) {
         self.0.keys.fetched_at.store(monotonic_micros, Ordering::Relaxed);
     }
 
-    /// Counts a token that names a key which is not in the set.
+    /// Counts a token whose `kid` is not in the key set.
     pub fn count_unknown_kid(&self) {
         self.0.unknown_kids.inc();
     }
 }
 
-/// The families of all issuers.
+/// The metric families of all issuers.
 #[derive(Debug)]
 pub(super) struct IssuerFamilies {
     verifications: Family<VerificationLabels, Counter>,
     verify_seconds: Family<IssuerLabels, Histogram>,
     refreshes: Family<RefreshLabels, Counter>,
     unknown_kids: Family<IssuerLabels, Counter>,
-    live: Arc<Live<KeyState>>,
+    components: Arc<ComponentRegistry<KeyState>>,
 }
 
 impl IssuerFamilies {
     pub(super) fn register(registry: &mut Registry, clock: Clock) -> Self {
         let families = Self {
             verifications: Family::default(),
-            verify_seconds: Family::new_with_constructor(Histogram::of_verifications),
+            verify_seconds: Family::new_with_constructor(Histogram::for_verifications),
             refreshes: Family::default(),
             unknown_kids: Family::default(),
-            live: Arc::default(),
+            components: Arc::default(),
         };
         registry.register(
             "token_verifications",
-            "Tokens checked, by result and by whether the verdict was known already",
+            "Tokens verified, by result and by whether the verdict was cached",
             families.verifications.clone(),
         );
         registry.register_with_unit(
-            // With its unit: portcullis_token_verify_seconds.
+            // The registry appends the unit: portcullis_token_verify_seconds.
             "token_verify",
-            "Time to check a token whose verdict was not known",
+            "Time to verify a token whose verdict was not cached",
             Unit::Seconds,
             families.verify_seconds.clone(),
         );
-        registry.register("jwks_refreshes", "Attempts to fetch an issuer's keys", families.refreshes.clone());
+        registry.register("jwks_refreshes", "Attempts to fetch an issuer's key set", families.refreshes.clone());
         registry.register(
             "unknown_kids",
-            "Tokens that name a key which the issuer's key set does not have",
+            "Tokens whose kid is not in the issuer's key set",
             families.unknown_kids.clone(),
         );
         families.register_gauges(registry, clock);
@@ -158,27 +159,27 @@ impl IssuerFamilies {
     }
 
     fn register_gauges(&self, registry: &mut Registry, clock: Clock) {
-        registry.register_collector(Box::new(LiveGauge {
+        registry.register_collector(Box::new(ComponentGauge {
             name: "jwks_age",
-            help: "Time since an issuer's keys were last fetched; absent until they are.",
+            help: "Age of an issuer's key set; absent before the first successful fetch.",
             unit: Some(Unit::Seconds),
-            live: Arc::clone(&self.live),
+            components: Arc::clone(&self.components),
             read: Box::new(move |name, state: &KeyState| {
                 let fetched_at = state.fetched_at.load(Ordering::Relaxed);
                 if fetched_at == 0 {
                     return Vec::new();
                 }
                 let age = Duration::from_micros(clock.monotonic_micros().saturating_sub(fetched_at));
-                vec![(vec![("issuer", Arc::clone(name))], Sample::Seconds(age.as_secs_f64()))]
+                vec![(vec![("issuer", Arc::clone(name))], SampleValue::Float(age.as_secs_f64()))]
             }),
         }));
-        registry.register_collector(Box::new(LiveGauge {
+        registry.register_collector(Box::new(ComponentGauge {
             name: "jwks_keys",
-            help: "Keys of an issuer that can be used now.",
+            help: "Usable keys of an issuer.",
             unit: None,
-            live: Arc::clone(&self.live),
+            components: Arc::clone(&self.components),
             read: Box::new(|name, state: &KeyState| {
-                vec![(vec![("issuer", Arc::clone(name))], Sample::Whole(state.keys.value()))]
+                vec![(vec![("issuer", Arc::clone(name))], SampleValue::Integer(state.keys.value()))]
             }),
         }));
     }
@@ -195,7 +196,7 @@ impl IssuerFamilies {
         let refreshes =
             |result| self.refreshes.get_or_create_owned(&RefreshLabels { issuer: Arc::clone(issuer), result });
         IssuerMetrics(Arc::new(Inner {
-            keys: self.live.get_or_make(issuer, KeyState::default),
+            keys: self.components.get_or_create(issuer, KeyState::default),
             verifications,
             verify_seconds: self.verify_seconds.get_or_create_owned(&labels),
             refreshed: refreshes(super::result_label(true)),

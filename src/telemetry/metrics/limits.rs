@@ -1,4 +1,4 @@
-//! Metrics of limits: what they held back, and how full their tables are.
+//! Metrics of rate limits: refused requests, and the number of keys in their tables.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use super::live::{Gauge, Live, LiveGauge, Sample};
+use super::gauge::{ComponentGauge, ComponentRegistry, Gauge, SampleValue};
 
-/// The metrics of one limit. Cheap to clone; clones count into the same series.
+/// The metrics of one rate limit. Cheap to clone; clones count into the same series.
 ///
-/// The gauge of its cells is shown as long as a handle exists.
+/// The gauge of its cells is exposed as long as a handle exists.
 #[derive(Clone, Debug)]
 pub struct LimitMetrics(Arc<Inner>);
 
@@ -23,47 +23,47 @@ struct Inner {
 }
 
 impl LimitMetrics {
-    /// Counts a request that the limit held back.
+    /// Counts a request that exceeded the limit.
     pub fn count_limited(&self) {
         self.0.limited.inc();
     }
 
-    /// Counts requests whose key found the table full, so that they were counted together with all such keys.
+    /// Counts requests that were decided with the overflow cell because the table was full.
     pub fn count_overflows(&self, requests: u64) {
         self.0.overflow.inc_by(requests);
     }
 
-    /// Keys that the table holds now.
+    /// The number of keys in the table.
     #[must_use]
     pub fn cells(&self) -> &Gauge {
         &self.0.cells
     }
 }
 
-/// The families of all limits.
+/// The metric families of all rate limits.
 #[derive(Debug)]
 pub(super) struct LimitFamilies {
     limited: Family<LimitLabels, Counter>,
     overflow: Family<LimitLabels, Counter>,
-    live: Arc<Live<Gauge>>,
+    components: Arc<ComponentRegistry<Gauge>>,
 }
 
 impl LimitFamilies {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let families = Self { limited: Family::default(), overflow: Family::default(), live: Arc::default() };
-        registry.register("limited", "Requests held back by a limit", families.limited.clone());
+        let families = Self { limited: Family::default(), overflow: Family::default(), components: Arc::default() };
+        registry.register("limited", "Requests that exceeded a rate limit", families.limited.clone());
         registry.register(
             "limiter_overflow",
-            "Requests counted in the common cell because a limit's table was full",
+            "Requests that shared the overflow cell because a rate limit's table was full",
             families.overflow.clone(),
         );
-        registry.register_collector(Box::new(LiveGauge {
+        registry.register_collector(Box::new(ComponentGauge {
             name: "limiter_cells",
-            help: "Keys that a limit's table holds.",
+            help: "Keys in a rate limit's table.",
             unit: None,
-            live: Arc::clone(&families.live),
+            components: Arc::clone(&families.components),
             read: Box::new(|name, cells: &Gauge| {
-                vec![(vec![("limit", Arc::clone(name))], Sample::Whole(cells.value()))]
+                vec![(vec![("limit", Arc::clone(name))], SampleValue::Integer(cells.value()))]
             }),
         }));
         families
@@ -72,7 +72,7 @@ impl LimitFamilies {
     pub(super) fn handle(&self, limit: &Arc<str>) -> LimitMetrics {
         let labels = LimitLabels { limit: Arc::clone(limit) };
         LimitMetrics(Arc::new(Inner {
-            cells: self.live.get_or_make(limit, Gauge::default),
+            cells: self.components.get_or_create(limit, Gauge::default),
             limited: self.limited.get_or_create_owned(&labels),
             overflow: self.overflow.get_or_create_owned(&labels),
         }))

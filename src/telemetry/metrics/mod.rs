@@ -1,11 +1,12 @@
-//! Metrics: every number that `/metrics` shows, in one struct.
+//! Metrics: every number that `/metrics` exposes.
 //!
-//! A part asks for its handle once, when it is built, and counts with a relaxed addition. Handles of one name count into the
-//! same series, so a reload does not reset a counter. Labels are names from the configuration or members of closed sets.
+//! A component asks [`Metrics`] for its handle when it is created, and counts with relaxed atomic
+//! additions. Handles with the same name count into the same series, so a reload does not reset
+//! counters. Label values are names from the configuration or members of fixed sets.
 
+mod gauge;
 mod issuers;
 mod limits;
-mod live;
 mod process;
 mod routes;
 mod upstreams;
@@ -19,15 +20,15 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge as PrometheusGauge;
 use prometheus_client::registry::{Registry, Unit};
 
+pub use self::gauge::{Gauge, GaugeGuard};
 pub use self::issuers::{CacheResult, IssuerMetrics, VerifyResult};
 pub use self::limits::LimitMetrics;
-pub use self::live::{Gauge, GaugeGuard};
 pub use self::routes::RouteMetrics;
 pub use self::upstreams::UpstreamMetrics;
 
 use self::issuers::IssuerFamilies;
 use self::limits::LimitFamilies;
-use self::process::Process;
+use self::process::ProcessCollector;
 use self::routes::RouteFamilies;
 use self::upstreams::UpstreamFamilies;
 use super::exposition::{self, Exposition};
@@ -40,41 +41,42 @@ pub struct Metrics {
     issuers: IssuerFamilies,
     upstreams: UpstreamFamilies,
     limits: LimitFamilies,
-    own: Own,
+    process: ProcessMetrics,
     before_scrape: RwLock<Vec<Arc<ScrapeHook>>>,
 }
 
-/// Brings up to date what is only worth knowing when somebody looks.
+/// Updates metrics that are computed only when they are scraped.
 type ScrapeHook = dyn Fn(&Metrics) + Send + Sync;
 
-/// Metrics of the gateway as a whole.
+/// Metrics without a route, issuer, upstream or limit.
 #[derive(Debug)]
-struct Own {
+struct ProcessMetrics {
     access_log_dropped: Counter,
     config_loaded: PrometheusGauge,
     connections_open: Gauge,
     identity_headers_omitted: Counter,
-    reload_failed: Counter,
-    reloaded: Counter,
+    reloads_failed: Counter,
+    reloads_succeeded: Counter,
     token_cache_entries: Gauge,
 }
 
 impl Metrics {
-    /// Registers every metric. Ages are told by `clock`.
+    /// Registers all metrics. Ages are measured with `clock`.
     #[must_use]
     pub fn new(clock: Clock) -> Arc<Self> {
         let mut registry = Registry::default();
-        let ours = registry.sub_registry_with_prefix("portcullis");
-        let routes = RouteFamilies::register(ours);
-        let issuers = IssuerFamilies::register(ours, clock);
-        let upstreams = UpstreamFamilies::register(ours);
-        let limits = LimitFamilies::register(ours);
-        let own = Own::register(ours);
-        registry.register_collector(Box::new(Process::new()));
-        Arc::new(Self { registry, routes, issuers, upstreams, limits, own, before_scrape: RwLock::default() })
+        let prefixed = registry.sub_registry_with_prefix("portcullis");
+        let routes = RouteFamilies::register(prefixed);
+        let issuers = IssuerFamilies::register(prefixed, clock);
+        let upstreams = UpstreamFamilies::register(prefixed);
+        let limits = LimitFamilies::register(prefixed);
+        let process = ProcessMetrics::register(prefixed);
+        registry.register_collector(Box::new(ProcessCollector::new()));
+        Arc::new(Self { registry, routes, issuers, upstreams, limits, process, before_scrape: RwLock::default() })
     }
 
-    /// The metrics of a route, by its name in the configuration; `""` for requests that no route wants.
+    /// The metrics of a route, by its name in the configuration; `""` for requests that match no
+    /// route.
     #[must_use]
     pub fn route(&self, name: impl Into<Arc<str>>) -> RouteMetrics {
         self.routes.handle(name.into())
@@ -98,60 +100,61 @@ impl Metrics {
         self.limits.handle(&name.into())
     }
 
-    /// Open connections of clients.
+    /// The number of open downstream connections.
     #[must_use]
     pub fn connections_open(&self) -> &Gauge {
-        &self.own.connections_open
+        &self.process.connections_open
     }
 
-    /// Counts an attempt to load the configuration anew.
+    /// Counts an attempt to reload the configuration.
     pub fn count_reload(&self, ok: bool) {
         if ok {
-            self.own.reloaded.inc()
+            self.process.reloads_succeeded.inc()
         } else {
-            self.own.reload_failed.inc()
+            self.process.reloads_failed.inc()
         };
     }
 
-    /// Says when the configuration in use was loaded.
+    /// Sets the time at which the configuration in use was loaded.
     pub fn set_config_loaded(&self, at: WallTime) {
-        self.own.config_loaded.set(i64::try_from(at.seconds()).unwrap_or(i64::MAX));
+        self.process.config_loaded.set(i64::try_from(at.seconds()).unwrap_or(i64::MAX));
     }
 
-    /// Counts an identity header that was left out because its value was too long.
+    /// Counts an identity header that was omitted because its value was too long.
     pub fn count_omitted_identity_header(&self) {
-        self.own.identity_headers_omitted.inc();
+        self.process.identity_headers_omitted.inc();
     }
 
-    /// Says how many verdicts on tokens are remembered.
+    /// Sets the number of cached token verdicts.
     pub fn set_token_cache_entries(&self, entries: u64) {
-        self.own.token_cache_entries.set(entries);
+        self.process.token_cache_entries.set(entries);
     }
 
-    /// The counter of access log lines that were lost.
+    /// The counter of access log lines that were dropped.
     pub(super) fn access_log_dropped(&self) -> Counter {
-        self.own.access_log_dropped.clone()
+        self.process.access_log_dropped.clone()
     }
 
-    /// Has `hook` called before each scrape, for as long as the process lives.
+    /// Calls `hook` before each scrape from now on.
     pub fn on_scrape(&self, hook: Box<dyn Fn(&Metrics) + Send + Sync>) {
         self.before_scrape.write().unwrap_or_else(PoisonError::into_inner).push(Arc::from(hook));
     }
 
-    /// Everything, in the format that was asked for.
+    /// Writes all metrics in `format`.
     ///
-    /// Grows with the configuration, not with traffic. Reads a few files of `/proc`.
+    /// The size depends on the configuration, not on traffic. Reads a few files in `/proc`.
     #[must_use]
     pub fn encode(&self, format: Exposition) -> String {
-        // Called outside the lock: a hook may do as it likes.
+        // Called without the lock, so that a hook may register another hook.
         let hooks = self.before_scrape.read().unwrap_or_else(PoisonError::into_inner).clone();
         for hook in &hooks {
             hook(self);
         }
         let mut exposed = String::new();
         if text::encode(&mut exposed, &self.registry).is_err() {
-            // Memory takes every write, so this is a fault in a metric. The end mark is missing then, which a scraper notices.
-            tracing::error!("metrics could not be encoded");
+            // Writing to a String does not fail, so the fault is in a metric. A scraper notices
+            // that the end mark is missing.
+            tracing::error!("cannot encode the metrics");
         }
         match format {
             Exposition::OpenMetrics => exposed,
@@ -160,41 +163,41 @@ impl Metrics {
     }
 }
 
-impl Own {
+impl ProcessMetrics {
     fn register(registry: &mut Registry) -> Self {
         let reloads = Family::<ResultLabels, Counter>::default();
         let build = Family::<BuildLabels, PrometheusGauge>::default();
-        let own = Self {
+        let metrics = Self {
             access_log_dropped: Counter::default(),
             config_loaded: PrometheusGauge::default(),
             connections_open: Gauge::default(),
             identity_headers_omitted: Counter::default(),
-            reload_failed: reloads.get_or_create_owned(&ResultLabels { result: result_label(false) }),
-            reloaded: reloads.get_or_create_owned(&ResultLabels { result: result_label(true) }),
+            reloads_failed: reloads.get_or_create_owned(&ResultLabels { result: result_label(false) }),
+            reloads_succeeded: reloads.get_or_create_owned(&ResultLabels { result: result_label(true) }),
             token_cache_entries: Gauge::default(),
         };
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
-        registry.register("connections_open", "Open connections of clients", own.connections_open.clone());
+        registry.register("connections_open", "Open downstream connections", metrics.connections_open.clone());
         registry.register(
             "identity_headers_omitted",
-            "Identity headers left out because their value was too long",
-            own.identity_headers_omitted.clone(),
+            "Identity headers omitted because their value was too long",
+            metrics.identity_headers_omitted.clone(),
         );
+        registry.register("token_cache_entries", "Token verdicts in the cache", metrics.token_cache_entries.clone());
         registry.register(
-            "token_cache_entries",
-            "VerdictCache on tokens that are remembered",
-            own.token_cache_entries.clone(),
+            "access_log_dropped",
+            "Access log lines that were dropped",
+            metrics.access_log_dropped.clone(),
         );
-        registry.register("access_log_dropped", "Access log lines that were lost", own.access_log_dropped.clone());
-        registry.register("config_reloads", "Attempts to load the configuration anew", reloads);
+        registry.register("config_reloads", "Attempts to reload the configuration", reloads);
         registry.register_with_unit(
             "config_loaded_timestamp",
-            "When the configuration in use was loaded, since the Unix epoch",
+            "Load time of the configuration in use since the Unix epoch",
             Unit::Seconds,
-            own.config_loaded.clone(),
+            metrics.config_loaded.clone(),
         );
-        registry.register("build_info", "Always 1; the labels tell what is running", build);
-        own
+        registry.register("build_info", "Always 1; the labels describe the build", build);
+        metrics
     }
 }
 
@@ -215,7 +218,7 @@ struct BuildLabels {
 
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Metrics").field("own", &self.own).finish_non_exhaustive()
+        f.debug_struct("Metrics").field("process", &self.process).finish_non_exhaustive()
     }
 }
 

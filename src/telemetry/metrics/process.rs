@@ -1,7 +1,7 @@
-//! Metrics of the process itself: `process_*`, as every Prometheus client offers them.
+//! Metrics of the process: the `process_*` metrics that all Prometheus client libraries expose.
 //!
-//! Read from `/proc` (proc(5)) at each scrape. Where there is none, or a line of it cannot be read, the metric is absent:
-//! a wrong number would be worse.
+//! Read from `/proc` (proc(5)) at each scrape. A metric whose file or line cannot be read is
+//! absent, because a wrong number would be worse.
 
 use std::fmt;
 use std::fs;
@@ -13,18 +13,19 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
-/// Tells this process's metrics when asked.
+/// Collects the metrics of this process at each scrape.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(super) struct ProcessCollector {
     /// Where proc(5) is mounted.
     root: PathBuf,
 }
 
-/// Length of the clock tick in which `/proc` counts time. Linux shows 100 per second to programs on every architecture that
-/// this one is built for, whatever the kernel uses itself.
+/// Length of the clock tick in which `/proc` counts time. Linux reports 100 ticks per second to
+/// user space on every architecture that the gateway supports, whatever tick the kernel uses
+/// internally.
 const TICK: Duration = Duration::from_millis(10);
 
-impl Process {
+impl ProcessCollector {
     pub(super) fn new() -> Self {
         Self { root: PathBuf::from("/proc") }
     }
@@ -34,7 +35,7 @@ impl Process {
     }
 }
 
-impl Collector for Process {
+impl Collector for ProcessCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         if let Some(stat) = self.read("self/stat").as_deref().and_then(Stat::parse) {
             let help = "Processor time used, user and system.";
@@ -42,7 +43,7 @@ impl Collector for Process {
                 .encode_descriptor("process_cpu", help, Some(&Unit::Seconds), MetricType::Counter)?
                 .encode_counter::<NoLabelSet, f64, f64>(&stat.processor_time.as_secs_f64(), None)?;
             if let Some(booted) = self.read("stat").as_deref().and_then(boot_time) {
-                let help = "When the process began, since the Unix epoch.";
+                let help = "Start time of the process since the Unix epoch.";
                 encoder
                     .encode_descriptor("process_start_time", help, Some(&Unit::Seconds), MetricType::Gauge)?
                     .encode_gauge(&booted.saturating_add(stat.started_after_boot).as_secs_f64())?;
@@ -51,11 +52,11 @@ impl Collector for Process {
         let status = self.read("self/status").unwrap_or_default();
         let limits = self.read("self/limits").unwrap_or_default();
         let gauges = [
-            ("process_resident_memory", "Memory in use.", Some(Unit::Bytes), kibibytes(&status, "VmRSS:")),
-            ("process_virtual_memory", "Address space in use.", Some(Unit::Bytes), kibibytes(&status, "VmSize:")),
+            ("process_resident_memory", "Resident memory.", Some(Unit::Bytes), kibibytes(&status, "VmRSS:")),
+            ("process_virtual_memory", "Virtual memory.", Some(Unit::Bytes), kibibytes(&status, "VmSize:")),
             ("process_threads", "Threads.", None, field(&status, "Threads:")),
             ("process_open_fds", "Open file descriptors.", None, open_files(&self.root)),
-            ("process_max_fds", "Most file descriptors that may be open.", None, field(&limits, "Max open files")),
+            ("process_max_fds", "Maximum number of open file descriptors.", None, field(&limits, "Max open files")),
         ];
         for (name, help, unit, value) in gauges {
             if let Some(value) = value {
@@ -66,7 +67,7 @@ impl Collector for Process {
     }
 }
 
-/// What `/proc/self/stat` tells.
+/// The fields of `/proc/self/stat` that are exposed.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     processor_time: Duration,
@@ -75,8 +76,9 @@ struct Stat {
 
 impl Stat {
     fn parse(text: &str) -> Option<Self> {
-        // The second field is the program's name in parentheses and may hold spaces and parentheses itself: the fields are
-        // counted from the last one. The first of them is field 3.
+        // The second field is the program's name in parentheses, which may itself contain spaces
+        // and parentheses. Fields are therefore counted from the last closing parenthesis, after
+        // which field 3 begins.
         let (_, fields) = text.rsplit_once(')')?;
         let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
         let ticks = |number: usize| fields.get(number - 3)?.parse::<u32>().ok().map(|ticks| TICK.saturating_mul(ticks));
@@ -84,24 +86,25 @@ impl Stat {
     }
 }
 
-/// When the machine was started, since the Unix epoch.
+/// Boot time of the machine since the Unix epoch.
 fn boot_time(stat: &str) -> Option<Duration> {
     field(stat, "btime").map(Duration::from_secs)
 }
 
-/// The first number after `name` at the beginning of a line. `None` also for `unlimited`.
+/// The first number after `name` on the line that begins with it. `None` if that is not a number,
+/// such as `unlimited`.
 fn field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name))?.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// Such a number that counts kibibytes, in bytes.
+/// Like [`field`], for a number in kibibytes; returns bytes.
 fn kibibytes(text: &str, name: &str) -> Option<u64> {
     field(text, name)?.checked_mul(1024)
 }
 
 fn open_files(root: &Path) -> Option<u64> {
     let open = fs::read_dir(root.join("self/fd")).ok()?.count();
-    // One of them is the directory that is being read.
+    // One of them is the directory handle of this function.
     Some(open.saturating_sub(1) as u64)
 }
 
@@ -112,7 +115,7 @@ mod tests {
 
     use super::*;
 
-    fn exposed(process: Process) -> String {
+    fn exposed(process: ProcessCollector) -> String {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(process));
         let mut exposed = String::new();
@@ -121,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fields_of_stat_are_counted_behind_the_name() {
+    fn the_fields_of_stat_are_counted_after_the_name() {
         let behind = "S 1 7 7 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 3 0 12345 100 10 1";
         let expect =
             Stat { processor_time: Duration::from_secs(2), started_after_boot: Duration::from_millis(123_450) };
@@ -144,8 +147,8 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_linux_process_tells_all_of_them() {
-        let exposed = exposed(Process::new());
+    fn on_linux_all_metrics_are_exposed() {
+        let exposed = exposed(ProcessCollector::new());
         for name in [
             "process_cpu_seconds_total",
             "process_start_time_seconds",
@@ -160,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn without_proc_there_are_none() {
-        assert_eq!(exposed(Process { root: PathBuf::from("/nowhere/at/all") }), "# EOF\n");
+    fn without_proc_no_metric_is_exposed() {
+        assert_eq!(exposed(ProcessCollector { root: PathBuf::from("/nowhere/at/all") }), "# EOF\n");
     }
 }

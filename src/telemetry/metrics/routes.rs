@@ -1,6 +1,7 @@
-//! Metrics of routes: requests, their time, and what was refused.
+//! Metrics of routes: requests, their duration and rejections.
 //!
-//! Counted once per request, so this is the hot one: a handle keeps its counters and finds them by two array indices.
+//! This is the hot path of the metrics, since every request is counted here. A handle therefore
+//! keeps its counters in a table and finds them by method and status, without hashing labels.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -23,29 +24,31 @@ struct Inner {
     route: Arc<str>,
     families: RouteFamilies,
     duration: Histogram,
-    /// Counters by method and usual status. Made when they are first needed: most routes see few of them, and each is a
-    /// series that somebody stores.
-    usual: Box<[OnceLock<Counter>]>,
+    /// Counters by method and common status. Created at first use: most routes need few of them,
+    /// and each one is a series that the monitoring system stores.
+    common: Box<[OnceLock<Counter>]>,
 }
 
-/// The `method` labels. The methods of RFC 9110 §9 and RFC 5789, and one for all that a client may invent.
+/// The values of the `method` label: the methods of RFC 9110 §9 and RFC 5789, and one value for all
+/// others.
 const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "other"];
 
-/// Statuses that have a place of their own in a route's table, rising. The others are looked up in the family.
-const USUAL_STATUSES: [u16; 29] = [
+/// Statuses that have an entry in a route's table, in ascending order. Others are looked up in the
+/// family.
+const COMMON_STATUSES: [u16; 29] = [
     101, 200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 408, 409, 410, 413, 415, 422,
     429, 499, 500, 502, 503, 504,
 ];
 
 impl RouteMetrics {
-    /// Counts a request that was answered with `status` after `took`.
-    pub fn record_request(&self, method: &Method, status: u16, took: Duration) {
+    /// Counts a request that ended with `status` after `duration`.
+    pub fn record_request(&self, method: &Method, status: u16, duration: Duration) {
         let inner = &*self.0;
-        inner.duration.observe(took);
+        inner.duration.observe(duration);
         let method = method_index(method);
-        match USUAL_STATUSES.binary_search(&status) {
+        match COMMON_STATUSES.binary_search(&status) {
             Ok(column) => {
-                let counter = &inner.usual[method * USUAL_STATUSES.len() + column];
+                let counter = &inner.common[method * COMMON_STATUSES.len() + column];
                 counter.get_or_init(|| inner.counter(method, status)).inc();
             }
             Err(_) => {
@@ -54,12 +57,12 @@ impl RouteMetrics {
         }
     }
 
-    /// Counts a refusal by its code.
+    /// Counts a rejection by its code.
     pub fn count_rejection(&self, code: &'static str) {
         self.0.families.rejections.get_or_create(&self.0.code_labels(code)).inc();
     }
 
-    /// Counts what would have been a refusal, had the route not been `report_only`.
+    /// Counts a request that a `report_only` route allowed and would otherwise have rejected.
     pub fn count_would_reject(&self, code: &'static str) {
         self.0.families.would_reject.get_or_create(&self.0.code_labels(code)).inc();
     }
@@ -69,7 +72,8 @@ impl Inner {
     fn counter(&self, method: usize, status: u16) -> Counter {
         let labels =
             RequestLabels { route: Arc::clone(&self.route), method: METHODS[method], status: Status::of(status) };
-        // Never the read guard of `get_or_create`: two of them in one thread deadlock when a writer waits between.
+        // Not `get_or_create`, which returns a read guard: two guards in one thread deadlock if a
+        // writer waits in between.
         self.families.requests.get_or_create_owned(&labels)
     }
 
@@ -82,7 +86,7 @@ fn method_index(method: &Method) -> usize {
     METHODS.iter().position(|name| *name == method.as_str()).unwrap_or(METHODS.len() - 1)
 }
 
-/// The families of all routes.
+/// The metric families of all routes.
 #[derive(Clone, Debug)]
 pub(super) struct RouteFamilies {
     requests: Family<RequestLabels, Counter>,
@@ -95,22 +99,22 @@ impl RouteFamilies {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let families = Self {
             requests: Family::default(),
-            durations: Family::new_with_constructor(Histogram::of_exchanges),
+            durations: Family::new_with_constructor(Histogram::for_requests),
             rejections: Family::default(),
             would_reject: Family::default(),
         };
-        registry.register("requests", "Requests answered", families.requests.clone());
+        registry.register("requests", "Requests that have ended", families.requests.clone());
         registry.register_with_unit(
-            // With its unit: portcullis_request_duration_seconds.
+            // The registry appends the unit: portcullis_request_duration_seconds.
             "request_duration",
-            "Time from the head of a request to the end of its answer",
+            "Time from the head of a request to the end of its response",
             Unit::Seconds,
             families.durations.clone(),
         );
-        registry.register("rejections", "Requests refused by the gateway, by code", families.rejections.clone());
+        registry.register("rejections", "Requests rejected by the gateway, by code", families.rejections.clone());
         registry.register(
             "would_reject",
-            "Requests that a report_only route let through and would have refused",
+            "Requests that a report_only route allowed and would otherwise have rejected",
             families.would_reject.clone(),
         );
         families
@@ -118,8 +122,8 @@ impl RouteFamilies {
 
     pub(super) fn handle(&self, route: Arc<str>) -> RouteMetrics {
         let duration = self.durations.get_or_create_owned(&RouteLabels { route: Arc::clone(&route) });
-        let usual = (0..METHODS.len() * USUAL_STATUSES.len()).map(|_| OnceLock::new()).collect();
-        RouteMetrics(Arc::new(Inner { route, families: self.clone(), duration, usual }))
+        let common = (0..METHODS.len() * COMMON_STATUSES.len()).map(|_| OnceLock::new()).collect();
+        RouteMetrics(Arc::new(Inner { route, families: self.clone(), duration, common }))
     }
 }
 
@@ -141,7 +145,8 @@ struct CodeLabels {
     code: &'static str,
 }
 
-/// A `status` label. An upstream may answer with any three digits: what HTTP does not define (RFC 9110 §15) is one label.
+/// The value of the `status` label. An upstream may send any three digits; statuses that HTTP does
+/// not define (RFC 9110 §15) share one value.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 enum Status {
     Other,
@@ -168,12 +173,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn usual_statuses_are_in_order_so_that_they_are_found() {
-        assert!(USUAL_STATUSES.is_sorted_by(|a, b| a < b));
+    fn common_statuses_are_in_order_for_the_binary_search() {
+        assert!(COMMON_STATUSES.is_sorted_by(|a, b| a < b));
     }
 
     #[test]
-    fn every_standard_method_has_its_label_and_all_others_share_one() {
+    fn every_standard_method_has_its_own_label_and_all_others_share_one() {
         for (method, expect) in [
             ("GET", "GET"),
             ("HEAD", "HEAD"),

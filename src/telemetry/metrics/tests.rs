@@ -1,4 +1,4 @@
-//! What a scraper sees: names, label sets, both formats, and that traffic makes no series.
+//! What a scraper sees: names, labels and both formats; and that traffic creates no series.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,8 +11,8 @@ use crate::primitives::clock::ManualClock;
 /// A sample: its name, its labels, its value.
 type Sample = (String, BTreeMap<String, String>, f64);
 
-/// Reads a sample line by the grammar of both formats.
-fn sample(line: &str) -> Sample {
+/// Parses a sample line, whose grammar is the same in both formats.
+fn parse_sample(line: &str) -> Sample {
     let name_end = line.find(['{', ' ']).unwrap_or_else(|| panic!("a sample without value: {line}"));
     let (name, mut rest) = line.split_at(name_end);
     assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'), "{line}");
@@ -44,10 +44,11 @@ fn sample(line: &str) -> Sample {
         rest = rest.strip_prefix('}').unwrap_or_else(|| panic!("labels without end: {line}"));
     }
     let value = rest.strip_prefix(' ').unwrap_or_else(|| panic!("no space before the value: {line}"));
-    (name.to_owned(), labels, value.parse().unwrap_or_else(|_| panic!("a value that is no number: {line}")))
+    (name.to_owned(), labels, value.parse().unwrap_or_else(|_| panic!("a value that is not a number: {line}")))
 }
 
-/// Reads a whole exposition and checks its form: each family described once, before its samples, each sample of its family.
+/// Parses a whole exposition and checks its form: each family is described once, before its
+/// samples, and each sample belongs to the family above it.
 fn parse(exposed: &str, format: Exposition) -> Vec<Sample> {
     let mut samples = Vec::new();
     let mut described = BTreeSet::new();
@@ -74,7 +75,7 @@ fn parse(exposed: &str, format: Exposition) -> Vec<Sample> {
         } else if line.starts_with("# UNIT ") {
             assert!(line.starts_with(&format!("# UNIT {} ", family.0)), "{line}");
         } else {
-            let read = sample(line);
+            let read = parse_sample(line);
             let suffix = read.0.strip_prefix(&family.0).unwrap_or_else(|| panic!("{line} is not of {}", family.0));
             let expect: &[&str] = match (family.1.as_str(), format) {
                 ("counter", Exposition::OpenMetrics) => &["_total"],
@@ -86,7 +87,7 @@ fn parse(exposed: &str, format: Exposition) -> Vec<Sample> {
         }
     }
     let series: BTreeSet<_> = samples.iter().map(|(name, labels, _)| (name, labels)).collect();
-    assert_eq!(series.len(), samples.len(), "no series is told twice");
+    assert_eq!(series.len(), samples.len(), "no series is exposed twice");
     samples
 }
 
@@ -95,8 +96,8 @@ fn value(samples: &[Sample], name: &str, labels: &[(&str, &str)]) -> Option<f64>
     samples.iter().find(|sample| sample.0 == name && sample.1 == labels).map(|sample| sample.2)
 }
 
-/// Metrics of which each has been used, and the handles that keep the gauges shown.
-fn in_use() -> (Arc<Metrics>, (IssuerMetrics, UpstreamMetrics, LimitMetrics)) {
+/// Metrics of which every one has been used, and the handles that keep the gauges exposed.
+fn metrics_in_use() -> (Arc<Metrics>, (IssuerMetrics, UpstreamMetrics, LimitMetrics)) {
     let manual = ManualClock::at(1_700_000_000);
     let metrics = Metrics::new(manual.clock());
     let route = metrics.route("orders");
@@ -130,8 +131,8 @@ fn in_use() -> (Arc<Metrics>, (IssuerMetrics, UpstreamMetrics, LimitMetrics)) {
 }
 
 #[test]
-fn both_formats_are_well_formed_and_tell_the_same() {
-    let (metrics, _handles) = in_use();
+fn both_formats_are_well_formed_and_expose_the_same_samples() {
+    let (metrics, _handles) = metrics_in_use();
     let ours = |format| -> BTreeSet<String> {
         let samples = parse(&metrics.encode(format), format);
         let ours = samples.iter().filter(|sample| sample.0.starts_with("portcullis_"));
@@ -144,7 +145,7 @@ fn both_formats_are_well_formed_and_tell_the_same() {
 
 #[test]
 fn every_metric_has_its_name_and_labels() {
-    let (metrics, _handles) = in_use();
+    let (metrics, _handles) = metrics_in_use();
     let samples = parse(&metrics.encode(Exposition::PrometheusText), Exposition::PrometheusText);
     let orders = ("route", "orders");
     let main = ("issuer", "main");
@@ -191,7 +192,7 @@ fn every_metric_has_its_name_and_labels() {
     }
 }
 
-/// Counts the series that two routes, one unmatched, have after `rounds` rounds of odd requests.
+/// Number of series after `rounds` rounds of unusual requests to a route and to none.
 fn series_after(rounds: u16) -> usize {
     let metrics = Metrics::new(ManualClock::at(1_700_000_000).clock());
     let routes = [metrics.route("orders"), metrics.route("")];
@@ -210,7 +211,7 @@ fn series_after(rounds: u16) -> usize {
 }
 
 #[test]
-fn traffic_makes_no_series() {
+fn traffic_creates_no_series() {
     assert_eq!(series_after(1), series_after(300));
 }
 
@@ -227,7 +228,7 @@ fn a_name_with_quotes_and_newlines_stays_one_label() {
 }
 
 #[test]
-fn the_age_of_keys_is_absent_until_they_were_fetched_and_after_their_issuer_is_gone() {
+fn the_key_age_is_absent_before_the_first_fetch_and_after_the_issuer_is_removed() {
     let manual = ManualClock::at(1_700_000_000);
     let metrics = Metrics::new(manual.clock());
     let age = || {
@@ -257,7 +258,7 @@ fn handles_of_one_name_count_into_the_same_series() {
 }
 
 #[test]
-fn a_held_unit_is_given_back() {
+fn dropping_a_gauge_guard_subtracts_its_unit() {
     let gauge = Gauge::default();
     let held = gauge.hold();
     assert_eq!(gauge.value(), 1);
