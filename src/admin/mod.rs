@@ -1,11 +1,12 @@
-//! The side door: metrics, liveness and readiness, on a listener of their own.
+//! Admin listener: serves `/metrics`, `/livez` and `/readyz`.
 //!
-//! Served from one task on whatever runtime the caller chose, away from the workers, so that it answers when they are
-//! saturated. It tells no secret, but a browser on the same machine must not become a stranger's window into it: see
-//! `guard`. One request per connection: scrapes and health checks come seconds apart.
+//! It runs on its own thread, so that it responds while all workers are saturated. It has no
+//! authentication and exposes no secrets; `guard` keeps web pages in a browser on the same machine
+//! from reading it. A connection serves one request, since scrapes and health checks come seconds
+//! apart.
 
-mod answers;
 mod guard;
+mod responses;
 
 use std::convert::Infallible;
 use std::io;
@@ -24,63 +25,66 @@ use tokio::task::{JoinError, JoinSet};
 use crate::primitives::shutdown::{Phase, Shutdown};
 use crate::telemetry::Metrics;
 
-/// Whether the gateway can do its work; asked at each `/readyz`.
+/// The gateway's readiness, queried at each request for `/readyz`.
 pub trait Readiness: Send + Sync {
-    /// `Ok` if traffic should be sent here.
+    /// `Ok` if traffic should be sent to this gateway.
     ///
     /// # Errors
     ///
-    /// What is missing: one fixed sentence each, with names from the configuration at most. They are shown to whoever asks.
+    /// The reasons why it is not ready, which are sent to the client. They contain no secrets.
     fn readiness(&self) -> Result<(), Vec<String>>;
 }
 
-/// Bounds on what a caller may cost.
+/// Limits on the resources that clients can use.
 #[derive(Clone, Copy, Debug)]
-struct Bounds {
-    /// Connections at a time; more wait in the kernel's backlog.
+struct Limits {
+    /// Concurrent connections. Further ones wait in the kernel's backlog.
     connections: usize,
-    /// From accept to the end of the request's head.
-    header_time: Duration,
-    /// From accept to the end of the answer: hyper has no limit for a caller that does not read.
-    connection_time: Duration,
+    /// Time from accept to the end of the request head.
+    header_timeout: Duration,
+    /// Time from accept to the end of the response. hyper has no timeout for a client that does not
+    /// read.
+    connection_timeout: Duration,
 }
 
-const BOUNDS: Bounds =
-    Bounds { connections: 64, header_time: Duration::from_secs(5), connection_time: Duration::from_secs(30) };
+const LIMITS: Limits =
+    Limits { connections: 64, header_timeout: Duration::from_secs(5), connection_timeout: Duration::from_secs(30) };
 
-/// Longest request head in bytes, which is also the least that hyper takes.
+/// Longest request head in bytes. hyper accepts no smaller limit.
 const MAX_HEAD_BYTES: usize = 8 * 1024;
-/// Most bytes of a request's body that are read, to no purpose but that the caller gets to see the answer.
+/// Longest request body that is read and discarded, so that the client receives the response.
 const MAX_BODY_BYTES: usize = 16 * 1024;
-/// Wait after a failed accept. It fails when file descriptors have run out, and would fail again at once.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Wait after a failed accept. Accept fails when file descriptors have run out, and would fail
+/// again at once.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// What answers.
-struct Door {
+/// The state that all connections share.
+struct AdminServer {
     readiness: Arc<dyn Readiness>,
     metrics: Arc<Metrics>,
-    /// Whether only this machine can reach the listener.
+    /// Whether the listener is bound to a loopback address.
     on_loopback: bool,
 }
 
-/// Answers on `listener` until [`Phase::Stopped`]; while the gateway drains, `/readyz` is still asked.
+/// Serves `listener` until [`Phase::Stopped`]. It keeps serving while the gateway drains, because
+/// load balancers still query `/readyz`.
 ///
-/// To be run on a current-thread runtime on a thread of its own; needs tokio's I/O and time.
+/// Must run inside a tokio runtime with I/O and time enabled.
 ///
 /// # Errors
 ///
-/// If the listener cannot be used. What goes wrong on a connection ends that connection.
+/// If the listener cannot be used. An error on a connection ends that connection only.
 pub async fn serve(
     listener: std::net::TcpListener,
     readiness: Arc<dyn Readiness>,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
 ) -> io::Result<()> {
-    serve_within(BOUNDS, listener, readiness, metrics, shutdown).await
+    serve_with_limits(LIMITS, listener, readiness, metrics, shutdown).await
 }
 
-async fn serve_within(
-    bounds: Bounds,
+async fn serve_with_limits(
+    limits: Limits,
     listener: std::net::TcpListener,
     readiness: Arc<dyn Readiness>,
     metrics: Arc<Metrics>,
@@ -89,66 +93,66 @@ async fn serve_within(
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let on_loopback = listener.local_addr()?.ip().to_canonical().is_loopback();
-    let door = Arc::new(Door { readiness, metrics, on_loopback });
-    // Dropped at the end, which ends the connections too.
+    let server = Arc::new(AdminServer { readiness, metrics, on_loopback });
+    // Dropping the set on return aborts the remaining connections.
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = shutdown.reached(Phase::Stopped) => return Ok(()),
-            Some(ended) = connections.join_next() => report(ended),
-            accepted = listener.accept(), if connections.len() < bounds.connections => match accepted {
+            Some(ended) = connections.join_next() => log_panic(ended),
+            accepted = listener.accept(), if connections.len() < limits.connections => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(converse(bounds, Arc::clone(&door), stream));
+                    connections.spawn(serve_connection(limits, Arc::clone(&server), stream));
                 }
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "admin: a connection was not accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    tracing::warn!(error = &error as &dyn std::error::Error, "admin: cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             },
         }
     }
 }
 
-/// Serves one connection to its end.
-async fn converse(bounds: Bounds, door: Arc<Door>, stream: TcpStream) {
+/// Serves one connection.
+async fn serve_connection(limits: Limits, server: Arc<AdminServer>, stream: TcpStream) {
     let service = service_fn(move |request| {
-        let door = Arc::clone(&door);
-        async move { Ok::<_, Infallible>(door.answer(request).await) }
+        let server = Arc::clone(&server);
+        async move { Ok::<_, Infallible>(server.respond(request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(bounds.header_time)
+        .header_read_timeout(limits.header_timeout)
         .max_buf_size(MAX_HEAD_BYTES)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    // A caller that left, was too slow or does not speak HTTP is nothing that an operator could act on.
-    let _ = tokio::time::timeout(bounds.connection_time, connection).await;
+    // An operator cannot act on a client that disconnects, is too slow or does not speak HTTP.
+    let _ = tokio::time::timeout(limits.connection_timeout, connection).await;
 }
 
-fn report(ended: Result<(), JoinError>) {
+fn log_panic(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(error = &error as &dyn std::error::Error, "admin: a connection's task failed");
+        tracing::error!(error = &error as &dyn std::error::Error, "admin: the task of a connection failed");
     }
 }
 
-impl Door {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let (head, body) = request.into_parts();
-        // Closing a connection with unread bytes resets it, and the answer is lost with it.
+impl AdminServer {
+    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (parts, body) = request.into_parts();
+        // Closing a connection with unread data resets it, and the client loses the response.
         let _ = Limited::new(body, MAX_BODY_BYTES).collect().await;
-        if let Err(refused) = guard::check(&head.headers, &head.uri, self.on_loopback) {
-            return answers::forbidden(refused);
+        if let Err(reason) = guard::check(&parts.headers, &parts.uri, self.on_loopback) {
+            return responses::forbidden(reason);
         }
-        // Compared whole and as sent: a path that is nearly one of these is none of them.
-        let answer: fn(&Self, &http::HeaderMap) -> Response<Full<Bytes>> = match head.uri.path() {
-            "/metrics" => |door, headers| answers::metrics(&door.metrics, headers),
-            "/livez" => |_, _| answers::live(),
-            "/readyz" => |door, _| answers::ready(door.readiness.readiness()),
-            _ => return answers::not_found(),
+        // Paths are compared exactly as sent, without normalization.
+        let respond: fn(&Self, &http::HeaderMap) -> Response<Full<Bytes>> = match parts.uri.path() {
+            "/metrics" => |server, headers| responses::metrics(&server.metrics, headers),
+            "/livez" => |_, _| responses::live(),
+            "/readyz" => |server, _| responses::ready(server.readiness.readiness()),
+            _ => return responses::not_found(),
         };
-        match head.method {
-            Method::GET | Method::HEAD => answer(self, &head.headers),
-            _ => answers::method_not_allowed(),
+        match parts.method {
+            Method::GET | Method::HEAD => respond(self, &parts.headers),
+            _ => responses::method_not_allowed(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The side door as a caller meets it: raw bytes over TCP.
+//! The admin listener as clients see it: raw bytes over TCP.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,48 +9,48 @@ use super::*;
 use crate::primitives::clock::ManualClock;
 use crate::primitives::shutdown::{self, Trigger};
 
-/// Readiness that a test sets.
+/// Readiness that a test sets to a list of reasons.
 #[derive(Default)]
-struct Missing(Mutex<Vec<String>>);
+struct ManualReadiness(Mutex<Vec<String>>);
 
-impl Readiness for Missing {
+impl Readiness for ManualReadiness {
     fn readiness(&self) -> Result<(), Vec<String>> {
-        let missing = self.0.lock().unwrap().clone();
-        if missing.is_empty() { Ok(()) } else { Err(missing) }
+        let reasons = self.0.lock().unwrap().clone();
+        if reasons.is_empty() { Ok(()) } else { Err(reasons) }
     }
 }
 
-/// Readiness that fails at being asked.
-struct Panics;
+/// Readiness that panics when it is queried.
+struct PanickingReadiness;
 
-impl Readiness for Panics {
+impl Readiness for PanickingReadiness {
     fn readiness(&self) -> Result<(), Vec<String>> {
-        panic!("asked")
+        panic!("queried")
     }
 }
 
-/// A side door on its thread, as the process has it.
-struct Served {
+/// An admin listener on its own thread, as in the process.
+struct AdminFixture {
     address: SocketAddr,
     trigger: Option<Trigger>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
-impl Served {
-    fn start(bounds: Bounds, readiness: Arc<dyn Readiness>) -> Self {
+impl AdminFixture {
+    fn start(limits: Limits, readiness: Arc<dyn Readiness>) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (trigger, shutdown) = shutdown::channel();
         let metrics = Metrics::new(ManualClock::at(1_700_000_000).clock());
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(serve_within(bounds, listener, readiness, metrics, shutdown))
+            runtime.block_on(serve_with_limits(limits, listener, readiness, metrics, shutdown))
         });
         Self { address, trigger: Some(trigger), thread: Some(thread) }
     }
 
     fn ready() -> Self {
-        Self::start(BOUNDS, Arc::new(Missing::default()))
+        Self::start(LIMITS, Arc::new(ManualReadiness::default()))
     }
 
     fn connect(&self) -> TcpStream {
@@ -69,7 +69,7 @@ impl Served {
     }
 }
 
-impl Drop for Served {
+impl Drop for AdminFixture {
     fn drop(&mut self) {
         drop(self.trigger.take());
         let ended = self.thread.take().unwrap().join();
@@ -78,24 +78,24 @@ impl Drop for Served {
 }
 
 fn read_all(stream: &mut TcpStream) -> String {
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     // A reset instead of an end still leaves what was read before.
-    let _ = stream.read_to_end(&mut answer);
-    String::from_utf8(answer).unwrap()
+    let _ = stream.read_to_end(&mut response);
+    String::from_utf8(response).unwrap()
 }
 
-fn status(answer: &str) -> u16 {
-    answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).and_then(|code| code.parse().ok()).unwrap_or(0)
+fn status(response: &str) -> u16 {
+    response.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).and_then(|code| code.parse().ok()).unwrap_or(0)
 }
 
-fn body(answer: &str) -> &str {
-    answer.split_once("\r\n\r\n").unwrap().1
+fn body(response: &str) -> &str {
+    response.split_once("\r\n\r\n").unwrap().1
 }
 
 #[test]
-fn each_path_has_its_answer_and_near_misses_have_none() {
-    let served = Served::ready();
-    let host = served.address;
+fn each_path_has_its_response_and_similar_paths_are_not_found() {
+    let admin = AdminFixture::ready();
+    let host = admin.address;
     for (name, line, expect) in [
         ("metrics", "GET /metrics", 200),
         ("metrics, head", "HEAD /metrics", 200),
@@ -111,26 +111,26 @@ fn each_path_has_its_answer_and_near_misses_have_none() {
         ("delete", "DELETE /readyz", 405),
         ("options", "OPTIONS /livez", 405),
         ("an invented method", "FOO /livez", 405),
-        ("post to nothing", "POST /reload", 404),
+        ("post to an unknown path", "POST /reload", 404),
     ] {
-        let answer = served.raw(&format!("{line} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
-        assert_eq!(status(&answer), expect, "{name}: {answer}");
+        let response = admin.raw(&format!("{line} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!(status(&response), expect, "{name}: {response}");
         for header in ["cache-control: no-store\r\n", "x-content-type-options: nosniff\r\n", "connection: close\r\n"] {
-            assert!(answer.contains(header), "{name}: {answer}");
+            assert!(response.contains(header), "{name}: {response}");
         }
-        assert_eq!(answer.contains("allow: GET, HEAD\r\n"), expect == 405, "{name}");
+        assert_eq!(response.contains("allow: GET, HEAD\r\n"), expect == 405, "{name}");
     }
 }
 
 #[test]
-fn metrics_come_in_the_format_that_is_asked_for() {
-    let served = Served::ready();
-    let text = served.get("/metrics");
+fn metrics_come_in_the_format_that_accept_prefers() {
+    let admin = AdminFixture::ready();
+    let text = admin.get("/metrics");
     assert!(text.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{text}");
     assert!(body(&text).contains("# TYPE portcullis_config_reloads_total counter\n"), "{text}");
     let request =
-        format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nAccept: application/openmetrics-text\r\n\r\n", served.address);
-    let open_metrics = served.raw(&request);
+        format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nAccept: application/openmetrics-text\r\n\r\n", admin.address);
+    let open_metrics = admin.raw(&request);
     assert!(open_metrics.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"));
     assert!(body(&open_metrics).contains("# TYPE portcullis_config_reloads counter\n"));
     assert!(body(&open_metrics).ends_with("# EOF\n"));
@@ -138,28 +138,28 @@ fn metrics_come_in_the_format_that_is_asked_for() {
 
 #[test]
 fn head_has_the_length_and_no_body() {
-    let served = Served::ready();
-    let answer = served.raw(&format!("HEAD /livez HTTP/1.1\r\nHost: {}\r\n\r\n", served.address));
-    assert!(answer.contains("content-length: 13\r\n"), "{answer}");
-    assert_eq!(body(&answer), "");
+    let admin = AdminFixture::ready();
+    let response = admin.raw(&format!("HEAD /livez HTTP/1.1\r\nHost: {}\r\n\r\n", admin.address));
+    assert!(response.contains("content-length: 13\r\n"), "{response}");
+    assert_eq!(body(&response), "");
 }
 
 #[test]
-fn readiness_is_asked_anew_and_says_what_is_missing() {
-    let missing = Arc::new(Missing::default());
-    let served = Served::start(BOUNDS, Arc::clone(&missing) as Arc<dyn Readiness>);
-    assert_eq!(body(&served.get("/readyz")), r#"{"ready":true}"#);
-    *missing.0.lock().unwrap() = vec!["issuer \"main\" has no keys".to_owned(), "draining".to_owned()];
-    let answer = served.get("/readyz");
-    assert_eq!(status(&answer), 503);
-    assert_eq!(body(&answer), r#"{"ready":false,"reasons":["issuer \"main\" has no keys","draining"]}"#);
-    assert_eq!(status(&served.get("/livez")), 200, "a gateway that is not ready is alive");
+fn readiness_is_queried_each_time_and_gives_reasons() {
+    let readiness = Arc::new(ManualReadiness::default());
+    let admin = AdminFixture::start(LIMITS, Arc::clone(&readiness) as Arc<dyn Readiness>);
+    assert_eq!(body(&admin.get("/readyz")), r#"{"ready":true}"#);
+    *readiness.0.lock().unwrap() = vec!["issuer \"main\" has no keys".to_owned(), "draining".to_owned()];
+    let response = admin.get("/readyz");
+    assert_eq!(status(&response), 503);
+    assert_eq!(body(&response), r#"{"ready":false,"reasons":["issuer \"main\" has no keys","draining"]}"#);
+    assert_eq!(status(&admin.get("/livez")), 200, "a gateway that is not ready is still alive");
 }
 
 #[test]
-fn a_browser_cannot_be_sent_here() {
-    let served = Served::ready();
-    let host = served.address;
+fn web_pages_cannot_read_the_listener() {
+    let admin = AdminFixture::ready();
+    let host = admin.address;
     for (name, request, expect) in [
         ("same origin", format!("GET /livez HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\n\r\n"), 200),
         ("rebound name", "GET /livez HTTP/1.1\r\nHost: evil.test\r\n\r\n".to_owned(), 403),
@@ -173,72 +173,69 @@ fn a_browser_cannot_be_sent_here() {
             ),
             403,
         ),
-        ("refused before the path is looked at", "GET /nothing HTTP/1.1\r\nHost: evil.test\r\n\r\n".to_owned(), 403),
+        ("forbidden before the path is checked", "GET /nothing HTTP/1.1\r\nHost: evil.test\r\n\r\n".to_owned(), 403),
     ] {
-        let answer = served.raw(&request);
-        let code = answer.get(9..12).unwrap_or_default();
-        assert_eq!(code, expect.to_string(), "{name}: {answer}");
-        assert!(answer.contains("x-content-type-options: nosniff\r\n"), "{name}: {answer}");
-        assert!(!answer.contains("evil"), "{name}: {answer}");
+        let response = admin.raw(&request);
+        let code = response.get(9..12).unwrap_or_default();
+        assert_eq!(code, expect.to_string(), "{name}: {response}");
+        assert!(response.contains("x-content-type-options: nosniff\r\n"), "{name}: {response}");
+        assert!(!response.contains("evil"), "{name}: {response}");
     }
 }
 
 #[test]
-fn a_body_is_read_so_that_the_answer_arrives() {
-    let served = Served::ready();
-    let request = format!("POST /livez HTTP/1.1\r\nHost: {}\r\nContent-Length: 10000\r\n\r\n", served.address);
-    assert_eq!(status(&served.raw(&(request + &"x".repeat(10_000)))), 405);
+fn a_body_is_read_so_that_the_response_arrives() {
+    let admin = AdminFixture::ready();
+    let request = format!("POST /livez HTTP/1.1\r\nHost: {}\r\nContent-Length: 10000\r\n\r\n", admin.address);
+    assert_eq!(status(&admin.raw(&(request + &"x".repeat(10_000)))), 405);
 }
 
 #[test]
-fn what_is_not_http_or_too_large_ends_the_connection_and_nothing_else() {
-    let served = Served::ready();
+fn malformed_or_oversized_requests_end_their_connection_only() {
+    let admin = AdminFixture::ready();
     for (name, sent) in [
         ("garbage", "\u{16}\u{3}\u{1}\u{2}\r\n\r\n".to_owned()),
         ("http/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned()),
-        (
-            "a long head",
-            format!("GET /livez HTTP/1.1\r\nHost: {}\r\nX: {}\r\n\r\n", served.address, "x".repeat(20_000)),
-        ),
+        ("a long head", format!("GET /livez HTTP/1.1\r\nHost: {}\r\nX: {}\r\n\r\n", admin.address, "x".repeat(20_000))),
     ] {
-        let answer = served.raw(&sent);
-        assert_ne!(status(&answer), 200, "{name}: {answer}");
+        let response = admin.raw(&sent);
+        assert_ne!(status(&response), 200, "{name}: {response}");
     }
-    assert_eq!(status(&served.get("/livez")), 200);
+    assert_eq!(status(&admin.get("/livez")), 200);
 }
 
 #[test]
 fn a_panic_ends_one_connection_only() {
-    let served = Served::start(BOUNDS, Arc::new(Panics));
-    assert_eq!(served.get("/readyz"), "");
-    assert_eq!(status(&served.get("/livez")), 200);
+    let admin = AdminFixture::start(LIMITS, Arc::new(PanickingReadiness));
+    assert_eq!(admin.get("/readyz"), "");
+    assert_eq!(status(&admin.get("/livez")), 200);
 }
 
 #[test]
-fn callers_that_send_nothing_are_let_go_and_others_get_their_turn() {
-    let bounds = Bounds { connections: 1, header_time: Duration::from_millis(50), ..BOUNDS };
-    let served = Served::start(bounds, Arc::new(Missing::default()));
-    let mut idle = served.connect();
+fn idle_clients_time_out_and_free_their_connection_for_others() {
+    let limits = Limits { connections: 1, header_timeout: Duration::from_millis(50), ..LIMITS };
+    let admin = AdminFixture::start(limits, Arc::new(ManualReadiness::default()));
+    let mut idle = admin.connect();
     idle.write_all(b"GET /livez HT").unwrap();
-    assert_eq!(status(&served.get("/livez")), 200);
+    assert_eq!(status(&admin.get("/livez")), 200);
     assert_ne!(status(&read_all(&mut idle)), 200);
 }
 
 #[test]
-fn a_connection_has_an_end_even_if_its_request_has_none() {
-    let bounds = Bounds { connection_time: Duration::from_millis(50), ..BOUNDS };
-    let served = Served::start(bounds, Arc::new(Missing::default()));
-    let request = format!("POST /livez HTTP/1.1\r\nHost: {}\r\nContent-Length: 5\r\n\r\n", served.address);
-    assert_eq!(served.raw(&request), "");
+fn a_connection_times_out_even_if_its_request_does_not_end() {
+    let limits = Limits { connection_timeout: Duration::from_millis(50), ..LIMITS };
+    let admin = AdminFixture::start(limits, Arc::new(ManualReadiness::default()));
+    let request = format!("POST /livez HTTP/1.1\r\nHost: {}\r\nContent-Length: 5\r\n\r\n", admin.address);
+    assert_eq!(admin.raw(&request), "");
 }
 
 #[test]
-fn it_answers_while_draining_and_ends_when_stopped() {
-    let served = Served::ready();
-    let trigger = served.trigger.as_ref().unwrap();
+fn it_serves_while_draining_and_ends_when_stopped() {
+    let admin = AdminFixture::ready();
+    let trigger = admin.trigger.as_ref().unwrap();
     trigger.advance(Phase::Draining);
-    assert_eq!(status(&served.get("/livez")), 200);
-    let mut open = served.connect();
+    assert_eq!(status(&admin.get("/livez")), 200);
+    let mut open = admin.connect();
     trigger.advance(Phase::Stopped);
     assert_eq!(read_all(&mut open), "");
 }
