@@ -1,4 +1,4 @@
-//! The control thread: key refresh, reload, drain.
+//! The control thread: refreshes keys, reloads the configuration and drains.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::readiness::Ready;
+use super::readiness::ReadinessState;
 use super::source::{self, ConfigSource, Environment};
-use super::{StartError, apply_log_level, block_on_local};
+use super::{StartError, apply_log_settings, block_on_local};
 use crate::gateway::Runtime;
 use crate::plan::Plan;
 use crate::plan::adopt::Adopter;
@@ -20,21 +20,21 @@ use crate::primitives::clock::Clock;
 use crate::primitives::shutdown::{Phase, Shutdown, Trigger};
 use crate::telemetry::metrics::Metrics;
 
-/// What the control thread is asked to do.
+/// A request to the control thread.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Leave, in good order.
+    /// Drain, then stop.
     Drain,
-    /// Read the configuration again; the outcome goes to the sender.
+    /// Reload the configuration, and send the outcome.
     Reload(blocking::SyncSender<Result<(), StartError>>),
 }
 
-/// What the control thread looks after.
+/// The state of the control thread.
 pub(super) struct Control {
     pub(super) source: ConfigSource,
     pub(super) environment: Environment,
-    pub(super) look_every: Duration,
-    pub(super) text_hash: Option<u64>,
+    pub(super) poll_interval: Duration,
+    pub(super) content_hash: Option<u64>,
     pub(super) plan: Plan,
     pub(super) adopter: Adopter,
     pub(super) runtime: Arc<ArcSwap<Runtime>>,
@@ -42,11 +42,11 @@ pub(super) struct Control {
     pub(super) clock: Clock,
     pub(super) slots: Arc<Semaphore>,
     pub(super) trigger: Arc<Trigger>,
-    pub(super) ready: Arc<Ready>,
+    pub(super) readiness: Arc<ReadinessState>,
 }
 
-/// The refresh loops that run, by the address of their key store.
-type Loops = BTreeMap<usize, JoinHandle<()>>;
+/// The running refresh tasks, by the address of their key store.
+type RefreshTasks = BTreeMap<usize, JoinHandle<()>>;
 
 impl Control {
     pub(super) fn run(mut self, inbox: mpsc::UnboundedReceiver<Command>, shutdown: Shutdown) {
@@ -54,19 +54,19 @@ impl Control {
     }
 
     async fn serve(&mut self, mut inbox: mpsc::UnboundedReceiver<Command>, shutdown: Shutdown) {
-        let mut loops = Loops::new();
-        self.refresh_keys(&mut loops, &shutdown);
-        let mut look = tokio::time::interval_at(Instant::now() + self.look_every, self.look_every);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut stopped = shutdown.clone();
+        let mut tasks = RefreshTasks::new();
+        self.refresh_keys(&mut tasks, &shutdown);
+        let mut poll = tokio::time::interval_at(Instant::now() + self.poll_interval, self.poll_interval);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut shutdown_signal = shutdown.clone();
         let mut draining = false;
         loop {
             tokio::select! {
-                () = stopped.reached(Phase::Stopped) => return,
+                () = shutdown_signal.reached(Phase::Stopped) => return,
                 Some(command) = inbox.recv() => match command {
                     Command::Reload(reply) => {
-                        let outcome = self.reload(&mut loops, &shutdown);
-                        // Whoever asked may have left.
+                        let outcome = self.reload(&mut tasks, &shutdown);
+                        // An error means that the caller has stopped waiting.
                         let _ = reply.send(outcome);
                     }
                     Command::Drain if draining => {}
@@ -75,33 +75,35 @@ impl Control {
                         self.drain();
                     }
                 },
-                _ = look.tick() => self.reload_if_changed(&mut loops, &shutdown),
+                _ = poll.tick() => self.reload_if_changed(&mut tasks, &shutdown),
             }
         }
     }
 
-    fn reload_if_changed(&mut self, loops: &mut Loops, shutdown: &Shutdown) {
+    fn reload_if_changed(&mut self, tasks: &mut RefreshTasks, shutdown: &Shutdown) {
         let hash = source::content_hash(&self.source);
-        // A file that cannot be read at the moment is being replaced, or will be noticed at the next start.
-        if hash.is_some() && hash != self.text_hash {
-            // Reported and counted inside.
-            let _ = self.reload(loops, shutdown);
+        // A file that cannot be read is probably being replaced; a later check sees the new one.
+        if hash.is_some() && hash != self.content_hash {
+            // `reload` logs and counts the outcome.
+            let _ = self.reload(tasks, shutdown);
         }
     }
 
-    /// All or nothing: read, compile, adopt, swap.
-    fn reload(&mut self, loops: &mut Loops, shutdown: &Shutdown) -> Result<(), StartError> {
-        // A file that is kept out is told of once, not at every look.
-        self.text_hash = source::content_hash(&self.source);
+    /// Reads, compiles and adopts the configuration, and swaps it in. Changes nothing if a step
+    /// fails.
+    fn reload(&mut self, tasks: &mut RefreshTasks, shutdown: &Shutdown) -> Result<(), StartError> {
+        // Stored before the attempt, so that a rejected file is reported once and not at every
+        // check.
+        self.content_hash = source::content_hash(&self.source);
         let outcome = self.try_reload();
         self.metrics.count_reload(outcome.is_ok());
         match &outcome {
             Ok(()) => {
                 self.metrics.set_config_loaded(self.clock.now());
-                self.refresh_keys(loops, shutdown);
+                self.refresh_keys(tasks, shutdown);
                 tracing::info!("configuration reloaded");
             }
-            Err(error) => tracing::warn!(%error, "configuration kept out; the previous one keeps serving"),
+            Err(error) => tracing::warn!(%error, "configuration rejected; the previous one stays in use"),
         }
         outcome
     }
@@ -113,18 +115,19 @@ impl Control {
         }
         let next = self.adopter.adopt(&loaded.plan, Some(&self.runtime.load_full()))?;
         self.runtime.store(next);
-        self.resize(loaded.plan.server.max_connections);
-        apply_log_level(loaded.plan.log);
+        self.resize_connection_limit(loaded.plan.server.max_connections);
+        apply_log_settings(loaded.plan.log);
         self.plan = loaded.plan;
         Ok(())
     }
 
-    /// Connections that are open beyond a smaller maximum stay; their permits are kept back as they close.
-    fn resize(&self, max_connections: usize) {
-        let before = self.plan.server.max_connections;
-        if max_connections > before {
-            self.slots.add_permits(max_connections - before);
-        } else if let Ok(fewer) = u32::try_from(before - max_connections)
+    /// Adjusts the number of connection permits. Connections beyond a smaller maximum stay open;
+    /// their permits are withdrawn as they close.
+    fn resize_connection_limit(&self, max_connections: usize) {
+        let current = self.plan.server.max_connections;
+        if max_connections > current {
+            self.slots.add_permits(max_connections - current);
+        } else if let Ok(fewer) = u32::try_from(current - max_connections)
             && fewer > 0
         {
             let slots = Arc::clone(&self.slots);
@@ -136,37 +139,39 @@ impl Control {
         }
     }
 
-    /// Starts a loop for each key store that has none; ends those of stores that are gone.
-    fn refresh_keys(&self, loops: &mut Loops, shutdown: &Shutdown) {
+    /// Starts a refresh task for each key store without one, and aborts the tasks of removed
+    /// stores.
+    fn refresh_keys(&self, tasks: &mut RefreshTasks, shutdown: &Shutdown) {
         let runtime = self.runtime.load();
-        let mut running = Loops::new();
+        let mut running = RefreshTasks::new();
         for verifier in runtime.issuers().iter() {
             let store = Arc::clone(verifier.keys());
             let address = Arc::as_ptr(&store).addr();
             let handle =
-                loops.remove(&address).unwrap_or_else(|| tokio::task::spawn_local(store.run(shutdown.clone())));
+                tasks.remove(&address).unwrap_or_else(|| tokio::task::spawn_local(store.run(shutdown.clone())));
             running.insert(address, handle);
         }
-        for gone in std::mem::replace(loops, running).into_values() {
-            gone.abort();
+        for removed in std::mem::replace(tasks, running).into_values() {
+            removed.abort();
         }
     }
 
-    /// Not ready; wait until balancers have noticed; let connections finish; stop.
+    /// Reports that the gateway is not ready, waits until load balancers have noticed, lets
+    /// connections finish, and stops.
     fn drain(&self) {
         let (delay, timeout) = (self.plan.server.drain_delay, self.plan.server.drain_timeout);
         let trigger = Arc::clone(&self.trigger);
         let open = self.metrics.connections_open().clone();
-        self.ready.drain();
+        self.readiness.drain();
         tracing::info!(?delay, ?timeout, "draining");
         tokio::task::spawn_local(async move {
-            /// A coarse look suffices: nothing but the end of the process waits for it.
-            const LOOK_EVERY: Duration = Duration::from_millis(20);
+            /// Coarse, because only the end of the process depends on it.
+            const POLL_INTERVAL: Duration = Duration::from_millis(20);
             tokio::time::sleep(delay).await;
             trigger.advance(Phase::Draining);
             let all_closed = async {
                 while open.value() > 0 {
-                    tokio::time::sleep(LOOK_EVERY).await;
+                    tokio::time::sleep(POLL_INTERVAL).await;
                 }
             };
             let _ = tokio::time::timeout(timeout, all_closed).await;

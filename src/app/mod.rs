@@ -1,27 +1,32 @@
-//! The life of the process: build, bind, serve, reload, drain. The only place that starts threads and long-lived tasks.
+//! The process: starts, reloads, drains and stops the gateway.
 //!
-//! - **Worker threads** accept and answer. Each has its own single-threaded runtime and shares with the others only what is read-only or
-//!   atomic.
-//! - The **control thread** ([`control`]) refreshes keys, reloads, drains: all that may take its time.
-//! - The **admin thread** answers operators also while the workers are saturated.
+//! This is the only module that starts threads.
+//!
+//! - **Worker threads** accept connections and serve requests. Each has its own single-threaded
+//!   runtime, and shares only read-only data and atomics with the others.
+//! - The **control thread** ([`control`]) refreshes keys, reloads and drains, so that slow work
+//!   does not delay requests.
+//! - The **admin thread** serves metrics and health checks, also while the workers are saturated.
+//! - The **access log thread** writes what the workers have queued.
 
 mod control;
 mod readiness;
+mod running;
 mod source;
+mod threads;
 
+pub use running::RunningGateway;
 pub use source::{ConfigSource, Environment};
+pub(crate) use threads::{block_on_local, spawn_thread};
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc as blocking;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::runtime::LocalOptions;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::config::problem::Problems;
@@ -32,31 +37,34 @@ use crate::gateway::{Gateway, Runtime, Worker};
 use crate::plan::adopt::{AdoptError, Adopter};
 use crate::plan::{LogPlan, Plan};
 use crate::primitives::clock::Clock;
-use crate::primitives::shutdown::{self, Phase, Shutdown, Trigger};
+use crate::primitives::shutdown::{self, Shutdown};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{AccessLog, logging};
-use control::{Command, Control};
-use readiness::Ready;
+use control::Control;
+use readiness::ReadinessState;
+use threads::ThreadGroup;
 
-/// How often the configuration file is looked at for a change. A content hash works everywhere, also where Kubernetes exchanges a symbolic link.
+/// How often the gateway checks the configuration file for changes. It compares a hash of the
+/// content, which also works where Kubernetes replaces a symbolic link.
 const CONFIG_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What a gateway is started with.
+/// The arguments of [`start`].
 pub struct Options {
-    /// Where the configuration comes from.
+    /// The source of the configuration.
     pub source: ConfigSource,
-    /// Values for `${NAME}`.
+    /// The values of `${NAME}` in the configuration.
     pub environment: Environment,
-    /// The time.
+    /// The clock, which tests can set.
     pub clock: Clock,
-    /// Where the access log goes, unless `[log]` turns it off; `None`: nowhere.
+    /// The sink of the access log, unless `[log]` disables it. With `None` there is no access log.
     pub access_sink: Option<Box<dyn Write + Send>>,
-    /// How often a configuration file is looked at for a change.
+    /// How often the gateway checks a configuration file for changes.
     pub config_poll_interval: Duration,
 }
 
 impl Options {
-    /// A gateway of the file `config`, with the process's own environment and clock.
+    /// Options for the configuration file `config`, with the process's environment and the system
+    /// clock.
     #[must_use]
     pub fn new(config: PathBuf) -> Self {
         Self {
@@ -75,210 +83,120 @@ impl std::fmt::Debug for Options {
     }
 }
 
-/// Why a gateway does not start, or a new configuration is kept out.
+/// Why the gateway cannot start, or why it rejects a new configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A file that an issuer needs cannot be used.
+    /// A file that the configuration refers to cannot be used.
     #[error(transparent)]
     Adopt(#[from] AdoptError),
-    /// An address cannot be listened on.
+    /// The gateway cannot listen on an address.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The process is ending.
+    /// The gateway is stopping.
     #[error("the gateway is stopping")]
     Stopping,
-    /// What only a restart can change.
-    #[error("{0} changed: this takes a restart; the previous configuration keeps serving")]
+    /// A setting has changed that takes effect only after a restart.
+    #[error("{0} changed, which requires a restart; the previous configuration stays in use")]
     NeedsRestart(&'static str),
-    /// The configuration is wrong.
+    /// The configuration has errors.
     #[error("{0}")]
     Problems(Problems),
-    /// The operating system gives no thread.
+    /// The operating system cannot start a thread.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
 }
 
-/// A gateway that serves. Dropping it does not stop it; [`RunningGateway::stop`] does.
-#[derive(Debug)]
-pub struct RunningGateway {
-    data: Vec<SocketAddr>,
-    admin: Option<SocketAddr>,
-    commands: mpsc::UnboundedSender<Command>,
-    trigger: Arc<Trigger>,
-    threads: Vec<JoinHandle<()>>,
-    access_log: AccessLog,
-    metrics: Arc<Metrics>,
-    balancer: Option<Balancer>,
-}
-
 /// Reads the configuration, binds all addresses and starts serving.
 ///
-/// An identity provider that cannot be reached does not keep the gateway from starting: its routes answer 503 until its keys are there.
+/// An unreachable identity provider does not prevent the start: its routes respond 503 until its
+/// keys are fetched.
 ///
 /// # Errors
 ///
 /// [`StartError`]; nothing is left running.
 pub fn start(options: Options) -> Result<RunningGateway, StartError> {
     let metrics = Metrics::new(options.clock.clone());
-    let loaded = source::load(&options.source, &options.environment)?;
-    let plan = loaded.plan;
-    apply_log_level(plan.log);
-    let access_log = match options.access_sink {
-        Some(sink) => {
-            let (log, writer) = AccessLog::new(plan.log.format, sink, &metrics);
-            thread::Builder::new()
-                .name("access-log".to_owned())
-                .spawn(move || writer.run())
-                .map_err(StartError::Thread)?;
-            log
-        }
-        None => AccessLog::off(),
-    };
+    let source::LoadedConfig { plan, content_hash } = source::load(&options.source, &options.environment)?;
+    apply_log_settings(plan.log);
+    let access_log = start_access_log(options.access_sink, &plan, &metrics)?;
     let mut adopter = Adopter::new(Arc::clone(&metrics), options.clock.clone(), access_log.clone());
     let runtime = Arc::new(ArcSwap::from(adopter.adopt(&plan, None)?));
-    let workers = plan.server.workers.count();
-    let listeners = listener::bind(&plan.server.listen, workers)?;
-    let data = addresses(&listeners);
-    let admin = bind_admin(&plan)?;
-    let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
+    let listeners = listener::bind(&plan.server.listen, plan.server.workers.count())?;
+    let data = local_addresses(&listeners);
+    let admin_listener = bind_admin(&plan)?;
+    let admin = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    register_scrape_hook(&metrics, &runtime);
+    metrics.set_config_loaded(options.clock.now());
 
     let (trigger, shutdown) = shutdown::channel();
     let trigger = Arc::new(trigger);
-    let ready = Arc::new(Ready::new(Arc::clone(&runtime)));
-    publish_at_scrape(&metrics, &runtime);
     let slots = Arc::new(Semaphore::new(plan.server.max_connections));
-    let handles = balancer::handles(workers);
-    let balancer = handles.first().map(|handle| handle.balancer().clone());
-    metrics.set_config_loaded(options.clock.now());
-
-    let mut threads = Threads { trigger: Arc::clone(&trigger), handles: Vec::new() };
-    let (commands, inbox) = mpsc::unbounded_channel();
-    for (number, (listeners, handle)) in listeners.into_iter().zip(handles).enumerate() {
-        let (runtime, shutdown) = (Arc::clone(&runtime), shutdown.clone());
-        let downstream = Downstream { slots: Arc::clone(&slots), open: metrics.connections_open().clone(), handle };
-        threads.start(format!("worker-{number}"), move || work(listeners, runtime, downstream, shutdown))?;
+    let readiness = Arc::new(ReadinessState::new(Arc::clone(&runtime)));
+    let mut threads = ThreadGroup::new(Arc::clone(&trigger));
+    let workers = WorkerResources { runtime: &runtime, slots: &slots, metrics: &metrics, shutdown: &shutdown };
+    let balancer = start_workers(&mut threads, listeners, &workers)?;
+    if let Some(listener) = admin_listener {
+        start_admin(&mut threads, listener, Arc::clone(&readiness), Arc::clone(&metrics), shutdown.clone())?;
     }
     let control = Control {
         source: options.source,
         environment: options.environment,
-        look_every: options.config_poll_interval,
-        text_hash: loaded.text_hash,
+        poll_interval: options.config_poll_interval,
+        content_hash,
         plan,
         adopter,
         runtime,
-        metrics: Arc::clone(&metrics),
+        metrics,
         clock: options.clock,
         slots,
         trigger: Arc::clone(&trigger),
-        ready: Arc::clone(&ready),
+        readiness,
     };
-    let for_control = shutdown.clone();
-    threads.start("control".to_owned(), move || control.run(inbox, for_control))?;
-    if let Some(listener) = admin {
-        let metrics = Arc::clone(&metrics);
-        threads.start("admin".to_owned(), move || {
-            block_on_local(async move {
-                if let Err(error) = crate::admin::serve(listener, ready, metrics, shutdown).await {
-                    tracing::error!(%error, "the admin listener ended");
-                }
-            });
-        })?;
-    }
-    let threads = std::mem::take(&mut threads.handles);
-    Ok(RunningGateway { data, admin: admin_address, commands, trigger, threads, access_log, metrics, balancer })
+    let (commands, inbox) = mpsc::unbounded_channel();
+    threads.start("control", move || control.run(inbox, shutdown))?;
+    Ok(RunningGateway { data, admin, commands, trigger, threads: threads.into_handles(), access_log, balancer })
 }
 
-impl RunningGateway {
-    /// Where requests are taken, in the order of the configuration.
-    #[must_use]
-    pub fn data_addresses(&self) -> Vec<SocketAddr> {
-        self.data.clone()
-    }
-
-    /// Where operators ask, unless that is off.
-    #[must_use]
-    pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin
-    }
-
-    /// How many connections each worker has.
-    #[must_use]
-    pub fn connections_by_worker(&self) -> Vec<usize> {
-        self.balancer.as_ref().map(Balancer::open).unwrap_or_default()
-    }
-
-    /// Its metrics.
-    #[must_use]
-    pub fn metrics(&self) -> &Arc<Metrics> {
-        &self.metrics
-    }
-
-    /// Reads the configuration again and serves by it, or keeps the old one and says why. Waits for the outcome.
-    ///
-    /// # Errors
-    ///
-    /// [`StartError`]; the previous configuration keeps serving.
-    pub fn reload(&self) -> Result<(), StartError> {
-        let (reply, outcome) = blocking::sync_channel(1);
-        self.commands.send(Command::Reload(reply)).map_err(|_| StartError::Stopping)?;
-        outcome.recv().unwrap_or(Err(StartError::Stopping))
-    }
-
-    /// Begins to drain: not ready, `drain_delay`, no new connections, `drain_timeout`, stop. Returns at once.
-    pub fn drain(&self) {
-        // The control thread is gone only when all is over already.
-        let _ = self.commands.send(Command::Drain);
-    }
-
-    /// Resolves when the gateway has ended by itself, after [`RunningGateway::drain`].
-    pub fn stopped(&self) -> impl Future<Output = ()> + use<> {
-        let mut shutdown = self.trigger.listen();
-        async move { shutdown.reached(Phase::Stopped).await }
-    }
-
-    /// Waits for the end of all threads, after [`RunningGateway::stopped`].
-    pub fn wait(mut self) {
-        self.join();
-    }
-
-    /// Stops now; waits for the end of all threads.
-    pub fn stop(mut self) {
-        self.trigger.advance(Phase::Stopped);
-        self.join();
-    }
-
-    fn join(&mut self) {
-        for thread in self.threads.drain(..) {
-            // A panic has been printed by the thread itself.
-            let _ = thread.join();
-        }
-        self.access_log.flush();
-    }
+/// Starts the thread that writes the access log to `sink`, if there is one.
+fn start_access_log(
+    sink: Option<Box<dyn Write + Send>>,
+    plan: &Plan,
+    metrics: &Metrics,
+) -> Result<AccessLog, StartError> {
+    let Some(sink) = sink else { return Ok(AccessLog::off()) };
+    let (log, writer) = AccessLog::new(plan.log.format, sink, metrics);
+    // Not part of the thread group: the writer ends by itself when the last clone of the log is
+    // dropped.
+    spawn_thread("access-log", move || writer.run()).map_err(StartError::Thread)?;
+    Ok(log)
 }
 
-/// Threads that have been started; stopped again if the start as a whole fails.
-struct Threads {
-    trigger: Arc<Trigger>,
-    handles: Vec<JoinHandle<()>>,
+/// What all workers share.
+struct WorkerResources<'a> {
+    runtime: &'a Arc<ArcSwap<Runtime>>,
+    slots: &'a Arc<Semaphore>,
+    metrics: &'a Metrics,
+    shutdown: &'a Shutdown,
 }
 
-impl Threads {
-    fn start(&mut self, name: String, work: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
-        let handle = thread::Builder::new().name(name).spawn(work).map_err(StartError::Thread)?;
-        self.handles.push(handle);
-        Ok(())
+/// Starts one worker for each element of `listeners`. Returns the balancer of their connections.
+fn start_workers(
+    threads: &mut ThreadGroup,
+    listeners: Vec<Vec<TcpListener>>,
+    resources: &WorkerResources<'_>,
+) -> Result<Option<Balancer>, StartError> {
+    let handles = balancer::handles(listeners.len());
+    let balancer = handles.first().map(|handle| handle.balancer().clone());
+    for (number, (listeners, handle)) in listeners.into_iter().zip(handles).enumerate() {
+        let (runtime, shutdown) = (Arc::clone(resources.runtime), resources.shutdown.clone());
+        let open = resources.metrics.connections_open().clone();
+        let downstream = Downstream { slots: Arc::clone(resources.slots), open, handle };
+        threads.start(&format!("worker-{number}"), move || run_worker(listeners, runtime, downstream, shutdown))?;
     }
+    Ok(balancer)
 }
 
-impl Drop for Threads {
-    fn drop(&mut self) {
-        if !self.handles.is_empty() {
-            self.trigger.advance(Phase::Stopped);
-        }
-    }
-}
-
-fn work(listeners: Vec<TcpListener>, runtime: Arc<ArcSwap<Runtime>>, downstream: Downstream, shutdown: Shutdown) {
+fn run_worker(listeners: Vec<TcpListener>, runtime: Arc<ArcSwap<Runtime>>, downstream: Downstream, shutdown: Shutdown) {
     block_on_local(async move {
         let listeners = listeners.into_iter().filter_map(|listener| tokio::net::TcpListener::from_std(listener).ok());
         let gateway = Rc::new(Gateway::new(Worker::new(runtime, shutdown.clone())));
@@ -286,15 +204,20 @@ fn work(listeners: Vec<TcpListener>, runtime: Arc<ArcSwap<Runtime>>, downstream:
     });
 }
 
-/// Runs `work` on a single-threaded runtime of this thread, with tasks that stay on it.
-pub(crate) fn block_on_local(work: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default())
-        .expect("the operating system gives a poll and a timer");
-    runtime.block_on(work);
-    // Tunnels and connections that outlived the last phase are dropped; name look-ups in threads are not waited for.
-    runtime.shutdown_background();
+fn start_admin(
+    threads: &mut ThreadGroup,
+    listener: TcpListener,
+    readiness: Arc<ReadinessState>,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+) -> Result<(), StartError> {
+    threads.start("admin", move || {
+        block_on_local(async move {
+            if let Err(error) = crate::admin::serve(listener, readiness, metrics, shutdown).await {
+                tracing::error!(%error, "the admin listener failed");
+            }
+        });
+    })
 }
 
 fn bind_admin(plan: &Plan) -> Result<Option<TcpListener>, StartError> {
@@ -304,16 +227,17 @@ fn bind_admin(plan: &Plan) -> Result<Option<TcpListener>, StartError> {
     Ok(Some(listener))
 }
 
-fn addresses(listeners: &[Vec<TcpListener>]) -> Vec<SocketAddr> {
+/// The addresses of the data listeners. All workers listen on the same ones.
+fn local_addresses(listeners: &[Vec<TcpListener>]) -> Vec<SocketAddr> {
     listeners.first().into_iter().flatten().filter_map(|listener| listener.local_addr().ok()).collect()
 }
 
-fn apply_log_level(log: LogPlan) {
+fn apply_log_settings(log: LogPlan) {
     logging::init(log.format, log.level);
 }
 
-/// What is known only at the moment of a scrape.
-fn publish_at_scrape(metrics: &Arc<Metrics>, runtime: &Arc<ArcSwap<Runtime>>) {
+/// Updates the metrics that are computed at each scrape.
+fn register_scrape_hook(metrics: &Arc<Metrics>, runtime: &Arc<ArcSwap<Runtime>>) {
     let runtime = Arc::clone(runtime);
     metrics.on_scrape(Box::new(move |metrics| runtime.load().report(metrics)));
 }

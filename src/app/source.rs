@@ -1,4 +1,4 @@
-//! Where the configuration comes from: a file, or a text of the program's own.
+//! The source of the configuration: a file, or a text that the program supplies.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,42 +7,43 @@ use super::StartError;
 use crate::config;
 use crate::plan::Plan;
 
-/// Gives a variable's value, if it has one.
+/// Looks up the value of an environment variable.
 pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
-/// Where the configuration comes from.
+/// The source of the configuration.
 #[derive(Clone, Debug)]
 pub enum ConfigSource {
-    /// A file; read again on reload.
+    /// A file, which is read again on reload.
     File(PathBuf),
-    /// A text that never changes.
+    /// A text, which never changes.
     Text {
-        /// What error messages call it.
+        /// Its name in error messages.
         name: String,
-        /// TOML.
+        /// The text, in TOML.
         text: String,
     },
 }
 
-/// A configuration that was read and understood.
-pub(super) struct Loaded {
+/// A compiled configuration.
+pub(super) struct LoadedConfig {
     pub(super) plan: Plan,
-    /// Of the file's content, to see whether it changes.
-    pub(super) text_hash: Option<u64>,
+    /// Hash of the file's content, to detect changes.
+    pub(super) content_hash: Option<u64>,
 }
 
 /// Reads and compiles the configuration.
-pub(super) fn load(source: &ConfigSource, environment: &Environment) -> Result<Loaded, StartError> {
-    let hash = content_hash(source);
+pub(super) fn load(source: &ConfigSource, environment: &Environment) -> Result<LoadedConfig, StartError> {
+    // Hashed before reading: a change in between is then detected at the next check.
+    let content_hash = content_hash(source);
     let loaded = match source {
         ConfigSource::File(path) => config::load(path, &**environment),
         ConfigSource::Text { name, text } => config::load_text(name, text, &**environment),
     };
     let plan = Plan::compile(loaded).map_err(StartError::Problems)?;
-    Ok(Loaded { plan, text_hash: hash })
+    Ok(LoadedConfig { plan, content_hash })
 }
 
-/// A hash of the file's content now; `None` for a text, and for a file that cannot be read at the moment.
+/// A hash of the file's current content; `None` for a text, and for a file that cannot be read.
 pub(super) fn content_hash(source: &ConfigSource) -> Option<u64> {
     match source {
         ConfigSource::File(path) => config::file_hash(path),

@@ -1,0 +1,92 @@
+//! The running gateway: the handle by which a program reloads, drains and stops it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc as blocking;
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc;
+
+use super::StartError;
+use super::control::Command;
+use crate::downstream::balancer::Balancer;
+use crate::primitives::shutdown::{Phase, Trigger};
+use crate::telemetry::AccessLog;
+
+/// A gateway that serves. Dropping it does not stop the gateway; [`RunningGateway::stop`] does.
+#[derive(Debug)]
+pub struct RunningGateway {
+    pub(super) data: Vec<SocketAddr>,
+    pub(super) admin: Option<SocketAddr>,
+    pub(super) commands: mpsc::UnboundedSender<Command>,
+    pub(super) trigger: Arc<Trigger>,
+    pub(super) threads: Vec<JoinHandle<()>>,
+    pub(super) access_log: AccessLog,
+    pub(super) balancer: Option<Balancer>,
+}
+
+impl RunningGateway {
+    /// The addresses on which it accepts requests, in the order of the configuration.
+    #[must_use]
+    pub fn data_addresses(&self) -> Vec<SocketAddr> {
+        self.data.clone()
+    }
+
+    /// The address of the admin listener, unless that is disabled.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// The number of open connections of each worker.
+    #[must_use]
+    pub fn connections_by_worker(&self) -> Vec<usize> {
+        self.balancer.as_ref().map(Balancer::open).unwrap_or_default()
+    }
+
+    /// Reloads the configuration, and waits until the new one is in use or rejected.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`], if the new configuration is rejected; the previous one stays in use.
+    pub fn reload(&self) -> Result<(), StartError> {
+        let (reply, outcome) = blocking::sync_channel(1);
+        self.commands.send(Command::Reload(reply)).map_err(|_| StartError::Stopping)?;
+        outcome.recv().unwrap_or(Err(StartError::Stopping))
+    }
+
+    /// Starts to drain and returns at once.
+    ///
+    /// The gateway reports that it is not ready, waits for `drain_delay`, stops accepting
+    /// connections, lets requests in flight finish for at most `drain_timeout`, and stops.
+    pub fn drain(&self) {
+        // An error means that the control thread has ended, which it does only when everything
+        // stops.
+        let _ = self.commands.send(Command::Drain);
+    }
+
+    /// Resolves when the gateway has stopped by itself after [`RunningGateway::drain`].
+    pub fn stopped(&self) -> impl Future<Output = ()> + use<> {
+        let mut shutdown = self.trigger.listen();
+        async move { shutdown.reached(Phase::Stopped).await }
+    }
+
+    /// Waits until all threads have ended. Call it after [`RunningGateway::stopped`].
+    pub fn wait(self) {
+        self.join();
+    }
+
+    /// Stops at once and waits until all threads have ended.
+    pub fn stop(self) {
+        self.trigger.advance(Phase::Stopped);
+        self.join();
+    }
+
+    fn join(self) {
+        for thread in self.threads {
+            // An error means that the thread panicked, and the panic has been printed.
+            let _ = thread.join();
+        }
+        self.access_log.flush();
+    }
+}
