@@ -1,4 +1,4 @@
-//! The program: arguments in, exit code out. Everything else is in the library.
+//! The executable. Everything except the allocator is in the library.
 
 #![forbid(unsafe_code)]
 

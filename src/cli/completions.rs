@@ -1,4 +1,4 @@
-//! `portcullis completions`: a script that teaches a shell the command line.
+//! `portcullis completions`: prints a completion script for a shell.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use clap_complete::Shell;
 /// Arguments of `completions`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Which shell
+    /// The shell
     shell: Shell,
 }
 

@@ -1,10 +1,11 @@
-//! The one crypto provider, installed before anything needs it.
+//! Crypto provider: installs aws-lc-rs for TLS and token signatures before they are used.
 //!
-//! Both libraries panic at their first use if no provider was chosen; with this, the choice is made once, at the start.
+//! rustls and jsonwebtoken panic at first use if the process has no provider. The command line
+//! installs it once at the start.
 
-/// Installs aws-lc-rs for TLS and for signatures. A second call changes nothing.
+/// Installs the provider. A second call has no effect.
 pub(super) fn install() {
-    // The error is the provider that is installed already.
+    // An error means that a provider is already installed.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
 }

@@ -1,4 +1,4 @@
-//! `portcullis health`: asks a running gateway whether it is ready.
+//! `portcullis health`: checks whether a running gateway is ready.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -9,16 +9,16 @@ use url::Url;
 
 use super::{FAILED, USAGE};
 
-/// Container health checks give up after a few seconds; answering at all is what is asked here.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Timeout of each network operation. A gateway that takes longer counts as not ready.
+const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The answer is a line of status and a short JSON text.
-const MAX_ANSWER_BYTES: u64 = 64 * 1024;
+/// Longest response that is read. The readiness response is a head and a short JSON object.
+const MAX_RESPONSE_BYTES: u64 = 64 * 1024;
 
 /// Arguments of `health`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The admin listener's readiness
+    /// URL of the admin listener's readiness check
     #[arg(default_value = "http://127.0.0.1:9090/readyz")]
     url: String,
 }
@@ -29,34 +29,34 @@ pub(super) fn run(args: &Args) -> ExitCode {
         eprintln!("error: {:?} is not an http URL", args.url);
         return ExitCode::from(USAGE);
     };
-    match ask(&url) {
-        Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => super::print("ready\n"),
-        Ok(answer) => {
-            let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    match request(&url) {
+        Ok(response) if response.starts_with("HTTP/1.1 200 ") => super::print("ready\n"),
+        Ok(response) => {
+            let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
             let status = head.lines().next().unwrap_or_default().escape_debug();
             eprintln!("not ready: {status} {}", body.trim().escape_debug());
             ExitCode::from(FAILED)
         }
         Err(error) => {
-            eprintln!("not ready: cannot ask {}: {error}", args.url);
+            eprintln!("not ready: cannot query {}: {error}", args.url);
             ExitCode::from(FAILED)
         }
     }
 }
 
-fn ask(url: &Url) -> std::io::Result<String> {
+fn request(url: &Url) -> std::io::Result<String> {
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or(80);
     let address = (host.trim_start_matches('[').trim_end_matches(']'), port)
         .to_socket_addrs()?
         .next()
-        .ok_or_else(|| std::io::Error::other("the name has no address"))?;
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+        .ok_or_else(|| std::io::Error::other("the host name has no address"))?;
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     let path = if url.path().is_empty() { "/" } else { url.path() };
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer)?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    let mut response = Vec::new();
+    stream.take(MAX_RESPONSE_BYTES).read_to_end(&mut response)?;
+    Ok(String::from_utf8_lossy(&response).into_owned())
 }

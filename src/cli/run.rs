@@ -1,4 +1,4 @@
-//! `portcullis run`: serves until it is told to stop.
+//! `portcullis run`: serves until a signal stops it.
 
 use std::process::ExitCode;
 
@@ -31,14 +31,14 @@ pub(super) fn run(args: Args) -> ExitCode {
     }
 }
 
-/// Waits for signals. SIGTERM and SIGINT drain; a second one stops at once.
+/// Waits for signals. SIGHUP reloads. SIGTERM and SIGINT drain, and a second one stops at once.
 fn serve(running: RunningGateway) -> ExitCode {
     let (sender, outcome) = std::sync::mpsc::channel();
     block_on_local(async move {
         let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)) =
             (signal(SignalKind::hangup()), signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
         else {
-            tracing::error!("cannot listen for signals");
+            tracing::error!("cannot install signal handlers");
             running.stop();
             let _ = sender.send(ExitCode::FAILURE);
             return;
@@ -46,7 +46,7 @@ fn serve(running: RunningGateway) -> ExitCode {
         loop {
             tokio::select! {
                 _ = hangup.recv() => {
-                    // Reported and counted where it is done.
+                    // The control thread logs and counts the outcome.
                     let _ = running.reload();
                 }
                 _ = terminate.recv() => break,

@@ -1,11 +1,11 @@
-//! The demo's configuration: what a reader would write for the same purpose.
+//! The demo's configuration, in the form that an operator would write.
 
 use std::net::SocketAddr;
 
 /// The audience of the demo's tokens.
 pub(super) const AUDIENCE: &str = "demo-api";
 
-/// Where everything listens.
+/// The addresses of all listeners.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Addresses {
     pub(super) gateway: SocketAddr,
@@ -14,7 +14,7 @@ pub(super) struct Addresses {
     pub(super) admin: SocketAddr,
 }
 
-/// The text of the file.
+/// The text of the configuration file.
 pub(super) fn text(addresses: &Addresses) -> String {
     let Addresses { gateway, issuer, upstream, admin } = addresses;
     format!(
@@ -24,12 +24,12 @@ listen = "{gateway}"
 [admin]
 listen = "{admin}"
 
-[issuers.local]                    # the demo's own issuer; keys are found from its address
+[issuers.local]                    # the demo's issuer; its keys are found by discovery
 issuer = "http://{issuer}"
 audiences = ["{AUDIENCE}"]
 role_claims = ["roles"]
 
-[upstreams.sample]                 # says what it received
+[upstreams.sample]                 # echoes the request as JSON
 servers = ["http://{upstream}"]
 
 [identity.headers]
@@ -48,7 +48,7 @@ burst = 5
 [cors.local-app]
 origins = ["http://localhost:3000"]
 
-[[routes]]                         # everybody
+[[routes]]                         # no token needed
 path = "/public/*"
 access = "public"
 upstream = "sample"
@@ -57,29 +57,29 @@ upstream = "sample"
 path = "/me"
 upstream = "sample"
 
-[[routes]]                         # a token with a scope
+[[routes]]                         # a token with this scope
 path = "/orders/*"
 methods = ["GET"]
 scopes = ["orders:read"]
 upstream = "sample"
 
-[[routes]]                         # the same path, another method, another scope
+[[routes]]                         # the same path with other methods and another scope
 path = "/orders/*"
 methods = ["POST", "PUT", "DELETE"]
 scopes = ["orders:write"]
 upstream = "sample"
 
-[[routes]]                         # a role
+[[routes]]                         # a token with this role
 path = "/admin/*"
 roles = ["admin"]
 upstream = "sample"
 
-[[routes]]                         # five requests a minute for each caller
+[[routes]]                         # five requests per minute and caller
 path = "/limited"
 limits = ["five-a-minute"]
 upstream = "sample"
 
-[[routes]]                         # for pages of another origin
+[[routes]]                         # for web pages of another origin
 path = "/browser/*"
 cors = "local-app"
 upstream = "sample"
@@ -94,7 +94,7 @@ mod tests {
     use crate::plan::Plan;
 
     #[test]
-    fn the_demos_configuration_is_right() {
+    fn the_demos_configuration_compiles() {
         let address = SocketAddr::from(([127, 0, 0, 1], 8080));
         let addresses = Addresses { gateway: address, issuer: address, upstream: address, admin: address };
         let plan = Plan::compile(load_text("demo.toml", &text(&addresses), &|_| None));

@@ -1,8 +1,8 @@
-//! The demo's guide: commands to paste, and what each will show.
+//! The demo's guide: commands to paste, with the expected result of each.
 
 use super::config::Addresses;
 
-/// Tokens that are ready to use.
+/// Tokens for the commands.
 #[derive(Debug)]
 pub(super) struct Tokens {
     pub(super) reader: String,
@@ -11,20 +11,20 @@ pub(super) struct Tokens {
     pub(super) expired: String,
 }
 
-/// The whole guide.
+/// The text of the guide.
 pub(super) fn text(addresses: &Addresses, tokens: &Tokens) -> String {
     let Addresses { gateway, issuer, upstream, admin } = addresses;
     let Tokens { reader, writer, admin: admin_token, expired } = tokens;
     format!(
-        r#"Portcullis demo: everything runs in this process, on loopback. Ctrl-C ends it.
+        r#"Portcullis demo: everything runs in this process, on loopback. Press Ctrl-C to stop it.
 
   gateway   http://{gateway}
   issuer    http://{issuer}   (clients reader, writer, admin; secret: demo)
-  upstream  http://{upstream}   (says what it received)
+  upstream  http://{upstream}   (echoes each request as JSON)
   admin     http://{admin}/metrics, /readyz
   config    portcullis demo --print-config
 
-Paste this into another terminal first. The tokens are good for one hour.
+Paste this into another terminal first. The tokens are valid for one hour.
 
 GW=http://{gateway}
 READER={reader}
@@ -32,47 +32,47 @@ WRITER={writer}
 ADMIN={admin_token}
 EXPIRED={expired}
 
-Then try, one by one:
+Then run these commands one by one:
 
-1. A public route: 200 for everybody.
+1. A public route: 200 without a token.
    curl -i $GW/public/hello
 
-2. No token: 401. We do not know who you are; the challenge names the scope that is needed.
+2. No token: 401. The caller is unknown. WWW-Authenticate names the required scope.
    curl -i $GW/orders/7
 
-3. With a token: 200. The upstream learns who is calling from X-Identity-*; the token itself does not go on.
+3. A valid token: 200. The upstream receives the caller's identity in X-Identity-* headers, but not the token.
    curl -i -H "Authorization: Bearer $READER" $GW/orders/7
 
-4. Forged identity headers: 200, but the upstream sees "reader", not "root".
+4. Forged identity headers: 200, but the upstream receives "reader", not "root".
    curl -i -H "Authorization: Bearer $READER" -H "X-Identity-Subject: root" -H "X_Identity_Roles: admin" $GW/orders/7
 
-5. A token that has expired: 401, and says so.
+5. An expired token: 401, invalid_token.
    curl -i -H "Authorization: Bearer $EXPIRED" $GW/orders/7
 
-6. A scope is missing: 403. We know who you are, and you may not; the challenge names the scope.
+6. A token without the required scope: 403. The caller is known but not allowed. WWW-Authenticate names the scope.
    curl -i -X POST -H "Authorization: Bearer $READER" -d '{{}}' $GW/orders
 
-7. With the scope: 200.
+7. A token with the required scope: 200.
    curl -i -X POST -H "Authorization: Bearer $WRITER" -d '{{}}' $GW/orders
 
-8. A role is missing: 403. With the role: 200.
+8. A token without the required role: 403. A token with the role: 200.
    curl -i -H "Authorization: Bearer $WRITER" $GW/admin/users
    curl -i -H "Authorization: Bearer $ADMIN" $GW/admin/users
 
-9. Five requests a minute: the sixth is 429, and says when to come again.
+9. A limit of five requests per minute: the sixth is 429, and Retry-After says when to retry.
    for i in 1 2 3 4 5 6; do curl -s -o /dev/null -w "%{{http_code}}\n" -H "Authorization: Bearer $READER" $GW/limited; done
    curl -i -H "Authorization: Bearer $READER" $GW/limited
 
-10. A browser's preflight from an allowed origin: 204, without a token.
+10. A CORS preflight request from an allowed origin: 204 without a token.
    curl -i -X OPTIONS -H "Origin: http://localhost:3000" -H "Access-Control-Request-Method: GET" $GW/browser/x
 
-11. A path that two servers could read as two: 400.
+11. A path that servers may interpret differently: 400.
    curl -i --path-as-is $GW/public/../admin/users
 
-12. A token of your own, straight from the issuer.
+12. A new token from the issuer.
    curl -s -u reader:demo -d grant_type=client_credentials http://{issuer}/token
 
-13. What was refused, and why, in numbers.
+13. The number of rejected requests, by route and code.
    curl -s http://{admin}/metrics | grep portcullis_rejections_total
 
 Ready.
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_guide_has_addresses_tokens_and_every_answer() {
+    fn the_guide_has_addresses_tokens_and_every_status() {
         let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
         let addresses = Addresses { gateway: at(1), issuer: at(2), upstream: at(3), admin: at(4) };
         let tokens = Tokens { reader: "R".into(), writer: "W".into(), admin: "A".into(), expired: "E".into() };

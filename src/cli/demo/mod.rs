@@ -1,4 +1,5 @@
-//! `portcullis demo`: the whole thing in one process: a local issuer, a sample upstream, the gateway; and commands to paste.
+//! `portcullis demo`: runs a local issuer, a sample upstream and the gateway in one process, and
+//! prints commands to try.
 
 mod config;
 mod guide;
@@ -21,28 +22,28 @@ use crate::primitives::clock::Clock;
 use config::Addresses;
 use guide::Tokens;
 
-/// How long a demo token lives.
-const LIFETIME: Duration = Duration::from_secs(3600);
+/// Lifetime of the demo's tokens.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// How long the gateway may take to have the issuer's keys.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait for the gateway to become ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Arguments of `demo`. Port 0 is any free one.
+/// Arguments of `demo`. Port 0 means any free port.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The gateway's port
+    /// Port of the gateway
     #[arg(long, default_value_t = 8080)]
     port: u16,
-    /// The local issuer's port
+    /// Port of the local issuer
     #[arg(long, default_value_t = 8081)]
     issuer_port: u16,
-    /// The sample upstream's port
+    /// Port of the sample upstream
     #[arg(long, default_value_t = 8082)]
     upstream_port: u16,
-    /// The admin listener's port
+    /// Port of the admin listener
     #[arg(long, default_value_t = 9090)]
     admin_port: u16,
-    /// Print the gateway's configuration and end
+    /// Print the gateway's configuration and exit
     #[arg(long)]
     print_config: bool,
 }
@@ -62,15 +63,15 @@ pub fn run(args: &Args) -> ExitCode {
         return super::print(&config::text(&addresses));
     }
     match start(args) {
-        Ok(demo) => demo.until_interrupted(),
-        Err(what) => {
-            eprintln!("error: {what}");
+        Ok(demo) => demo.wait_for_interrupt(),
+        Err(message) => {
+            eprintln!("error: {message}");
             ExitCode::from(FAILED)
         }
     }
 }
 
-/// A demo that runs.
+/// A running demo.
 struct Demo {
     running: RunningGateway,
     guide: String,
@@ -79,7 +80,8 @@ struct Demo {
 fn start(args: &Args) -> Result<Demo, String> {
     let issuer_listener = bind(args.issuer_port, "--issuer-port")?;
     let upstream_listener = bind(args.upstream_port, "--upstream-port")?;
-    // The gateway binds its own; here it is only found out whether it can, while all four are held at once.
+    // The gateway binds its own listeners later. Binding all four ports here at the same time finds
+    // free ones and reports conflicts with the flag that resolves them.
     let gateway = bind(args.port, "--port")?;
     let admin = bind(args.admin_port, "--admin-port")?;
     let address = |listener: &TcpListener| listener.local_addr().map_err(|error| error.to_string());
@@ -93,13 +95,13 @@ fn start(args: &Args) -> Result<Demo, String> {
     let settings = Settings {
         issuer: format!("http://{}", addresses.issuer),
         audience: config::AUDIENCE.to_owned(),
-        lifetime: LIFETIME,
+        lifetime: TOKEN_LIFETIME,
         clients: clients(),
     };
     let issuer = Arc::new(LocalIssuer::new(settings, Clock::system()).map_err(|error| error.to_string())?);
     let tokens = tokens(&issuer).ok_or("a demo client is missing")?;
-    serve::in_background("issuer", issuer_listener, move |request| issuer.answer(&request.question()))?;
-    serve::in_background("upstream", upstream_listener, upstream::echo)?;
+    serve::spawn_server("issuer", issuer_listener, move |request| issuer.answer(&request.question()))?;
+    serve::spawn_server("upstream", upstream_listener, upstream::echo)?;
     let mut options = Options::new(std::path::PathBuf::new());
     options.source = ConfigSource::Text { name: "demo.toml".to_owned(), text: config::text(&addresses) };
     let running = app::start(options).map_err(|error| error.to_string())?;
@@ -144,30 +146,30 @@ fn tokens(issuer: &LocalIssuer) -> Option<Tokens> {
     })
 }
 
-/// Asks the admin listener until it says that the keys are there.
+/// Polls the admin listener until the gateway is ready.
 fn wait_until_ready(admin: SocketAddr) -> Result<(), String> {
-    const BETWEEN: Duration = Duration::from_millis(20);
-    let deadline = Instant::now() + PATIENCE;
+    const POLL_INTERVAL: Duration = Duration::from_millis(20);
+    let deadline = Instant::now() + READY_TIMEOUT;
     while Instant::now() < deadline {
         if is_ready(admin).unwrap_or(false) {
             return Ok(());
         }
-        std::thread::sleep(BETWEEN);
+        std::thread::sleep(POLL_INTERVAL);
     }
-    Err("the gateway did not get ready; is something between it and the local issuer?".to_owned())
+    Err("the gateway did not become ready; check whether it can connect to the local issuer".to_owned())
 }
 
 fn is_ready(admin: SocketAddr) -> std::io::Result<bool> {
-    let mut stream = TcpStream::connect_timeout(&admin, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&admin, READY_TIMEOUT)?;
+    stream.set_read_timeout(Some(READY_TIMEOUT))?;
     write!(stream, "GET /readyz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.take(16 * 1024).read_to_string(&mut answer)?;
-    Ok(answer.starts_with("HTTP/1.1 200 "))
+    let mut response = String::new();
+    stream.take(16 * 1024).read_to_string(&mut response)?;
+    Ok(response.starts_with("HTTP/1.1 200 "))
 }
 
 impl Demo {
-    fn until_interrupted(self) -> ExitCode {
+    fn wait_for_interrupt(self) -> ExitCode {
         super::print(&self.guide);
         block_on_local(async {
             let (Ok(mut interrupt), Ok(mut terminate)) =

@@ -1,4 +1,5 @@
-//! A small HTTP/1.1 server for the demo's own two parts: a whole request in, a whole answer out, on a thread of its own.
+//! A small HTTP/1.1 server for the demo's issuer and upstream. It buffers requests and responses,
+//! and runs on its own thread.
 
 use std::convert::Infallible;
 use std::net::TcpListener;
@@ -13,68 +14,68 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use crate::app::block_on_local;
+use crate::app::{block_on_local, spawn_thread};
 use crate::local_issuer::Question;
 
-/// Longest body that is read: the demo's commands send a few bytes.
+/// Longest request body. The demo's commands send a few bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// A request with its body.
+/// A request with its whole body.
 #[derive(Debug)]
-pub(super) struct Whole {
-    pub(super) head: Parts,
+pub(super) struct BufferedRequest {
+    pub(super) parts: Parts,
     pub(super) body: Bytes,
 }
 
-impl Whole {
+impl BufferedRequest {
     pub(super) fn question(&self) -> Question<'_> {
         Question {
-            method: &self.head.method,
-            path: self.head.uri.path(),
-            headers: &self.head.headers,
+            method: &self.parts.method,
+            path: self.parts.uri.path(),
+            headers: &self.parts.headers,
             body: &self.body,
         }
     }
 }
 
-/// Answers on `listener` until the process ends.
-pub(super) fn in_background(
+/// Serves `listener` on a new thread until the process ends.
+pub(super) fn spawn_server(
     name: &str,
     listener: TcpListener,
-    answer: impl Fn(&Whole) -> Response<Bytes> + Send + 'static,
+    handler: impl Fn(&BufferedRequest) -> Response<Bytes> + Send + 'static,
 ) -> Result<(), String> {
     listener.set_nonblocking(true).map_err(|error| error.to_string())?;
     let serve = move || {
         block_on_local(async move {
             let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-            let answer = Rc::new(answer);
+            let handler = Rc::new(handler);
             while let Ok((stream, _)) = listener.accept().await {
-                let answer = Rc::clone(&answer);
+                let handler = Rc::clone(&handler);
                 tokio::task::spawn_local(async move {
-                    let service = service_fn(|request| one(request, &*answer));
+                    let service = service_fn(|request| respond(request, &*handler));
                     let connection =
                         http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
-                    // A client that breaks off has no answer coming.
+                    // An error means that the client has disconnected.
                     let _ = connection.await;
                 });
             }
         });
     };
-    std::thread::Builder::new().name(name.to_owned()).spawn(serve).map_err(|error| error.to_string())?;
+    spawn_thread(name, serve).map_err(|error| error.to_string())?;
     Ok(())
 }
 
-async fn one(
+async fn respond(
     request: Request<Incoming>,
-    answer: &impl Fn(&Whole) -> Response<Bytes>,
+    handler: &impl Fn(&BufferedRequest) -> Response<Bytes>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let (head, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let response = if let Ok(body) = Limited::new(body, MAX_BODY_BYTES).collect().await {
-        answer(&Whole { head, body: body.to_bytes() })
+        handler(&BufferedRequest { parts, body: body.to_bytes() })
     } else {
-        let mut refused = Response::new(Bytes::new());
-        *refused.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
-        refused
+        let mut too_large = Response::new(Bytes::new());
+        *too_large.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+        too_large
     };
     Ok(response.map(Full::new))
 }
