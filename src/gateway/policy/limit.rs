@@ -156,9 +156,7 @@ impl<S: CellStore> Limiter<S> {
     pub async fn take(&self, subject: LimitSubject<'_>) -> Judgement<'_> {
         let Budget { quota, policy } = self.budget(subject.caller);
         let decision = self.cells.take(self.key(subject), quota, self.clock.monotonic_micros()).await;
-        if !decision.is_allowed() {
-            self.usage.metrics.count_limited();
-        }
+        self.usage.count(&decision);
         Judgement { limit: &self.settings.name, decision, policy }
     }
 
@@ -204,7 +202,7 @@ fn scalar_text(value: &Value) -> Option<String> {
     }
 }
 
-/// How full a table is, for metrics.
+/// What a limit's metrics tell: requests over it, and how full its table is.
 #[derive(Debug)]
 struct Usage {
     metrics: LimitMetrics,
@@ -215,6 +213,13 @@ struct Usage {
 impl Usage {
     fn new(metrics: LimitMetrics) -> Self {
         Self { metrics, published_overflows: AtomicU64::new(0) }
+    }
+
+    fn count(&self, decision: &Decision) {
+        match decision {
+            Decision::Allowed { .. } => {}
+            Decision::Refused { .. } => self.metrics.count_limited(),
+        }
     }
 
     fn report(&self, table: &Table) {
@@ -261,9 +266,7 @@ impl FailureGuard {
     #[must_use]
     pub fn judge(&self, client: IpAddr) -> Judgement<'_> {
         let decision = self.table.peek(key::address(client), &self.quota, self.clock.monotonic_micros());
-        if !decision.is_allowed() {
-            self.usage.metrics.count_limited();
-        }
+        self.usage.count(&decision);
         Judgement { limit: &self.name, decision, policy: &self.policy }
     }
 

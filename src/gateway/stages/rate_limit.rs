@@ -93,7 +93,9 @@ pub(super) fn refusal(judgement: &Judgement<'_>) -> Result<(), Refusal> {
 fn describe(limiter: &Limiter, judgement: &Judgement<'_>) -> Check {
     let quota = &limiter.settings().quota;
     let detail = format!("{}: {} in {} s, burst {}", judgement.limit, quota.count, quota.period.as_secs(), quota.burst);
-    let check =
-        if judgement.decision.is_allowed() { Check::noted("limit", detail) } else { Check::failed("limit", detail) };
+    let check = match judgement.decision {
+        Decision::Allowed { .. } => Check::noted("limit", detail),
+        Decision::Refused { .. } => Check::failed("limit", detail),
+    };
     check.by(format!("limits.{}", judgement.limit))
 }

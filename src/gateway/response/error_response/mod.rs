@@ -10,7 +10,7 @@ use http::{Response, StatusCode};
 
 use super::refusal::{Refusal, TokenFault};
 use crate::gateway::policy::Challenges;
-use crate::rate_limit::fields::retry_after_seconds;
+use crate::primitives::field_syntax::retry_after_seconds;
 
 /// What an error response needs to know of the request that it answers.
 #[derive(Clone, Copy, Debug)]
