@@ -65,7 +65,7 @@ impl Worker {
             // Without a record the answer was never sent, and there is no tunnel.
             let Ok(record) = record.await else { return };
             let log = TunnelRecord { record, carried: BytesTransferred::default() };
-            tunnel.carry(lifetime, shutdown, log.carried.clone()).await;
+            tunnel.relay(lifetime, shutdown, log.carried.clone()).await;
         });
         Body::before_a_tunnel(hand_over)
     }

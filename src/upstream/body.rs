@@ -34,7 +34,7 @@ pub enum BodyOutcome {
     /// More bytes than the route allows.
     TooLarge,
     /// Still on its way.
-    Underway,
+    InProgress,
 }
 
 /// Shared by the request's body and those who wait for the answer.
@@ -85,7 +85,7 @@ impl Progress {
 
     /// Breaks off what is still under way: the answer is complete or given up, and nobody wants the rest.
     fn give_up(&self) {
-        if self.outcome() == BodyOutcome::Underway {
+        if self.outcome() == BodyOutcome::InProgress {
             self.settle(BodyOutcome::Broken);
             if let Some(waker) = self.0.waker.take() {
                 waker.wake();
@@ -95,7 +95,7 @@ impl Progress {
 
     fn settle(&self, outcome: BodyOutcome) {
         // The first end is the reason; what follows is only its echo.
-        if self.outcome() == BodyOutcome::Underway {
+        if self.outcome() == BodyOutcome::InProgress {
             self.0.outcome.set(outcome);
         }
     }
@@ -149,7 +149,7 @@ impl RequestBody {
             return Self::empty();
         }
         let passing = Passing { incoming, left: max, idle: IdleTimer::new(idle_timeout) };
-        Self { passing: Some(Box::new(passing)), progress: Progress::begin(BodyOutcome::Underway) }
+        Self { passing: Some(Box::new(passing)), progress: Progress::begin(BodyOutcome::InProgress) }
     }
 
     /// No body.
@@ -181,7 +181,7 @@ impl Body for RequestBody {
         let this = &mut *self;
         loop {
             let passing = match (this.passing.as_deref_mut(), this.progress.outcome()) {
-                (Some(passing), BodyOutcome::Underway) => passing,
+                (Some(passing), BodyOutcome::InProgress) => passing,
                 (_, BodyOutcome::Ended(_)) => return Poll::Ready(None),
                 // Also when it was given up from outside, while there is still somebody to take more of it from.
                 (
@@ -190,7 +190,7 @@ impl Body for RequestBody {
                     | BodyOutcome::Broken
                     | BodyOutcome::Idle
                     | BodyOutcome::TooLarge
-                    | BodyOutcome::Underway,
+                    | BodyOutcome::InProgress,
                 ) => {
                     return Poll::Ready(Some(Err(RequestBodyError)));
                 }

@@ -32,16 +32,16 @@ pub struct Deadlines {
 
 /// What came back: the head of the answer, and its body on the connection it came by.
 #[derive(Debug)]
-pub struct Answer {
+pub struct UpstreamResponse {
     /// The head, as the upstream sent it.
     pub head: Parts,
     /// The body, not yet read.
-    pub body: AnswerBody,
+    pub body: UpstreamBody,
 }
 
 /// What follows the head.
 #[derive(Debug)]
-pub enum AnswerBody {
+pub enum UpstreamBody {
     /// A body, which ends.
     Stream(Box<ResponseBody>),
     /// A tunnel: the upstream agreed to the upgrade.
@@ -74,7 +74,7 @@ impl Upstream {
         pools: &Pools,
         mut outgoing: Request<RequestBody>,
         deadlines: Deadlines,
-    ) -> Result<Answer, UpstreamError> {
+    ) -> Result<UpstreamResponse, UpstreamError> {
         let in_flight = self.pick();
         if self.settings().host == HostHeader::Upstream {
             outgoing.headers_mut().insert(header::HOST, in_flight.server().address().authority.clone());
@@ -107,11 +107,11 @@ impl Upstream {
         if answer.status() == http::StatusCode::SWITCHING_PROTOCOLS {
             let head = copy_of_head(&answer);
             let switched = UpgradedConnection { upstream: answer, lease, in_flight };
-            return Ok(Answer { head, body: AnswerBody::Tunnel(Box::new(switched)) });
+            return Ok(UpstreamResponse { head, body: UpstreamBody::Tunnel(Box::new(switched)) });
         }
         let (head, incoming) = answer.into_parts();
         let body = ResponseBody::new(incoming, (lease, in_flight), progress, deadlines.body_idle, deadlines.trailers);
-        Ok(Answer { head, body: AnswerBody::Stream(Box::new(body)) })
+        Ok(UpstreamResponse { head, body: UpstreamBody::Stream(Box::new(body)) })
     }
 
     /// Waits for a connection; as long as for an answer, and not beyond the end of the exchange.
@@ -177,10 +177,10 @@ impl Upstream {
                 // The time runs from the end of the request: a long upload is not a slow upstream, and has its own bound.
                 None => match progress.outcome() {
                     // One that has taken nothing in all this time, though there was something to take, is.
-                    BodyOutcome::Underway if progress.bytes() == sent_before && !progress.waits_for_client() => {
+                    BodyOutcome::InProgress if progress.bytes() == sent_before && !progress.waits_for_client() => {
                         return Err(Failure::because(UpstreamError::Timeout));
                     }
-                    BodyOutcome::Underway => {
+                    BodyOutcome::InProgress => {
                         sent_before = progress.bytes();
                         deadline = Instant::now() + timeout;
                         continue;
@@ -209,7 +209,7 @@ impl Upstream {
                 | BodyOutcome::Idle
                 | BodyOutcome::TooLarge
                 | BodyOutcome::Ended(_)
-                | BodyOutcome::Underway => UpstreamError::Failed,
+                | BodyOutcome::InProgress => UpstreamError::Failed,
             };
             let stale = error.is_incomplete_message()
                 || error.is_canceled()

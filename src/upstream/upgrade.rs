@@ -52,7 +52,7 @@ impl Tunnel {
     /// Passes bytes both ways until one side ends, both are silent for long, `lifetime` is over or the process stops; counts them in `carried`.
     ///
     /// The permission for the tunnel is the caller's token, so it does not outlive it.
-    pub async fn carry(self, lifetime: Option<Duration>, mut shutdown: Shutdown, carried: BytesTransferred) {
+    pub async fn relay(self, lifetime: Option<Duration>, mut shutdown: Shutdown, carried: BytesTransferred) {
         let UpgradedConnection { upstream, lease, in_flight: _in_flight } = *self.upstream;
         let _slot = lease.into_permit();
         let (Ok(client), Ok(upstream)) = (self.client.await, hyper::upgrade::on(upstream).await) else {

@@ -26,7 +26,7 @@ use crate::gateway::runtime::Runtime;
 use crate::gateway::worker::Worker;
 use crate::primitives::random;
 use crate::upstream::body::{BodyOutcome, MaxBody, Progress, RequestBody, Trailers};
-use crate::upstream::exchange::{Answer, AnswerBody, Deadlines};
+use crate::upstream::exchange::{Deadlines, UpstreamBody, UpstreamResponse};
 use crate::upstream::headers::forwarding::{write_traceparent, write_via};
 use crate::upstream::headers::{X_REQUEST_ID, retain};
 use crate::upstream::upgrade::Tunnel;
@@ -57,7 +57,7 @@ pub async fn send(
     let until = route.settings().timeout.map(|timeout| started + timeout);
     let deadlines = Deadlines { until, body_idle: timeouts.body_idle, trailers };
     let sent = upstream.send(worker.pools(), outgoing, deadlines).await;
-    let Answer { mut head, body } = sent.map_err(|error| {
+    let UpstreamResponse { mut head, body } = sent.map_err(|error| {
         if progress.outcome() == BodyOutcome::Abandoned {
             context.record().client_left();
         }
@@ -70,8 +70,8 @@ pub async fn send(
     head.version = Version::HTTP_11;
     head.extensions.clear();
     match (body, switch, switched_to) {
-        (AnswerBody::Stream(body), _, _) => Ok(Response::from_parts(head, Body::stream(body, until))),
-        (AnswerBody::Tunnel(upstream), Some(client), Some(protocol)) => {
+        (UpstreamBody::Stream(body), _, _) => Ok(Response::from_parts(head, Body::stream(body, until))),
+        (UpstreamBody::Tunnel(upstream), Some(client), Some(protocol)) => {
             head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             head.headers.insert(header::UPGRADE, protocol);
             let tunnel = Tunnel { client, upstream };
@@ -79,7 +79,7 @@ pub async fn send(
         }
         // The upstream switched protocols unasked (RFC 9110 §15.2.2): later bytes on its connection cannot
         // be attributed to any request.
-        (AnswerBody::Tunnel(_), _, _) => Err(Refusal::UpstreamFailed),
+        (UpstreamBody::Tunnel(_), _, _) => Err(Refusal::UpstreamFailed),
     }
 }
 
@@ -218,7 +218,7 @@ fn refusal(error: UpstreamError, progress: &Progress) -> Refusal {
             BodyOutcome::TooLarge => Refusal::BodyTooLarge,
             BodyOutcome::Idle => Refusal::ClientTimeout,
             // A client that has left does not get it.
-            BodyOutcome::Abandoned | BodyOutcome::Broken | BodyOutcome::Ended(_) | BodyOutcome::Underway => {
+            BodyOutcome::Abandoned | BodyOutcome::Broken | BodyOutcome::Ended(_) | BodyOutcome::InProgress => {
                 Refusal::Framing(Framing::BrokenBody)
             }
         },
