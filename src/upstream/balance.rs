@@ -1,9 +1,9 @@
 //! Load balancing: which server of an upstream takes the next request.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Server, Upstream};
+use super::Upstream;
+use super::server::InFlight;
 
 /// How a server is picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,24 +14,6 @@ pub enum Balance {
     RoundRobin,
 }
 
-/// One request's place in a server's count of requests under way; gives it up when dropped.
-#[derive(Debug)]
-pub struct InFlight(Arc<Server>);
-
-impl InFlight {
-    /// The server that was picked.
-    #[must_use]
-    pub fn server(&self) -> &Arc<Server> {
-        &self.0
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Upstream {
     /// Picks a server and counts the request there.
     ///
@@ -40,7 +22,7 @@ impl Upstream {
     #[must_use]
     pub fn pick(&self) -> InFlight {
         let servers = &self.servers;
-        let start = self.turn.fetch_add(1, Ordering::Relaxed) % servers.len();
+        let start = self.picks.fetch_add(1, Ordering::Relaxed) % servers.len();
         let picked = match self.settings.balance {
             Balance::RoundRobin => start,
             Balance::LeastRequest => (0..servers.len())
@@ -48,9 +30,7 @@ impl Upstream {
                 .min_by_key(|&index| servers[index].in_flight())
                 .expect("an upstream has at least one server"),
         };
-        let server = Arc::clone(&servers[picked]);
-        server.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(server)
+        InFlight::at(&servers[picked])
     }
 }
 

@@ -16,8 +16,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::balance::InFlight;
 use super::lease::Lease;
+use super::server::InFlight;
 use crate::primitives::lazy_timer::LazyTimer;
 
 /// What has become of a request's body.

@@ -12,10 +12,10 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, timeout_at};
 
-use super::balance::InFlight;
 use super::body::{BodyOutcome, Progress, RequestBody, ResponseBody, Trailers};
-use super::lease::{Channel, Lease};
+use super::lease::{Lease, RequestSender};
 use super::pool::{Pools, Reuse};
+use super::server::InFlight;
 use super::{HostHeader, Protocol, Upstream, UpstreamError};
 use crate::primitives::lazy_timer::LazyTimer;
 
@@ -54,9 +54,9 @@ pub struct UpgradedConnection {
     /// By which hyper finds the connection.
     pub upstream: Response<Incoming>,
     /// Keeps the slot.
-    pub lease: Lease,
+    pub(super) lease: Lease,
     /// Keeps the place among the requests under way.
-    pub in_flight: InFlight,
+    pub(super) in_flight: InFlight,
 }
 
 impl Upstream {
@@ -82,23 +82,23 @@ impl Upstream {
         if self.settings().protocol == Protocol::Http2 {
             for_http_2(&mut outgoing, deadlines.trailers);
         }
-        let pool = pools.of(in_flight.server(), self.metrics());
+        let pool = pools.for_server(in_flight.server(), self.metrics());
         let progress = outgoing.body().progress();
-        let mut lease = match pool.take_ready() {
+        let mut lease = match pool.try_acquire() {
             Some(lease) => lease,
             // Rare enough to have its future elsewhere.
-            None => Box::pin(self.in_time(pool.take(Reuse::Any), deadlines)).await?,
+            None => Box::pin(self.in_time(pool.acquire(Reuse::Allowed), deadlines)).await?,
         };
-        let again = if lease.reused() { ReplayableRequest::copy_of(&outgoing) } else { None };
+        let again = if lease.is_reused() { ReplayableRequest::copy_of(&outgoing) } else { None };
         let answered = match self.attempt(&mut lease, outgoing, &progress, deadlines.until).await {
-            Err(failure) if lease.reused() => {
+            Err(failure) if lease.is_reused() => {
                 let again = again.filter(|_| failure.stale).map(|again| again.into_request());
                 let Some(outgoing) = failure.unsent.map(|unsent| *unsent).or(again) else {
                     return Err(failure.error);
                 };
                 self.metrics().count_retry();
                 drop(lease);
-                lease = Box::pin(self.in_time(pool.take(Reuse::New), deadlines)).await?;
+                lease = Box::pin(self.in_time(pool.acquire(Reuse::Forbidden), deadlines)).await?;
                 Box::pin(self.attempt(&mut lease, outgoing, &progress, deadlines.until)).await
             }
             answered => answered,
@@ -136,12 +136,12 @@ impl Upstream {
         progress: &Progress,
         until: Option<Instant>,
     ) -> Result<Response<Incoming>, Failure> {
-        match lease.channel() {
-            Channel::Http1(sender, timer) => {
+        match lease.sender() {
+            RequestSender::Http1 { sender, timer } => {
                 let sent = pin!(sender.try_send_request(outgoing));
                 self.answer(sent, timer, progress, until).await
             }
-            Channel::Http2(mut sender, timer) => {
+            RequestSender::Http2 { mut sender, timer } => {
                 // Boxed, so that HTTP/1.1 does not have to have room for it.
                 let mut sent = Box::pin(sender.try_send_request(outgoing));
                 self.answer(sent.as_mut(), timer, progress, until).await

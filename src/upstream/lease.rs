@@ -1,7 +1,8 @@
-//! Lease: what one exchange holds of a pool, and what becomes of it.
+//! Lease: the connection or stream that one exchange uses, and what happens to it afterwards.
 //!
-//! In HTTP/1.1 that is a whole connection. It is used again only if it is given back on purpose, after an answer that was read to its end;
-//! whatever else ends an exchange closes it. In HTTP/2 it is a place among a connection's streams, which comes back by itself.
+//! An HTTP/1.1 exchange leases a whole connection. The connection is reused only if the exchange returns it
+//! with [`Lease::put_back`], after a response that was read to the end; any other end of the exchange closes it.
+//! An HTTP/2 exchange leases one stream of a connection, and dropping the lease frees the stream.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,99 +11,106 @@ use hyper::client::conn::{http1, http2};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::RequestBody;
-use super::pool::{Connection, Pool};
-use super::streams::Stream;
+use super::pool::{Http1Connection, Http1Pool, Stream};
 use crate::primitives::lazy_timer::LazyTimer;
 use crate::telemetry::metrics::GaugeGuard;
 
-/// A connection in use by one exchange, or a stream of one. A connection that is dropped is closed; only [`Lease::put_back`] keeps it.
+/// A connection, or a stream on one, in use by one exchange.
 #[derive(Debug)]
 pub struct Lease {
-    held: Leased,
-    pool: Rc<Pool>,
-    reused: bool,
-    _counted: GaugeGuard,
+    resource: Resource,
+    _active: GaugeGuard,
 }
 
 #[derive(Debug)]
-enum Leased {
-    /// `None` once it has been given back or closed.
-    Connection(Option<Connection>),
-    Stream(Box<(Stream, LazyTimer)>),
+enum Resource {
+    Http1 {
+        /// `None` once it has been returned to the pool or has become a tunnel.
+        connection: Option<Http1Connection>,
+        pool: Rc<Http1Pool>,
+    },
+    /// Boxed, so that leases for HTTP/1.1 stay small.
+    Http2(Box<Http2Lease>),
 }
 
-/// By what a request is sent.
-pub(super) enum Channel<'a> {
-    /// A connection that is this exchange's alone.
-    Http1(&'a mut http1::SendRequest<RequestBody>, &'a mut LazyTimer),
-    /// One that many share.
-    Http2(http2::SendRequest<RequestBody>, &'a mut LazyTimer),
+#[derive(Debug)]
+struct Http2Lease {
+    stream: Stream,
+    timer: LazyTimer,
 }
+
+/// What an exchange sends its request with, and the timer for its response.
+pub(super) enum RequestSender<'a> {
+    Http1 { sender: &'a mut http1::SendRequest<RequestBody>, timer: &'a mut LazyTimer },
+    Http2 { sender: http2::SendRequest<RequestBody>, timer: &'a mut LazyTimer },
+}
+
+const UNTIL_IT_ENDS: &str = "a lease holds its connection until it ends";
 
 impl Lease {
-    pub(super) fn of_connection(pool: &Rc<Pool>, connection: Connection, reused: bool) -> Self {
-        Self::new(pool, Leased::Connection(Some(connection)), reused)
+    pub(super) fn of_connection(pool: &Rc<Http1Pool>, connection: Http1Connection) -> Self {
+        let active = pool.metrics().active().hold();
+        Self { resource: Resource::Http1 { connection: Some(connection), pool: Rc::clone(pool) }, _active: active }
     }
 
-    pub(super) fn of_stream(pool: &Rc<Pool>, stream: Stream) -> Self {
-        let reused = stream.reused();
-        Self::new(pool, Leased::Stream(Box::new((stream, LazyTimer::default()))), reused)
+    pub(super) fn of_stream(stream: Stream) -> Self {
+        let active = stream.metrics().active().hold();
+        let lease = Box::new(Http2Lease { stream, timer: LazyTimer::default() });
+        Self { resource: Resource::Http2(lease), _active: active }
     }
 
-    fn new(pool: &Rc<Pool>, held: Leased, reused: bool) -> Self {
-        Self { held, pool: Rc::clone(pool), reused, _counted: pool.count_active() }
+    /// Whether the connection has carried a request before. If so, a failure may only mean that the server had
+    /// closed it.
+    pub(super) fn is_reused(&self) -> bool {
+        match &self.resource {
+            Resource::Http1 { connection, .. } => connection.as_ref().expect(UNTIL_IT_ENDS).is_reused,
+            Resource::Http2(lease) => lease.stream.is_reused(),
+        }
     }
 
-    /// Whether the connection has carried a request before, so that its failure may only mean that the server had closed it.
-    #[must_use]
-    pub fn reused(&self) -> bool {
-        self.reused
-    }
-
-    /// By what to send the request, and the timer to wait with.
-    pub(super) fn channel(&mut self) -> Channel<'_> {
-        match &mut self.held {
-            Leased::Connection(connection) => {
-                let connection = connection.as_mut().expect("a lease holds its connection until it ends");
-                Channel::Http1(&mut connection.sender, &mut connection.timer)
+    pub(super) fn sender(&mut self) -> RequestSender<'_> {
+        match &mut self.resource {
+            Resource::Http1 { connection, .. } => {
+                let connection = connection.as_mut().expect(UNTIL_IT_ENDS);
+                RequestSender::Http1 { sender: &mut connection.sender, timer: &mut connection.timer }
             }
-            Leased::Stream(stream) => Channel::Http2(stream.0.sender(), &mut stream.1),
+            Resource::Http2(lease) => RequestSender::Http2 { sender: lease.stream.sender(), timer: &mut lease.timer },
         }
     }
 
-    /// Keeps the slot taken for a connection that has become a tunnel: hyper's task for it has ended.
+    /// Ends the lease of a connection that has become a tunnel, and returns the permit that the tunnel holds
+    /// from then on.
     pub(super) fn into_permit(mut self) -> Option<Arc<OwnedSemaphorePermit>> {
-        match &mut self.held {
-            Leased::Connection(connection) => connection.take().map(|connection| connection.permit),
-            Leased::Stream(_) => None,
+        match &mut self.resource {
+            Resource::Http1 { connection, .. } => connection.take().map(Http1Connection::into_permit),
+            Resource::Http2(_) => None,
         }
     }
 
-    /// Gives the connection back for another request. Call it only when the answer was read to its end.
-    pub fn put_back(mut self) {
-        match &mut self.held {
-            Leased::Connection(connection) => {
+    /// Returns the connection to the pool. Call it only when the response was read to the end.
+    pub(super) fn put_back(mut self) {
+        match &mut self.resource {
+            Resource::Http1 { connection, pool } => {
                 if let Some(connection) = connection.take() {
-                    self.pool.put_back(connection);
+                    pool.put_back(connection);
                 }
             }
-            // Dropping it gives its place back.
-            Leased::Stream(_) => {}
+            // Dropping the stream frees its place on the connection.
+            Resource::Http2(_) => {}
         }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        match &mut self.held {
-            // hyper would first finish what it has begun: an upload that nobody waits for any more, an answer that nobody reads.
-            Leased::Connection(connection) => {
+        match &mut self.resource {
+            Resource::Http1 { connection, .. } => {
                 if let Some(connection) = connection.take() {
-                    connection.task.abort();
+                    connection.abort();
                 }
             }
-            // The stream is reset with its body or its answer; the connection is others' too.
-            Leased::Stream(_) => {}
+            // hyper resets the stream when its body or its response is dropped; the connection has other users.
+            Resource::Http2(_) => {}
         }
     }
 }

@@ -1,68 +1,69 @@
-//! Upstreams: the servers behind the gateway, and how a request gets to one of them.
+//! Upstreams: the servers behind the gateway, and how a request reaches one of them.
 //!
-//! The last stage of a request, [`gateway::forward`](crate::gateway), hands over a finished request and gets back a response whose
-//! body still streams. In between: a server is picked ([`balance`]), a connection to it is taken from this worker's pool
-//! ([`pool`]), the request goes out and the head of the answer is awaited ([`exchange`]).
+//! The last stage of a request, [`gateway::forward`](crate::gateway), hands over a finished request and receives
+//! a response whose body still streams. In between, [`exchange`] picks a server ([`balance`]), acquires a
+//! connection to it from this worker's pool ([`pool`]), sends the request and waits for the response head.
 
 pub mod balance;
 pub mod body;
+mod dialer;
 pub mod exchange;
 pub mod headers;
 pub mod lease;
 pub mod pool;
-mod streams;
+pub mod server;
 pub mod upgrade;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use http::HeaderValue;
-use tokio::sync::{Notify, Semaphore};
 
 use crate::telemetry::metrics::UpstreamMetrics;
 use balance::Balance;
+use server::Server;
 
-/// What `[upstreams.NAME]` means, checked.
+/// One `[upstreams.NAME]` table, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UpstreamSettings {
     /// NAME: the label in metrics and logs.
     pub name: Arc<str>,
     /// At least one.
     pub servers: Vec<ServerAddress>,
-    /// How one of them is picked.
+    /// How a server is picked for a request.
     pub balance: Balance,
-    /// Bounds name look-up and TCP connect together.
+    /// Bounds name resolution and TCP connect together.
     pub connect_timeout: Duration,
-    /// From the end of the request to the head of the answer.
+    /// From the end of the request to the head of the response.
     pub response_timeout: Duration,
-    /// How long an idle connection may wait in the pool.
+    /// How long the pool keeps an idle connection.
     pub keep_alive: Duration,
-    /// Open connections to one server, of all workers together.
+    /// Open connections to one server, in all workers together.
     pub max_connections: usize,
-    /// Requests that may wait for a connection to one server.
+    /// Requests that may wait for a connection to one server, in all workers together.
     pub max_pending: usize,
-    /// What it is spoken to in.
+    /// The protocol that its servers speak.
     pub protocol: Protocol,
-    /// What the `Host` field says.
+    /// What the `Host` field contains.
     pub host: HostHeader,
-    /// Whether the client's `Authorization` goes on.
+    /// Whether the client's `Authorization` is forwarded.
     pub forward_token: bool,
 }
 
-/// What an upstream is spoken to in.
+/// The protocol that an upstream's servers speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP/1.1: one request at a time on a connection.
+    /// HTTP/1.1: one request at a time on each connection.
     Http1,
-    /// HTTP/2 with prior knowledge (RFC 9113 §3.3): many.
+    /// HTTP/2 with prior knowledge (RFC 9113 §3.3): many requests at a time on each connection.
     Http2,
 }
 
-/// What the upstream sees as `Host`.
+/// What the upstream receives as `Host`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostHeader {
-    /// The one the client asked for.
+    /// The host that the client sent.
     Preserve,
     /// The server's own address.
     Upstream,
@@ -75,86 +76,49 @@ pub struct ServerAddress {
     pub host: String,
     /// 1–65535.
     pub port: u16,
-    /// As it stands in a `Host` field: the port is left out when it is the scheme's own.
+    /// The address as a `Host` field: without the port if it is the scheme's default.
     pub authority: HeaderValue,
 }
 
-/// An upstream with its living parts; shared by all workers.
+/// An upstream and its live state; shared by all workers.
 #[derive(Debug)]
 pub struct Upstream {
     settings: UpstreamSettings,
     servers: Vec<Arc<Server>>,
-    turn: AtomicUsize,
+    /// Counts picks: where the next one starts its scan.
+    picks: AtomicUsize,
     metrics: UpstreamMetrics,
 }
 
-/// One server of an upstream: what all workers must agree on about it.
-#[derive(Debug)]
-pub struct Server {
-    id: u64,
-    address: ServerAddress,
-    /// One permit for each connection that may be open.
-    slots: Arc<Semaphore>,
-    /// Requests under way or waiting: what `least_request` compares.
-    in_flight: AtomicUsize,
-    /// Requests that wait for a slot, in all workers.
-    waiting: AtomicUsize,
-    /// Tells the other workers that somebody waits, so that they give up an idle connection.
-    wanted: Notify,
-    max_pending: usize,
-    keep_alive: Duration,
-    connect_timeout: Duration,
-    protocol: Protocol,
-}
-
-/// Why no answer came from an upstream.
+/// Why an upstream returned no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UpstreamError {
-    /// All connections are in use and the queue is full, or waiting took too long.
-    #[error("all connections are in use and the queue is full")]
+    /// All connections are in use, and the queue is full or the wait was too long.
+    #[error("all connections are in use, and the queue is full or the wait was too long")]
     Busy,
-    /// The request's body broke off on the client's side; [`body::BodyOutcome`] says how.
-    #[error("the request body broke off")]
-    RequestBody,
-    /// Connected, but the answer was no HTTP, was cut off or broke the rules of an upgrade.
-    #[error("the answer was cut off or is no valid HTTP")]
+    /// Connected, but the response was not valid HTTP or was cut off.
+    #[error("the response was cut off or is not valid HTTP")]
     Failed,
-    /// No answer within `response_timeout`.
-    #[error("no answer in time")]
+    /// The client did not complete the request's body; [`body::BodyOutcome`] says why.
+    #[error("the request body is incomplete")]
+    RequestBody,
+    /// No response head within `response_timeout` or the route's `timeout`.
+    #[error("the response timed out")]
     Timeout,
-    /// Name look-up or connect failed or took too long.
-    #[error("cannot be reached")]
+    /// Name resolution or connecting failed or timed out.
+    #[error("the server cannot be reached")]
     Unreachable,
 }
 
 impl Upstream {
-    /// Gives every server its slots. Metrics are resolved here, once.
+    /// An upstream without any connection yet.
     #[must_use]
     pub fn new(settings: UpstreamSettings, metrics: UpstreamMetrics) -> Self {
-        /// Ids are never used again in a process, so that a worker's pool cannot be taken for another server's.
-        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
-        let servers = settings
-            .servers
-            .iter()
-            .map(|address| {
-                Arc::new(Server {
-                    id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-                    address: address.clone(),
-                    slots: Arc::new(Semaphore::new(settings.max_connections)),
-                    in_flight: AtomicUsize::new(0),
-                    waiting: AtomicUsize::new(0),
-                    wanted: Notify::new(),
-                    max_pending: settings.max_pending,
-                    keep_alive: settings.keep_alive,
-                    connect_timeout: settings.connect_timeout,
-                    protocol: settings.protocol,
-                })
-            })
-            .collect();
-        Self { settings, servers, turn: AtomicUsize::new(0), metrics }
+        let servers = settings.servers.iter().map(|address| Arc::new(Server::new(&settings, address))).collect();
+        Self { settings, servers, picks: AtomicUsize::new(0), metrics }
     }
 
-    /// What it was made from.
+    /// The settings it was created from.
     #[must_use]
     pub fn settings(&self) -> &UpstreamSettings {
         &self.settings
@@ -176,26 +140,6 @@ impl Upstream {
     #[must_use]
     pub fn servers(&self) -> &[Arc<Server>] {
         &self.servers
-    }
-}
-
-impl Server {
-    /// Unique in the process.
-    #[must_use]
-    pub fn id(&self) -> u64 {
-        self.id
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub fn address(&self) -> &ServerAddress {
-        &self.address
-    }
-
-    /// Requests under way or waiting.
-    #[must_use]
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
     }
 }
 

@@ -1,0 +1,63 @@
+//! One HTTP/1.1 connection to a server: carries one request at a time.
+
+use std::sync::Arc;
+
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::AbortHandle;
+
+use super::MAX_RESPONSE_HEAD_BYTES;
+use crate::primitives::coalescing_stream::CoalescingStream;
+use crate::primitives::lazy_timer::LazyTimer;
+use crate::upstream::UpstreamError;
+use crate::upstream::body::RequestBody;
+use crate::upstream::dialer::Dialer;
+
+/// An open connection. Dropping it makes hyper close the socket once it has finished what it is writing.
+#[derive(Debug)]
+pub(in crate::upstream) struct Http1Connection {
+    pub(in crate::upstream) sender: SendRequest<RequestBody>,
+    /// Times the wait for a response head. Lives with the connection, so that requests share one timer.
+    pub(in crate::upstream) timer: LazyTimer,
+    /// Whether it has carried a request before.
+    pub(in crate::upstream) is_reused: bool,
+    permit: Arc<OwnedSemaphorePermit>,
+    task: AbortHandle,
+}
+
+impl Http1Connection {
+    /// Connects to a server. `permit` is held until the socket is closed.
+    pub(super) async fn open(dialer: &Dialer, permit: OwnedSemaphorePermit) -> Result<Self, UpstreamError> {
+        let stream = dialer.connect().await?;
+        let (sender, connection) = Builder::new()
+            .max_buf_size(MAX_RESPONSE_HEAD_BYTES)
+            // hyper's buffer may take in more than its maximum at once, so the head has its own limit. The number
+            // of header lines stays at hyper's own limit of a hundred: with any other, hyper allocates for each
+            // response.
+            .max_header_size(MAX_RESPONSE_HEAD_BYTES)
+            .handshake(TokioIo::new(CoalescingStream::new(stream)))
+            .await
+            .map_err(|_| UpstreamError::Failed)?;
+        let permit = Arc::new(permit);
+        let held_permit = Arc::clone(&permit);
+        let task = tokio::task::spawn_local(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "upstream connection ended");
+            }
+            drop(held_permit);
+        });
+        Ok(Self { sender, timer: LazyTimer::default(), is_reused: false, permit, task: task.abort_handle() })
+    }
+
+    /// Closes the socket at once. A drop alone would let hyper first finish an upload or read a response that
+    /// no longer has a client.
+    pub(in crate::upstream) fn abort(self) {
+        self.task.abort();
+    }
+
+    /// The permit of a connection that has become a tunnel: hyper's task for it has ended, its socket has not.
+    pub(in crate::upstream) fn into_permit(self) -> Arc<OwnedSemaphorePermit> {
+        self.permit
+    }
+}

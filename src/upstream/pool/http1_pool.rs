@@ -1,0 +1,166 @@
+//! HTTP/1.1 pool: idle connections, and the requests that wait for one.
+//!
+//! The connection used last is reused first, since the server is the least likely to have closed it.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::http1_connection::Http1Connection;
+use super::{IdleConnections, Reuse};
+use crate::telemetry::metrics::{GaugeGuard, UpstreamMetrics};
+use crate::upstream::UpstreamError;
+use crate::upstream::server::{Pending, Server};
+
+/// The HTTP/1.1 connections of one worker to one server that no request is using.
+#[derive(Debug)]
+pub(in crate::upstream) struct Http1Pool {
+    server: Arc<Server>,
+    metrics: UpstreamMetrics,
+    /// Ordered by the time of their last use, the oldest first.
+    idle: RefCell<VecDeque<IdleConnection>>,
+    /// Requests of this worker that wait for a connection to be returned, the oldest first.
+    waiters: RefCell<VecDeque<oneshot::Sender<Http1Connection>>>,
+}
+
+#[derive(Debug)]
+struct IdleConnection {
+    connection: Http1Connection,
+    since: Instant,
+    _gauge: GaugeGuard,
+}
+
+impl IdleConnection {
+    fn is_usable(&self, keep_alive: Duration) -> bool {
+        self.since.elapsed() < keep_alive && !self.connection.sender.is_closed()
+    }
+}
+
+impl Http1Pool {
+    pub(super) fn new(server: Arc<Server>, metrics: UpstreamMetrics) -> Self {
+        Self { server, metrics, idle: RefCell::default(), waiters: RefCell::default() }
+    }
+
+    pub(super) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    pub(in crate::upstream) fn metrics(&self) -> &UpstreamMetrics {
+        &self.metrics
+    }
+
+    /// The connection that was used last, if it can take a request without waiting.
+    pub(super) fn try_acquire(&self) -> Option<Http1Connection> {
+        let connection = self.pop_idle()?;
+        if connection.sender.is_ready() {
+            return Some(connection);
+        }
+        self.push_idle(connection);
+        None
+    }
+
+    /// See [`Pool::acquire`](super::Pool::acquire).
+    pub(super) async fn acquire(&self, reuse: Reuse) -> Result<Http1Connection, UpstreamError> {
+        if reuse == Reuse::Allowed {
+            while let Some(mut connection) = self.pop_idle() {
+                // A connection returned just now is ready as soon as hyper's task has run once more. A broken
+                // one fails here.
+                if connection.sender.is_ready() || connection.sender.ready().await.is_ok() {
+                    return Ok(connection);
+                }
+            }
+        }
+        match self.server.try_connection_permit() {
+            Some(permit) => Http1Connection::open(self.server.dialer(), permit).await,
+            None => self.wait(reuse).await,
+        }
+    }
+
+    /// Takes a connection back after its response has been read to the end: hands it to the request that has
+    /// waited longest, or keeps it for a later one.
+    pub(in crate::upstream) fn put_back(&self, mut connection: Http1Connection) {
+        connection.is_reused = true;
+        // A waiter that has given up returns the connection.
+        while let Some(waiter) = self.waiters.borrow_mut().pop_front() {
+            match waiter.send(connection) {
+                Ok(()) => return,
+                Err(returned) => connection = returned,
+            }
+        }
+        if self.server.pending() > 0 {
+            return; // Closes it: a request of another worker waits for the permit.
+        }
+        self.push_idle(connection);
+    }
+
+    fn pop_idle(&self) -> Option<Http1Connection> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(newest) = idle.pop_back() {
+            if newest.is_usable(self.server.keep_alive()) {
+                return Some(newest.connection);
+            }
+        }
+        None
+    }
+
+    fn push_idle(&self, connection: Http1Connection) {
+        let gauge = self.metrics.idle().hold();
+        self.idle.borrow_mut().push_back(IdleConnection { connection, since: Instant::now(), _gauge: gauge });
+    }
+
+    /// Waits until a connection of this worker is returned or one may be opened.
+    async fn wait(&self, reuse: Reuse) -> Result<Http1Connection, UpstreamError> {
+        let _pending = Pending::at(&self.server, &self.metrics)?;
+        self.server.request_permit();
+        loop {
+            let returned = async {
+                match reuse {
+                    Reuse::Allowed => self.enqueue().await.ok(),
+                    // Every connection that is returned has carried a request.
+                    Reuse::Forbidden => None,
+                }
+            };
+            tokio::select! {
+                biased;
+                Some(mut connection) = returned => {
+                    // If it broke meanwhile, wait for the next one or for a permit.
+                    if connection.sender.ready().await.is_ok() {
+                        return Ok(connection);
+                    }
+                }
+                permit = self.server.connection_permit() => {
+                    return Http1Connection::open(self.server.dialer(), permit?).await;
+                }
+            }
+        }
+    }
+
+    fn enqueue(&self) -> oneshot::Receiver<Http1Connection> {
+        let (sender, receiver) = oneshot::channel();
+        let mut waiters = self.waiters.borrow_mut();
+        // Requests that were cancelled while they waited are still listed; this bounds their number by the
+        // number of those that do wait.
+        if waiters.len() > 2 * self.server.pending() {
+            waiters.retain(|waiter| !waiter.is_closed());
+        }
+        waiters.push_back(sender);
+        receiver
+    }
+}
+
+impl IdleConnections for Http1Pool {
+    fn close_expired(&self) -> Duration {
+        let keep_alive = self.server.keep_alive();
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|idle| idle.is_usable(keep_alive));
+        idle.front().map_or(keep_alive, |oldest| keep_alive.saturating_sub(oldest.since.elapsed()))
+    }
+
+    fn close_one(&self) {
+        self.idle.borrow_mut().pop_front();
+    }
+}

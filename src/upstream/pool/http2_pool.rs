@@ -1,0 +1,226 @@
+//! HTTP/2 pool: requests share connections, each on a stream of its own.
+//!
+//! A further connection is opened, up to `max_connections`, when every open one has as many streams as it may
+//! have. One request of a worker opens it and the others wait for the result, or else the first burst of
+//! requests would open a connection each. A stream that is dropped is reset without harm to the others, so a
+//! connection stays usable even if a response on it was not read to the end.
+
+use std::cell::{Cell, RefCell};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::client::conn::http2::SendRequest;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::time::timeout;
+
+use super::http2_connection::Http2Connection;
+use super::{IdleConnections, Reuse};
+use crate::telemetry::metrics::UpstreamMetrics;
+use crate::upstream::UpstreamError;
+use crate::upstream::body::RequestBody;
+use crate::upstream::server::{Pending, Server};
+
+/// The HTTP/2 connections of one worker to one server.
+#[derive(Debug)]
+pub(in crate::upstream) struct Http2Pool {
+    server: Arc<Server>,
+    metrics: UpstreamMetrics,
+    connections: RefCell<Vec<Rc<Http2Connection>>>,
+    /// Whether a request holds the [`ConnectLock`].
+    is_connecting: Cell<bool>,
+    /// How many attempts to open a connection have failed so far.
+    failed_connects: Cell<u64>,
+    /// Requests of this worker that wait for a stream.
+    pending: Cell<usize>,
+    /// Notified when a stream may have become available, and when an attempt to connect has ended.
+    changed: Rc<Notify>,
+}
+
+/// One request's stream on a shared connection, until dropped.
+#[derive(Debug)]
+pub(in crate::upstream) struct Stream {
+    connection: Rc<Http2Connection>,
+    pool: Rc<Http2Pool>,
+    is_reused: bool,
+}
+
+/// Held by the one request of a worker that may open a connection.
+struct ConnectLock<'a>(&'a Http2Pool);
+
+/// Counts one request of this worker as waiting, until dropped.
+struct WorkerPending<'a>(&'a Http2Pool);
+
+impl Http2Pool {
+    pub(super) fn new(server: Arc<Server>, metrics: UpstreamMetrics) -> Self {
+        Self {
+            server,
+            metrics,
+            connections: RefCell::default(),
+            is_connecting: Cell::new(false),
+            failed_connects: Cell::new(0),
+            pending: Cell::new(0),
+            changed: Rc::default(),
+        }
+    }
+
+    pub(super) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// A stream on the connection with the fewest streams, if any connection has room.
+    pub(super) fn try_acquire(self: &Rc<Self>, reuse: Reuse) -> Option<Stream> {
+        let connections = self.connections.borrow();
+        let connection = connections
+            .iter()
+            .filter(|connection| !connection.is_closed() && connection.has_room())
+            .filter(|connection| match reuse {
+                Reuse::Allowed => true,
+                Reuse::Forbidden => !connection.is_used(),
+            })
+            .min_by_key(|connection| connection.open_streams())?;
+        let is_reused = connection.open_stream();
+        Some(Stream { connection: Rc::clone(connection), pool: Rc::clone(self), is_reused })
+    }
+
+    /// See [`Pool::acquire`](super::Pool::acquire).
+    pub(super) async fn acquire(self: &Rc<Self>, reuse: Reuse) -> Result<Stream, UpstreamError> {
+        let failed_before = self.failed_connects.get();
+        let mut pending = None;
+        let mut permit = None;
+        loop {
+            // Registers before it looks for a stream, so that no change between the two is missed.
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if let Some(stream) = self.try_acquire(reuse) {
+                return Ok(stream);
+            }
+            let lock = self.try_connect_lock();
+            if let Some(lock) = &lock
+                && let Some(permit) = permit.take().or_else(|| self.server.try_connection_permit())
+            {
+                // Unregisters: while it connects, this request must not consume a notification that another
+                // one needs.
+                changed.set(self.changed.notified());
+                lock.connect(permit).await?;
+                continue;
+            }
+            if self.failed_connects.get() != failed_before && self.connections.borrow().is_empty() {
+                // The attempt that this request has waited for failed, and there is no other connection.
+                return Err(UpstreamError::Unreachable);
+            }
+            if pending.is_none() {
+                pending = Some((Pending::at(&self.server, &self.metrics)?, WorkerPending::at(self)));
+            }
+            self.server.request_permit();
+            tokio::select! {
+                () = changed => {}
+                acquired = self.server.connection_permit(), if lock.is_some() => permit = Some(acquired?),
+            }
+            if reuse == Reuse::Forbidden {
+                // The stream that this request was notified of may be on a used connection, of use to others.
+                self.changed.notify_waiters();
+            }
+        }
+    }
+
+    fn try_connect_lock(&self) -> Option<ConnectLock<'_>> {
+        (!self.is_connecting.replace(true)).then(|| ConnectLock(self))
+    }
+}
+
+impl ConnectLock<'_> {
+    /// Opens a connection and adds it to the pool.
+    async fn connect(&self, permit: OwnedSemaphorePermit) -> Result<(), UpstreamError> {
+        let Self(pool) = self;
+        let dialer = pool.server.dialer();
+        let open = async {
+            let stream = dialer.connect().await?;
+            Http2Connection::open(stream, permit, Rc::clone(&pool.changed)).await
+        };
+        // `connect_timeout` includes the wait for the server's settings.
+        let opened = timeout(dialer.connect_timeout(), open).await.unwrap_or(Err(UpstreamError::Unreachable));
+        let result = match opened {
+            Ok(connection) => {
+                pool.connections.borrow_mut().push(Rc::new(connection));
+                Ok(())
+            }
+            Err(error) => {
+                pool.failed_connects.set(pool.failed_connects.get() + 1);
+                Err(error)
+            }
+        };
+        // A new connection has room for many requests, and a failure concerns every request that waits for it.
+        pool.changed.notify_waiters();
+        result
+    }
+}
+
+impl Drop for ConnectLock<'_> {
+    fn drop(&mut self) {
+        self.0.is_connecting.set(false);
+        // Another request may have to connect now. Not `notify_one`: without a waiter it is stored for the next
+        // one to register, which would be the request that drops this lock.
+        self.0.changed.notify_waiters();
+    }
+}
+
+impl<'a> WorkerPending<'a> {
+    fn at(pool: &'a Http2Pool) -> Self {
+        pool.pending.set(pool.pending.get() + 1);
+        Self(pool)
+    }
+}
+
+impl Drop for WorkerPending<'_> {
+    fn drop(&mut self) {
+        self.0.pending.set(self.0.pending.get() - 1);
+    }
+}
+
+impl Stream {
+    /// Whether its connection has carried a request before.
+    pub(in crate::upstream) fn is_reused(&self) -> bool {
+        self.is_reused
+    }
+
+    pub(in crate::upstream) fn sender(&self) -> SendRequest<RequestBody> {
+        self.connection.sender()
+    }
+
+    pub(in crate::upstream) fn metrics(&self) -> &UpstreamMetrics {
+        &self.pool.metrics
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let pool = &self.pool;
+        let was_last = self.connection.close_stream();
+        if was_last && pool.server.pending() > pool.pending.get() {
+            // Closes the connection: a request of another worker waits for its permit.
+            pool.connections.borrow_mut().retain(|open| !Rc::ptr_eq(open, &self.connection));
+        }
+        pool.changed.notify_one();
+    }
+}
+
+impl IdleConnections for Http2Pool {
+    fn close_expired(&self) -> Duration {
+        let keep_alive = self.server.keep_alive();
+        let mut connections = self.connections.borrow_mut();
+        connections.retain(|connection| {
+            !connection.is_closed() && connection.idle_time().is_none_or(|idle| idle < keep_alive)
+        });
+        let remaining = connections.iter().filter_map(|connection| connection.idle_time());
+        remaining.map(|idle| keep_alive.saturating_sub(idle)).min().unwrap_or(keep_alive)
+    }
+
+    fn close_one(&self) {
+        let mut connections = self.connections.borrow_mut();
+        if let Some(idle) = connections.iter().position(|connection| connection.open_streams() == 0) {
+            connections.remove(idle);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Connection pools: the open connections of one worker to one server.
+//!
+//! A pool belongs to its worker's thread, so that acquiring and returning a connection takes no lock. The
+//! workers share only the limit on connections to a server: every open connection holds one of the server's
+//! permits, and its own task releases the permit when the socket is closed, for whatever reason that is.
+//!
+//! - Idle connections are kept for less time than servers usually keep them (Node closes after 5 s), so that
+//!   a request rarely meets a connection that the server is just closing.
+//! - When the limit is reached, requests queue, up to `max_pending`. A worker with idle connections closes one
+//!   when a request of another worker is waiting.
+
+mod http1_connection;
+mod http1_pool;
+mod http2_connection;
+mod http2_pool;
+
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::lease::Lease;
+use super::server::Server;
+use super::{Protocol, UpstreamError};
+use crate::telemetry::metrics::UpstreamMetrics;
+pub(super) use http1_connection::Http1Connection;
+pub(super) use http1_pool::Http1Pool;
+use http2_pool::Http2Pool;
+pub(super) use http2_pool::Stream;
+
+/// The longest response head accepted from an upstream, in bytes; a longer one is [`UpstreamError::Failed`].
+/// Twice the usual limit on requests, since upstreams set cookies and policies that clients never send back.
+const MAX_RESPONSE_HEAD_BYTES: usize = 64 * 1024;
+
+/// The pools of one worker, one for each server that it has used.
+#[derive(Debug, Default)]
+pub struct Pools(RefCell<Vec<Pool>>);
+
+/// The connections of one worker to one server. Clones are handles to the same pool.
+#[derive(Clone, Debug)]
+pub(super) enum Pool {
+    Http1(Rc<Http1Pool>),
+    Http2(Rc<Http2Pool>),
+}
+
+/// Which connections a request may be sent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reuse {
+    /// Any connection.
+    Allowed,
+    /// Only one that has carried no request yet.
+    Forbidden,
+}
+
+impl Pools {
+    /// This worker's pool for `server`, created at its first use.
+    pub(super) fn for_server(&self, server: &Arc<Server>, metrics: &UpstreamMetrics) -> Pool {
+        let mut pools = self.0.borrow_mut();
+        // There are only a handful of servers, and a scan of so few is faster than hashing.
+        if let Some(pool) = pools.iter().find(|pool| pool.server().id() == server.id()) {
+            return pool.clone();
+        }
+        let pool = match server.protocol() {
+            Protocol::Http1 => {
+                let pool = Rc::new(Http1Pool::new(Arc::clone(server), metrics.clone()));
+                tokio::task::spawn_local(close_idle_connections(Rc::downgrade(&pool), Arc::clone(server)));
+                Pool::Http1(pool)
+            }
+            Protocol::Http2 => {
+                let pool = Rc::new(Http2Pool::new(Arc::clone(server), metrics.clone()));
+                tokio::task::spawn_local(close_idle_connections(Rc::downgrade(&pool), Arc::clone(server)));
+                Pool::Http2(pool)
+            }
+        };
+        pools.push(pool.clone());
+        pool
+    }
+
+    /// Drops the pools whose server id fails `is_configured`. Called after the configuration has changed.
+    pub fn retain(&self, is_configured: impl Fn(u64) -> bool) {
+        self.0.borrow_mut().retain(|pool| is_configured(pool.server().id()));
+    }
+}
+
+impl Pool {
+    fn server(&self) -> &Server {
+        match self {
+            Self::Http1(pool) => pool.server(),
+            Self::Http2(pool) => pool.server(),
+        }
+    }
+
+    /// A connection that can take a request without waiting, if there is one.
+    pub(super) fn try_acquire(&self) -> Option<Lease> {
+        match self {
+            Self::Http1(pool) => pool.try_acquire().map(|connection| Lease::of_connection(pool, connection)),
+            Self::Http2(pool) => pool.try_acquire(Reuse::Allowed).map(Lease::of_stream),
+        }
+    }
+
+    /// A connection that can take a request. Opens one or waits for one if necessary.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError::Unreachable`] if opening one failed, [`UpstreamError::Busy`] if the queue is full,
+    /// [`UpstreamError::Failed`] if the server broke the connection's protocol at once.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any point; that releases its place in the queue, its permit and a half-open connection.
+    pub(super) async fn acquire(&self, reuse: Reuse) -> Result<Lease, UpstreamError> {
+        match self {
+            Self::Http1(pool) => Ok(Lease::of_connection(pool, pool.acquire(reuse).await?)),
+            Self::Http2(pool) => Ok(Lease::of_stream(pool.acquire(reuse).await?)),
+        }
+    }
+}
+
+/// A pool with idle connections that need closing from time to time.
+trait IdleConnections {
+    /// Closes connections that are broken or have been idle for `keep_alive`. Returns the time until the next
+    /// one can expire.
+    fn close_expired(&self) -> Duration;
+
+    /// Closes one idle connection, if there is one, so that another worker can use its permit.
+    fn close_one(&self);
+}
+
+/// Closes a pool's idle connections in time, for as long as the pool exists.
+async fn close_idle_connections(pool: Weak<impl IdleConnections>, server: Arc<Server>) {
+    /// The shortest pause between two rounds: a connection just about to expire must not make this loop spin.
+    const MIN_PAUSE: Duration = Duration::from_millis(10);
+    let mut pause = server.keep_alive();
+    loop {
+        let permit_wanted = timeout(pause.max(MIN_PAUSE), server.permit_wanted()).await.is_ok();
+        let Some(pool) = pool.upgrade() else { return };
+        if permit_wanted {
+            pool.close_one();
+        }
+        pause = pool.close_expired();
+    }
+}

@@ -1,0 +1,150 @@
+//! One server of an upstream: what all workers share about it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use super::dialer::Dialer;
+use super::{Protocol, ServerAddress, UpstreamError, UpstreamSettings};
+use crate::telemetry::metrics::{GaugeGuard, UpstreamMetrics};
+
+/// One server of an upstream; shared by all workers.
+#[derive(Debug)]
+pub struct Server {
+    id: u64,
+    dialer: Dialer,
+    protocol: Protocol,
+    keep_alive: Duration,
+    /// One permit for each connection that may be open, in all workers together.
+    connection_permits: Arc<Semaphore>,
+    in_flight: AtomicUsize,
+    /// Requests that wait for a connection, in all workers together.
+    pending: AtomicUsize,
+    max_pending: usize,
+    /// Notified when a request starts to wait, so that each worker closes an idle connection for it.
+    permit_wanted: Notify,
+}
+
+impl Server {
+    pub(super) fn new(settings: &UpstreamSettings, address: &ServerAddress) -> Self {
+        /// Ids are never reused within a process, so that a worker never takes an old server's pool for a new
+        /// server's.
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            dialer: Dialer::new(address.clone(), settings.connect_timeout),
+            protocol: settings.protocol,
+            keep_alive: settings.keep_alive,
+            connection_permits: Arc::new(Semaphore::new(settings.max_connections)),
+            in_flight: AtomicUsize::new(0),
+            pending: AtomicUsize::new(0),
+            max_pending: settings.max_pending,
+            permit_wanted: Notify::new(),
+        }
+    }
+
+    /// Unique in the process.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Its host and port.
+    #[must_use]
+    pub fn address(&self) -> &ServerAddress {
+        self.dialer.address()
+    }
+
+    /// Requests in progress or waiting for a connection: what `least_request` compares.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    pub(super) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    pub(super) fn keep_alive(&self) -> Duration {
+        self.keep_alive
+    }
+
+    /// Requests that wait for a connection, in all workers together.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.load(Ordering::Acquire)
+    }
+
+    /// A permit to open a connection, unless `max_connections` are open.
+    pub(super) fn try_connection_permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.connection_permits).try_acquire_owned().ok()
+    }
+
+    /// Waits for a permit to open a connection.
+    pub(super) async fn connection_permit(&self) -> Result<OwnedSemaphorePermit, UpstreamError> {
+        // The semaphore is never closed; were it, there would be no connection to wait for.
+        Arc::clone(&self.connection_permits).acquire_owned().await.map_err(|_closed| UpstreamError::Busy)
+    }
+
+    /// Asks every worker to close an idle connection, so that its permit becomes free.
+    pub(super) fn request_permit(&self) {
+        self.permit_wanted.notify_waiters();
+    }
+
+    /// Resolves when some worker's request starts to wait for a connection.
+    pub(super) fn permit_wanted(&self) -> tokio::sync::futures::Notified<'_> {
+        self.permit_wanted.notified()
+    }
+}
+
+/// Counts one request as in flight at a server, until dropped.
+#[derive(Debug)]
+pub struct InFlight(Arc<Server>);
+
+impl InFlight {
+    pub(super) fn at(server: &Arc<Server>) -> Self {
+        server.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(server))
+    }
+
+    /// The server that was picked.
+    #[must_use]
+    pub fn server(&self) -> &Arc<Server> {
+        &self.0
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts one request as waiting for a connection to a server, until dropped.
+#[derive(Debug)]
+pub(super) struct Pending<'a> {
+    server: &'a Server,
+    _gauge: GaugeGuard,
+}
+
+impl<'a> Pending<'a> {
+    /// # Errors
+    ///
+    /// [`UpstreamError::Busy`] if `max_pending` requests wait already.
+    pub(super) fn at(server: &'a Server, metrics: &UpstreamMetrics) -> Result<Self, UpstreamError> {
+        let before = server.pending.fetch_add(1, Ordering::AcqRel);
+        let pending = Self { server, _gauge: metrics.pending().hold() };
+        if before < server.max_pending { Ok(pending) } else { Err(UpstreamError::Busy) }
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.server.pending.fetch_sub(1, Ordering::AcqRel);
+    }
+}
