@@ -16,8 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::lease::Lease;
-use super::server::InFlight;
+use super::exchange::ExchangeGuard;
 use crate::primitives::lazy_timer::LazyTimer;
 
 /// What has become of a request's body.
@@ -264,7 +263,7 @@ pub struct ResponseBody {
     idle: IdleTimer,
     trailers: Trailers,
     /// The connection, and the request's place in the server's count: it is under way until its answer has ended.
-    held: Option<(Lease, InFlight)>,
+    held: Option<ExchangeGuard>,
     request: Progress,
 }
 
@@ -282,7 +281,7 @@ pub enum ResponseBodyError {
 impl ResponseBody {
     pub(super) fn new(
         incoming: Incoming,
-        held: (Lease, InFlight),
+        held: ExchangeGuard,
         request: Progress,
         idle_timeout: Duration,
         trailers: Trailers,
@@ -295,7 +294,7 @@ impl ResponseBody {
     }
 
     fn give_back(&mut self) {
-        if let Some((lease, _ended)) = self.held.take() {
+        if let Some(ExchangeGuard { lease, in_flight: _in_flight }) = self.held.take() {
             // A request that is not fully sent leaves bytes of its body on the connection: the next answer would not be ours.
             if matches!(self.request.outcome(), BodyOutcome::Ended(_)) {
                 lease.put_back();

@@ -1,36 +1,37 @@
-//! One exchange with an upstream: a request out, the head of its answer back, within `response_timeout`.
+//! One exchange with an upstream: sends a request, returns the response head and the streaming body.
+//!
+//! An exchange is a loop of attempts. Each attempt picks a server, acquires a connection, sends the request and
+//! waits for the response head; [`retry`](super::retry) decides whether another one follows.
 
-use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::task::Poll;
 use std::time::Duration;
 
 use http::response::Parts;
-use http::uri::{Authority, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
+use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, timeout_at};
 
-use super::body::{BodyOutcome, Progress, RequestBody, ResponseBody, Trailers};
+use super::body::{Progress, RequestBody, ResponseBody, Trailers};
 use super::lease::{Lease, RequestSender};
-use super::pool::{Pools, Reuse};
+use super::pool::{Pool, Pools, Reuse};
+use super::response_wait::{HeadDeadline, wait_for_head};
+use super::retry::{Attempt, AttemptConnection, AttemptOutcome, FailedAttempt, ReplayableRequest, SendFailure, Sent};
 use super::server::InFlight;
-use super::{HostHeader, Protocol, Upstream, UpstreamError};
+use super::{Upstream, UpstreamError, request_head};
 use crate::primitives::lazy_timer::LazyTimer;
 
-/// What an exchange is held to.
+/// The time limits of an exchange, and what happens to its trailers.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
     /// The end of the whole exchange, if the route sets one.
     pub until: Option<Instant>,
-    /// How long the answer's body may bring nothing.
+    /// How long the response body may bring no byte.
     pub body_idle: Duration,
-    /// What becomes of the answer's trailers.
+    /// What happens to the response's trailers.
     pub trailers: Trailers,
 }
 
-/// What came back: the head of the answer, and its body on the connection it came by.
+/// The head of a response, and its body on the connection that it arrives on.
 #[derive(Debug)]
 pub struct UpstreamResponse {
     /// The head, as the upstream sent it.
@@ -39,266 +40,156 @@ pub struct UpstreamResponse {
     pub body: UpstreamBody,
 }
 
-/// What follows the head.
+/// What follows the head of a response.
 #[derive(Debug)]
 pub enum UpstreamBody {
-    /// A body, which ends.
+    /// A body.
     Stream(Box<ResponseBody>),
-    /// A tunnel: the upstream agreed to the upgrade.
+    /// A tunnel: the upstream has switched protocols.
     Tunnel(Box<UpgradedConnection>),
 }
 
-/// A connection that has left HTTP.
+/// A connection that no longer speaks HTTP.
 #[derive(Debug)]
 pub struct UpgradedConnection {
-    /// By which hyper finds the connection.
+    /// The 101 response, which hyper exchanges for the connection's stream.
     pub upstream: Response<Incoming>,
-    /// Keeps the slot.
+    pub(super) guard: ExchangeGuard,
+}
+
+/// What an exchange holds until its response has ended.
+#[derive(Debug)]
+pub(super) struct ExchangeGuard {
     pub(super) lease: Lease,
-    /// Keeps the place among the requests under way.
     pub(super) in_flight: InFlight,
 }
 
 impl Upstream {
-    /// Sends `outgoing` to one of the servers and waits for the head of the answer. Its target is in origin form, its head complete but for
-    /// `Host` when the upstream wants its own.
-    ///
-    /// A connection from the pool may have been closed by the server in the same moment. Then the request is sent once more, on a new
-    /// connection: if hyper says that not a byte was written, or if the method is idempotent and there is no body (RFC 9110 §9.2.2).
+    /// Sends `request` to one of the servers and waits for the response head. The request's target is in origin
+    /// form and its head is complete, except for a `Host` that names the server.
     ///
     /// # Errors
     ///
-    /// [`UpstreamError`]; [`UpstreamError::RequestBody`] when the fault was on the client's side.
+    /// [`UpstreamError`]; [`UpstreamError::RequestBody`] if the client is at fault.
     pub async fn send(
         &self,
         pools: &Pools,
-        mut outgoing: Request<RequestBody>,
+        request: Request<RequestBody>,
         deadlines: Deadlines,
     ) -> Result<UpstreamResponse, UpstreamError> {
-        let in_flight = self.pick();
-        if self.settings().host == HostHeader::Upstream {
-            outgoing.headers_mut().insert(header::HOST, in_flight.server().address().authority.clone());
+        let exchange = Exchange { upstream: self, pools, progress: request.body().progress(), deadlines };
+        let mut attempt = Attempt::first(request);
+        loop {
+            match exchange.attempt(attempt).await {
+                AttemptOutcome::Response(response) => return Ok(response),
+                AttemptOutcome::Retry(next) => {
+                    self.metrics().count_retry();
+                    attempt = *next;
+                }
+                AttemptOutcome::Failed(error) => return Err(error),
+            }
         }
-        if self.settings().protocol == Protocol::Http2 {
-            for_http_2(&mut outgoing, deadlines.trailers);
-        }
-        let pool = pools.for_server(in_flight.server(), self.metrics());
-        let progress = outgoing.body().progress();
-        let mut lease = match pool.try_acquire() {
+    }
+}
+
+/// What all attempts of an exchange have in common.
+struct Exchange<'a> {
+    upstream: &'a Upstream,
+    pools: &'a Pools,
+    /// Of the client's request body.
+    progress: Progress,
+    deadlines: Deadlines,
+}
+
+impl Exchange<'_> {
+    async fn attempt(&self, attempt: Attempt) -> AttemptOutcome {
+        let Attempt { mut request, candidates, reuse } = attempt;
+        let in_flight = self.upstream.pick(&candidates);
+        let server = in_flight.server();
+        request_head::adapt(&mut request, self.upstream.settings(), server.address(), self.deadlines.trailers);
+        let pool = self.pools.for_server(server, self.upstream.metrics());
+        let ready = match reuse {
+            Reuse::Allowed => pool.try_acquire(),
+            Reuse::Forbidden => None,
+        };
+        let mut lease = match ready {
             Some(lease) => lease,
-            // Rare enough to have its future elsewhere.
-            None => Box::pin(self.in_time(pool.acquire(Reuse::Allowed), deadlines)).await?,
+            // Boxed, so that the usual request does not have to have room for this future.
+            None => match Box::pin(self.acquire(&pool, reuse)).await {
+                Ok(lease) => lease,
+                Err(error) => return FailedAttempt::without_connection(error).outcome(server),
+            },
         };
-        let again = if lease.is_reused() { ReplayableRequest::copy_of(&outgoing) } else { None };
-        let answered = match self.attempt(&mut lease, outgoing, &progress, deadlines.until).await {
-            Err(failure) if lease.is_reused() => {
-                let again = again.filter(|_| failure.stale).map(|again| again.into_request());
-                let Some(outgoing) = failure.unsent.map(|unsent| *unsent).or(again) else {
-                    return Err(failure.error);
-                };
-                self.metrics().count_retry();
-                drop(lease);
-                lease = Box::pin(self.in_time(pool.acquire(Reuse::Forbidden), deadlines)).await?;
-                Box::pin(self.attempt(&mut lease, outgoing, &progress, deadlines.until)).await
-            }
-            answered => answered,
+        let (connection, replay) = match lease.is_reused() {
+            true => (AttemptConnection::Reused, ReplayableRequest::copy_of(&request)),
+            false => (AttemptConnection::New, None),
         };
-        let answer = answered.map_err(|failure| failure.error)?;
-        if answer.status() == http::StatusCode::SWITCHING_PROTOCOLS {
-            let head = copy_of_head(&answer);
-            let switched = UpgradedConnection { upstream: answer, lease, in_flight };
-            return Ok(UpstreamResponse { head, body: UpstreamBody::Tunnel(Box::new(switched)) });
-        }
-        let (head, incoming) = answer.into_parts();
-        let body = ResponseBody::new(incoming, (lease, in_flight), progress, deadlines.body_idle, deadlines.trailers);
-        Ok(UpstreamResponse { head, body: UpstreamBody::Stream(Box::new(body)) })
-    }
-
-    /// Waits for a connection; as long as for an answer, and not beyond the end of the exchange.
-    async fn in_time(
-        &self,
-        connection: impl Future<Output = Result<Lease, UpstreamError>>,
-        deadlines: Deadlines,
-    ) -> Result<Lease, UpstreamError> {
-        let patience = Instant::now() + self.settings().response_timeout;
-        match deadlines.until {
-            Some(until) if until < patience => {
-                timeout_at(until, connection).await.unwrap_or(Err(UpstreamError::Timeout))
-            }
-            Some(_) | None => timeout_at(patience, connection).await.unwrap_or(Err(UpstreamError::Busy)),
+        match self.send_on(&mut lease, request).await {
+            Ok(response) => AttemptOutcome::Response(self.response(response, ExchangeGuard { lease, in_flight })),
+            Err(failure) => FailedAttempt { failure, connection, replay }.outcome(server),
         }
     }
 
-    async fn attempt(
+    /// Waits for a connection, as long as for a response head and not beyond the end of the exchange.
+    async fn acquire(&self, pool: &Pool, reuse: Reuse) -> Result<Lease, UpstreamError> {
+        let deadline = Instant::now() + self.upstream.settings().response_timeout;
+        let (deadline, expired) = match self.deadlines.until {
+            Some(until) if until < deadline => (until, UpstreamError::Timeout),
+            Some(_) | None => (deadline, UpstreamError::Busy),
+        };
+        timeout_at(deadline, pool.acquire(reuse)).await.unwrap_or(Err(expired))
+    }
+
+    /// Sends `request` and waits for the response head.
+    async fn send_on(
         &self,
         lease: &mut Lease,
-        outgoing: Request<RequestBody>,
-        progress: &Progress,
-        until: Option<Instant>,
-    ) -> Result<Response<Incoming>, Failure> {
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, SendFailure> {
         match lease.sender() {
             RequestSender::Http1 { sender, timer } => {
-                let sent = pin!(sender.try_send_request(outgoing));
-                self.answer(sent, timer, progress, until).await
+                let sent = pin!(sender.try_send_request(request));
+                self.head(sent, timer).await
             }
             RequestSender::Http2 { mut sender, timer } => {
-                // Boxed, so that HTTP/1.1 does not have to have room for it.
-                let mut sent = Box::pin(sender.try_send_request(outgoing));
-                self.answer(sent.as_mut(), timer, progress, until).await
+                // Boxed, so that requests over HTTP/1.1 do not have to have room for this future.
+                let mut sent = Box::pin(sender.try_send_request(request));
+                self.head(sent.as_mut(), timer).await
             }
         }
     }
 
-    /// Waits for the head of the answer to what was `sent`.
-    async fn answer(
+    async fn head(
         &self,
-        mut sent: Pin<&mut impl Future<Output = Sent>>,
+        sent: Pin<&mut impl Future<Output = Sent>>,
         timer: &mut LazyTimer,
-        progress: &Progress,
-        until: Option<Instant>,
-    ) -> Result<Response<Incoming>, Failure> {
-        let timeout = self.settings().response_timeout;
-        let mut deadline = Instant::now() + timeout;
-        let mut sent_before = progress.bytes();
-        loop {
-            let in_time = poll_fn(|cx| match sent.as_mut().poll(cx) {
-                Poll::Ready(answer) => Poll::Ready(Some(answer)),
-                Poll::Pending => {
-                    let next = until.map_or(deadline, |until| until.min(deadline));
-                    timer.poll_reached(next, cx).map(|()| None)
-                }
-            });
-            let mut failed = match in_time.await {
-                Some(Ok(response)) => return Ok(response),
-                Some(Err(failed)) => failed,
-                None if until.is_some_and(|until| until <= Instant::now()) => {
-                    return Err(Failure::because(UpstreamError::Timeout));
-                }
-                // The time runs from the end of the request: a long upload is not a slow upstream, and has its own bound.
-                None => match progress.outcome() {
-                    // One that has taken nothing in all this time, though there was something to take, is.
-                    BodyOutcome::InProgress if progress.bytes() == sent_before && !progress.waits_for_client() => {
-                        return Err(Failure::because(UpstreamError::Timeout));
-                    }
-                    BodyOutcome::InProgress => {
-                        sent_before = progress.bytes();
-                        deadline = Instant::now() + timeout;
-                        continue;
-                    }
-                    BodyOutcome::Ended(at) if at + timeout > deadline => {
-                        deadline = at + timeout;
-                        continue;
-                    }
-                    BodyOutcome::Ended(_) => return Err(Failure::because(UpstreamError::Timeout)),
-                    BodyOutcome::Abandoned | BodyOutcome::Broken | BodyOutcome::Idle | BodyOutcome::TooLarge => {
-                        return Err(Failure::because(UpstreamError::RequestBody));
-                    }
-                },
-            };
-            let unsent = failed.take_message().map(Box::new);
-            let error = failed.into_error();
-            tracing::debug!(%error, upstream = %self.name(), "no answer from the upstream");
-            let fault = match progress.outcome() {
-                BodyOutcome::Abandoned | BodyOutcome::Broken | BodyOutcome::Idle | BodyOutcome::TooLarge
-                    if unsent.is_none() =>
-                {
-                    UpstreamError::RequestBody
-                }
-                BodyOutcome::Abandoned
-                | BodyOutcome::Broken
-                | BodyOutcome::Idle
-                | BodyOutcome::TooLarge
-                | BodyOutcome::Ended(_)
-                | BodyOutcome::InProgress => UpstreamError::Failed,
-            };
-            let stale = error.is_incomplete_message()
-                || error.is_canceled()
-                || error.is_closed()
-                || io_error(&error)
-                || not_processed(&error);
-            return Err(Failure { error: fault, unsent, stale });
+    ) -> Result<Response<Incoming>, SendFailure> {
+        let timeout = self.upstream.settings().response_timeout;
+        let deadline = HeadDeadline::new(&self.progress, timeout, self.deadlines.until);
+        match wait_for_head(sent, timer, deadline).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(failed)) => {
+                tracing::debug!(error = %failed.error(), upstream = %self.upstream.name(), "the upstream sent no response");
+                Err(SendFailure::new(failed, self.progress.outcome()))
+            }
+            Err(expired) => Err(SendFailure::from(expired)),
         }
     }
-}
 
-/// What hyper says of a request that it was given.
-type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
-
-/// An exchange that brought no answer, and what may be done about it.
-struct Failure {
-    error: UpstreamError,
-    /// The request, if not a byte of it was written.
-    unsent: Option<Box<Request<RequestBody>>>,
-    /// Whether it looks as if the server had closed the connection before it saw the request.
-    stale: bool,
-}
-
-impl Failure {
-    fn because(error: UpstreamError) -> Self {
-        Self { error, unsent: None, stale: false }
+    fn response(&self, response: Response<Incoming>, guard: ExchangeGuard) -> UpstreamResponse {
+        if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+            let head = copy_of_head(&response);
+            let upgraded = UpgradedConnection { upstream: response, guard };
+            return UpstreamResponse { head, body: UpstreamBody::Tunnel(Box::new(upgraded)) };
+        }
+        let (head, incoming) = response.into_parts();
+        let Deadlines { body_idle, trailers, .. } = self.deadlines;
+        let body = ResponseBody::new(incoming, guard, self.progress.clone(), body_idle, trailers);
+        UpstreamResponse { head, body: UpstreamBody::Stream(Box::new(body)) }
     }
 }
 
-/// Whether an HTTP/2 server says that it has not begun with the request (RFC 9113 §8.7).
-fn not_processed(error: &hyper::Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
-    source.is_some_and(|error| {
-        let leaves = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
-        error.is_remote() && (leaves || error.reason() == Some(h2::Reason::REFUSED_STREAM))
-    })
-}
-
-fn io_error(error: &hyper::Error) -> bool {
-    std::error::Error::source(error).is_some_and(<dyn std::error::Error + 'static>::is::<std::io::Error>)
-}
-
-/// Says in HTTP/2's way what the request says in HTTP/1.1's: the host is part of the target (RFC 9113 §8.3.1), nothing is said about a
-/// connection (§8.2.2), and whoever wants trailers says so (RFC 9110 §10.1.4).
-fn for_http_2(request: &mut Request<RequestBody>, trailers: Trailers) {
-    let host = request.headers_mut().remove(header::HOST);
-    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
-        request.headers_mut().remove(name);
-    }
-    if trailers == Trailers::Pass {
-        request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
-    }
-    let mut target = std::mem::take(request.uri_mut()).into_parts();
-    target.scheme = Some(Scheme::HTTP);
-    // A checked host is an authority; were it none, hyper would refuse the request.
-    target.authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    *request.uri_mut() = Uri::from_parts(target).unwrap_or_default();
-    *request.version_mut() = Version::HTTP_2;
-}
-
-/// A request that may be sent twice without harm, but for its body: there is none.
-struct ReplayableRequest {
-    method: Method,
-    target: Uri,
-    headers: HeaderMap,
-}
-
-impl ReplayableRequest {
-    fn copy_of(request: &Request<RequestBody>) -> Option<Box<Self>> {
-        use http_body::Body as _;
-        let harmless = request.method().is_idempotent() && request.body().is_end_stream();
-        harmless.then(|| {
-            Box::new(Self {
-                method: request.method().clone(),
-                target: request.uri().clone(),
-                headers: request.headers().clone(),
-            })
-        })
-    }
-
-    fn into_request(self) -> Request<RequestBody> {
-        let mut request = Request::new(RequestBody::empty());
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.target;
-        *request.headers_mut() = self.headers;
-        request
-    }
-}
-
+/// hyper needs the 101 response itself in order to find the connection.
 fn copy_of_head(response: &Response<Incoming>) -> Parts {
     let mut head = Response::new(());
     *head.status_mut() = response.status();

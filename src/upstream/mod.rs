@@ -11,6 +11,9 @@ pub mod exchange;
 pub mod headers;
 pub mod lease;
 pub mod pool;
+mod request_head;
+mod response_wait;
+mod retry;
 pub mod server;
 pub mod upgrade;
 

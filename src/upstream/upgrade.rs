@@ -9,7 +9,7 @@ use std::time::Duration;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use super::exchange::UpgradedConnection;
+use super::exchange::{ExchangeGuard, UpgradedConnection};
 use crate::primitives::shutdown::{Phase, Shutdown};
 
 /// How long a tunnel may carry nothing at all. WebSocket clients ping every minute or so; a quarter of an hour is silence.
@@ -53,7 +53,8 @@ impl Tunnel {
     ///
     /// The permission for the tunnel is the caller's token, so it does not outlive it.
     pub async fn relay(self, lifetime: Option<Duration>, mut shutdown: Shutdown, carried: BytesTransferred) {
-        let UpgradedConnection { upstream, lease, in_flight: _in_flight } = *self.upstream;
+        let UpgradedConnection { upstream, guard } = *self.upstream;
+        let ExchangeGuard { lease, in_flight: _in_flight } = guard;
         let _slot = lease.into_permit();
         let (Ok(client), Ok(upstream)) = (self.client.await, hyper::upgrade::on(upstream).await) else {
             return;

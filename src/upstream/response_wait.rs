@@ -1,0 +1,94 @@
+//! The wait for a response head: how long, and what it means when the time is over.
+//!
+//! `response_timeout` runs from the end of the request. A long upload is not a slow upstream, and a slow client
+//! is limited by `body_idle_timeout`; but an upstream that stops reading the request is slow.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::UpstreamError;
+use super::body::{BodyOutcome, Progress};
+use crate::primitives::lazy_timer::LazyTimer;
+
+/// Waits for `sent`, the result of sending a request.
+///
+/// # Errors
+///
+/// Those of [`HeadDeadline::extend`].
+pub(super) async fn wait_for_head<T>(
+    mut sent: Pin<&mut impl Future<Output = T>>,
+    timer: &mut LazyTimer,
+    mut deadline: HeadDeadline<'_>,
+) -> Result<T, UpstreamError> {
+    loop {
+        let in_time = poll_fn(|cx| match sent.as_mut().poll(cx) {
+            Poll::Ready(sent) => Poll::Ready(Some(sent)),
+            Poll::Pending => timer.poll_reached(deadline.next(), cx).map(|()| None),
+        });
+        match in_time.await {
+            Some(sent) => return Ok(sent),
+            None => deadline.extend()?,
+        }
+    }
+}
+
+/// When to stop waiting for a response head.
+pub(super) struct HeadDeadline<'a> {
+    progress: &'a Progress,
+    response_timeout: Duration,
+    /// The end of the whole exchange, if the route sets one.
+    exchange_end: Option<Instant>,
+    /// `response_timeout` from now on, or from the last time that it was extended.
+    response: Instant,
+    /// How many bytes of the request body had been sent then.
+    sent_bytes: u64,
+}
+
+impl<'a> HeadDeadline<'a> {
+    /// Starts now, for a request whose body reports its `progress`.
+    pub(super) fn new(progress: &'a Progress, response_timeout: Duration, exchange_end: Option<Instant>) -> Self {
+        let response = Instant::now() + response_timeout;
+        Self { progress, response_timeout, exchange_end, response, sent_bytes: progress.bytes() }
+    }
+
+    /// When to call [`extend`](Self::extend).
+    pub(super) fn next(&self) -> Instant {
+        self.exchange_end.map_or(self.response, |end| end.min(self.response))
+    }
+
+    /// Sets a later deadline, if the wait may go on after [`next`](Self::next) has passed.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError::Timeout`] if the upstream or the whole exchange took too long,
+    /// [`UpstreamError::RequestBody`] if the client did not complete its request.
+    pub(super) fn extend(&mut self) -> Result<(), UpstreamError> {
+        let now = Instant::now();
+        if self.exchange_end.is_some_and(|end| end <= now) {
+            return Err(UpstreamError::Timeout);
+        }
+        match self.progress.outcome() {
+            BodyOutcome::InProgress => {
+                // No byte was sent, although the client had one: the upstream has stopped reading.
+                if self.progress.bytes() == self.sent_bytes && !self.progress.waits_for_client() {
+                    return Err(UpstreamError::Timeout);
+                }
+                self.sent_bytes = self.progress.bytes();
+                self.response = now + self.response_timeout;
+                Ok(())
+            }
+            BodyOutcome::Ended(at) if at + self.response_timeout > self.response => {
+                self.response = at + self.response_timeout;
+                Ok(())
+            }
+            BodyOutcome::Ended(_) => Err(UpstreamError::Timeout),
+            BodyOutcome::Abandoned | BodyOutcome::Broken | BodyOutcome::Idle | BodyOutcome::TooLarge => {
+                Err(UpstreamError::RequestBody)
+            }
+        }
+    }
+}
