@@ -1,0 +1,14 @@
+//! Bodies of requests and responses: streamed, limited in size, and never without a byte for too long.
+//!
+//! [`RequestBody`] goes from the client to the upstream, [`ResponseBody`] from the upstream to the client. Neither
+//! collects anything: a frame is forwarded when it arrives. [`Progress`] connects the two: how the request body
+//! ended decides which error the client gets, and whether the connection can be reused.
+
+mod idle_timer;
+mod progress;
+mod request;
+mod response;
+
+pub use progress::{BodyOutcome, Progress};
+pub use request::{MaxBody, RequestBody, RequestBodyError};
+pub use response::{ResponseBody, ResponseBodyError, Trailers};

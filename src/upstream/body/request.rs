@@ -1,0 +1,177 @@
+//! Request body: from the client to the upstream.
+
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::idle_timer::IdleTimer;
+use super::progress::{BodyOutcome, Progress};
+
+/// The limit on a request body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxBody {
+    /// At most so many bytes.
+    Bytes(u64),
+    /// Any number of bytes.
+    Unlimited,
+}
+
+/// The client's body on its way to the upstream.
+///
+/// Trailers are dropped: neither a route's rules nor the header rules look at what follows a body. gRPC does not
+/// need them here, since only its responses have trailers.
+///
+/// Two words large, since a request is moved often and most have no body.
+#[derive(Debug)]
+pub struct RequestBody {
+    /// `None` if there is no body, or once it has ended.
+    source: Option<Box<Source>>,
+    progress: Progress,
+}
+
+#[derive(Debug)]
+struct Source {
+    incoming: Incoming,
+    /// How many more bytes are allowed.
+    allowance: MaxBody,
+    idle: IdleTimer,
+}
+
+/// The request body ended early; [`Progress::outcome`] says why.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the request body is incomplete")]
+pub struct RequestBodyError;
+
+impl RequestBody {
+    /// Forwards `incoming`, at most `max` bytes of it.
+    #[must_use]
+    pub fn new(incoming: Incoming, max: MaxBody, idle_timeout: Duration) -> Self {
+        if incoming.is_end_stream() {
+            return Self::empty();
+        }
+        let source = Source { incoming, allowance: max, idle: IdleTimer::new(idle_timeout) };
+        Self { source: Some(Box::new(source)), progress: Progress::new(BodyOutcome::InProgress) }
+    }
+
+    /// No body.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { source: None, progress: Progress::new(BodyOutcome::Ended(Instant::now())) }
+    }
+
+    /// A view of this body that stays valid after the body is dropped.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
+    fn end(&mut self, outcome: BodyOutcome) {
+        self.source = None;
+        self.progress.end(outcome);
+    }
+}
+
+impl Source {
+    /// Deducts `length` bytes from the allowance. Returns whether they were allowed.
+    fn allows(&mut self, length: u64) -> bool {
+        match &mut self.allowance {
+            MaxBody::Unlimited => true,
+            MaxBody::Bytes(allowance) => match allowance.checked_sub(length) {
+                Some(remaining) => {
+                    *allowance = remaining;
+                    true
+                }
+                None => false,
+            },
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = RequestBodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        let this = &mut *self;
+        loop {
+            let source = match (this.source.as_deref_mut(), this.progress.outcome()) {
+                (Some(source), BodyOutcome::InProgress) => source,
+                (_, BodyOutcome::Ended(_)) => return Poll::Ready(None),
+                // There may still be a source if the response has cancelled the body.
+                (
+                    _,
+                    BodyOutcome::Abandoned
+                    | BodyOutcome::Broken
+                    | BodyOutcome::Idle
+                    | BodyOutcome::TooLarge
+                    | BodyOutcome::InProgress,
+                ) => {
+                    return Poll::Ready(Some(Err(RequestBodyError)));
+                }
+            };
+            let frame = match Pin::new(&mut source.incoming).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    this.progress.wait_for_client(cx.waker());
+                    ready!(source.idle.poll_elapsed(cx));
+                    this.end(BodyOutcome::Idle);
+                    continue;
+                }
+            };
+            source.idle.reset();
+            this.progress.client_is_ready();
+            match frame {
+                None => this.end(BodyOutcome::Ended(Instant::now())),
+                Some(Err(error)) => {
+                    this.end(if is_malformed(&error) { BodyOutcome::Broken } else { BodyOutcome::Abandoned });
+                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        let length = data.remaining() as u64;
+                        if !source.allows(length) {
+                            this.end(BodyOutcome::TooLarge);
+                            continue;
+                        }
+                        this.progress.add_bytes(length);
+                        if source.incoming.is_end_stream() {
+                            this.end(BodyOutcome::Ended(Instant::now()));
+                        }
+                        return Poll::Ready(Some(Ok(Frame::data(data))));
+                    }
+                    Err(_trailers) => {}
+                },
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.progress.outcome(), BodyOutcome::Ended(_))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.source.as_ref().map_or_else(|| SizeHint::with_exact(0), |source| source.incoming.size_hint())
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        // The upstream's connection drops a body before its end if it no longer sends it.
+        self.progress.end(BodyOutcome::Broken);
+    }
+}
+
+/// Whether the client sent invalid chunks rather than disconnected: hyper's decoder reports them as invalid input
+/// or invalid data.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|source| matches!(source.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData))
+}
