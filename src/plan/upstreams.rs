@@ -1,4 +1,4 @@
-//! `[upstreams.NAME]`: the servers behind, and how they are spoken to.
+//! `[upstreams.NAME]`: the servers behind the gateway, and how it connects to them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,16 +22,16 @@ pub(super) fn compile(
     for (name, upstream) in written {
         let path = child("upstreams", name);
         super::headers::check_name(&path, name, problems);
-        let settings = one(name, &path, upstream, problems);
+        let settings = compile_one(name, &path, upstream, problems);
         compiled.insert(Arc::clone(&settings.name), settings);
     }
     compiled
 }
 
-fn one(name: &str, path: &str, written: &Upstream, problems: &mut Problems) -> UpstreamSettings {
-    let servers = servers(&child(path, "servers"), &written.servers, problems);
-    let mut time = |name: &str, span: Option<Span>, default: u64| {
-        let duration = span.map_or(Duration::from_secs(default), Span::duration);
+fn compile_one(name: &str, path: &str, written: &Upstream, problems: &mut Problems) -> UpstreamSettings {
+    let servers = compile_servers(&child(path, "servers"), &written.servers, problems);
+    let mut duration = |name: &str, span: Option<Span>, default_seconds: u64| {
+        let duration = span.map_or(Duration::from_secs(default_seconds), Span::duration);
         if duration.is_zero() {
             problems.add(child(path, name), "must be longer than zero");
         }
@@ -44,11 +44,11 @@ fn one(name: &str, path: &str, written: &Upstream, problems: &mut Problems) -> U
             None | Some(units::Balance::LeastRequest) => Balance::LeastRequest,
             Some(units::Balance::RoundRobin) => Balance::RoundRobin,
         },
-        connect_timeout: time("connect_timeout", written.connect_timeout, 2),
-        response_timeout: time("response_timeout", written.response_timeout, 30),
-        keep_alive: time("keep_alive", written.keep_alive, 4),
-        max_connections: written.max_connections.map_or(1024, |most| most.get() as usize),
-        max_pending: written.max_pending.map_or(1024, |most| most as usize),
+        connect_timeout: duration("connect_timeout", written.connect_timeout, 2),
+        response_timeout: duration("response_timeout", written.response_timeout, 30),
+        keep_alive: duration("keep_alive", written.keep_alive, 4),
+        max_connections: written.max_connections.map_or(1024, |max| max.get() as usize),
+        max_pending: written.max_pending.map_or(1024, |max| max as usize),
         protocol: match written.protocol {
             None | Some(units::UpstreamProtocol::Http1) => Protocol::Http1,
             Some(units::UpstreamProtocol::Http2) => Protocol::Http2,
@@ -61,15 +61,15 @@ fn one(name: &str, path: &str, written: &Upstream, problems: &mut Problems) -> U
     }
 }
 
-fn servers(place: &str, written: &[String], problems: &mut Problems) -> Vec<ServerAddress> {
+fn compile_servers(place: &str, written: &[String], problems: &mut Problems) -> Vec<ServerAddress> {
     if written.is_empty() {
         problems.add_with_hint(place, "missing", "at least one, such as [\"http://127.0.0.1:9000\"]");
     }
     let mut servers: Vec<ServerAddress> = Vec::new();
     for (index, text) in written.iter().enumerate() {
         let place = format!("{place}[{index}]");
-        match server(text) {
-            Ok(server) if servers.contains(&server) => problems.add(place, format!("{} is there twice", quoted(text))),
+        match parse_server(text) {
+            Ok(server) if servers.contains(&server) => problems.add(place, format!("{} is listed twice", quoted(text))),
             Ok(server) => servers.push(server),
             Err((what, hint)) => problems.add_with_hint(place, what, hint),
         }
@@ -77,11 +77,11 @@ fn servers(place: &str, written: &[String], problems: &mut Problems) -> Vec<Serv
     servers
 }
 
-fn server(text: &str) -> Result<ServerAddress, (String, &'static str)> {
+fn parse_server(text: &str) -> Result<ServerAddress, (String, &'static str)> {
     let hint = "a server is scheme, host and port, such as \"http://127.0.0.1:9000\"";
     let url = Url::parse(text).map_err(|error| (format!("{} is not a URL: {error}", quoted(text)), hint))?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(("the URL has a user name or a password in it".to_owned(), hint));
+        return Err(("the URL contains a user name or a password".to_owned(), hint));
     }
     match url.scheme() {
         "http" => {}
@@ -96,7 +96,7 @@ fn server(text: &str) -> Result<ServerAddress, (String, &'static str)> {
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
         return Err((
             format!("{} has a path, a query or a fragment", quoted(text)),
-            "a path is put in front by the route's `add_prefix`",
+            "a route's `add_prefix` adds a path in front",
         ));
     }
     let host = match url.host() {
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_is_scheme_host_and_port() {
+    fn a_server_is_a_scheme_a_host_and_a_port() {
         for (text, expected) in [
             ("http://127.0.0.1:9000", Some(("127.0.0.1", 9000, "127.0.0.1:9000"))),
             ("http://orders", Some(("orders", 80, "orders"))),
@@ -133,7 +133,7 @@ mod tests {
             ("http://orders:0", None),
             ("", None),
         ] {
-            let parsed = server(text).ok();
+            let parsed = parse_server(text).ok();
             let shown = parsed.as_ref().map(|s| (s.host.as_str(), s.port, s.authority.to_str().unwrap()));
             assert_eq!(shown, expected, "{text}");
         }

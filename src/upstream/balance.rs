@@ -35,9 +35,9 @@ impl Upstream {
 
     /// The index of the server that the next request goes to.
     ///
-    /// Each scan starts one server further, so that servers with equally many requests take turns. Another
-    /// worker may pick the same server before this request is counted there; a count that is wrong by one for a
-    /// moment costs less than a lock.
+    /// Each scan starts one server further, so that servers with equally many requests take turns.
+    /// Another worker may pick the same server before this request is counted there; a count that
+    /// is wrong by one for a moment costs less than a lock.
     fn balanced(&self) -> usize {
         let servers = &self.servers;
         let start = self.picks.fetch_add(1, Ordering::Relaxed) % servers.len();

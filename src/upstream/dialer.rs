@@ -1,7 +1,7 @@
 //! Dialer: opens transport connections to one server.
 //!
-//! The pools speak HTTP over whatever a dialer returns and know nothing about addresses or sockets. A new
-//! transport is a new variant of [`UpstreamStream`] and a new branch in [`Dialer::connect`].
+//! The pools speak HTTP over whatever a dialer returns and know nothing about addresses or sockets.
+//! A new transport is a new variant of [`UpstreamStream`] and a new branch in [`Dialer::connect`].
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -60,7 +60,7 @@ impl Dialer {
                 return Err(UpstreamError::Unreachable);
             }
         };
-        // Small writes must not wait for acknowledgements. A socket that refuses the option still works.
+        // Small writes must not wait for acknowledgements. Without the option a socket still works.
         let _ = stream.set_nodelay(true);
         Ok(UpstreamStream::Tcp(stream))
     }

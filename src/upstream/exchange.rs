@@ -1,7 +1,8 @@
-//! One exchange with an upstream: sends a request, returns the response head and the streaming body.
+//! One exchange with an upstream: sends a request, returns the response head and a body stream.
 //!
-//! An exchange is a loop of attempts. Each attempt picks a server, acquires a connection, sends the request and
-//! waits for the response head; [`retry`](super::retry) decides whether another one follows.
+//! An exchange is a loop of attempts. Each attempt picks a server, acquires a connection, sends the
+//! request and waits for the response head. [`retry`](super::retry) decides whether another attempt
+//! follows.
 
 use std::pin::{Pin, pin};
 use std::time::Duration;
@@ -65,28 +66,32 @@ pub(super) struct ExchangeGuard {
 }
 
 impl Upstream {
-    /// Sends `request` to one of the servers and waits for the response head. The request's target is in origin
-    /// form and its head is complete, except for a `Host` that names the server.
+    /// Sends `request` to one of the servers and waits for the response head. The request's target
+    /// is in origin form and its head is complete, except for a `Host` that names the server.
     ///
     /// # Errors
     ///
     /// [`UpstreamError`]; [`UpstreamError::RequestBody`] if the client is at fault.
-    pub async fn send(
-        &self,
-        pools: &Pools,
+    // Neither this nor `Exchange::attempt` is an `async fn`: its future would have room for the request
+    // twice, and it is a part of a future that is moved for every request.
+    pub fn send<'a>(
+        &'a self,
+        pools: &'a Pools,
         request: Request<RequestBody>,
         deadlines: Deadlines,
-    ) -> Result<UpstreamResponse, UpstreamError> {
+    ) -> impl Future<Output = Result<UpstreamResponse, UpstreamError>> + 'a {
         let exchange = Exchange { upstream: self, pools, progress: request.body().progress(), deadlines };
         let mut attempt = Attempt::first(request);
-        loop {
-            match exchange.attempt(attempt).await {
-                AttemptOutcome::Response(response) => return Ok(response),
-                AttemptOutcome::Retry(next) => {
-                    self.metrics().count_retry();
-                    attempt = *next;
+        async move {
+            loop {
+                match exchange.attempt(attempt).await {
+                    AttemptOutcome::Response(response) => return Ok(response),
+                    AttemptOutcome::Retry(next) => {
+                        self.metrics().count_retry();
+                        attempt = *next;
+                    }
+                    AttemptOutcome::Failed(error) => return Err(error),
                 }
-                AttemptOutcome::Failed(error) => return Err(error),
             }
         }
     }
@@ -102,35 +107,38 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    async fn attempt(&self, attempt: Attempt) -> AttemptOutcome {
-        let Attempt { mut request, candidates, reuse } = attempt;
-        let in_flight = self.upstream.pick(&candidates);
+    fn attempt(&self, mut attempt: Attempt) -> impl Future<Output = AttemptOutcome> {
+        let Attempt { request, candidates, reuse } = &mut attempt;
+        let in_flight = self.upstream.pick(candidates);
         let server = in_flight.server();
-        request_head::adapt(&mut request, self.upstream.settings(), server.address(), self.deadlines.trailers);
+        request_head::adapt(request, self.upstream.settings(), server.address(), self.deadlines.trailers);
         let pool = self.pools.for_server(server, self.upstream.metrics());
         let ready = match reuse {
             Reuse::Allowed => pool.try_acquire(),
             Reuse::Forbidden => None,
         };
-        let mut lease = match ready {
-            Some(lease) => lease,
-            // Boxed, so that the usual request does not have to have room for this future.
-            None => match Box::pin(self.acquire(&pool, reuse)).await {
-                Ok(lease) => lease,
-                Err(error) => return FailedAttempt::without_connection(error).outcome(server),
-            },
-        };
-        let (connection, replay) = match lease.is_reused() {
-            true => (AttemptConnection::Reused, ReplayableRequest::copy_of(&request)),
-            false => (AttemptConnection::New, None),
-        };
-        match self.send_on(&mut lease, request).await {
-            Ok(response) => AttemptOutcome::Response(self.response(response, ExchangeGuard { lease, in_flight })),
-            Err(failure) => FailedAttempt { failure, connection, replay }.outcome(server),
+        async move {
+            let mut lease = match ready {
+                Some(lease) => lease,
+                // Boxed, so that the usual request does not have to have room for this future.
+                None => match Box::pin(self.acquire(&pool, attempt.reuse)).await {
+                    Ok(lease) => lease,
+                    Err(error) => return FailedAttempt::without_connection(error).outcome(in_flight.server()),
+                },
+            };
+            let (connection, replay) = if lease.is_reused() {
+                (AttemptConnection::Reused, ReplayableRequest::copy_of(&attempt.request))
+            } else {
+                (AttemptConnection::New, None)
+            };
+            match self.send_on(&mut lease, attempt.request).await {
+                Ok(response) => AttemptOutcome::Response(self.response(response, ExchangeGuard { lease, in_flight })),
+                Err(failure) => FailedAttempt { failure, connection, replay }.outcome(in_flight.server()),
+            }
         }
     }
 
-    /// Waits for a connection, as long as for a response head and not beyond the end of the exchange.
+    /// Waits for a connection: at most `response_timeout`, and not beyond the end of the exchange.
     async fn acquire(&self, pool: &Pool, reuse: Reuse) -> Result<Lease, UpstreamError> {
         let deadline = Instant::now() + self.upstream.settings().response_timeout;
         let (deadline, expired) = match self.deadlines.until {

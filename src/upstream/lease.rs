@@ -1,8 +1,9 @@
 //! Lease: the connection or stream that one exchange uses, and what happens to it afterwards.
 //!
-//! An HTTP/1.1 exchange leases a whole connection. The connection is reused only if the exchange returns it
-//! with [`Lease::put_back`], after a response that was read to the end; any other end of the exchange closes it.
-//! An HTTP/2 exchange leases one stream of a connection, and dropping the lease frees the stream.
+//! An HTTP/1.1 exchange leases a whole connection. The connection is reused only if the exchange
+//! returns it with [`Lease::put_back`], after a response that was read to the end; any other end of
+//! the exchange closes it. An HTTP/2 exchange leases one stream of a connection, and dropping the
+//! lease frees the stream.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -59,8 +60,8 @@ impl Lease {
         Self { resource: Resource::Http2(lease), _active: active }
     }
 
-    /// Whether the connection has carried a request before. If so, a failure may only mean that the server had
-    /// closed it.
+    /// Whether the connection has carried a request before. If so, a failure may only mean that the
+    /// server had closed it.
     pub(super) fn is_reused(&self) -> bool {
         match &self.resource {
             Resource::Http1 { connection, .. } => connection.as_ref().expect(UNTIL_IT_ENDS).is_reused,
@@ -78,8 +79,8 @@ impl Lease {
         }
     }
 
-    /// Ends the lease of a connection that has become a tunnel, and returns the permit that the tunnel holds
-    /// from then on.
+    /// Ends the lease of a connection that has become a tunnel, and returns the permit that the
+    /// tunnel holds from then on.
     pub(super) fn into_permit(mut self) -> Option<Arc<OwnedSemaphorePermit>> {
         match &mut self.resource {
             Resource::Http1 { connection, .. } => connection.take().map(Http1Connection::into_permit),
@@ -109,7 +110,8 @@ impl Drop for Lease {
                     connection.abort();
                 }
             }
-            // hyper resets the stream when its body or its response is dropped; the connection has other users.
+            // hyper resets the stream when its body or its response is dropped; the connection has
+            // other users.
             Resource::Http2(_) => {}
         }
     }

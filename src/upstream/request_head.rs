@@ -6,8 +6,8 @@ use http::{HeaderValue, Request, Uri, Version, header};
 use super::body::{RequestBody, Trailers};
 use super::{HostHeader, Protocol, ServerAddress, UpstreamSettings};
 
-/// Adapts the head for an attempt on `server`. A head that was adapted before, for any server, may be adapted
-/// again.
+/// Adapts the head for an attempt on `server`. A head that was adapted before, for any server, may
+/// be adapted again.
 pub(super) fn adapt(
     request: &mut Request<RequestBody>,
     settings: &UpstreamSettings,
@@ -26,8 +26,8 @@ pub(super) fn adapt(
     }
 }
 
-/// The host becomes a part of the target (RFC 9113 §8.3.1), fields about a connection are removed (§8.2.2), and a
-/// request for trailers is stated (RFC 9110 §10.1.4).
+/// The host becomes a part of the target (RFC 9113 §8.3.1), fields about a connection are removed
+/// (§8.2.2), and a request for trailers is stated (RFC 9110 §10.1.4).
 fn adapt_to_http2(request: &mut Request<RequestBody>, trailers: Trailers) {
     let host = request.headers_mut().remove(header::HOST);
     for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
@@ -41,7 +41,8 @@ fn adapt_to_http2(request: &mut Request<RequestBody>, trailers: Trailers) {
     if let Some(host) = host {
         let mut target = std::mem::take(request.uri_mut()).into_parts();
         target.scheme = Some(Scheme::HTTP);
-        // The host was checked, so it is an authority. If it were none, hyper would reject the request.
+        // The host was checked, so it is an authority. If it were none, hyper would reject the
+        // request.
         target.authority = Authority::try_from(host.as_bytes()).ok();
         *request.uri_mut() = Uri::from_parts(target).unwrap_or_default();
     }

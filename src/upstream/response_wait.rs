@@ -1,7 +1,8 @@
 //! The wait for a response head: how long, and what it means when the time is over.
 //!
-//! `response_timeout` runs from the end of the request. A long upload is not a slow upstream, and a slow client
-//! is limited by `body_idle_timeout`; but an upstream that stops reading the request is slow.
+//! `response_timeout` runs from the end of the request, so that a long upload does not count as a
+//! slow upstream. A slow client is limited by `body_idle_timeout`. An upstream that stops reading
+//! the request is slow, however much of the request is missing.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -90,5 +91,70 @@ impl<'a> HeadDeadline<'a> {
                 Err(UpstreamError::RequestBody)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::time::advance;
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(30);
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_runs_from_the_end_of_the_request() {
+        let progress = Progress::new(BodyOutcome::InProgress);
+        let start = Instant::now();
+        let mut deadline = HeadDeadline::new(&progress, TIMEOUT, None);
+        assert_eq!(deadline.next(), start + TIMEOUT);
+        advance(Duration::from_secs(10)).await;
+        progress.end(BodyOutcome::Ended(Instant::now()));
+        advance(Duration::from_secs(20)).await;
+        assert_eq!(deadline.extend(), Ok(()));
+        assert_eq!(deadline.next(), start + Duration::from_secs(40));
+        advance(Duration::from_secs(10)).await;
+        assert_eq!(deadline.extend(), Err(UpstreamError::Timeout));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_an_upload_that_the_upstream_does_not_read_times_out() {
+        let progress = Progress::new(BodyOutcome::InProgress);
+        let mut deadline = HeadDeadline::new(&progress, TIMEOUT, None);
+        progress.add_bytes(1);
+        advance(TIMEOUT).await;
+        assert_eq!(deadline.extend(), Ok(()), "bytes were sent");
+        progress.wait_for_client(Waker::noop());
+        advance(TIMEOUT).await;
+        assert_eq!(deadline.extend(), Ok(()), "the client sent nothing");
+        progress.client_is_ready();
+        advance(TIMEOUT).await;
+        assert_eq!(deadline.extend(), Err(UpstreamError::Timeout), "the upstream read nothing");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_the_client_does_not_complete_is_no_fault_of_the_upstream() {
+        for outcome in [BodyOutcome::Abandoned, BodyOutcome::Broken, BodyOutcome::Idle, BodyOutcome::TooLarge] {
+            let progress = Progress::new(outcome);
+            let mut deadline = HeadDeadline::new(&progress, TIMEOUT, None);
+            advance(TIMEOUT).await;
+            assert_eq!(deadline.extend(), Err(UpstreamError::RequestBody), "{outcome:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_extends_the_whole_exchange() {
+        let progress = Progress::new(BodyOutcome::InProgress);
+        let end = Instant::now() + Duration::from_secs(45);
+        let mut deadline = HeadDeadline::new(&progress, TIMEOUT, Some(end));
+        progress.add_bytes(1);
+        advance(TIMEOUT).await;
+        assert_eq!(deadline.extend(), Ok(()));
+        assert_eq!(deadline.next(), end);
+        progress.add_bytes(1);
+        advance(Duration::from_secs(15)).await;
+        assert_eq!(deadline.extend(), Err(UpstreamError::Timeout));
     }
 }

@@ -66,14 +66,16 @@ impl FailedAttempt {
     pub(super) fn outcome(self, server: &Arc<Server>) -> AttemptOutcome {
         let SendFailure { error, unsent, is_stale } = self.failure;
         let request = match self.connection {
-            // The server is down, overloaded or does not speak HTTP. Another attempt would add to its load.
+            // The fault is the server's, not that of an old connection. The same request would most
+            // likely fail there again.
             AttemptConnection::None | AttemptConnection::New => return AttemptOutcome::Failed(error),
-            // A server may close an idle connection in the same moment in which a request is sent on it
-            // (RFC 9112 §9.5). The next attempt gets a new connection, so it is the last.
+            // A server may close an idle connection in the same moment in which a request is sent
+            // on it (RFC 9112 §9.5). The next attempt gets a new connection, so it is the last.
             AttemptConnection::Reused => match (unsent, self.replay) {
                 // hyper returns the request only if it has written none of it.
                 (Some(unsent), _) => *unsent,
-                // The server may have processed it, so it must be harmless to send twice (RFC 9110 §9.2.2).
+                // The server may have processed it, so it must be harmless to send twice (RFC 9110
+                // §9.2.2).
                 (None, Some(replay)) if is_stale => replay.into_request(),
                 (None, Some(_) | None) => return AttemptOutcome::Failed(error),
             },
@@ -142,7 +144,7 @@ fn is_unprocessed(error: &hyper::Error) -> bool {
     })
 }
 
-/// A copy of a request that may be sent twice: its method is idempotent, and it has no body to copy.
+/// A copy of a request that may be sent twice: its method is idempotent and it has no body.
 pub(super) struct ReplayableRequest {
     method: Method,
     target: Uri,

@@ -23,14 +23,14 @@ pub struct Server {
     /// Requests that wait for a connection, in all workers together.
     pending: AtomicUsize,
     max_pending: usize,
-    /// Notified when a request starts to wait, so that each worker closes an idle connection for it.
+    /// Notified when a request starts to wait. Each worker then closes an idle connection.
     permit_wanted: Notify,
 }
 
 impl Server {
     pub(super) fn new(settings: &UpstreamSettings, address: &ServerAddress) -> Self {
-        /// Ids are never reused within a process, so that a worker never takes an old server's pool for a new
-        /// server's.
+        /// Ids are never reused within a process, so that a worker never takes an old server's pool
+        /// for a new server's.
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),

@@ -1,6 +1,8 @@
-//! Protocol upgrades: once both sides agreed to switch, bytes are passed on and nothing is looked at (RFC 9110 §7.8).
+//! Protocol upgrades: a tunnel of bytes between client and upstream (RFC 9110 §7.8), such as a
+//! WebSocket.
 //!
-//! Reached only after authorisation, and only when the upstream has answered 101: until then not a byte of the new protocol moves.
+//! Opened only after authorization and only after the upstream's 101. Until then no byte of the new
+//! protocol is forwarded; from then on nothing is inspected.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -12,15 +14,17 @@ use hyper_util::rt::TokioIo;
 use super::exchange::{ExchangeGuard, UpgradedConnection};
 use crate::primitives::shutdown::{Phase, Shutdown};
 
-/// How long a tunnel may carry nothing at all. WebSocket clients ping every minute or so; a quarter of an hour is silence.
-const MAX_SILENCE: Duration = Duration::from_secs(15 * 60);
+/// How long a tunnel may stay idle. WebSocket clients ping every minute or so, so a peer that
+/// is silent for a quarter of an hour is gone.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
-/// What one tunnel has carried so far. Clones share the figures, so that they are known also of a tunnel that is dropped.
+/// How much one tunnel has carried so far. Clones share the counts, so that they can be read after
+/// the tunnel is dropped.
 #[derive(Clone, Debug, Default)]
-pub struct BytesTransferred(Rc<Figures>);
+pub struct BytesTransferred(Rc<Counts>);
 
 #[derive(Debug, Default)]
-struct Figures {
+struct Counts {
     up: Cell<u64>,
     down: Cell<u64>,
 }
@@ -42,47 +46,49 @@ impl BytesTransferred {
 /// Both ends of a tunnel that is about to open.
 #[derive(Debug)]
 pub struct Tunnel {
-    /// The client's side.
+    /// The client's connection.
     pub client: OnUpgrade,
-    /// The upstream's 101, and the connection.
+    /// The upstream's 101 response and connection.
     pub upstream: Box<UpgradedConnection>,
 }
 
 impl Tunnel {
-    /// Passes bytes both ways until one side ends, both are silent for long, `lifetime` is over or the process stops; counts them in `carried`.
+    /// Forwards bytes in both directions and counts them in `transferred`. Returns when either side
+    /// closes, when no byte has passed for a quarter of an hour, after `lifetime`, or when the
+    /// process stops.
     ///
-    /// The permission for the tunnel is the caller's token, so it does not outlive it.
-    pub async fn relay(self, lifetime: Option<Duration>, mut shutdown: Shutdown, carried: BytesTransferred) {
+    /// The caller sets `lifetime` to that of the token that authorized the tunnel.
+    pub async fn relay(self, lifetime: Option<Duration>, mut shutdown: Shutdown, transferred: BytesTransferred) {
         let UpgradedConnection { upstream, guard } = *self.upstream;
         let ExchangeGuard { lease, in_flight: _in_flight } = guard;
-        let _slot = lease.into_permit();
+        let _permit = lease.into_permit();
         let (Ok(client), Ok(upstream)) = (self.client.await, hyper::upgrade::on(upstream).await) else {
             return;
         };
         let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-        let mut counted = Counting { inner: &mut client, carried };
-        let over = async {
+        let mut client = CountedStream { inner: &mut client, transferred: transferred.clone() };
+        let lifetime_over = async {
             match lifetime {
                 Some(lifetime) => tokio::time::sleep(lifetime).await,
                 None => std::future::pending().await,
             }
         };
-        let figures = counted.carried.clone();
         tokio::select! {
-            _ = tokio::io::copy_bidirectional(&mut counted, &mut upstream) => {}
-            () = over => {}
-            () = silence(&figures) => {}
+            _ = tokio::io::copy_bidirectional(&mut client, &mut upstream) => {}
+            () = lifetime_over => {}
+            () = idle(&transferred) => {}
             () = shutdown.reached(Phase::Stopped) => {}
         }
     }
 }
 
-/// Resolves when nothing has passed for [`MAX_SILENCE`], looked at that often: a peer that has vanished keeps no slot for ever.
-async fn silence(carried: &BytesTransferred) {
-    let mut before = (carried.up(), carried.down());
+/// Resolves when no byte has passed for [`IDLE_TIMEOUT`], checked that often: a peer that has
+/// vanished must not hold a connection forever.
+async fn idle(transferred: &BytesTransferred) {
+    let mut before = (transferred.up(), transferred.down());
     loop {
-        tokio::time::sleep(MAX_SILENCE).await;
-        let now = (carried.up(), carried.down());
+        tokio::time::sleep(IDLE_TIMEOUT).await;
+        let now = (transferred.up(), transferred.down());
         if now == before {
             return;
         }
@@ -90,10 +96,10 @@ async fn silence(carried: &BytesTransferred) {
     }
 }
 
-/// Counts what passes.
-struct Counting<'a, S> {
+/// The client's stream, which counts what is read from it and written to it.
+struct CountedStream<'a, S> {
     inner: &'a mut S,
-    carried: BytesTransferred,
+    transferred: BytesTransferred,
 }
 
 mod io {
@@ -103,22 +109,22 @@ mod io {
 
     use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-    use super::Counting;
+    use super::CountedStream;
 
-    impl<S: AsyncRead + Unpin> AsyncRead for Counting<'_, S> {
+    impl<S: AsyncRead + Unpin> AsyncRead for CountedStream<'_, S> {
         fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
             let before = buf.filled().len();
             ready!(Pin::new(&mut *self.inner).poll_read(cx, buf))?;
             let count = (buf.filled().len() - before) as u64;
-            self.carried.0.up.update(|up| up + count);
+            self.transferred.0.up.update(|up| up + count);
             Poll::Ready(Ok(()))
         }
     }
 
-    impl<S: AsyncWrite + Unpin> AsyncWrite for Counting<'_, S> {
+    impl<S: AsyncWrite + Unpin> AsyncWrite for CountedStream<'_, S> {
         fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
             let written = ready!(Pin::new(&mut *self.inner).poll_write(cx, buf))?;
-            self.carried.0.down.update(|down| down + written as u64);
+            self.transferred.0.down.update(|down| down + written as u64);
             Poll::Ready(Ok(written))
         }
 
@@ -136,7 +142,7 @@ mod io {
             bufs: &[IoSlice<'_>],
         ) -> Poll<Result<usize>> {
             let written = ready!(Pin::new(&mut *self.inner).poll_write_vectored(cx, bufs))?;
-            self.carried.0.down.update(|down| down + written as u64);
+            self.transferred.0.down.update(|down| down + written as u64);
             Poll::Ready(Ok(written))
         }
 

@@ -1,8 +1,9 @@
-//! Bodies of requests and responses: streamed, limited in size, and never without a byte for too long.
+//! Bodies of requests and responses: streamed, with limits on size and idle time.
 //!
-//! [`RequestBody`] goes from the client to the upstream, [`ResponseBody`] from the upstream to the client. Neither
-//! collects anything: a frame is forwarded when it arrives. [`Progress`] connects the two: how the request body
-//! ended decides which error the client gets, and whether the connection can be reused.
+//! [`RequestBody`] goes from the client to the upstream, [`ResponseBody`] from the upstream to the
+//! client. Neither collects anything: a frame is forwarded when it arrives. [`Progress`] connects
+//! the two: how the request body ended decides which error the client gets, and whether the
+//! connection can be reused.
 
 mod idle_timer;
 mod progress;

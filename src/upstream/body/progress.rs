@@ -68,20 +68,20 @@ impl Progress {
         self.0.bytes.get()
     }
 
-    /// Whether the body waits for bytes from the client. If it does not, it waits for the upstream to read.
+    /// Whether the body waits for bytes from the client. If not, it waits for the upstream to read.
     #[must_use]
     pub fn waits_for_client(&self) -> bool {
         self.0.waits_for_client.get()
     }
 
-    /// Records that nothing has arrived from the client; `waker` wakes the task that polls the body.
+    /// Records that nothing has arrived from the client. `waker` wakes the body's task.
     pub(in crate::upstream) fn wait_for_client(&self, waker: &Waker) {
         self.0.waits_for_client.set(true);
         self.0.waker.set(Some(waker.clone()));
     }
 
     /// Records that something has arrived from the client.
-    pub(super) fn client_is_ready(&self) {
+    pub(in crate::upstream) fn client_is_ready(&self) {
         self.0.waits_for_client.set(false);
     }
 
@@ -96,8 +96,8 @@ impl Progress {
         }
     }
 
-    /// Ends a body that is no longer needed, since its response has ended or was dropped, and wakes the task
-    /// that polls it.
+    /// Ends a body that is no longer needed, since its response has ended or was dropped, and wakes
+    /// the task that polls it.
     pub(super) fn cancel(&self) {
         if self.outcome() == BodyOutcome::InProgress {
             self.end(BodyOutcome::Broken);

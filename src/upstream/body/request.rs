@@ -24,8 +24,8 @@ pub enum MaxBody {
 
 /// The client's body on its way to the upstream.
 ///
-/// Trailers are dropped: neither a route's rules nor the header rules look at what follows a body. gRPC does not
-/// need them here, since only its responses have trailers.
+/// Trailers are dropped: neither a route's rules nor the header rules look at what follows a body.
+/// gRPC does not need them here, since only its responses have trailers.
 ///
 /// Two words large, since a request is moved often and most have no body.
 #[derive(Debug)]
@@ -169,8 +169,8 @@ impl Drop for RequestBody {
     }
 }
 
-/// Whether the client sent invalid chunks rather than disconnected: hyper's decoder reports them as invalid input
-/// or invalid data.
+/// Whether the client sent invalid chunks rather than disconnected: hyper's decoder reports them as
+/// invalid input or invalid data.
 fn is_malformed(error: &hyper::Error) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
     source.is_some_and(|source| matches!(source.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData))

@@ -12,17 +12,18 @@ use super::idle_timer::IdleTimer;
 use super::progress::{BodyOutcome, Progress};
 use crate::upstream::exchange::ExchangeGuard;
 
-/// What happens to a response's trailers (RFC 9110 §6.5.1 lets an intermediary drop them; gRPC needs them).
+/// What happens to a response's trailers. An intermediary may drop them (RFC 9110 §6.5.1). gRPC
+/// needs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trailers {
-    /// They are dropped.
+    /// Drops them.
     Drop,
-    /// They are forwarded.
+    /// Forwards them.
     Pass,
 }
 
-/// The upstream's body on its way to the client. Holds the connection, and returns it to the pool only after the
-/// last byte.
+/// The upstream's body on its way to the client. Holds the connection, and returns it to the pool
+/// only after the last byte.
 #[derive(Debug)]
 pub struct ResponseBody {
     incoming: Incoming,
@@ -34,8 +35,8 @@ pub struct ResponseBody {
     request: Progress,
 }
 
-/// Why a response body ended early. The client's connection is then aborted too, so that the client does not
-/// take a part for the whole.
+/// Why a response body ended early. The client's connection is then aborted too, so that the client
+/// does not take a part for the whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResponseBodyError {
     /// The upstream closed the connection early or sent invalid framing.
@@ -64,8 +65,8 @@ impl ResponseBody {
     /// Ends the exchange after the last byte: returns the connection, if it can be reused.
     fn end(&mut self) {
         if let Some(ExchangeGuard { lease, in_flight: _in_flight }) = self.guard.take() {
-            // A request that was not sent in full leaves the connection in the middle of a message. The next
-            // response on it could not be attributed to a request.
+            // A request that was not sent in full leaves the connection in the middle of a message.
+            // The next response on it could not be attributed to a request.
             if matches!(self.request.outcome(), BodyOutcome::Ended(_)) {
                 lease.put_back();
             }

@@ -1,6 +1,7 @@
-//! What the upstream is told about the hop from the client to us: the `Forwarded` family, `Via`, and the trace.
+//! Forwarding headers: what the upstream learns about the hop from the client to the gateway. The
+//! `Forwarded` family, `Via` and `traceparent`.
 //!
-//! Most of it is the same for each request of a connection, so it is put into words once ([`Hop`]).
+//! Most of it is the same for every request on a connection, so it is rendered once ([`Hop`]).
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -17,28 +18,29 @@ static VIA_FROM_HTTP_2: HeaderValue = HeaderValue::from_static("2 portcullis");
 
 /// RFC 7239.
 static FORWARDED: HeaderName = header::FORWARDED;
-/// The client's address, and the proxies' that it came through.
+/// The addresses of the client and of the proxies that the request has passed.
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// The host that the client asked for.
+/// The host that the client requested.
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// The scheme that the client used.
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// One connection's hop, in the words of the forwarding fields.
+/// The hop of one client connection, rendered for the forwarding fields.
 #[derive(Debug)]
 pub struct Hop {
     peer: HeaderValue,
     scheme: HeaderValue,
     /// `for=…;proto=…`
     element: String,
-    /// The host that was asked for last, and the element with it: a connection mostly asks for one.
+    /// The host of the last request, and the complete element for it: most connections request one
+    /// host only.
     with_host: RefCell<Option<(HeaderValue, HeaderValue)>>,
 }
 
 impl Hop {
-    /// From `peer`, whoever opened the connection to us, by `scheme`.
+    /// A connection from `peer`, which is the client or the proxy in front, over `scheme`.
     #[must_use]
     pub fn new(peer: IpAddr, scheme: &'static str) -> Self {
         let node = match peer {
@@ -60,20 +62,24 @@ impl Hop {
             _ => {
                 let mut element = self.element.clone();
                 if let Ok(host) = host.to_str() {
-                    // Quoted, since a host with a port is no token (RFC 7239 §4). A host that got this far holds no quote.
+                    // Quoted, since a host with a port is not a token (RFC 7239 §4). The host was
+                    // checked, so it contains no quote itself.
                     let _ = write!(element, ";host=\"{host}\"");
                 }
                 let element = value(element);
-                // A copy: the host as it came is a part of the connection's read buffer, and would keep all of it.
+                // A copy: the received value is a slice of the connection's read buffer and would
+                // keep all of it in memory.
                 *last = HeaderValue::from_bytes(host.as_bytes()).ok().map(|host| (host, element.clone()));
                 element
             }
         }
     }
 
-    /// Writes `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` (RFC 7239): appended to what a trusted proxy said, else in place of it.
+    /// Writes `Forwarded` (RFC 7239) and `X-Forwarded-For`, `-Proto` and `-Host`.
     ///
-    /// `-Proto` and `-Host` speak of the client's own request, so that a trusted proxy's word stays as it is.
+    /// Values from an untrusted peer are replaced. To those from a trusted proxy this hop is
+    /// appended, except that `-Proto` and `-Host` stay: they describe the client's own request,
+    /// which the trusted proxy knows.
     pub fn write(&self, headers: &mut HeaderMap, host: &HeaderValue, peers: Peers) {
         append(headers, &FORWARDED, self.element(host), peers);
         append(headers, &X_FORWARDED_FOR, self.peer.clone(), peers);
@@ -90,7 +96,8 @@ fn value(text: String) -> HeaderValue {
     HeaderValue::try_from(text).expect("addresses and a checked host are printable ASCII")
 }
 
-/// Puts `element` after what is there, or in its place. One line: some backends read only the first.
+/// Appends `element` to the values from a trusted proxy, or replaces them. The result is a single
+/// field line, since some backends read only the first.
 fn append(headers: &mut HeaderMap, name: &'static HeaderName, element: HeaderValue, peers: Peers) {
     if peers == Peers::Untrusted {
         headers.insert(name, element);
@@ -102,7 +109,7 @@ fn append(headers: &mut HeaderMap, name: &'static HeaderName, element: HeaderVal
         list.extend_from_slice(b", ");
     }
     list.extend_from_slice(element.as_bytes());
-    headers.insert(name, HeaderValue::from_bytes(&list).expect("joined of valid values by valid bytes"));
+    headers.insert(name, HeaderValue::from_bytes(&list).expect("valid values joined by valid bytes"));
 }
 
 /// Appends the gateway to `Via`.
@@ -111,13 +118,14 @@ pub fn write_via(headers: &mut HeaderMap, received: http::Version) {
     headers.append(header::VIA, via.clone());
 }
 
-/// Continues the trace that came with the request, or starts one (W3C Trace Context, level 1).
+/// Continues the request's trace, or starts one (W3C Trace Context, level 1).
 ///
-/// `span` becomes the parent that the upstream sees; `fresh_trace` names the trace when none came.
-pub fn write_traceparent(headers: &mut HeaderMap, fresh_trace: [u8; 16], span: [u8; 8]) {
+/// `span` becomes the parent id that the upstream receives; `new_trace` becomes the trace id if the
+/// request has no valid `traceparent`.
+pub fn write_traceparent(headers: &mut HeaderMap, new_trace: [u8; 16], span: [u8; 8]) {
     let mut text = *b"00-................................-................-00";
-    let mut came = headers.get_all(&TRACEPARENT).iter();
-    let continued = match (came.next(), came.next()) {
+    let mut received = headers.get_all(&TRACEPARENT).iter();
+    let continued = match (received.next(), received.next()) {
         (Some(only), None) => only.to_str().ok().and_then(trace_of),
         _ => None,
     };
@@ -125,15 +133,15 @@ pub fn write_traceparent(headers: &mut HeaderMap, fresh_trace: [u8; 16], span: [
         text[3..35].copy_from_slice(trace.as_bytes());
         text[53..55].copy_from_slice(flags.as_bytes());
     } else {
-        // A state without its parent belongs to no trace.
+        // Without a valid `traceparent`, a `tracestate` belongs to no trace.
         headers.remove(&TRACESTATE);
-        random::write_hex(&fresh_trace, &mut text[3..35]);
+        random::write_hex(&new_trace, &mut text[3..35]);
     }
     random::write_hex(&span, &mut text[36..52]);
     headers.insert(&TRACEPARENT, HeaderValue::from_bytes(&text).expect("hexadecimal digits and dashes"));
 }
 
-/// The trace id and the flags of a valid `traceparent`.
+/// The trace id and the flags of a `traceparent`, if it is valid.
 fn trace_of(text: &str) -> Option<(&str, &str)> {
     let bytes = text.as_bytes();
     let dashes = bytes.len() >= 55 && [2, 35, 52].iter().all(|&at| bytes[at] == b'-');
@@ -148,7 +156,7 @@ fn trace_of(text: &str) -> Option<(&str, &str)> {
     digits(36..52)?;
     digits(53..55)?;
     let version = &text[0..2];
-    // Version 00 has exactly these four parts; a later one may have more behind another dash.
+    // Version 00 has exactly these four parts; later versions may add more after another dash.
     let length_fits = if version == "00" { bytes.len() == 55 } else { bytes.len() == 55 || bytes[55] == b'-' };
     let (trace, parent) = (&text[3..35], &text[36..52]);
     let valid = version != "ff" && length_fits && trace.bytes().any(|b| b != b'0') && parent.bytes().any(|b| b != b'0');

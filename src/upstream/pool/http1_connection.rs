@@ -14,11 +14,11 @@ use crate::upstream::UpstreamError;
 use crate::upstream::body::RequestBody;
 use crate::upstream::dialer::Dialer;
 
-/// An open connection. Dropping it makes hyper close the socket once it has finished what it is writing.
+/// An open connection. Once it is dropped, hyper finishes what it is writing and closes the socket.
 #[derive(Debug)]
 pub(in crate::upstream) struct Http1Connection {
     pub(in crate::upstream) sender: SendRequest<RequestBody>,
-    /// Times the wait for a response head. Lives with the connection, so that requests share one timer.
+    /// Times the wait for a response head. Consecutive requests on the connection share it.
     pub(in crate::upstream) timer: LazyTimer,
     /// Whether it has carried a request before.
     pub(in crate::upstream) is_reused: bool,
@@ -32,9 +32,9 @@ impl Http1Connection {
         let stream = dialer.connect().await?;
         let (sender, connection) = Builder::new()
             .max_buf_size(MAX_RESPONSE_HEAD_BYTES)
-            // hyper's buffer may take in more than its maximum at once, so the head has its own limit. The number
-            // of header lines stays at hyper's own limit of a hundred: with any other, hyper allocates for each
-            // response.
+            // hyper's buffer may take in more than its maximum at once, so the head has its own
+            // limit. The number of header lines stays at hyper's own limit of a hundred: with any
+            // other, hyper allocates for each response.
             .max_header_size(MAX_RESPONSE_HEAD_BYTES)
             .handshake(TokioIo::new(CoalescingStream::new(stream)))
             .await
@@ -50,13 +50,14 @@ impl Http1Connection {
         Ok(Self { sender, timer: LazyTimer::default(), is_reused: false, permit, task: task.abort_handle() })
     }
 
-    /// Closes the socket at once. A drop alone would let hyper first finish an upload or read a response that
-    /// no longer has a client.
+    /// Closes the socket at once. A drop alone would let hyper first finish an upload or read a
+    /// response that no longer has a client.
     pub(in crate::upstream) fn abort(self) {
         self.task.abort();
     }
 
-    /// The permit of a connection that has become a tunnel: hyper's task for it has ended, its socket has not.
+    /// The permit of a connection that has become a tunnel: hyper's task for it has ended, its
+    /// socket has not.
     pub(in crate::upstream) fn into_permit(self) -> Arc<OwnedSemaphorePermit> {
         self.permit
     }

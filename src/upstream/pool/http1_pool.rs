@@ -1,6 +1,7 @@
 //! HTTP/1.1 pool: idle connections, and the requests that wait for one.
 //!
-//! The connection used last is reused first, since the server is the least likely to have closed it.
+//! The connection used last is reused first: it is the one least likely to have been closed by the
+//! server.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -67,8 +68,8 @@ impl Http1Pool {
     pub(super) async fn acquire(&self, reuse: Reuse) -> Result<Http1Connection, UpstreamError> {
         if reuse == Reuse::Allowed {
             while let Some(mut connection) = self.pop_idle() {
-                // A connection returned just now is ready as soon as hyper's task has run once more. A broken
-                // one fails here.
+                // A connection returned just now is ready as soon as hyper's task has run once
+                // more. A broken one fails here.
                 if connection.sender.is_ready() || connection.sender.ready().await.is_ok() {
                     return Ok(connection);
                 }
@@ -80,8 +81,8 @@ impl Http1Pool {
         }
     }
 
-    /// Takes a connection back after its response has been read to the end: hands it to the request that has
-    /// waited longest, or keeps it for a later one.
+    /// Takes a connection back after its response has been read to the end: hands it to the request
+    /// that has waited longest, or keeps it for a later one.
     pub(in crate::upstream) fn put_back(&self, mut connection: Http1Connection) {
         connection.is_reused = true;
         // A waiter that has given up returns the connection.
@@ -142,8 +143,8 @@ impl Http1Pool {
     fn enqueue(&self) -> oneshot::Receiver<Http1Connection> {
         let (sender, receiver) = oneshot::channel();
         let mut waiters = self.waiters.borrow_mut();
-        // Requests that were cancelled while they waited are still listed; this bounds their number by the
-        // number of those that do wait.
+        // Requests that were cancelled while they waited are still listed; this bounds their number
+        // by the number of those that do wait.
         if waiters.len() > 2 * self.server.pending() {
             waiters.retain(|waiter| !waiter.is_closed());
         }

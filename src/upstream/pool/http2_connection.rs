@@ -16,16 +16,18 @@ use crate::upstream::UpstreamError;
 use crate::upstream::body::RequestBody;
 use crate::upstream::dialer::UpstreamStream;
 
-/// The most streams on one connection, whatever the server allows: a connection that breaks fails all of them.
+/// The most streams on one connection, even if the server allows more. When a connection breaks,
+/// all of them fail.
 const MAX_STREAMS: usize = 100;
 
-/// How many bytes of a response the server may send before its client has read them. The connection's window is
-/// large enough for all streams, so that a response whose client reads slowly cannot stall the others.
+/// How many bytes of a response the server may send before its client has read them. The
+/// connection's window is large enough for all streams, so that a response whose client reads
+/// slowly cannot stall the others.
 const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
 #[expect(clippy::cast_possible_truncation, reason = "a hundred")]
 const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * MAX_STREAMS as u32;
 
-/// How often a connection with open streams is pinged, and how long the server may take to acknowledge.
+/// How often a connection with open streams is pinged, and how long the acknowledgement may take.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -51,8 +53,9 @@ struct PeerState {
 }
 
 impl Http2Connection {
-    /// Starts HTTP/2 on `stream` and waits for the server's settings. `permit` is held until the socket is
-    /// closed. `pool_changed` is notified when the server allows more streams and when the connection ends.
+    /// Starts HTTP/2 on `stream` and waits for the server's settings. `permit` is held until the
+    /// socket is closed. `pool_changed` is notified when the server allows more streams and when
+    /// the connection ends.
     pub(super) async fn open(
         stream: UpstreamStream,
         permit: OwnedSemaphorePermit,
@@ -62,7 +65,8 @@ impl Http2Connection {
         let progressed = Rc::new(Notify::new());
         let (sender, connection) = Builder::new(LocalExecutor::notifying(Rc::clone(&progressed)))
             .timer(TokioTimer::new())
-            // No stream before the server has said how many it allows: a burst of requests would exceed that.
+            // No stream before the server has said how many it allows: a burst of requests would
+            // exceed that.
             .initial_max_send_streams(0)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)

@@ -1,9 +1,9 @@
 //! HTTP/2 pool: requests share connections, each on a stream of its own.
 //!
-//! A further connection is opened, up to `max_connections`, when every open one has as many streams as it may
-//! have. One request of a worker opens it and the others wait for the result, or else the first burst of
-//! requests would open a connection each. A stream that is dropped is reset without harm to the others, so a
-//! connection stays usable even if a response on it was not read to the end.
+//! A further connection is opened, up to `max_connections`, when every open one has as many streams
+//! as it may have. One request of a worker opens it and the others wait for the result, or else the
+//! first burst of requests would open a connection each. Dropping a stream resets it and leaves the
+//! others alone, so a connection stays usable even if a response on it was not read to the end.
 
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
@@ -100,14 +100,15 @@ impl Http2Pool {
             if let Some(lock) = &lock
                 && let Some(permit) = permit.take().or_else(|| self.server.try_connection_permit())
             {
-                // Unregisters: while it connects, this request must not consume a notification that another
-                // one needs.
+                // Unregisters: while it connects, this request must not consume a notification that
+                // another one needs.
                 changed.set(self.changed.notified());
                 lock.connect(permit).await?;
                 continue;
             }
             if self.failed_connects.get() != failed_before && self.connections.borrow().is_empty() {
-                // The attempt that this request has waited for failed, and there is no other connection.
+                // The attempt that this request has waited for failed, and there is no other
+                // connection.
                 return Err(UpstreamError::Unreachable);
             }
             if pending.is_none() {
@@ -119,7 +120,7 @@ impl Http2Pool {
                 acquired = self.server.connection_permit(), if lock.is_some() => permit = Some(acquired?),
             }
             if reuse == Reuse::Forbidden {
-                // The stream that this request was notified of may be on a used connection, of use to others.
+                // It may have been notified of a stream on a used connection, which others can use.
                 self.changed.notify_waiters();
             }
         }
@@ -151,7 +152,8 @@ impl ConnectLock<'_> {
                 Err(error)
             }
         };
-        // A new connection has room for many requests, and a failure concerns every request that waits for it.
+        // A new connection has room for many requests, and a failure concerns every request that
+        // waits for it.
         pool.changed.notify_waiters();
         result
     }
@@ -160,8 +162,8 @@ impl ConnectLock<'_> {
 impl Drop for ConnectLock<'_> {
     fn drop(&mut self) {
         self.0.is_connecting.set(false);
-        // Another request may have to connect now. Not `notify_one`: without a waiter it is stored for the next
-        // one to register, which would be the request that drops this lock.
+        // Another request may have to connect now. Not `notify_one`: without a waiter it is stored
+        // for the next one to register, which would be the request that drops this lock.
         self.0.changed.notify_waiters();
     }
 }

@@ -1,13 +1,14 @@
 //! Connection pools: the open connections of one worker to one server.
 //!
-//! A pool belongs to its worker's thread, so that acquiring and returning a connection takes no lock. The
-//! workers share only the limit on connections to a server: every open connection holds one of the server's
-//! permits, and its own task releases the permit when the socket is closed, for whatever reason that is.
+//! A pool belongs to its worker's thread, so that acquiring and returning a connection takes no
+//! lock. The workers share only the limit on connections to a server: every open connection holds
+//! one of the server's permits, and its task releases the permit when the socket is closed,
+//! whatever the reason.
 //!
-//! - Idle connections are kept for less time than servers usually keep them (Node closes after 5 s), so that
-//!   a request rarely meets a connection that the server is just closing.
-//! - When the limit is reached, requests queue, up to `max_pending`. A worker with idle connections closes one
-//!   when a request of another worker is waiting.
+//! - Idle connections are kept for less time than servers usually keep them (Node: five seconds).
+//!   So a request rarely gets a connection that the server is just closing.
+//! - When the limit is reached, requests queue, up to `max_pending`. A worker with idle connections
+//!   closes one when a request of another worker is waiting.
 
 mod http1_connection;
 mod http1_pool;
@@ -30,8 +31,9 @@ pub(super) use http1_pool::Http1Pool;
 use http2_pool::Http2Pool;
 pub(super) use http2_pool::Stream;
 
-/// The longest response head accepted from an upstream, in bytes; a longer one is [`UpstreamError::Failed`].
-/// Twice the usual limit on requests, since upstreams set cookies and policies that clients never send back.
+/// The longest response head accepted from an upstream, in bytes; a longer one is
+/// [`UpstreamError::Failed`]. Twice the usual limit on requests, since upstreams set cookies and
+/// policies that clients never send back.
 const MAX_RESPONSE_HEAD_BYTES: usize = 64 * 1024;
 
 /// The pools of one worker, one for each server that it has used.
@@ -78,7 +80,8 @@ impl Pools {
         pool
     }
 
-    /// Drops the pools whose server id fails `is_configured`. Called after the configuration has changed.
+    /// Drops the pools whose server id fails `is_configured`. Called after the configuration has
+    /// changed.
     pub fn retain(&self, is_configured: impl Fn(u64) -> bool) {
         self.0.borrow_mut().retain(|pool| is_configured(pool.server().id()));
     }
@@ -104,12 +107,13 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`UpstreamError::Unreachable`] if opening one failed, [`UpstreamError::Busy`] if the queue is full,
-    /// [`UpstreamError::Failed`] if the server broke the connection's protocol at once.
+    /// [`UpstreamError::Unreachable`] if opening one failed, [`UpstreamError::Busy`] if the queue
+    /// is full, [`UpstreamError::Failed`] if the server broke the connection's protocol at once.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped at any point; that releases its place in the queue, its permit and a half-open connection.
+    /// May be dropped at any point; that releases its place in the queue, its permit and a
+    /// half-open connection.
     pub(super) async fn acquire(&self, reuse: Reuse) -> Result<Lease, UpstreamError> {
         match self {
             Self::Http1(pool) => Ok(Lease::of_connection(pool, pool.acquire(reuse).await?)),
@@ -120,8 +124,8 @@ impl Pool {
 
 /// A pool with idle connections that need closing from time to time.
 trait IdleConnections {
-    /// Closes connections that are broken or have been idle for `keep_alive`. Returns the time until the next
-    /// one can expire.
+    /// Closes connections that are broken or have been idle for `keep_alive`. Returns the time
+    /// until the next one can expire.
     fn close_expired(&self) -> Duration;
 
     /// Closes one idle connection, if there is one, so that another worker can use its permit.
@@ -130,7 +134,8 @@ trait IdleConnections {
 
 /// Closes a pool's idle connections in time, for as long as the pool exists.
 async fn close_idle_connections(pool: Weak<impl IdleConnections>, server: Arc<Server>) {
-    /// The shortest pause between two rounds: a connection just about to expire must not make this loop spin.
+    /// The shortest pause between two rounds: a connection just about to expire must not make this
+    /// loop spin.
     const MIN_PAUSE: Duration = Duration::from_millis(10);
     let mut pause = server.keep_alive();
     loop {
