@@ -4,18 +4,21 @@
 //! request and waits for the response head. [`retry`](super::retry) decides whether another attempt
 //! follows.
 
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use http::response::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, timeout_at};
 
 use super::body::{Progress, RequestBody, ResponseBody, Trailers};
+use super::head_deadline::HeadDeadline;
 use super::lease::{Lease, RequestSender};
 use super::pool::{Pool, Pools, Reuse};
-use super::response_wait::{HeadDeadline, wait_for_head};
 use super::retry::{Attempt, AttemptConnection, AttemptOutcome, FailedAttempt, ReplayableRequest, SendFailure, Sent};
 use super::server::InFlight;
 use super::{Upstream, UpstreamError, request_head};
@@ -132,7 +135,9 @@ impl Exchange<'_> {
                 (AttemptConnection::New, None)
             };
             match self.send_on(&mut lease, attempt.request).await {
-                Ok(response) => AttemptOutcome::Response(self.response(response, ExchangeGuard { lease, in_flight })),
+                Ok(response) => {
+                    AttemptOutcome::Response(self.upstream_response(response, ExchangeGuard { lease, in_flight }))
+                }
                 Err(failure) => FailedAttempt { failure, connection, replay }.outcome(in_flight.server()),
             }
         }
@@ -157,34 +162,44 @@ impl Exchange<'_> {
         match lease.sender() {
             RequestSender::Http1 { sender, timer } => {
                 let sent = pin!(sender.try_send_request(request));
-                self.head(sent, timer).await
+                self.response_head(sent, timer).await
             }
             RequestSender::Http2 { mut sender, timer } => {
                 // Boxed, so that requests over HTTP/1.1 do not have to have room for this future.
                 let mut sent = Box::pin(sender.try_send_request(request));
-                self.head(sent.as_mut(), timer).await
+                self.response_head(sent.as_mut(), timer).await
             }
         }
     }
 
-    async fn head(
+    /// Waits for the head of the response to the request that was `sent`.
+    async fn response_head(
         &self,
-        sent: Pin<&mut impl Future<Output = Sent>>,
+        mut sent: Pin<&mut impl Future<Output = Sent>>,
         timer: &mut LazyTimer,
     ) -> Result<Response<Incoming>, SendFailure> {
         let timeout = self.upstream.settings().response_timeout;
-        let deadline = HeadDeadline::new(&self.progress, timeout, self.deadlines.until);
-        match wait_for_head(sent, timer, deadline).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(failed)) => {
-                tracing::debug!(error = %failed.error(), upstream = %self.upstream.name(), "the upstream sent no response");
-                Err(SendFailure::new(failed, self.progress.outcome()))
+        let mut deadline = HeadDeadline::new(&self.progress, timeout, self.deadlines.until);
+        poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(sent) = sent.as_mut().poll(cx) {
+                    return Poll::Ready(sent.map_err(|failed| self.send_failure(failed)));
+                }
+                ready!(timer.poll_reached(deadline.next(), cx));
+                if let Err(expired) = deadline.extend() {
+                    return Poll::Ready(Err(expired.into()));
+                }
             }
-            Err(expired) => Err(SendFailure::from(expired)),
-        }
+        })
+        .await
     }
 
-    fn response(&self, response: Response<Incoming>, guard: ExchangeGuard) -> UpstreamResponse {
+    fn send_failure(&self, failed: TrySendError<Request<RequestBody>>) -> SendFailure {
+        tracing::debug!(error = %failed.error(), upstream = %self.upstream.name(), "the upstream sent no response");
+        SendFailure::new(failed, self.progress.outcome())
+    }
+
+    fn upstream_response(&self, response: Response<Incoming>, guard: ExchangeGuard) -> UpstreamResponse {
         if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
             let head = copy_of_head(&response);
             let upgraded = UpgradedConnection { upstream: response, guard };

@@ -18,7 +18,7 @@ use crate::telemetry::metrics::GaugeGuard;
 
 /// A connection, or a stream on one, in use by one exchange.
 #[derive(Debug)]
-pub struct Lease {
+pub(super) struct Lease {
     resource: Resource,
     _active: GaugeGuard,
 }
@@ -46,7 +46,8 @@ pub(super) enum RequestSender<'a> {
     Http2 { sender: http2::SendRequest<RequestBody>, timer: &'a mut LazyTimer },
 }
 
-const UNTIL_IT_ENDS: &str = "a lease holds its connection until it ends";
+/// The invariant behind each `expect` in this file.
+const HELD_UNTIL_THE_END: &str = "a lease holds its connection until it ends";
 
 impl Lease {
     pub(super) fn of_connection(pool: &Rc<Http1Pool>, connection: Http1Connection) -> Self {
@@ -64,7 +65,7 @@ impl Lease {
     /// server had closed it.
     pub(super) fn is_reused(&self) -> bool {
         match &self.resource {
-            Resource::Http1 { connection, .. } => connection.as_ref().expect(UNTIL_IT_ENDS).is_reused,
+            Resource::Http1 { connection, .. } => connection.as_ref().expect(HELD_UNTIL_THE_END).is_reused,
             Resource::Http2(lease) => lease.stream.is_reused(),
         }
     }
@@ -72,7 +73,7 @@ impl Lease {
     pub(super) fn sender(&mut self) -> RequestSender<'_> {
         match &mut self.resource {
             Resource::Http1 { connection, .. } => {
-                let connection = connection.as_mut().expect(UNTIL_IT_ENDS);
+                let connection = connection.as_mut().expect(HELD_UNTIL_THE_END);
                 RequestSender::Http1 { sender: &mut connection.sender, timer: &mut connection.timer }
             }
             Resource::Http2(lease) => RequestSender::Http2 { sender: lease.stream.sender(), timer: &mut lease.timer },

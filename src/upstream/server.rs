@@ -91,8 +91,8 @@ impl Server {
         Arc::clone(&self.connection_permits).acquire_owned().await.map_err(|_closed| UpstreamError::Busy)
     }
 
-    /// Asks every worker to close an idle connection, so that its permit becomes free.
-    pub(super) fn request_permit(&self) {
+    /// Makes every worker close an idle connection, so that its permit becomes free.
+    pub(super) fn notify_permit_wanted(&self) {
         self.permit_wanted.notify_waiters();
     }
 
@@ -104,7 +104,7 @@ impl Server {
 
 /// Counts one request as in flight at a server, until dropped.
 #[derive(Debug)]
-pub struct InFlight(Arc<Server>);
+pub(super) struct InFlight(Arc<Server>);
 
 impl InFlight {
     pub(super) fn at(server: &Arc<Server>) -> Self {
@@ -113,8 +113,7 @@ impl InFlight {
     }
 
     /// The server that was picked.
-    #[must_use]
-    pub fn server(&self) -> &Arc<Server> {
+    pub(super) fn server(&self) -> &Arc<Server> {
         &self.0
     }
 }

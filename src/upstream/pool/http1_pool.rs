@@ -116,7 +116,7 @@ impl Http1Pool {
     /// Waits until a connection of this worker is returned or one may be opened.
     async fn wait(&self, reuse: Reuse) -> Result<Http1Connection, UpstreamError> {
         let _pending = Pending::at(&self.server, &self.metrics)?;
-        self.server.request_permit();
+        self.server.notify_permit_wanted();
         loop {
             let returned = async {
                 match reuse {

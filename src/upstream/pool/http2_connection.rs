@@ -36,7 +36,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Http2Connection {
     sender: SendRequest<RequestBody>,
     peer: Rc<PeerState>,
-    open_streams: Cell<usize>,
+    stream_count: Cell<usize>,
     /// When its last stream ended. Meaningless while it has open streams.
     idle_since: Cell<Instant>,
     /// Whether it has carried a request.
@@ -106,7 +106,7 @@ impl Http2Connection {
         });
         peer.settings_received().await?;
         let idle_since = Cell::new(Instant::now());
-        Ok(Self { sender, peer, open_streams: Cell::new(0), idle_since, is_used: Cell::new(false) })
+        Ok(Self { sender, peer, stream_count: Cell::new(0), idle_since, is_used: Cell::new(false) })
     }
 
     pub(super) fn sender(&self) -> SendRequest<RequestBody> {
@@ -121,29 +121,29 @@ impl Http2Connection {
         self.is_used.get()
     }
 
-    pub(super) fn open_streams(&self) -> usize {
-        self.open_streams.get()
+    pub(super) fn stream_count(&self) -> usize {
+        self.stream_count.get()
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.open_streams.get() < self.peer.max_streams.get().min(MAX_STREAMS)
+        self.stream_count.get() < self.peer.max_streams.get().min(MAX_STREAMS)
     }
 
     /// How long it has had no stream; `None` while it has one.
     pub(super) fn idle_time(&self) -> Option<Duration> {
-        (self.open_streams.get() == 0).then(|| self.idle_since.get().elapsed())
+        (self.stream_count.get() == 0).then(|| self.idle_since.get().elapsed())
     }
 
     /// Counts one more stream. Returns whether the connection has carried a request before.
     pub(super) fn open_stream(&self) -> bool {
-        self.open_streams.set(self.open_streams.get() + 1);
+        self.stream_count.set(self.stream_count.get() + 1);
         self.is_used.replace(true)
     }
 
     /// Counts one stream less. Returns whether it was the last.
     pub(super) fn close_stream(&self) -> bool {
-        let remaining = self.open_streams.get() - 1;
-        self.open_streams.set(remaining);
+        let remaining = self.stream_count.get() - 1;
+        self.stream_count.set(remaining);
         if remaining == 0 {
             self.idle_since.set(Instant::now());
         }

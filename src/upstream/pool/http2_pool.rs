@@ -79,7 +79,7 @@ impl Http2Pool {
                 Reuse::Allowed => true,
                 Reuse::Forbidden => !connection.is_used(),
             })
-            .min_by_key(|connection| connection.open_streams())?;
+            .min_by_key(|connection| connection.stream_count())?;
         let is_reused = connection.open_stream();
         Some(Stream { connection: Rc::clone(connection), pool: Rc::clone(self), is_reused })
     }
@@ -114,7 +114,7 @@ impl Http2Pool {
             if pending.is_none() {
                 pending = Some((Pending::at(&self.server, &self.metrics)?, WorkerPending::at(self)));
             }
-            self.server.request_permit();
+            self.server.notify_permit_wanted();
             tokio::select! {
                 () = changed => {}
                 acquired = self.server.connection_permit(), if lock.is_some() => permit = Some(acquired?),
@@ -221,7 +221,7 @@ impl IdleConnections for Http2Pool {
 
     fn close_one(&self) {
         let mut connections = self.connections.borrow_mut();
-        if let Some(idle) = connections.iter().position(|connection| connection.open_streams() == 0) {
+        if let Some(idle) = connections.iter().position(|connection| connection.stream_count() == 0) {
             connections.remove(idle);
         }
     }

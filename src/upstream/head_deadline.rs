@@ -1,41 +1,15 @@
-//! The wait for a response head: how long, and what it means when the time is over.
+//! Head deadline: how long to wait for a response head, and what it means when that time is over.
 //!
 //! `response_timeout` runs from the end of the request, so that a long upload does not count as a
 //! slow upstream. A slow client is limited by `body_idle_timeout`. An upstream that stops reading
 //! the request is slow, however much of the request is missing.
 
-use std::future::poll_fn;
-use std::pin::Pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::UpstreamError;
 use super::body::{BodyOutcome, Progress};
-use crate::primitives::lazy_timer::LazyTimer;
-
-/// Waits for `sent`, the result of sending a request.
-///
-/// # Errors
-///
-/// Those of [`HeadDeadline::extend`].
-pub(super) async fn wait_for_head<T>(
-    mut sent: Pin<&mut impl Future<Output = T>>,
-    timer: &mut LazyTimer,
-    mut deadline: HeadDeadline<'_>,
-) -> Result<T, UpstreamError> {
-    loop {
-        let in_time = poll_fn(|cx| match sent.as_mut().poll(cx) {
-            Poll::Ready(sent) => Poll::Ready(Some(sent)),
-            Poll::Pending => timer.poll_reached(deadline.next(), cx).map(|()| None),
-        });
-        match in_time.await {
-            Some(sent) => return Ok(sent),
-            None => deadline.extend()?,
-        }
-    }
-}
 
 /// When to stop waiting for a response head.
 pub(super) struct HeadDeadline<'a> {
