@@ -1,8 +1,7 @@
 //! One exchange with an upstream: sends a request, returns the response head and a body stream.
 //!
 //! An exchange is a loop of attempts. Each attempt picks a server, acquires a connection, sends the
-//! request and waits for the response head. [`retry`](super::retry) decides whether another attempt
-//! follows.
+//! request and waits for the response head. `retry.rs` decides whether another attempt follows.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -75,8 +74,8 @@ impl Upstream {
     /// # Errors
     ///
     /// [`UpstreamError`]; [`UpstreamError::RequestBody`] if the client is at fault.
-    // Neither this nor `Exchange::attempt` is an `async fn`: its future would have room for the request
-    // twice, and it is a part of a future that is moved for every request.
+    // Neither this nor `Exchange::attempt` is an `async fn`: such a future has room for its argument
+    // twice, here for a whole request.
     pub fn send<'a>(
         &'a self,
         pools: &'a Pools,

@@ -64,7 +64,7 @@ impl Http1Pool {
         None
     }
 
-    /// See [`Pool::acquire`](super::Pool::acquire).
+    /// A connection that can take a request: an idle one, a new one, or one that is waited for.
     pub(super) async fn acquire(&self, reuse: Reuse) -> Result<Http1Connection, UpstreamError> {
         if reuse == Reuse::Allowed {
             while let Some(mut connection) = self.pop_idle() {

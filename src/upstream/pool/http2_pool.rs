@@ -84,7 +84,7 @@ impl Http2Pool {
         Some(Stream { connection: Rc::clone(connection), pool: Rc::clone(self), is_reused })
     }
 
-    /// See [`Pool::acquire`](super::Pool::acquire).
+    /// A stream on an open connection or on a new one, or one that is waited for.
     pub(super) async fn acquire(self: &Rc<Self>, reuse: Reuse) -> Result<Stream, UpstreamError> {
         let failed_before = self.failed_connects.get();
         let mut pending = None;
