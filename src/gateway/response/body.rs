@@ -13,13 +13,22 @@ use crate::gateway::response::record::Record;
 use crate::upstream::body::{ResponseBody, ResponseBodyError};
 use crate::upstream::headers::retain;
 
-/// What is sent to the client behind the head.
+/// The body of a response to a client.
+///
+/// `G` is a guard that the connection attaches with [`Body::guarded`]: it is dropped together with the body, after everything
+/// else in it.
 #[derive(Debug)]
-pub struct Body {
+pub struct Body<G = NoGuard> {
     content: Content,
     record: Option<Box<Record>>,
     hand_over: Option<oneshot::Sender<Box<Record>>>,
+    /// The last field, because fields are dropped in this order.
+    guard: G,
 }
+
+/// The guard of a body that nobody has attached one to.
+#[derive(Clone, Copy, Debug)]
+pub struct NoGuard;
 
 #[derive(Debug)]
 enum Content {
@@ -45,31 +54,37 @@ impl Body {
     /// Nothing.
     #[must_use]
     pub fn empty() -> Self {
-        Self { content: Content::Fixed(None), record: None, hand_over: None }
+        Self { content: Content::Fixed(None), record: None, hand_over: None, guard: NoGuard }
     }
 
     /// All of it at once.
     #[must_use]
     pub fn fixed(text: Bytes) -> Self {
-        Self { content: Content::Fixed((!text.is_empty()).then_some(text)), record: None, hand_over: None }
+        Self {
+            content: Content::Fixed((!text.is_empty()).then_some(text)),
+            record: None,
+            hand_over: None,
+            guard: NoGuard,
+        }
     }
 
     /// An upstream's, to be finished by `until`.
     #[must_use]
     pub fn stream(body: Box<ResponseBody>, until: Option<Instant>) -> Self {
         let until = until.map(|at| Box::pin(tokio::time::sleep_until(at)));
-        Self { content: Content::Stream { body, until }, record: None, hand_over: None }
+        Self { content: Content::Stream { body, until }, record: None, hand_over: None, guard: NoGuard }
     }
 
-    /// Whether it comes from an upstream, whose connection it holds.
+    /// Attaches `guard`, which is dropped with the body.
     #[must_use]
-    pub fn is_stream(&self) -> bool {
-        matches!(self.content, Content::Stream { .. })
+    pub fn guarded<G>(self, guard: G) -> Body<G> {
+        let Self { content, record, hand_over, guard: NoGuard } = self;
+        Body { content, record, hand_over, guard }
     }
 
     /// Nothing behind a 101: the record goes to the tunnel, which outlives this answer.
     pub(in crate::gateway) fn before_a_tunnel(hand_over: oneshot::Sender<Box<Record>>) -> Self {
-        Self { content: Content::Fixed(None), record: None, hand_over: Some(hand_over) }
+        Self { content: Content::Fixed(None), record: None, hand_over: Some(hand_over), guard: NoGuard }
     }
 
     pub(in crate::gateway) fn recorded(mut self, record: Box<Record>) -> Self {
@@ -82,7 +97,15 @@ impl Body {
     }
 }
 
-impl http_body::Body for Body {
+impl<G> Body<G> {
+    /// Whether it comes from an upstream, whose connection it holds.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        matches!(self.content, Content::Stream { .. })
+    }
+}
+
+impl<G: Unpin> http_body::Body for Body<G> {
     type Data = Bytes;
     type Error = Broken;
 
