@@ -20,8 +20,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::client_stream::{ClientStream, UnsolicitedWrite};
 use super::connection::{self, ConnectionEnd, HttpConnection};
-use super::connection_state::{Awaiting, ConnectionState};
-use super::respond::{Tracked, answer};
+use super::connection_state::{Awaiting, ConnectionState, RequestGuard};
+use super::service::respond;
 use crate::gateway::response::body::Body;
 use crate::gateway::response::refusal::{Framing, Refusal};
 use crate::gateway::{Gateway, Peer, ServerSettings};
@@ -69,7 +69,7 @@ async fn converse(
     gateway: &Rc<Gateway>,
     shutdown: &Shutdown,
 ) -> Option<(TcpStream, Bytes)> {
-    let service = service_fn(|request| answer(gateway, state.begin_request(), request, peer));
+    let service = service_fn(|request| respond(gateway, state.begin_request(), request, peer));
     let max_head = settings.max_header_size;
     let (wire, gone) =
         ClientStream::new(CoalescingStream::new(stream), start, Arc::clone(state), UnsolicitedWrite::Keep);
@@ -185,7 +185,7 @@ async fn linger(mut stream: TcpStream) {
 
 impl<S> HttpConnection for http1::UpgradeableConnection<TokioIo<ClientStream<CoalescingStream<TcpStream>>>, S>
 where
-    S: HttpService<Incoming, ResBody = Tracked, Error = Infallible>,
+    S: HttpService<Incoming, ResBody = Body<RequestGuard>, Error = Infallible>,
 {
     const CAN_PARK: bool = true;
 

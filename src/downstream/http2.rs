@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 use super::client_stream::{ClientStream, UnsolicitedWrite};
 use super::connection::{self, ConnectionEnd, HttpConnection};
 use super::connection_state::{Awaiting, ConnectionState};
-use super::respond::answer;
+use super::service::respond;
 use super::stall_timeout::StallTimeoutBody;
 use crate::gateway::{Gateway, Peer, ServerSettings};
 use crate::primitives::local_executor::LocalExecutor;
@@ -51,7 +51,7 @@ pub(super) async fn serve(
     let state = ConnectionState::new(opened, settings.timeouts);
     let stall_timeout = settings.timeouts.body_idle;
     let service = service_fn(|request| {
-        let answered = answer(gateway, state.begin_request(), request, &peer);
+        let answered = respond(gateway, state.begin_request(), request, &peer);
         async move { answered.await.map(|response| response.map(|body| StallTimeoutBody::new(body, stall_timeout))) }
     });
     // Beyond twice the limit h2 answers by itself with a bare 431; up to there the gateway does, with a problem document. Each field counts 32 more

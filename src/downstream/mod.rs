@@ -15,7 +15,7 @@ mod connection_state;
 mod http1;
 mod http2;
 mod protocol;
-mod respond;
+mod service;
 mod stall_timeout;
 
 use std::net::IpAddr;

@@ -15,8 +15,8 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
-use super::respond::Tracked;
-use crate::gateway::response::body::Broken;
+use super::connection_state::RequestGuard;
+use crate::gateway::response::body::{Body, Broken};
 
 /// See the module's text.
 #[derive(Debug)]
@@ -29,14 +29,14 @@ pub(super) struct StallTimeoutBody {
 #[derive(Debug)]
 struct Shared {
     /// Gone once the client's timeout with us is ours with it.
-    body: RefCell<Option<Tracked>>,
+    body: RefCell<Option<Body<RequestGuard>>>,
     asked: Cell<Instant>,
     /// Whether it was asked and had nothing yet: then it is not the client who is waited for.
     waits_for_upstream: Cell<bool>,
 }
 
 impl StallTimeoutBody {
-    pub(super) fn new(body: Tracked, timeout: Duration) -> Self {
+    pub(super) fn new(body: Body<RequestGuard>, timeout: Duration) -> Self {
         let watch = body.is_stream() && !body.is_end_stream();
         let (body, asked, waits_for_upstream) = (RefCell::new(Some(body)), Cell::new(Instant::now()), Cell::new(false));
         let shared = Rc::new(Shared { body, asked, waits_for_upstream });
