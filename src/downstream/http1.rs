@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::socket::ClientSocket;
 use bytes::Bytes;
 use http::{Response, header};
 use http_body_util::BodyExt as _;
@@ -15,7 +16,6 @@ use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::client_stream::{ClientStream, UnsolicitedWrite};
@@ -32,7 +32,7 @@ use crate::primitives::shutdown::{Phase, Shutdown};
 const MIN_BUFFER_BYTES: usize = 8192;
 
 pub(super) async fn serve(
-    stream: TcpStream,
+    stream: ClientSocket,
     start: Vec<u8>,
     opened: Instant,
     peer: Peer,
@@ -61,14 +61,14 @@ pub(super) async fn serve(
 /// Serves requests until the connection is over, or until it has been idle for a while: then it returns, with what was read of the next
 /// request, and can be taken up again.
 async fn converse(
-    stream: TcpStream,
+    stream: ClientSocket,
     start: Vec<u8>,
     state: &Arc<ConnectionState>,
     peer: &Peer,
     settings: &ServerSettings,
     gateway: &Rc<Gateway>,
     shutdown: &Shutdown,
-) -> Option<(TcpStream, Bytes)> {
+) -> Option<(ClientSocket, Bytes)> {
     let service = service_fn(|request| respond(gateway, state.begin_request(), request, peer));
     let max_head = settings.max_header_size;
     let (wire, gone) =
@@ -109,7 +109,7 @@ async fn converse(
 /// Awaiting for the next request without anything that serving one takes: hyper's buffers are four times what the connection is besides.
 ///
 /// Returns whether to go on: a client that says nothing within `idle_timeout`, or that has closed, is done with.
-async fn park(stream: &TcpStream, state: &ConnectionState, shutdown: &Shutdown) -> bool {
+async fn park(stream: &ClientSocket, state: &ConnectionState, shutdown: &Shutdown) -> bool {
     let mut shutdown = shutdown.clone();
     let timeout = state.deadline().unwrap_or_else(Instant::now);
     tokio::select! {
@@ -137,7 +137,7 @@ fn refusal<S>(end: &ConnectionEnd, wire: &ClientStream<S>) -> Option<Refusal> {
 }
 
 /// Writes an answer past hyper, which has given the connection up: a head, a body of known length, close.
-async fn write(stream: &mut TcpStream, response: Response<Body>) {
+async fn write(stream: &mut ClientSocket, response: Response<Body>) {
     /// The client has shown that it does not keep to the rules; it is not waited for.
     const TIMEOUT: Duration = Duration::from_secs(1);
     let (parts, mut body) = response.into_parts();
@@ -164,7 +164,7 @@ async fn write(stream: &mut TcpStream, response: Response<Body>) {
 
 /// Closes so that the client can read the answer. Closing with unread bytes makes the kernel send a reset, which may overtake what was
 /// sent before (RFC 9112 §9.6); so our side is closed first, and what still comes is read and dropped, a bounded amount for a bounded time.
-async fn linger(mut stream: TcpStream) {
+async fn linger(mut stream: ClientSocket) {
     const TIMEOUT: Duration = Duration::from_secs(1);
     const MAX_BYTES: usize = 1024 * 1024;
     if stream.shutdown().await.is_err() {
@@ -183,7 +183,7 @@ async fn linger(mut stream: TcpStream) {
     .await;
 }
 
-impl<S> HttpConnection for http1::UpgradeableConnection<TokioIo<ClientStream<CoalescingStream<TcpStream>>>, S>
+impl<S> HttpConnection for http1::UpgradeableConnection<TokioIo<ClientStream<CoalescingStream<ClientSocket>>>, S>
 where
     S: HttpService<Incoming, ResBody = Body<RequestGuard>, Error = Infallible>,
 {

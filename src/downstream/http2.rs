@@ -10,11 +10,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::socket::ClientSocket;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::client_stream::{ClientStream, UnsolicitedWrite};
@@ -40,7 +40,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(super) async fn serve(
-    stream: TcpStream,
+    stream: ClientSocket,
     start: Vec<u8>,
     opened: Instant,
     peer: Peer,
@@ -77,7 +77,7 @@ pub(super) async fn serve(
     }
 }
 
-impl<S> HttpConnection for http2::Connection<TokioIo<ClientStream<TcpStream>>, S, LocalExecutor>
+impl<S> HttpConnection for http2::Connection<TokioIo<ClientStream<ClientSocket>>, S, LocalExecutor>
 where
     S: HttpService<Incoming, ResBody = StallTimeoutBody, Error = Infallible>,
     S::Future: 'static,

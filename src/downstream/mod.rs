@@ -16,6 +16,7 @@ mod http1;
 mod http2;
 mod protocol;
 mod service;
+mod socket;
 mod stall_timeout;
 
 use std::net::IpAddr;
@@ -31,6 +32,7 @@ use crate::primitives::shutdown::{Phase, Shutdown};
 use crate::telemetry::metrics::{Gauge, GaugeGuard};
 use balancer::{Assignment, Balancer, HandedOver, LoadGuard, WorkerHandle};
 use protocol::Protocol;
+use socket::ClientSocket;
 
 /// One worker's share in the edge.
 #[derive(Debug)]
@@ -142,9 +144,8 @@ impl Serving {
     }
 }
 
-async fn connection(mut stream: TcpStream, peer: Peer, gateway: &Rc<Gateway>, shutdown: Shutdown) {
-    // Answers must not wait for acknowledgements; a socket that cannot be told so still works.
-    let _ = stream.set_nodelay(true);
+async fn connection(stream: TcpStream, peer: Peer, gateway: &Rc<Gateway>, shutdown: Shutdown) {
+    let mut stream = ClientSocket::tcp(stream);
     let settings = gateway.settings();
     let opened = tokio::time::Instant::now();
     let detected = tokio::time::timeout(settings.timeouts.header, protocol::protocol(&mut stream)).await;
