@@ -1,8 +1,10 @@
-//! An answer's body over HTTP/2 that is given up when its client takes nothing of it.
+//! A response body over HTTP/2 with a timeout for a client that stops reading it.
 //!
-//! Over HTTP/1.1 a client that takes no bytes blocks its socket, which the [`line`](super::line) sees. Over HTTP/2 it closes one stream's
-//! window and keeps the connection alive: hyper then asks for no more of the body, and no timer inside the body would ever be looked at,
-//! while the body holds an upstream's connection. So somebody looks from outside.
+//! Over HTTP/1.1 such a client blocks its socket, which the
+//! [`ConnectionState`](super::connection_state::ConnectionState) sees. Over HTTP/2 it leaves the
+//! window of one stream closed and keeps the connection alive. hyper then stops polling the body,
+//! so that a timer inside the body would never fire, while the body holds an upstream connection. A
+//! separate task therefore watches it.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -16,72 +18,79 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::connection_state::RequestGuard;
-use crate::gateway::response::body::{Body, Broken};
+use crate::gateway::response::body::{Body, BodyError};
 
-/// See the module's text.
+/// A response body that is dropped when its client has not read from it for the stall timeout.
+///
+/// Only a body that holds an upstream connection is watched; any other costs no task.
 #[derive(Debug)]
 pub(super) struct StallTimeoutBody {
     shared: Rc<Shared>,
-    /// Ends with the body: there are many bodies, and timeout is long.
-    watch: Option<AbortHandle>,
+    /// The task that watches the body. Aborted with it, because there are many bodies and the
+    /// timeout is long.
+    watchdog: Option<AbortHandle>,
 }
 
 #[derive(Debug)]
 struct Shared {
-    /// Gone once the client's timeout with us is ours with it.
+    /// `None` once the stall timeout has dropped the body.
     body: RefCell<Option<Body<RequestGuard>>>,
-    asked: Cell<Instant>,
-    /// Whether it was asked and had nothing yet: then it is not the client who is waited for.
-    waits_for_upstream: Cell<bool>,
+    last_poll: Cell<Instant>,
+    /// Whether the last poll found no data: then the body waits for the upstream, not for the
+    /// client.
+    awaits_upstream: Cell<bool>,
 }
 
 impl StallTimeoutBody {
     pub(super) fn new(body: Body<RequestGuard>, timeout: Duration) -> Self {
-        let watch = body.is_stream() && !body.is_end_stream();
-        let (body, asked, waits_for_upstream) = (RefCell::new(Some(body)), Cell::new(Instant::now()), Cell::new(false));
-        let shared = Rc::new(Shared { body, asked, waits_for_upstream });
-        let watch = watch.then(|| give_up_after(Rc::downgrade(&shared), timeout));
-        let watch = watch.map(|watch| tokio::task::spawn_local(watch).abort_handle());
-        Self { shared, watch }
+        let is_watched = body.is_stream() && !body.is_end_stream();
+        let (body, last_poll) = (RefCell::new(Some(body)), Cell::new(Instant::now()));
+        let shared = Rc::new(Shared { body, last_poll, awaits_upstream: Cell::new(false) });
+        let watchdog = is_watched.then(|| {
+            let watchdog = drop_when_stalled(Rc::downgrade(&shared), timeout);
+            tokio::task::spawn_local(watchdog).abort_handle()
+        });
+        Self { shared, watchdog }
     }
 }
 
 impl Drop for StallTimeoutBody {
     fn drop(&mut self) {
-        if let Some(watch) = &self.watch {
-            watch.abort();
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.abort();
         }
     }
 }
 
-async fn give_up_after(shared: Weak<Shared>, timeout: Duration) {
-    let mut look_at = Instant::now() + timeout;
+async fn drop_when_stalled(shared: Weak<Shared>, timeout: Duration) {
+    let mut check_at = Instant::now() + timeout;
     loop {
-        sleep_until(look_at).await;
+        sleep_until(check_at).await;
         let Some(shared) = shared.upgrade() else { return };
-        if shared.waits_for_upstream.get() {
-            look_at = Instant::now() + timeout;
-        } else if shared.asked.get().elapsed() >= timeout {
-            let given_up = shared.body.borrow_mut().take();
-            drop(given_up);
+        if shared.awaits_upstream.get() {
+            check_at = Instant::now() + timeout;
+        } else if shared.last_poll.get().elapsed() >= timeout {
+            // Taken out first, so that the cell is not borrowed while the body is dropped.
+            let stalled = shared.body.borrow_mut().take();
+            drop(stalled);
             return;
         } else {
-            look_at = shared.asked.get() + timeout;
+            check_at = shared.last_poll.get() + timeout;
         }
     }
 }
 
 impl http_body::Body for StallTimeoutBody {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let shared = &self.shared;
         let mut body = shared.body.borrow_mut();
-        let Some(body) = body.as_mut() else { return Poll::Ready(Some(Err(Broken::NotTaken))) };
+        let Some(body) = body.as_mut() else { return Poll::Ready(Some(Err(BodyError::ClientStalled))) };
         let frame = Pin::new(body).poll_frame(cx);
-        shared.asked.set(Instant::now());
-        shared.waits_for_upstream.set(frame.is_pending());
+        shared.last_poll.set(Instant::now());
+        shared.awaits_upstream.set(frame.is_pending());
         frame
     }
 

@@ -1,4 +1,5 @@
-//! The body of an answer to a client: a fixed text of ours, or an upstream's stream. Carries the request's record to its end.
+//! The body of a response to a client: a text of the gateway, or the stream of an upstream. Owns
+//! the request's record, which is therefore complete when the body is dropped.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -15,81 +16,79 @@ use crate::upstream::headers::retain;
 
 /// The body of a response to a client.
 ///
-/// `G` is a guard that the connection attaches with [`Body::guarded`]: it is dropped together with the body, after everything
-/// else in it.
+/// `G` is a guard that the connection attaches with [`Body::guarded`]: it is dropped together with
+/// the body, after everything else in it.
 #[derive(Debug)]
 pub struct Body<G = NoGuard> {
     content: Content,
     record: Option<Box<Record>>,
-    hand_over: Option<oneshot::Sender<Box<Record>>>,
+    /// Sends the record to a tunnel instead.
+    tunnel: Option<oneshot::Sender<Box<Record>>>,
     /// The last field, because fields are dropped in this order.
     guard: G,
 }
 
-/// The guard of a body that nobody has attached one to.
+/// The guard of a body that has none.
 #[derive(Clone, Copy, Debug)]
 pub struct NoGuard;
 
 #[derive(Debug)]
 enum Content {
     Fixed(Option<Bytes>),
-    Stream { body: Box<ResponseBody>, until: Option<Pin<Box<Sleep>>> },
+    Stream { body: Box<ResponseBody>, deadline: Option<Pin<Box<Sleep>>> },
 }
 
-/// The answer ends before its body does; the connection is broken off, so that a part is not taken for the whole.
+/// Why a response ends before its body is complete. The connection or stream is then aborted, so
+/// that the client does not take a part of the response for the whole.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-pub enum Broken {
-    /// The client has taken nothing of it for `body_idle_timeout`.
-    #[error("the client takes no bytes")]
-    NotTaken,
-    /// The route's `timeout` is over.
-    #[error("the exchange took longer than the route allows")]
-    Overdue,
-    /// The upstream's fault.
+pub enum BodyError {
+    /// The client has read none of it for `body_idle_timeout`.
+    #[error("the client does not read the response")]
+    ClientStalled,
+    /// The route's `timeout` has passed.
+    #[error("the request took longer than the route's timeout")]
+    TimedOut,
+    /// The upstream's body failed.
     #[error(transparent)]
     Upstream(#[from] ResponseBodyError),
 }
 
 impl Body {
-    /// Nothing.
+    /// An empty body.
     #[must_use]
     pub fn empty() -> Self {
-        Self { content: Content::Fixed(None), record: None, hand_over: None, guard: NoGuard }
+        Self { content: Content::Fixed(None), record: None, tunnel: None, guard: NoGuard }
     }
 
-    /// All of it at once.
+    /// A body that consists of `text`.
     #[must_use]
     pub fn fixed(text: Bytes) -> Self {
-        Self {
-            content: Content::Fixed((!text.is_empty()).then_some(text)),
-            record: None,
-            hand_over: None,
-            guard: NoGuard,
-        }
+        Self { content: Content::Fixed((!text.is_empty()).then_some(text)), record: None, tunnel: None, guard: NoGuard }
     }
 
-    /// An upstream's, to be finished by `until`.
+    /// The body of an upstream, which fails if it is not complete by `deadline`.
     #[must_use]
-    pub fn stream(body: Box<ResponseBody>, until: Option<Instant>) -> Self {
-        let until = until.map(|at| Box::pin(tokio::time::sleep_until(at)));
-        Self { content: Content::Stream { body, until }, record: None, hand_over: None, guard: NoGuard }
+    pub fn stream(body: Box<ResponseBody>, deadline: Option<Instant>) -> Self {
+        let deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
+        Self { content: Content::Stream { body, deadline }, record: None, tunnel: None, guard: NoGuard }
     }
 
     /// Attaches `guard`, which is dropped with the body.
     #[must_use]
     pub fn guarded<G>(self, guard: G) -> Body<G> {
-        let Self { content, record, hand_over, guard: NoGuard } = self;
-        Body { content, record, hand_over, guard }
+        let Self { content, record, tunnel, guard: NoGuard } = self;
+        Body { content, record, tunnel, guard }
     }
 
-    /// Nothing behind a 101: the record goes to the tunnel, which outlives this answer.
-    pub(in crate::gateway) fn before_a_tunnel(hand_over: oneshot::Sender<Box<Record>>) -> Self {
-        Self { content: Content::Fixed(None), record: None, hand_over: Some(hand_over), guard: NoGuard }
+    /// The empty body of a 101: the record goes to the tunnel, which outlives this response.
+    pub(in crate::gateway) fn before_a_tunnel(tunnel: oneshot::Sender<Box<Record>>) -> Self {
+        Self { content: Content::Fixed(None), record: None, tunnel: Some(tunnel), guard: NoGuard }
     }
 
+    /// Attaches the request's record, or sends it to the tunnel.
     pub(in crate::gateway) fn recorded(mut self, record: Box<Record>) -> Self {
-        match self.hand_over.take() {
-            // A tunnel that has ended already drops the record, which completes it.
+        match self.tunnel.take() {
+            // If the tunnel has already ended, the record is dropped, which completes it.
             Some(tunnel) => drop(tunnel.send(record)),
             None => self.record = Some(record),
         }
@@ -98,7 +97,7 @@ impl Body {
 }
 
 impl<G> Body<G> {
-    /// Whether it comes from an upstream, whose connection it holds.
+    /// Whether it is the body of an upstream, whose connection it holds.
     #[must_use]
     pub fn is_stream(&self) -> bool {
         matches!(self.content, Content::Stream { .. })
@@ -107,18 +106,18 @@ impl<G> Body<G> {
 
 impl<G: Unpin> http_body::Body for Body<G> {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let mut frame = match &mut this.content {
             Content::Fixed(text) => text.take().map(|text| Ok(Frame::data(text))),
-            Content::Stream { body, until } => match Pin::new(&mut **body).poll_frame(cx) {
-                Poll::Ready(frame) => frame.map(|frame| frame.map_err(Broken::Upstream)),
-                Poll::Pending => match until {
-                    Some(until) => {
-                        ready!(until.as_mut().poll(cx));
-                        Some(Err(Broken::Overdue))
+            Content::Stream { body, deadline } => match Pin::new(&mut **body).poll_frame(cx) {
+                Poll::Ready(frame) => frame.map(|frame| frame.map_err(BodyError::Upstream)),
+                Poll::Pending => match deadline {
+                    Some(deadline) => {
+                        ready!(deadline.as_mut().poll(cx));
+                        Some(Err(BodyError::TimedOut))
                     }
                     None => return Poll::Pending,
                 },
@@ -128,7 +127,7 @@ impl<G: Unpin> http_body::Body for Body<G> {
             if let Some(data) = frame.data_ref() {
                 record.sent(data.remaining() as u64);
             } else if let Some(trailers) = frame.trailers_mut() {
-                // The rules of a head hold for what comes behind the body as well.
+                // Trailers follow the same rules as the headers of a response.
                 retain(trailers, |name| record.runtime().identity().passes_downstream(name));
             }
         }
