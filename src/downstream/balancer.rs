@@ -1,10 +1,12 @@
-//! Balancer: connections shared out evenly among the workers.
+//! Balancer: spreads connections evenly over the workers.
 //!
-//! The kernel gives a connection to the listener that a hash of its addresses picks, and never looks at who is busy: of 64 connections one of
-//! two workers has 24 and the other 40 in a usual throw, and a client that keeps few connections for long may have all of them on one. A
-//! worker that is noticeably ahead hands the connection it has just accepted to the one with the fewest. Where the kernel does not share
-//! out at all, one worker accepts and this does it alone.
+//! The kernel picks a listener by a hash of the addresses, regardless of load: of 64 connections,
+//! one of two workers typically gets 24 and the other 40, and a client with a few long-lived
+//! connections may have all of them on one worker. A worker that is clearly ahead therefore hands a
+//! connection that it has just accepted to the worker with the fewest. Where the kernel does not
+//! spread connections at all, one worker accepts them and the balancer does all of the spreading.
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -13,117 +15,159 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-/// A worker this many connections ahead of another is ahead; also an eighth of what the other has. Below it, handing over would cost
-/// a wake-up of the other worker and even nothing out.
+/// A worker hands a connection over if it is ahead of another by at least this many, and by at
+/// least an eighth of the other's connections. With a smaller lead, waking the other worker costs
+/// more than an even spread saves.
 const MIN_LEAD: usize = 2;
 
-/// All workers, as each of them sees the others.
+/// The connection counts and inboxes of all workers.
 #[derive(Clone, Debug)]
 pub struct Balancer(Arc<[WorkerSlot]>);
 
 #[derive(Debug)]
 struct WorkerSlot {
     open: AtomicUsize,
-    inbox: UnboundedSender<HandedOver>,
+    inbox: UnboundedSender<HandedOverConnection>,
 }
 
-/// One worker's place among them.
+/// What one worker needs to share connections with the others.
 #[derive(Debug)]
 pub struct WorkerHandle {
-    pub(super) all: Balancer,
-    pub(super) worker: usize,
-    /// What the others hand over. Bounded by the number of connections that may be open: each has its slot already.
-    pub(super) inbox: UnboundedReceiver<HandedOver>,
+    pub(super) balancer: WorkerBalancer,
+    /// Receives connections that other workers hand over. Bounded by `max_connections`, because
+    /// each of them has its permit already.
+    pub(super) inbox: UnboundedReceiver<HandedOverConnection>,
 }
 
 impl WorkerHandle {
-    /// All workers.
+    /// The balancer of all workers.
     #[must_use]
     pub fn balancer(&self) -> &Balancer {
-        &self.all
+        &self.balancer.all
     }
 }
 
-/// A connection on its way to another worker.
-#[derive(Debug)]
-pub(super) struct HandedOver {
-    pub(super) stream: std::net::TcpStream,
-    pub(super) address: IpAddr,
-    pub(super) slot: OwnedSemaphorePermit,
-    pub(super) place: LoadGuard,
+/// The balancer from the point of view of one worker.
+#[derive(Clone, Debug)]
+pub(super) struct WorkerBalancer {
+    all: Balancer,
+    worker: usize,
 }
 
-/// One connection in its worker's count, until it is dropped.
+/// A connection that a worker has accepted, before a worker is chosen to serve it.
 #[derive(Debug)]
-pub(super) struct LoadGuard(Arc<[WorkerSlot]>, usize);
+pub(super) struct AcceptedConnection {
+    pub(super) stream: TcpStream,
+    pub(super) address: IpAddr,
+    /// Of the permits for open connections.
+    pub(super) permit: OwnedSemaphorePermit,
+}
 
-/// Who serves a connection.
+/// A connection that this worker serves.
+#[derive(Debug)]
+pub(super) struct AssignedConnection {
+    pub(super) accepted: AcceptedConnection,
+    pub(super) load: LoadGuard,
+}
+
+/// A connection on its way to another worker, registered with no runtime.
+#[derive(Debug)]
+pub(super) struct HandedOverConnection {
+    stream: std::net::TcpStream,
+    address: IpAddr,
+    permit: OwnedSemaphorePermit,
+    load: LoadGuard,
+}
+
+/// Counts a connection in its worker's load until it is dropped.
+#[derive(Debug)]
+pub(super) struct LoadGuard {
+    balancer: Balancer,
+    worker: usize,
+}
+
+/// Which worker serves a connection.
 #[derive(Debug)]
 pub(super) enum Assignment {
-    /// The one who has accepted it.
-    Own(TcpStream, OwnedSemaphorePermit, LoadGuard),
-    /// Another worker, who has it by now.
-    Others,
+    /// Another one, to which the connection has been sent.
+    OtherWorker,
+    /// The one that has accepted it.
+    ThisWorker(AssignedConnection),
 }
 
-/// A handle for each of so many workers.
+/// Creates the handles of `workers` workers that share connections.
 #[must_use]
 pub fn handles(workers: usize) -> Vec<WorkerHandle> {
-    let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
-    let slots = inboxes.into_iter().map(|inbox| WorkerSlot { open: AtomicUsize::new(0), inbox });
+    let (senders, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
+    let slots = senders.into_iter().map(|inbox| WorkerSlot { open: AtomicUsize::new(0), inbox });
     let all = Balancer(slots.collect());
-    let handle = |(worker, inbox)| WorkerHandle { all: all.clone(), worker, inbox };
-    receivers.into_iter().enumerate().map(handle).collect()
+    let handle = |(worker, inbox)| WorkerHandle { balancer: WorkerBalancer { all: all.clone(), worker }, inbox };
+    inboxes.into_iter().enumerate().map(handle).collect()
 }
 
 impl Balancer {
-    /// How many connections each worker has.
+    /// The number of open connections of each worker.
     #[must_use]
     pub fn open(&self) -> Vec<usize> {
         self.0.iter().map(|slot| slot.open.load(Relaxed)).collect()
     }
 
-    /// Counts a connection that `worker` has accepted, and gives it to whoever is to serve it.
-    pub(super) fn assign(
-        &self,
-        worker: usize,
-        stream: TcpStream,
-        address: IpAddr,
-        slot: OwnedSemaphorePermit,
-    ) -> std::io::Result<Assignment> {
-        let to = self.next(worker);
-        if to == worker {
-            return Ok(Assignment::Own(stream, slot, self.place(worker)));
+    /// The worker to serve a connection that `accepted_by` has accepted.
+    fn choose_worker(&self, accepted_by: usize) -> usize {
+        let open = |worker: usize| self.0[worker].open.load(Relaxed);
+        let least_loaded = (0..self.0.len()).min_by_key(|&worker| open(worker)).unwrap_or(accepted_by);
+        let lead = open(accepted_by).saturating_sub(open(least_loaded));
+        if lead >= MIN_LEAD.max(open(least_loaded) / 8) { least_loaded } else { accepted_by }
+    }
+
+    fn add_load(&self, worker: usize) -> LoadGuard {
+        self.0[worker].open.fetch_add(1, Relaxed);
+        LoadGuard { balancer: self.clone(), worker }
+    }
+}
+
+impl WorkerBalancer {
+    /// Counts a connection that this worker has accepted, and sends it to another worker if that is
+    /// to serve it.
+    ///
+    /// # Errors
+    ///
+    /// An error of moving the socket from one runtime to another.
+    pub(super) fn assign(&self, accepted: AcceptedConnection) -> io::Result<Assignment> {
+        let worker = self.all.choose_worker(self.worker);
+        let load = self.all.add_load(worker);
+        if worker == self.worker {
+            return Ok(Assignment::ThisWorker(AssignedConnection { accepted, load }));
         }
-        let stream = stream.into_std()?;
-        let handed = HandedOver { stream, address, slot, place: self.place(to) };
-        match self.0[to].inbox.send(handed) {
-            Ok(()) => Ok(Assignment::Others),
-            // That worker has ended: the process is about to.
+        let AcceptedConnection { stream, address, permit } = accepted;
+        let connection = HandedOverConnection { stream: stream.into_std()?, address, permit, load };
+        match self.all.0[worker].inbox.send(connection) {
+            Ok(()) => Ok(Assignment::OtherWorker),
+            // The other worker has ended, so the process is about to.
             Err(returned) => {
-                let HandedOver { stream, slot, .. } = returned.0;
-                Ok(Assignment::Own(TcpStream::from_std(stream)?, slot, self.place(worker)))
+                let AssignedConnection { accepted, .. } = returned.0.take_over()?;
+                Ok(Assignment::ThisWorker(AssignedConnection { accepted, load: self.all.add_load(self.worker) }))
             }
         }
     }
+}
 
-    /// Who is to serve a connection that `worker` has accepted.
-    fn next(&self, worker: usize) -> usize {
-        let open = |worker: usize| self.0[worker].open.load(Relaxed);
-        let fewest = (0..self.0.len()).min_by_key(|&other| open(other)).unwrap_or(worker);
-        let ahead = open(worker).saturating_sub(open(fewest));
-        if ahead >= MIN_LEAD.max(open(fewest) / 8) { fewest } else { worker }
-    }
-
-    fn place(&self, worker: usize) -> LoadGuard {
-        self.0[worker].open.fetch_add(1, Relaxed);
-        LoadGuard(Arc::clone(&self.0), worker)
+impl HandedOverConnection {
+    /// Registers the connection with the runtime of the worker that serves it.
+    ///
+    /// # Errors
+    ///
+    /// An error of registering the socket.
+    pub(super) fn take_over(self) -> io::Result<AssignedConnection> {
+        let Self { stream, address, permit, load } = self;
+        let accepted = AcceptedConnection { stream: TcpStream::from_std(stream)?, address, permit };
+        Ok(AssignedConnection { accepted, load })
     }
 }
 
 impl Drop for LoadGuard {
     fn drop(&mut self) {
-        self.0[self.1].open.fetch_sub(1, Relaxed);
+        self.balancer.0[self.worker].open.fetch_sub(1, Relaxed);
     }
 }
 
@@ -131,46 +175,48 @@ impl Drop for LoadGuard {
 mod tests {
     use super::*;
 
-    /// Connections come to the workers as `accepted` says; returned is how many each serves.
-    fn served(workers: usize, accepted: impl Iterator<Item = usize>) -> Vec<usize> {
-        let seats = handles(workers);
-        let spread = &seats[0].all;
-        let places: Vec<LoadGuard> = accepted.map(|worker| spread.place(spread.next(worker))).collect();
-        let open = spread.open();
-        drop(places);
-        assert_eq!(spread.open(), vec![0; workers], "places are given back");
+    /// Opens connections that the workers in `accepted_by` accept; returns how many each worker
+    /// serves.
+    fn spread(workers: usize, accepted_by: impl Iterator<Item = usize>) -> Vec<usize> {
+        let handles = handles(workers);
+        let balancer = handles[0].balancer();
+        let loads: Vec<LoadGuard> =
+            accepted_by.map(|worker| balancer.add_load(balancer.choose_worker(worker))).collect();
+        let open = balancer.open();
+        drop(loads);
+        assert_eq!(balancer.open(), vec![0; workers], "closed connections are not counted");
         open
     }
 
     #[test]
-    fn nobody_is_far_ahead_however_the_kernel_throws() {
-        for (name, workers, connections, most) in [
+    fn no_worker_is_far_ahead_however_uneven_the_kernel_spreads_connections() {
+        for (name, workers, connections, max) in [
             ("64 on two", 2, 64, 36),
             ("1,000 on two", 2, 1_000, 535),
             ("64 on eight", 8, 64, 10),
             ("1,000 on eight", 8, 1_000, 142),
         ] {
-            for (throw, accepted) in [
+            for (pattern, accepted_by) in [
                 ("all on one", (0..connections).map(|_| 0).collect::<Vec<_>>()),
-                ("in turn", (0..connections).map(|number| number % workers).collect()),
+                ("round robin", (0..connections).map(|number| number % workers).collect()),
                 ("three of four on one", (0..connections).map(|n| if n % 4 == 3 { n % workers } else { 0 }).collect()),
             ] {
-                let served = served(workers, accepted.into_iter());
-                assert_eq!(served.iter().sum::<usize>(), connections);
-                assert!(served.iter().all(|count| *count <= most), "{name}, {throw}: {served:?}");
+                let open = spread(workers, accepted_by.into_iter());
+                assert_eq!(open.iter().sum::<usize>(), connections);
+                assert!(open.iter().all(|count| *count <= max), "{name}, {pattern}: {open:?}");
             }
         }
     }
 
     #[test]
-    fn an_even_throw_is_left_as_it_is() {
-        let seats = handles(4);
-        let spread = &seats[0].all;
-        let mut places = Vec::new();
+    fn evenly_accepted_connections_stay_where_they_are() {
+        let handles = handles(4);
+        let balancer = handles[0].balancer();
+        let mut loads = Vec::new();
         for number in 0..100 {
-            let next = spread.next(number % 4);
-            assert_eq!(next, number % 4);
-            places.push(spread.place(next));
+            let worker = balancer.choose_worker(number % 4);
+            assert_eq!(worker, number % 4);
+            loads.push(balancer.add_load(worker));
         }
     }
 }

@@ -1,8 +1,11 @@
-//! The stream under hyper: passes bytes through, tells the [`ConnectionState`] what moves, and catches what hyper says of its own accord.
+//! The stream that hyper reads from and writes to: passes bytes through, reports reads and writes
+//! to the [`ConnectionState`], and holds back what hyper writes on its own initiative.
 //!
-//! hyper answers a malformed request head itself, with a bare status and no body. Every refusal of the gateway is a problem document with a
-//! request id, and is recorded; so hyper's own answer is not sent but kept ([`ClientStream::suppressed_response`]), and the gateway answers in its place.
-//! It is told apart by time, not by looks: it is what is written while no request is being answered and all answers are out.
+//! hyper rejects a malformed request head itself, with a status line and no body. Every rejection
+//! by the gateway is a problem document with a request id, and is recorded. So this stream
+//! suppresses hyper's response ([`ClientStream::suppressed_response`]), and the gateway sends one
+//! of its own. Such a response is identified by timing, not by content: hyper writes it while no
+//! request is in progress and every earlier response has been sent.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -14,77 +17,90 @@ use tokio::sync::oneshot;
 
 use super::connection_state::ConnectionState;
 
-/// What becomes of bytes that hyper writes without a request.
+/// What the stream does with bytes that hyper writes while no request is in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UnsolicitedWrite {
-    /// Kept back: HTTP/1.1.
-    Keep,
-    /// Sent: HTTP/2 has settings, pings and the like.
+pub(super) enum UnsolicitedWrites {
+    /// Sends them: HTTP/2 has settings, pings and other frames of the connection.
     Send,
+    /// Holds them back: in HTTP/1.1 they are a response to a malformed head.
+    Suppress,
 }
 
-/// See the module's text.
+/// A client's socket as hyper sees it.
 #[derive(Debug)]
 pub(super) struct ClientStream<S> {
-    stream: S,
-    /// Read while the protocol was told, not yet given to hyper.
-    start: Vec<u8>,
-    given: usize,
+    inner: S,
+    /// Bytes read during protocol detection, which hyper reads first.
+    buffered: Vec<u8>,
+    /// How many of them hyper has read.
+    consumed: usize,
     state: Arc<ConnectionState>,
-    unsolicited: UnsolicitedWrite,
-    kept: Vec<u8>,
+    unsolicited: UnsolicitedWrites,
+    suppressed: Vec<u8>,
     ended: bool,
-    /// Dropped with the wire: whoever holds the other end knows that the stream is closed, also when it has become a tunnel.
-    _alive: oneshot::Sender<()>,
+    /// Never sent to. Dropped with the stream, which completes [`StreamClosed`].
+    _closed: oneshot::Sender<()>,
 }
 
-/// Resolves when the wire is gone.
-pub(super) type Gone = oneshot::Receiver<()>;
+/// Completes when the stream is dropped, also if it was upgraded to a tunnel and hyper has given it
+/// away.
+pub(super) type StreamClosed = oneshot::Receiver<()>;
 
 impl<S> ClientStream<S> {
     pub(super) fn new(
-        stream: S,
-        start: Vec<u8>,
+        inner: S,
+        buffered: Vec<u8>,
         state: Arc<ConnectionState>,
-        unsolicited: UnsolicitedWrite,
-    ) -> (Self, Gone) {
-        let (alive, gone) = oneshot::channel();
-        let wire = Self { stream, start, given: 0, state, unsolicited, kept: Vec::new(), ended: false, _alive: alive };
-        (wire, gone)
+        unsolicited: UnsolicitedWrites,
+    ) -> (Self, StreamClosed) {
+        let (sender, closed) = oneshot::channel();
+        let suppressed = Vec::new();
+        let stream =
+            Self { inner, buffered, consumed: 0, state, unsolicited, suppressed, ended: false, _closed: sender };
+        (stream, closed)
     }
 
-    /// What hyper would have answered by itself.
+    /// The response that hyper would have sent on its own initiative; empty if there was none.
     pub(super) fn suppressed_response(&self) -> &[u8] {
-        &self.kept
+        &self.suppressed
     }
 
-    /// Whether the peer has closed its side.
+    /// Whether the client has closed its sending side.
     pub(super) fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// The stream itself, once hyper is done with it.
-    pub(super) fn into_stream(self) -> S {
-        self.stream
+    /// The underlying stream, once hyper has finished with it.
+    pub(super) fn into_inner(self) -> S {
+        self.inner
     }
 
-    fn keeps(&self) -> bool {
-        self.unsolicited == UnsolicitedWrite::Keep && self.state.is_quiet()
+    fn is_write_suppressed(&self) -> bool {
+        self.unsolicited == UnsolicitedWrites::Suppress && self.state.has_sent_all_responses()
     }
 
-    fn keep(&mut self, bytes: &[u8]) -> usize {
-        /// A bare status line with three fields is shorter; more is not looked at.
-        const MOST: usize = 512;
-        let room = MOST.saturating_sub(self.kept.len());
-        self.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    /// Holds `bytes` back and returns their number, as if they were written.
+    fn suppress(&mut self, bytes: &[u8]) -> usize {
+        /// Enough for hyper's response, of which only the status is read.
+        const MAX_BYTES: usize = 512;
+        let room = MAX_BYTES.saturating_sub(self.suppressed.len());
+        self.suppressed.extend_from_slice(&bytes[..bytes.len().min(room)]);
         bytes.len()
     }
 
-    fn wrote(&self, written: &Poll<io::Result<usize>>) {
+    fn report_write(&self, written: &Poll<io::Result<usize>>) {
         if written.is_pending() {
-            self.state.is_blocked();
+            self.state.write_blocked();
         } else {
-            self.state.wrote();
+            self.state.write_completed();
+        }
+    }
+
+    fn report_read(&self) {
+        // In HTTP/2 the bytes may be a ping or its acknowledgement, so only hyper knows when a
+        // request begins.
+        if self.unsolicited == UnsolicitedWrites::Suppress {
+            self.state.bytes_received();
         }
     }
 }
@@ -92,27 +108,22 @@ impl<S> ClientStream<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.given < this.start.len() {
-            let rest = &this.start[this.given..];
-            let count = rest.len().min(buf.remaining());
-            buf.put_slice(&rest[..count]);
-            this.given += count;
-            if this.given == this.start.len() {
-                this.start = Vec::new();
-                this.given = 0;
+        if this.consumed < this.buffered.len() {
+            let remaining = &this.buffered[this.consumed..];
+            let count = remaining.len().min(buf.remaining());
+            buf.put_slice(&remaining[..count]);
+            this.consumed += count;
+            if this.consumed == this.buffered.len() {
+                this.buffered = Vec::new();
+                this.consumed = 0;
             }
-            if this.unsolicited == UnsolicitedWrite::Keep {
-                this.state.received();
-            }
+            this.report_read();
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            // In HTTP/2 what comes may be a ping's answer: only the request itself tells that one has begun.
-            if this.unsolicited == UnsolicitedWrite::Keep {
-                this.state.received();
-            }
+            this.report_read();
         } else {
             this.ended = true;
         }
@@ -122,11 +133,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.keeps() {
-            return Poll::Ready(Ok(self.keep(buf)));
+        if self.is_write_suppressed() {
+            return Poll::Ready(Ok(self.suppress(buf)));
         }
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.wrote(&written);
+        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.report_write(&written);
         written
     }
 
@@ -135,29 +146,29 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.keeps() {
-            return Poll::Ready(Ok(bufs.iter().map(|buf| self.keep(buf)).sum()));
+        if self.is_write_suppressed() {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| self.suppress(buf)).sum()));
         }
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.wrote(&written);
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.report_write(&written);
         written
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.inner.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
         self.state.flushed();
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The gateway still has to say what hyper was not allowed to.
-        if !self.kept.is_empty() {
+        // The gateway still sends its own response in place of the suppressed one.
+        if !self.suppressed.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }

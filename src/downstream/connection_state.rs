@@ -1,8 +1,9 @@
-//! The state of a connection: what it is waiting for, and until when it may.
+//! The state of a connection: what it is waiting for, since when, and for how long it may.
 //!
-//! Shared by three: the [`wire`](super::wire) under hyper, which sees bytes; the requests, which come and go; and the loop that
-//! [drives](super::drive) the connection and holds the one timer. All on one thread, but hyper wants what it holds to be `Send`, so the
-//! cells are atomics that nobody contends for.
+//! Three parties share it: the [`client_stream`](super::client_stream) under hyper, which sees
+//! bytes; the requests, which begin and end; and [`http_connection`](super::http_connection), which
+//! polls hyper and has the connection's only timer. All three run on one thread, but hyper requires
+//! its stream to be `Send`, so the fields are atomics, without contention.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::gateway::runtime::ClientTimeouts;
 
-/// What a connection waits for from its client.
+/// What a connection is waiting for from its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Awaiting {
@@ -20,48 +21,54 @@ pub(super) enum Awaiting {
     Head,
     /// The next request.
     Request,
-    /// Nothing of the client: a request is being answered.
+    /// Nothing: a request is in progress. A request body has a timeout of its own.
     Nothing,
 }
 
-/// See the module's text.
+/// What a connection is waiting for, and the deadlines that follow from it.
+///
+/// All times are in microseconds after `opened_at`.
 #[derive(Debug)]
 pub(super) struct ConnectionState {
-    opened: Instant,
+    opened_at: Instant,
     timeouts: ClientTimeouts,
     awaiting: AtomicU8,
-    /// Since when, in microseconds after `opened`; `NEVER` until somebody asks.
-    since: AtomicU64,
-    /// Since when the client takes no bytes; `NEVER` while it does.
-    blocked: AtomicU64,
-    /// Until when a next request may come at the latest; `NEVER` while not drained.
-    limit_idle_wait: AtomicU64,
+    /// When the wait for the client began; `NEVER` if [`ConnectionState::deadline`] has not looked
+    /// yet.
+    waiting_since: AtomicU64,
+    /// Since when the client has accepted no bytes; `NEVER` while it accepts them.
+    blocked_since: AtomicU64,
+    /// The latest time at which another request may begin; `NEVER` while the connection is not
+    /// draining.
+    idle_limit: AtomicU64,
     open_requests: AtomicU32,
-    /// Whether everything that was answered has reached the socket.
-    settled: AtomicBool,
+    /// Whether every response has been flushed to the socket.
+    responses_flushed: AtomicBool,
 }
 
 const NEVER: u64 = u64::MAX;
 
-/// How long a connection without a request is kept as it is, or a quarter of what it may be idle. Clients that are busy ask sooner.
+/// How long an idle connection keeps its buffers before it is parked; a quarter of `idle_timeout`
+/// if that is shorter. A busy client sends its next request sooner.
 const PARK_AFTER: Duration = Duration::from_secs(1);
 
 impl ConnectionState {
-    /// A connection that was opened at `opened` and owes a request head since.
-    pub(super) fn new(opened: Instant, timeouts: ClientTimeouts) -> Arc<Self> {
+    /// The state of a connection that was opened at `opened_at` and has been waiting for a request
+    /// head since.
+    pub(super) fn new(opened_at: Instant, timeouts: ClientTimeouts) -> Arc<Self> {
         Arc::new(Self {
-            opened,
+            opened_at,
             timeouts,
             awaiting: AtomicU8::new(Awaiting::Head as u8),
-            since: AtomicU64::new(0),
-            blocked: AtomicU64::new(NEVER),
-            limit_idle_wait: AtomicU64::new(NEVER),
+            waiting_since: AtomicU64::new(0),
+            blocked_since: AtomicU64::new(NEVER),
+            idle_limit: AtomicU64::new(NEVER),
             open_requests: AtomicU32::new(0),
-            settled: AtomicBool::new(true),
+            responses_flushed: AtomicBool::new(true),
         })
     }
 
-    /// What it waits for.
+    /// What the connection is waiting for.
     pub(super) fn awaiting(&self) -> Awaiting {
         match self.awaiting.load(Relaxed) {
             0 => Awaiting::Head,
@@ -70,108 +77,115 @@ impl ConnectionState {
         }
     }
 
-    /// Whether no request is being answered and all answers are out: what is written now is hyper's own.
-    pub(super) fn is_quiet(&self) -> bool {
-        self.open_requests.load(Relaxed) == 0 && self.settled.load(Relaxed)
+    /// Whether no request is in progress and every response has been flushed: hyper then writes
+    /// only on its own initiative.
+    pub(super) fn has_sent_all_responses(&self) -> bool {
+        self.open_requests.load(Relaxed) == 0 && self.responses_flushed.load(Relaxed)
     }
 
-    /// Bytes came in. The first ones after an answer begin the next head.
-    pub(super) fn received(&self) {
+    /// Records that bytes were read. The first bytes after a response begin the next request head.
+    pub(super) fn bytes_received(&self) {
         if self.awaiting() == Awaiting::Request {
-            self.wait(Awaiting::Head);
+            self.start_waiting(Awaiting::Head);
         }
     }
 
-    /// Bytes went out, or none had to wait.
-    pub(super) fn wrote(&self) {
-        self.blocked.store(NEVER, Relaxed);
+    /// Records that the socket has accepted bytes.
+    pub(super) fn write_completed(&self) {
+        self.blocked_since.store(NEVER, Relaxed);
     }
 
-    /// The client takes no more bytes.
-    pub(super) fn is_blocked(&self) {
-        if self.blocked.load(Relaxed) == NEVER {
-            self.blocked.store(self.now(), Relaxed);
+    /// Records that the socket accepts no bytes, because the client does not read.
+    pub(super) fn write_blocked(&self) {
+        if self.blocked_since.load(Relaxed) == NEVER {
+            self.blocked_since.store(self.now(), Relaxed);
         }
     }
 
-    /// Everything written so far has reached the socket.
+    /// Records that everything written so far has reached the socket.
     pub(super) fn flushed(&self) {
         if self.open_requests.load(Relaxed) == 0 {
-            self.settled.store(true, Relaxed);
+            self.responses_flushed.store(true, Relaxed);
         }
     }
 
-    /// A request has come; the exchange lasts until the value is dropped.
+    /// Records that a request has begun; it ends when the returned guard is dropped.
     pub(super) fn begin_request(self: &Arc<Self>) -> RequestGuard {
         self.open_requests.fetch_add(1, Relaxed);
-        self.settled.store(false, Relaxed);
+        self.responses_flushed.store(false, Relaxed);
         self.awaiting.store(Awaiting::Nothing as u8, Relaxed);
         RequestGuard(Arc::clone(self))
     }
 
-    /// When its timeout ends, if it waits for the client at all. To be asked whenever the connection has been looked after: what it waits
-    /// for, it waits for since then.
+    /// The time by which the client must act, or `None` if the connection is not waiting for it.
+    ///
+    /// Must be called each time hyper has been polled: a new wait begins with the first call.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let since = |micros: u64| self.opened + Duration::from_micros(micros);
-        let waiting = match self.awaiting() {
-            Awaiting::Head => Some(since(self.since()) + self.timeouts.header),
+        let awaited = match self.awaiting() {
+            Awaiting::Head => Some(self.instant(self.waiting_since()) + self.timeouts.header),
             Awaiting::Request => {
-                let idle = since(self.since()) + self.timeouts.idle;
-                Some(match self.limit_idle_wait.load(Relaxed) {
+                let idle = self.instant(self.waiting_since()) + self.timeouts.idle;
+                Some(match self.idle_limit.load(Relaxed) {
                     NEVER => idle,
-                    at => idle.min(since(at)),
+                    limit => idle.min(self.instant(limit)),
                 })
             }
             Awaiting::Nothing => None,
         };
-        let blocked = match self.blocked.load(Relaxed) {
+        let blocked = match self.blocked_since.load(Relaxed) {
             NEVER => None,
-            at => Some(since(at) + self.timeouts.body_idle),
+            since => Some(self.instant(since) + self.timeouts.body_idle),
         };
-        waiting.into_iter().chain(blocked).min()
+        awaited.into_iter().chain(blocked).min()
     }
 
-    /// From when on an idle connection rests, if it is idle and everything that was answered is out.
-    pub(super) fn park(&self) -> Option<Instant> {
-        let idle = self.awaiting() == Awaiting::Request && self.is_quiet();
-        idle.then(|| self.opened + Duration::from_micros(self.since()) + PARK_AFTER.min(self.timeouts.idle / 4))
+    /// When the connection can be parked, if it is idle and every response has been flushed.
+    pub(super) fn park_at(&self) -> Option<Instant> {
+        let is_idle = self.awaiting() == Awaiting::Request && self.has_sent_all_responses();
+        is_idle.then(|| self.instant(self.waiting_since()) + PARK_AFTER.min(self.timeouts.idle / 4))
     }
 
-    /// Awaiting for a last request no longer than `timeout` from now: before a drained connection is closed.
+    /// Limits the wait for another request to `timeout` from now. A draining connection uses this
+    /// before it closes.
     pub(super) fn limit_idle_wait(&self, timeout: Duration) {
-        let latest = self.now() + u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
-        self.limit_idle_wait.store(latest, Relaxed);
+        let limit = self.now() + u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
+        self.idle_limit.store(limit, Relaxed);
     }
 
-    fn wait(&self, awaiting: Awaiting) {
-        // What it waits for mostly comes in the same turn: then nobody asks, and the clock is not read.
-        self.since.store(NEVER, Relaxed);
+    fn start_waiting(&self, awaiting: Awaiting) {
+        // Does not read the clock: what the connection waits for has often arrived before
+        // `deadline` is called.
+        self.waiting_since.store(NEVER, Relaxed);
         self.awaiting.store(awaiting as u8, Relaxed);
     }
 
-    fn since(&self) -> u64 {
-        let since = self.since.load(Relaxed);
+    fn waiting_since(&self) -> u64 {
+        let since = self.waiting_since.load(Relaxed);
         if since != NEVER {
             return since;
         }
         let now = self.now();
-        self.since.store(now, Relaxed);
+        self.waiting_since.store(now, Relaxed);
         now
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.opened.elapsed().as_micros()).unwrap_or(u64::MAX)
+        u64::try_from(self.opened_at.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn instant(&self, micros: u64) -> Instant {
+        self.opened_at + Duration::from_micros(micros)
     }
 }
 
-/// A request that is being answered; ends when the answer's body is dropped.
+/// A request in progress. Dropped with the response body, which ends the request.
 #[derive(Debug)]
 pub(super) struct RequestGuard(Arc<ConnectionState>);
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
         if self.0.open_requests.fetch_sub(1, Relaxed) == 1 {
-            self.0.wait(Awaiting::Request);
+            self.0.start_waiting(Awaiting::Request);
         }
     }
 }
@@ -180,82 +194,82 @@ impl Drop for RequestGuard {
 mod tests {
     use super::*;
 
-    const BOUNDS: ClientTimeouts = ClientTimeouts {
+    const TIMEOUTS: ClientTimeouts = ClientTimeouts {
         header: Duration::from_secs(10),
         idle: Duration::from_secs(75),
         body_idle: Duration::from_secs(30),
     };
 
-    /// In whole seconds; the clock stands still.
-    fn timeout(state: &ConnectionState) -> Option<u64> {
+    /// The time until the deadline in whole seconds; the clock stands still.
+    fn seconds_left(state: &ConnectionState) -> Option<u64> {
         state.deadline().map(|deadline| deadline.duration_since(Instant::now()).as_secs())
     }
 
     #[tokio::test(start_paused = true)]
-    async fn patience_depends_on_what_is_waited_for() {
-        let state = ConnectionState::new(Instant::now(), BOUNDS);
-        assert_eq!((state.awaiting(), timeout(&state)), (Awaiting::Head, Some(10)));
-        let exchange = state.begin_request();
-        assert_eq!((state.awaiting(), timeout(&state)), (Awaiting::Nothing, None));
-        drop(exchange);
-        assert_eq!((state.awaiting(), timeout(&state)), (Awaiting::Request, Some(75)));
+    async fn the_timeout_depends_on_what_the_connection_waits_for() {
+        let state = ConnectionState::new(Instant::now(), TIMEOUTS);
+        assert_eq!((state.awaiting(), seconds_left(&state)), (Awaiting::Head, Some(10)));
+        let request = state.begin_request();
+        assert_eq!((state.awaiting(), seconds_left(&state)), (Awaiting::Nothing, None));
+        drop(request);
+        assert_eq!((state.awaiting(), seconds_left(&state)), (Awaiting::Request, Some(75)));
         tokio::time::advance(Duration::from_secs(70)).await;
-        assert_eq!(timeout(&state), Some(5));
-        state.received();
-        assert_eq!((state.awaiting(), timeout(&state)), (Awaiting::Head, Some(10)));
+        assert_eq!(seconds_left(&state), Some(5));
+        state.bytes_received();
+        assert_eq!((state.awaiting(), seconds_left(&state)), (Awaiting::Head, Some(10)));
         tokio::time::advance(Duration::from_secs(4)).await;
-        state.received();
-        assert_eq!(timeout(&state), Some(6), "later bytes of a head give no new timeout");
+        state.bytes_received();
+        assert_eq!(seconds_left(&state), Some(6), "further bytes of a head do not restart the timeout");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_takes_no_bytes_is_given_the_body_time() {
-        let state = ConnectionState::new(Instant::now(), BOUNDS);
-        let _exchange = state.begin_request();
-        state.is_blocked();
+    async fn a_client_that_accepts_no_bytes_has_the_body_timeout() {
+        let state = ConnectionState::new(Instant::now(), TIMEOUTS);
+        let _request = state.begin_request();
+        state.write_blocked();
         tokio::time::advance(Duration::from_secs(20)).await;
-        state.is_blocked();
-        assert_eq!(timeout(&state), Some(10));
-        state.wrote();
-        assert_eq!(timeout(&state), None);
+        state.write_blocked();
+        assert_eq!(seconds_left(&state), Some(10));
+        state.write_completed();
+        assert_eq!(seconds_left(&state), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_a_connection_with_all_answers_out_is_quiet() {
-        let state = ConnectionState::new(Instant::now(), BOUNDS);
-        assert!(state.is_quiet());
-        let exchange = state.begin_request();
+    async fn all_responses_are_sent_once_the_last_one_is_flushed() {
+        let state = ConnectionState::new(Instant::now(), TIMEOUTS);
+        assert!(state.has_sent_all_responses());
+        let request = state.begin_request();
         state.flushed();
-        assert!(!state.is_quiet(), "a request is being answered");
-        drop(exchange);
-        assert!(!state.is_quiet(), "the answer is not out yet");
+        assert!(!state.has_sent_all_responses(), "a request is in progress");
+        drop(request);
+        assert!(!state.has_sent_all_responses(), "the response is not flushed yet");
         state.flushed();
-        assert!(state.is_quiet());
+        assert!(state.has_sent_all_responses());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_a_quiet_connection_that_has_had_an_answer_rests() {
-        let state = ConnectionState::new(Instant::now(), BOUNDS);
-        assert_eq!(state.park(), None, "it has not asked for anything yet");
-        let exchange = state.begin_request();
-        assert_eq!(state.park(), None);
-        drop(exchange);
-        assert_eq!(state.park(), None, "the answer is not out yet");
+    async fn only_an_idle_connection_that_has_sent_a_response_is_parked() {
+        let state = ConnectionState::new(Instant::now(), TIMEOUTS);
+        assert_eq!(state.park_at(), None, "it has had no request yet");
+        let request = state.begin_request();
+        assert_eq!(state.park_at(), None);
+        drop(request);
+        assert_eq!(state.park_at(), None, "the response is not flushed yet");
         state.flushed();
-        let since = Instant::now();
-        assert_eq!(state.park(), Some(since + PARK_AFTER));
+        let idle_since = Instant::now();
+        assert_eq!(state.park_at(), Some(idle_since + PARK_AFTER));
         tokio::time::advance(Duration::from_millis(700)).await;
-        assert_eq!(state.park(), Some(since + PARK_AFTER));
-        state.received();
-        assert_eq!(state.park(), None, "a head has begun");
+        assert_eq!(state.park_at(), Some(idle_since + PARK_AFTER));
+        state.bytes_received();
+        assert_eq!(state.park_at(), None, "a head has begun");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_last_call_shortens_an_idle_wait() {
-        let state = ConnectionState::new(Instant::now(), BOUNDS);
+    async fn draining_shortens_an_idle_wait() {
+        let state = ConnectionState::new(Instant::now(), TIMEOUTS);
         drop(state.begin_request());
         tokio::time::advance(Duration::from_secs(1)).await;
         state.limit_idle_wait(Duration::from_secs(2));
-        assert_eq!(timeout(&state), Some(2));
+        assert_eq!(seconds_left(&state), Some(2));
     }
 }

@@ -1,80 +1,81 @@
 //! HTTP/2 with prior knowledge on one connection.
 //!
-//! Floods of frames are held by hyper's and h2's own timeouts, set here where the default is looser than the contract: streams at a time, the
-//! size of a head, the timeout for a ping's answer.
+//! hyper and h2 limit floods of frames. This file sets the limits whose defaults are too loose:
+//! concurrent streams, the size of a request head, the send buffer and the time to acknowledge a
+//! ping.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::socket::ClientSocket;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use super::client_stream::{ClientStream, UnsolicitedWrite};
-use super::connection::{self, ConnectionEnd, HttpConnection};
-use super::connection_state::{Awaiting, ConnectionState};
+use super::client_stream::{ClientStream, UnsolicitedWrites};
+use super::connection::ConnectionContext;
+use super::connection_state::Awaiting;
+use super::http_connection::{ConnectionEnd, HttpConnection, serve_connection};
 use super::service::respond;
+use super::socket::ClientSocket;
 use super::stall_timeout::StallTimeoutBody;
-use crate::gateway::{Gateway, Peer, ServerSettings};
 use crate::primitives::local_executor::LocalExecutor;
-use crate::primitives::shutdown::Shutdown;
 
-/// Requests that one connection may have under way.
+/// Concurrent streams per connection.
 const MAX_STREAMS: u32 = 100;
 
-/// How long an idle connection may take to say goodbye.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// How long closing an idle connection may take: sending GOAWAY and waiting for the client to
+/// close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What is kept for a stream whose client takes its time, in bytes: times [`MAX_STREAMS`], for each connection.
-const SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// Response bytes that h2 buffers for each stream whose client reads slowly: times [`MAX_STREAMS`]
+/// for each connection.
+const MAX_SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// How often a connection is asked whether its peer is still there, and how long the answer may take.
+/// How often the connection sends a ping, to find out whether the client is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// How long the client may take to acknowledge a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-pub(super) async fn serve(
-    stream: ClientSocket,
-    start: Vec<u8>,
-    opened: Instant,
-    peer: Peer,
-    settings: ServerSettings,
-    gateway: &Rc<Gateway>,
-    shutdown: Shutdown,
-) {
-    let state = ConnectionState::new(opened, settings.timeouts);
-    let stall_timeout = settings.timeouts.body_idle;
+/// Serves a connection until it is closed. `buffered` holds the bytes read during protocol
+/// detection.
+pub(super) async fn serve(socket: ClientSocket, buffered: Vec<u8>, context: &ConnectionContext) {
+    let ConnectionContext { gateway, peer, state, shutdown, .. } = context;
+    let stall_timeout = context.timeouts.body_idle;
     let service = service_fn(|request| {
-        let answered = respond(gateway, state.begin_request(), request, &peer);
-        async move { answered.await.map(|response| response.map(|body| StallTimeoutBody::new(body, stall_timeout))) }
+        let response = respond(gateway, state.begin_request(), request, peer);
+        async move { response.await.map(|response| response.map(|body| StallTimeoutBody::new(body, stall_timeout))) }
     });
-    // Beyond twice the limit h2 answers by itself with a bare 431; up to there the gateway does, with a problem document. Each field counts 32 more
-    // here than on the wire (RFC 9113 §6.5.2).
-    let max_head =
-        u32::try_from(settings.max_header_size).unwrap_or(u32::MAX / 4).saturating_mul(2).saturating_add(8192);
-    let (wire, _gone) = ClientStream::new(stream, start, state.clone(), UnsolicitedWrite::Send);
+    let (stream, _closed) = ClientStream::new(socket, buffered, Arc::clone(state), UnsolicitedWrites::Send);
     let mut connection = pin!(
         http2::Builder::new(LocalExecutor::default())
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(max_head)
-            .max_send_buf_size(SEND_BUFFER_BYTES)
+            .max_header_list_size(max_header_list_size(context.max_header_size))
+            .max_send_buf_size(MAX_SEND_BUFFER_BYTES)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
-            .serve_connection(TokioIo::new(wire), service)
+            .serve_connection(TokioIo::new(stream), service)
     );
-    let end = connection::serve_connection(connection.as_mut(), &state, &shutdown).await;
-    if matches!(end, ConnectionEnd::Overdue(Awaiting::Request)) {
-        // A request that is on its way learns from GOAWAY that it was not taken.
+    let end = serve_connection(connection.as_mut(), state, shutdown).await;
+    if matches!(end, ConnectionEnd::TimedOut(Awaiting::Request)) {
+        // If the client has just sent a request, GOAWAY tells it that the gateway has not processed
+        // it.
         connection.as_mut().close_gracefully();
-        let _ = timeout(GOODBYE, poll_fn(|cx| connection.as_mut().poll_connection(cx))).await;
+        let _ = timeout(CLOSE_TIMEOUT, poll_fn(|cx| connection.as_mut().poll_connection(cx))).await;
     }
+}
+
+/// The limit above which h2 itself rejects a request, with a bare 431. Below it the gateway checks
+/// `max_header_size` and responds with a problem document, so this limit is about twice as high;
+/// HTTP/2 also counts 32 bytes for each field in addition to its name and value (RFC 9113 §6.5.2).
+fn max_header_list_size(max_header_size: usize) -> u32 {
+    u32::try_from(max_header_size).unwrap_or(u32::MAX / 4).saturating_mul(2).saturating_add(8192)
 }
 
 impl<S> HttpConnection for http2::Connection<TokioIo<ClientStream<ClientSocket>>, S, LocalExecutor>

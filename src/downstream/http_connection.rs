@@ -1,90 +1,91 @@
-//! Drives a connection: polls hyper, watches the line's deadline, and passes the word when the process drains.
+//! Serves a hyper connection of either protocol: polls it, enforces the client timeouts and drains
+//! it when the process shuts down.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::connection_state::{Awaiting, ConnectionState};
 use crate::primitives::lazy_timer::LazyTimer;
 use crate::primitives::shutdown::{Phase, Shutdown};
 
-/// How long an idle connection may still bring a request once the process drains. A request that is already on its way would be lost to
-/// a close in the same moment.
+/// How long an idle connection stays open for one more request once the process drains. The client
+/// may have sent a request already, which would be lost if the connection were closed at once.
 const LAST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// A connection of hyper, of either protocol.
 pub(super) trait HttpConnection {
-    /// Whether it can be put together again after [`ConnectionEnd::Idle`].
+    /// Whether the caller can take the connection apart after [`ConnectionEnd::Idle`] and serve its
+    /// socket again later.
     const CAN_PARK: bool;
-    /// Polls it.
-    fn poll_connection(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<hyper::Result<()>>;
-    /// Lets it close_gracefully what is under way and then close.
+    /// Polls the connection. Ready when hyper has finished with it.
+    fn poll_connection(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>>;
+    /// Makes hyper finish the requests in progress and then close. Takes effect at the next poll.
     fn close_gracefully(self: Pin<&mut Self>);
 }
 
-/// How a connection came to its end.
+/// Why [`serve_connection`] has returned.
 #[derive(Debug)]
 pub(super) enum ConnectionEnd {
-    /// hyper is done with it, well or not.
-    Done,
-    /// The client has asked for nothing for a while, and may yet.
+    /// hyper has finished with the connection, with or without an error.
+    Finished,
+    /// The client has sent no request for a while; the connection is still open.
     Idle,
-    /// The client let time pass while this was waited for.
-    Overdue(Awaiting),
     /// The process stops.
     Stopped,
+    /// The client did not act in time. Holds what the connection was waiting for.
+    TimedOut(Awaiting),
 }
 
-/// Serves `connection` to its end.
+/// Serves `connection` until it ends or can be parked.
 pub(super) async fn serve_connection<C: HttpConnection>(
     mut connection: Pin<&mut C>,
     state: &ConnectionState,
     shutdown: &Shutdown,
 ) -> ConnectionEnd {
     let mut draining = shutdown.clone();
-    let mut drained = pin!(async move { draining.reached(Phase::Draining).await });
-    let mut stopping = shutdown.clone();
-    let mut stopped = pin!(async move { stopping.reached(Phase::Stopped).await });
+    let mut draining = pin!(async move { draining.reached(Phase::Draining).await });
+    let mut stopped = shutdown.clone();
+    let mut stopped = pin!(async move { stopped.reached(Phase::Stopped).await });
     let mut timer = LazyTimer::default();
-    let mut drain = Drain::No;
+    let mut drain = Drain::NotStarted;
     poll_fn(move |cx| {
         if connection.as_mut().poll_connection(cx).is_ready() {
-            return Poll::Ready(ConnectionEnd::Done);
+            return Poll::Ready(ConnectionEnd::Finished);
         }
-        if drain == Drain::No && drained.as_mut().poll(cx).is_ready() {
+        if drain == Drain::NotStarted && draining.as_mut().poll(cx).is_ready() {
             state.limit_idle_wait(LAST_REQUEST_GRACE);
-            drain = Drain::Asked;
+            drain = Drain::AwaitingLastRequest;
         }
-        if drain == Drain::Asked && state.awaiting() == Awaiting::Nothing {
+        if drain == Drain::AwaitingLastRequest && state.awaiting() == Awaiting::Nothing {
             connection.as_mut().close_gracefully();
-            drain = Drain::Told;
-            // hyper acts on it when it is polled next.
+            drain = Drain::Closing;
             if connection.as_mut().poll_connection(cx).is_ready() {
-                return Poll::Ready(ConnectionEnd::Done);
+                return Poll::Ready(ConnectionEnd::Finished);
             }
         }
-        if drain != Drain::No && stopped.as_mut().poll(cx).is_ready() {
+        if drain != Drain::NotStarted && stopped.as_mut().poll(cx).is_ready() {
             return Poll::Ready(ConnectionEnd::Stopped);
         }
-        // What the line waits for changes only while the connection is polled, so there is nothing to set an timer for in between.
+        // The deadline changes only while hyper is polled, so it needs to be looked at only here.
         let Some(deadline) = state.deadline() else { return Poll::Pending };
-        let rest = if C::CAN_PARK && drain == Drain::No { state.park() } else { None };
-        match rest.filter(|rest| *rest < deadline) {
-            Some(rest) => timer.poll_reached(rest, cx).map(|()| ConnectionEnd::Idle),
-            None => timer.poll_reached(deadline, cx).map(|()| ConnectionEnd::Overdue(state.awaiting())),
+        let park_at = if C::CAN_PARK && drain == Drain::NotStarted { state.park_at() } else { None };
+        match park_at.filter(|park_at| *park_at < deadline) {
+            Some(park_at) => timer.poll_reached(park_at, cx).map(|()| ConnectionEnd::Idle),
+            None => timer.poll_reached(deadline, cx).map(|()| ConnectionEnd::TimedOut(state.awaiting())),
         }
     })
     .await
 }
 
-/// How far a connection is told that the process drains.
+/// How far draining the connection has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Drain {
-    /// It goes on.
-    No,
-    /// It may bring one more request.
-    Asked,
-    /// It closes after what is under way.
-    Told,
+    /// The process is not draining.
+    NotStarted,
+    /// The process drains, and the connection is idle: the client may send one more request.
+    AwaitingLastRequest,
+    /// hyper closes the connection after the requests in progress.
+    Closing,
 }

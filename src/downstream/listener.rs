@@ -1,14 +1,16 @@
-//! Listeners: one for each worker and address, so that the kernel shares connections out among the workers.
+//! Listeners: one for each worker and address, so that the kernel spreads connections over the
+//! workers.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-/// Connections that the kernel may hold before they are accepted. Its own bound (`net.core.somaxconn`) applies besides.
+/// Connections that the kernel may hold before they are accepted. The kernel's own limit
+/// (`net.core.somaxconn`) applies as well.
 const BACKLOG: i32 = 4096;
 
-/// An address that cannot be listened on.
+/// The gateway cannot listen on an address.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
 pub struct BindError {
@@ -20,8 +22,9 @@ pub struct BindError {
 
 /// The listeners of all workers: `result[worker][address]`.
 ///
-/// A port that another process listens on is an error, even where `SO_REUSEPORT` would let two processes share it: a second gateway on the same
-/// port would take half of the first one's connections in silence.
+/// A port that another process listens on is an error, even where `SO_REUSEPORT` would let two
+/// processes share it: a second gateway on the same port would silently take half of the first
+/// one's connections.
 ///
 /// # Errors
 ///
@@ -39,14 +42,15 @@ pub fn bind(addresses: &[SocketAddr], workers: usize) -> Result<Vec<Vec<TcpListe
 
 #[cfg(target_os = "linux")]
 fn for_address(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
-    // Exclusive, to find out whether the port is free and, for port 0, which one it becomes.
+    // Exclusive, to find out whether the port is free and, for port 0, which port the kernel
+    // assigns.
     let probe = socket(address, Share::Exclusive)?;
     let address = probe.local_addr()?;
     drop(probe);
     (0..workers).map(|_| socket(address, Share::AmongWorkers)).collect()
 }
 
-/// Elsewhere the kernel does not share connections out: one worker accepts, and hands them to the others.
+/// Other kernels do not spread connections: one worker accepts them and hands them to the others.
 #[cfg(not(target_os = "linux"))]
 fn for_address(address: SocketAddr, _workers: usize) -> io::Result<Vec<TcpListener>> {
     Ok(vec![socket(address, Share::Exclusive)?])
@@ -61,7 +65,7 @@ enum Share {
 
 fn socket(address: SocketAddr, share: Share) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart must not wait for the old connections' last packets to die out.
+    // Without this, a restart fails while connections of the previous process are in TIME_WAIT.
     socket.set_reuse_address(true)?;
     #[cfg(target_os = "linux")]
     if share == Share::AmongWorkers {

@@ -1,10 +1,15 @@
-//! Connections: listeners, workers, and what happens on a socket before and around requests.
+//! Downstream: client connections, from the listener to the last byte of the last response.
 //!
-//! Each worker thread accepts on its own listener and serves its connections on its own single-threaded runtime; [`spread`] sees to it that
-//! they all have about as many. A connection is first told
-//! apart ([`detect`]), then served as HTTP/1.1 ([`http_1`]) or HTTP/2 ([`http_2`]); under both lies a [`wire`], which watches the time.
-//! The edge knows nothing of routes or tokens: it hands requests to [`Gateway::handle`](crate::gateway::Gateway::handle), and answers that
-//! never became requests to [`Gateway::refuse`](crate::gateway::Gateway::refuse).
+//! Each worker thread accepts on its own [`listener`] and serves its connections on its own
+//! single-threaded runtime; the [`balancer`] keeps the numbers of connections even. The stages of a
+//! [`connection`] are: [`protocol`] detection on the [`socket`], then [`http1`] or [`http2`]. Both
+//! run hyper on a [`client_stream`], which reports to the [`connection_state`], from which
+//! [`http_connection`] derives its timeouts.
+//!
+//! This module knows nothing of routes or tokens. It passes requests to
+//! [`Gateway::handle`](crate::gateway::Gateway::handle), and asks
+//! [`Gateway::refuse`](crate::gateway::Gateway::refuse) for the response to bytes that never became
+//! a request.
 
 pub mod balancer;
 pub mod listener;
@@ -14,157 +19,148 @@ mod connection;
 mod connection_state;
 mod http1;
 mod http2;
+mod http_connection;
 mod protocol;
 mod service;
 mod socket;
 mod stall_timeout;
 
-use std::net::IpAddr;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::gateway::{Gateway, Peer};
 use crate::primitives::shutdown::{Phase, Shutdown};
 use crate::telemetry::metrics::{Gauge, GaugeGuard};
-use balancer::{Assignment, Balancer, HandedOver, LoadGuard, WorkerHandle};
-use protocol::Protocol;
-use socket::ClientSocket;
+use balancer::{
+    AcceptedConnection, AssignedConnection, Assignment, HandedOverConnection, LoadGuard, WorkerBalancer, WorkerHandle,
+};
 
-/// One worker's share in the edge.
+/// What one worker needs to accept connections.
 #[derive(Debug)]
 pub struct Downstream {
-    /// A permit for each connection that may be open, of all workers: `max_connections`. More wait in the kernel's backlog.
+    /// A permit for each connection that may be open, shared by all workers: `max_connections`.
+    /// Further connections wait in the kernel's backlog.
     pub slots: Arc<Semaphore>,
-    /// How many are open, of all workers.
+    /// How many connections are open, over all workers.
     pub open: Gauge,
-    /// Among the workers.
+    /// The worker's access to the balancer.
     pub handle: WorkerHandle,
 }
 
-/// What a worker serves connections with.
-#[derive(Clone)]
-struct Serving {
-    gateway: Rc<Gateway>,
-    open: Gauge,
-    shutdown: Shutdown,
-    connections: Rc<()>,
-}
-
-/// Accepts and serves connections until the process drains; returns when the last of them is closed or the process stops.
+/// Accepts and serves connections until the process drains. Returns when the last of them is closed
+/// or the process stops.
 pub async fn serve(listeners: Vec<TcpListener>, gateway: Rc<Gateway>, downstream: Downstream, mut shutdown: Shutdown) {
-    let Downstream { slots, open, handle: WorkerHandle { all, worker, inbox } } = downstream;
-    let connections = Rc::new(());
-    let serving = Serving { gateway, open, shutdown: shutdown.clone(), connections: Rc::clone(&connections) };
-    tokio::task::spawn_local(take_over(inbox, serving.clone()));
-    let accepting: Vec<_> = listeners
+    let Downstream { slots, open, handle: WorkerHandle { balancer, inbox } } = downstream;
+    let alive = Rc::new(());
+    let spawner = ConnectionSpawner { gateway, open, shutdown: shutdown.clone(), alive: Rc::clone(&alive) };
+    tokio::task::spawn_local(take_over_connections(inbox, spawner.clone()));
+    let accept_loops: Vec<_> = listeners
         .into_iter()
         .map(|listener| {
-            let share_out = (all.clone(), worker);
-            tokio::task::spawn_local(accept(listener, Arc::clone(&slots), share_out, serving.clone()))
+            let accept_loop = accept_connections(listener, Arc::clone(&slots), balancer.clone(), spawner.clone());
+            tokio::task::spawn_local(accept_loop)
         })
         .collect();
-    drop(serving);
+    drop(spawner);
     shutdown.reached(Phase::Draining).await;
-    for task in accepting {
-        // A panic in an accept loop has been printed; the other loops go on.
-        let _ = task.await;
+    for accept_loop in accept_loops {
+        // If an accept loop has panicked, the panic was printed, and the other loops continue.
+        let _ = accept_loop.await;
     }
     tokio::select! {
-        () = all_closed(&connections) => {}
+        () = all_closed(&alive) => {}
         () = shutdown.reached(Phase::Stopped) => {}
     }
 }
 
-async fn all_closed(connections: &Rc<()>) {
-    /// Only while draining, so that a coarse look costs nothing.
-    const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(20);
-    // One is our own, one of the task that takes over what others have accepted.
-    while Rc::strong_count(connections) > 2 {
-        tokio::time::sleep(LOOK_EVERY).await;
+async fn all_closed(alive: &Rc<()>) {
+    /// Polling is good enough, because it happens only while draining.
+    const POLL_INTERVAL: Duration = Duration::from_millis(20);
+    // One reference is the caller's, one belongs to the task that takes over connections.
+    while Rc::strong_count(alive) > 2 {
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Serves what other workers have accepted and hand over.
-async fn take_over(mut inbox: UnboundedReceiver<HandedOver>, serving: Serving) {
-    while let Some(HandedOver { stream, address, slot, place }) = inbox.recv().await {
-        match TcpStream::from_std(stream) {
-            Ok(stream) => serving.begin(stream, address, (slot, place)),
+/// Serves the connections that other workers have accepted and hand over to this one.
+async fn take_over_connections(mut inbox: UnboundedReceiver<HandedOverConnection>, spawner: ConnectionSpawner) {
+    while let Some(connection) = inbox.recv().await {
+        match connection.take_over() {
+            Ok(connection) => spawner.spawn(connection),
             Err(error) => tracing::warn!(%error, "cannot serve a connection"),
         }
     }
 }
 
-async fn accept(listener: TcpListener, slots: Arc<Semaphore>, (all, worker): (Balancer, usize), serving: Serving) {
-    /// After an accept that failed for want of file descriptors, trying again at once would only burn the processor.
-    const BREATH: std::time::Duration = std::time::Duration::from_millis(50);
-    let mut shutdown = serving.shutdown.clone();
+async fn accept_connections(
+    listener: TcpListener,
+    slots: Arc<Semaphore>,
+    balancer: WorkerBalancer,
+    spawner: ConnectionSpawner,
+) {
+    /// Accepting fails when the process has no file descriptors left; trying again at once would
+    /// only waste processor time.
+    const RETRY_DELAY: Duration = Duration::from_millis(50);
+    let mut shutdown = spawner.shutdown.clone();
     loop {
         let accepted = tokio::select! {
             biased;
             () = shutdown.reached(Phase::Draining) => return,
-            accepted = next(&listener, &slots) => accepted,
+            accepted = accept(&listener, &slots) => accepted,
         };
-        let shared_out = accepted
-            .and_then(|(stream, address, slot)| all.assign(worker, stream, address, slot).map(|turn| (turn, address)));
-        match shared_out {
-            Ok((Assignment::Own(stream, slot, place), address)) => serving.begin(stream, address, (slot, place)),
-            Ok((Assignment::Others, _)) => {}
+        match accepted.and_then(|connection| balancer.assign(connection)) {
+            Ok(Assignment::ThisWorker(connection)) => spawner.spawn(connection),
+            Ok(Assignment::OtherWorker) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(BREATH).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
         }
     }
 }
 
-async fn next(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
-    // First the connection, then its slot: a worker that has nothing to accept must not keep a slot from the others. One accepted
-    // connection per listener may thus wait here; the rest waits in the kernel.
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> io::Result<AcceptedConnection> {
+    // Accepts before it waits for a permit: a worker with nothing to accept must not hold a permit
+    // that another one needs. At most one accepted connection per listener waits here, the others
+    // in the kernel.
     let (stream, address) = listener.accept().await?;
-    let permit = Arc::clone(slots).acquire_owned().await.map_err(std::io::Error::other)?;
-    Ok((stream, address.ip(), permit))
+    let permit = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
+    Ok(AcceptedConnection { stream, address: address.ip(), permit })
 }
 
-impl Serving {
-    /// Serves a connection in a task of its own; `held` is given back at its end.
-    fn begin(&self, stream: TcpStream, address: IpAddr, held: (OwnedSemaphorePermit, LoadGuard)) {
+/// Starts a task for each connection that this worker serves.
+#[derive(Clone)]
+struct ConnectionSpawner {
+    gateway: Rc<Gateway>,
+    open: Gauge,
+    shutdown: Shutdown,
+    /// Its reference count tells [`all_closed`] how many connections are open.
+    alive: Rc<()>,
+}
+
+impl ConnectionSpawner {
+    fn spawn(&self, connection: AssignedConnection) {
+        let AssignedConnection { accepted: AcceptedConnection { stream, address, permit }, load } = connection;
+        let guard =
+            ConnectionGuard { _open: self.open.hold(), _permit: permit, _load: load, _alive: Rc::clone(&self.alive) };
         let (gateway, shutdown) = (Rc::clone(&self.gateway), self.shutdown.clone());
-        let counted = Counted { _open: self.open.hold(), _held: held, _alive: Rc::clone(&self.connections) };
         tokio::task::spawn_local(async move {
-            connection(stream, Peer::new(address, "http"), &gateway, shutdown).await;
-            drop(counted);
+            connection::serve(stream, Peer::new(address, "http"), gateway, shutdown).await;
+            drop(guard);
         });
     }
 }
 
-async fn connection(stream: TcpStream, peer: Peer, gateway: &Rc<Gateway>, shutdown: Shutdown) {
-    let mut stream = ClientSocket::tcp(stream);
-    let settings = gateway.settings();
-    let opened = tokio::time::Instant::now();
-    let detected = tokio::time::timeout(settings.timeouts.header, protocol::protocol(&mut stream)).await;
-    match detected {
-        Ok(Ok((Protocol::Http1, start))) => {
-            http1::serve(stream, start, opened, peer, settings, gateway, shutdown).await;
-        }
-        Ok(Ok((Protocol::Http2, start))) => {
-            // Few are, and all others would have to have room for it.
-            Box::pin(http2::serve(stream, start, opened, peer, settings, gateway, shutdown)).await;
-        }
-        // Closed before it said anything, or said nothing: there is nobody to answer.
-        Ok(Err(_)) | Err(_) => {}
-    }
-}
-
-/// One open connection: in the gauge, in what may be open, in its worker's count and in the one that draining waits for.
-struct Counted {
+/// Everywhere that an open connection is counted; dropped when it is closed.
+struct ConnectionGuard {
     _open: GaugeGuard,
-    _held: (OwnedSemaphorePermit, LoadGuard),
+    _permit: OwnedSemaphorePermit,
+    _load: LoadGuard,
     _alive: Rc<()>,
 }

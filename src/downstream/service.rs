@@ -27,8 +27,8 @@ pub(super) fn respond(
 
 /// A response that the gateway is working on.
 ///
-/// The gateway's future is boxed because hyper reserves space for this type in every connection, and
-/// an idle connection must not pay for it.
+/// The gateway's future is boxed because hyper reserves space for this type in every connection,
+/// and an idle connection must not pay for it.
 #[derive(Debug)]
 pub(super) struct ResponseFuture<F> {
     response: Pin<Box<F>>,

@@ -28,7 +28,8 @@ impl ClientSocket {
         Self::Tcp(stream)
     }
 
-    /// Waits until reading would return at once: with bytes, with the end of the stream or with an error.
+    /// Waits until reading would return at once: with bytes, with the end of the stream or with an
+    /// error.
     ///
     /// May return without a reason; a read may then be pending.
     ///

@@ -1,0 +1,48 @@
+//! One client connection, from accept to close: detects the protocol and serves it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use super::connection_state::ConnectionState;
+use super::protocol::{self, Protocol};
+use super::socket::ClientSocket;
+use super::{http1, http2};
+use crate::gateway::runtime::ClientTimeouts;
+use crate::gateway::{Gateway, Peer, ServerSettings};
+use crate::primitives::shutdown::Shutdown;
+
+/// What serving a connection takes, apart from its socket. The connection's task owns it.
+#[derive(Debug)]
+pub(super) struct ConnectionContext {
+    pub(super) gateway: Rc<Gateway>,
+    pub(super) peer: Peer,
+    pub(super) state: Arc<ConnectionState>,
+    pub(super) shutdown: Shutdown,
+    pub(super) timeouts: ClientTimeouts,
+    /// In bytes.
+    pub(super) max_header_size: usize,
+}
+
+/// Serves a connection that this worker has accepted or taken over, until it is closed.
+///
+/// The settings are those of the moment: a reload applies to new connections.
+pub(super) async fn serve(stream: TcpStream, peer: Peer, gateway: Rc<Gateway>, shutdown: Shutdown) {
+    let opened_at = Instant::now();
+    let ServerSettings { timeouts, max_header_size, .. } = gateway.settings();
+    let mut socket = ClientSocket::tcp(stream);
+    let detected = timeout(timeouts.header, protocol::detect(&mut socket)).await;
+    // Otherwise the client has closed the connection or sent too little in time: there is no
+    // request to respond to.
+    let Ok(Ok((protocol, buffered))) = detected else { return };
+    let state = ConnectionState::new(opened_at, timeouts);
+    let context = ConnectionContext { gateway, peer, state, shutdown, timeouts, max_header_size };
+    match protocol {
+        Protocol::Http1 => http1::serve(socket, buffered, &context).await,
+        // Boxed, because few connections use HTTP/2 with prior knowledge and every task would
+        // reserve the space for it.
+        Protocol::Http2 => Box::pin(http2::serve(socket, buffered, &context)).await,
+    }
+}
