@@ -115,8 +115,8 @@ async fn park(socket: &ClientSocket, context: &ConnectionContext) -> bool {
     }
 }
 
-/// The refusal of what the client sent, if it never became a request and the client is still to be
-/// told.
+/// The refusal for bytes that never became a request, or `None` if the connection is closed without
+/// a response.
 fn refusal<S>(end: &ConnectionEnd, stream: &ClientStream<S>) -> Option<Refusal> {
     match end {
         // The status code, at a fixed place in the response's first line.

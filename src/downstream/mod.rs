@@ -1,10 +1,10 @@
 //! Downstream: client connections, from the listener to the last byte of the last response.
 //!
 //! Each worker thread accepts on its own [`listener`] and serves its connections on its own
-//! single-threaded runtime; the [`balancer`] keeps the numbers of connections even. The stages of a
-//! [`connection`] are: [`protocol`] detection on the [`socket`], then [`http1`] or [`http2`]. Both
-//! run hyper on a [`client_stream`], which reports to the [`connection_state`], from which
-//! [`http_connection`] derives its timeouts.
+//! single-threaded runtime; the [`balancer`] keeps the number of connections even. `connection`
+//! detects the protocol and serves the connection with `http1` or `http2`. Both run hyper on a
+//! `client_stream`, which records reads and writes in the `connection_state`; `http_connection` polls
+//! hyper and enforces the timeouts that follow from that state.
 //!
 //! This module knows nothing of routes or tokens. It passes requests to
 //! [`Gateway::handle`](crate::gateway::Gateway::handle), and asks
@@ -157,7 +157,8 @@ impl ConnectionSpawner {
     }
 }
 
-/// Everywhere that an open connection is counted; dropped when it is closed.
+/// Counts one open connection until it is dropped: in the gauge, against `max_connections`, in its
+/// worker's load, and among those that draining waits for.
 struct ConnectionGuard {
     _open: GaugeGuard,
     _permit: OwnedSemaphorePermit,
