@@ -5,6 +5,7 @@
 //!
 //! - [`config`]: what the operator wrote: structs, and all that is wrong with a file.
 //! - [`plan`]: what it means: checked, compiled, comparable; and how a plan becomes a runtime.
+//! - [`outbound`]: the HTTP client for the gateway's own requests, such as those for keys.
 //! - [`gateway`]: one request, stage by stage. Start here.
 //! - [`token`]: tokens, keys and issuers.
 //! - [`upstream`]: the servers behind, and the connections to them.
@@ -26,6 +27,7 @@ pub mod config;
 pub mod downstream;
 pub mod gateway;
 pub mod local_issuer;
+pub mod outbound;
 pub mod plan;
 pub mod primitives;
 pub mod rate_limit;

@@ -9,29 +9,29 @@ use serde_json::{Value, json};
 
 use super::{Client, LocalIssuer};
 
-/// A request, body and all.
+/// A request with its body.
 #[derive(Debug)]
-pub struct Question<'a> {
-    /// Its method.
+pub struct IssuerRequest<'a> {
+    /// The method.
     pub method: &'a Method,
-    /// Its path.
+    /// The path.
     pub path: &'a str,
-    /// Its header.
+    /// The headers.
     pub headers: &'a HeaderMap,
-    /// Its body, which whoever listens has bounded.
+    /// The body. The caller bounds its size.
     pub body: &'a [u8],
 }
 
 /// An error of the token endpoint (RFC 6749 §5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+enum TokenError {
     InvalidClient,
     InvalidRequest,
     InvalidScope,
     UnsupportedGrantType,
 }
 
-impl Fault {
+impl TokenError {
     fn code(self) -> &'static str {
         match self {
             Self::InvalidClient => "invalid_client",
@@ -50,21 +50,21 @@ impl Fault {
 }
 
 impl LocalIssuer {
-    /// Answers a request.
+    /// Responds to a request.
     #[must_use]
-    pub fn answer(&self, question: &Question<'_>) -> Response<Bytes> {
-        match (question.method.as_str(), question.path) {
+    pub fn respond(&self, request: &IssuerRequest<'_>) -> Response<Bytes> {
+        match (request.method.as_str(), request.path) {
             ("GET", "/.well-known/openid-configuration") => document(StatusCode::OK, &self.discovery()),
             ("GET", "/jwks") => document(StatusCode::OK, &json!({ "keys": [self.key.public_jwk()] })),
-            ("POST", "/token") => match self.grant(question) {
+            ("POST", "/token") => match self.grant(request) {
                 Ok(granted) => document(StatusCode::OK, &granted),
-                Err(fault) => {
-                    let mut refused = document(fault.status(), &json!({ "error": fault.code() }));
-                    if fault == Fault::InvalidClient {
+                Err(error) => {
+                    let mut refusal = document(error.status(), &json!({ "error": error.code() }));
+                    if error == TokenError::InvalidClient {
                         let challenge = HeaderValue::from_static("Basic realm=\"token\"");
-                        refused.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+                        refusal.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
                     }
-                    refused
+                    refusal
                 }
             },
             _ => document(StatusCode::NOT_FOUND, &json!({ "error": "not_found" })),
@@ -83,28 +83,28 @@ impl LocalIssuer {
         })
     }
 
-    fn grant(&self, question: &Question<'_>) -> Result<Value, Fault> {
-        let form: Vec<(String, String)> = url::form_urlencoded::parse(question.body).into_owned().collect();
+    fn grant(&self, request: &IssuerRequest<'_>) -> Result<Value, TokenError> {
+        let form: Vec<(String, String)> = url::form_urlencoded::parse(request.body).into_owned().collect();
         let field = |name: &str| {
             let mut found = form.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
-            // A parameter that is there twice is an error (RFC 6749 §3.2).
+            // A repeated parameter is an error (RFC 6749 §3.2).
             match (found.next(), found.next()) {
                 (value, None) => Ok(value),
-                (_, Some(_)) => Err(Fault::InvalidRequest),
+                (_, Some(_)) => Err(TokenError::InvalidRequest),
             }
         };
-        let client = self.client(question.headers, field("client_id")?, field("client_secret")?)?;
+        let client = self.client(request.headers, field("client_id")?, field("client_secret")?)?;
         match field("grant_type")? {
             Some("client_credentials") => {}
-            Some(_) => return Err(Fault::UnsupportedGrantType),
-            None => return Err(Fault::InvalidRequest),
+            Some(_) => return Err(TokenError::UnsupportedGrantType),
+            None => return Err(TokenError::InvalidRequest),
         }
-        let asked: Vec<&str> =
+        let requested: Vec<&str> =
             field("scope")?.unwrap_or_default().split(' ').filter(|scope| !scope.is_empty()).collect();
-        if asked.iter().any(|scope| !client.scopes.contains(scope)) {
-            return Err(Fault::InvalidScope);
+        if requested.iter().any(|scope| !client.scopes.contains(scope)) {
+            return Err(TokenError::InvalidScope);
         }
-        let scopes = if asked.is_empty() { client.scopes } else { &asked };
+        let scopes = if requested.is_empty() { client.scopes } else { &requested };
         Ok(json!({
             "access_token": self.issue(client, scopes, self.clock.now().seconds()),
             "token_type": "Bearer",
@@ -113,16 +113,18 @@ impl LocalIssuer {
         }))
     }
 
-    /// The client, by HTTP Basic or by form fields (RFC 6749 §2.3.1).
-    fn client(&self, headers: &HeaderMap, id: Option<&str>, secret: Option<&str>) -> Result<&Client, Fault> {
+    /// Authenticates the client by HTTP Basic or by form fields (RFC 6749 §2.3.1).
+    fn client(&self, headers: &HeaderMap, id: Option<&str>, secret: Option<&str>) -> Result<&Client, TokenError> {
         let (id, secret) = match headers.get(header::AUTHORIZATION) {
-            Some(field) => basic(field).ok_or(Fault::InvalidClient)?,
-            None => (id.ok_or(Fault::InvalidClient)?.to_owned(), secret.ok_or(Fault::InvalidClient)?.to_owned()),
+            Some(field) => basic(field).ok_or(TokenError::InvalidClient)?,
+            None => {
+                (id.ok_or(TokenError::InvalidClient)?.to_owned(), secret.ok_or(TokenError::InvalidClient)?.to_owned())
+            }
         };
-        let known = self.settings.clients.iter().find(|client| client.id == id).ok_or(Fault::InvalidClient)?;
-        let right =
+        let known = self.settings.clients.iter().find(|client| client.id == id).ok_or(TokenError::InvalidClient)?;
+        let is_correct =
             aws_lc_rs::constant_time::verify_slices_are_equal(known.secret.as_bytes(), secret.as_bytes()).is_ok();
-        if right { Ok(known) } else { Err(Fault::InvalidClient) }
+        if is_correct { Ok(known) } else { Err(TokenError::InvalidClient) }
     }
 }
 
@@ -153,12 +155,12 @@ mod tests {
     use serde_json::Map;
 
     use super::*;
-    use crate::local_issuer::Settings;
+    use crate::local_issuer::LocalIssuerSettings;
     use crate::primitives::clock::ManualClock;
 
     static ISSUER: LazyLock<LocalIssuer> = LazyLock::new(|| {
         let client = Client { id: "reader", secret: "s3", scopes: &["a", "b"], claims: Map::new() };
-        let settings = Settings {
+        let settings = LocalIssuerSettings {
             issuer: "http://127.0.0.1:8081".to_owned(),
             audience: "demo".to_owned(),
             lifetime: Duration::from_secs(60),
@@ -172,41 +174,41 @@ mod tests {
             .map(|text| (header::AUTHORIZATION, HeaderValue::try_from(text).unwrap()))
             .into_iter()
             .collect();
-        let question = Question { method: &Method::POST, path: "/token", headers: &headers, body: body.as_bytes() };
-        let answer = ISSUER.answer(&question);
-        assert_eq!(answer.headers()["cache-control"], "no-store");
-        (answer.status().as_u16(), serde_json::from_slice(answer.body()).unwrap())
+        let request = IssuerRequest { method: &Method::POST, path: "/token", headers: &headers, body: body.as_bytes() };
+        let response = ISSUER.respond(&request);
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        (response.status().as_u16(), serde_json::from_slice(response.body()).unwrap())
     }
 
     /// RFC 6749 §4.4 and §5.2.
     #[test]
-    fn the_token_endpoint_grants_what_the_client_may_have() {
-        let right = Some("Basic cmVhZGVyOnMz"); // reader:s3
+    fn the_token_endpoint_grants_only_allowed_scopes() {
+        let valid = Some("Basic cmVhZGVyOnMz"); // reader:s3
         let grant = "grant_type=client_credentials";
         for (name, authorization, body, status, expected) in [
-            ("all scopes", right, grant.to_owned(), 200, "a b"),
-            ("fewer scopes", right, format!("{grant}&scope=b"), 200, "b"),
+            ("all scopes", valid, grant.to_owned(), 200, "a b"),
+            ("fewer scopes", valid, format!("{grant}&scope=b"), 200, "b"),
             ("by form", None, format!("{grant}&client_id=reader&client_secret=s3"), 200, "a b"),
-            ("more scopes", right, format!("{grant}&scope=a+c"), 400, "invalid_scope"),
+            ("more scopes", valid, format!("{grant}&scope=a+c"), 400, "invalid_scope"),
             ("wrong secret", Some("Basic cmVhZGVyOng="), grant.to_owned(), 401, "invalid_client"),
             ("no client", None, grant.to_owned(), 401, "invalid_client"),
             ("unknown client", None, format!("{grant}&client_id=x&client_secret=s3"), 401, "invalid_client"),
-            ("another grant", right, "grant_type=password".to_owned(), 400, "unsupported_grant_type"),
-            ("no grant", right, String::new(), 400, "invalid_request"),
-            ("two scopes fields", right, format!("{grant}&scope=a&scope=b"), 400, "invalid_request"),
+            ("another grant", valid, "grant_type=password".to_owned(), 400, "unsupported_grant_type"),
+            ("no grant", valid, String::new(), 400, "invalid_request"),
+            ("two scopes fields", valid, format!("{grant}&scope=a&scope=b"), 400, "invalid_request"),
         ] {
             let (got, body) = post(authorization, &body);
-            let told = if status == 200 { &body["scope"] } else { &body["error"] };
-            assert_eq!((got, told), (status, &Value::from(expected)), "{name}");
+            let actual = if status == 200 { &body["scope"] } else { &body["error"] };
+            assert_eq!((got, actual), (status, &Value::from(expected)), "{name}");
         }
     }
 
     #[test]
-    fn discovery_names_the_keys() {
+    fn the_discovery_document_names_the_key_set() {
         let headers = HeaderMap::new();
         let get = |path| {
-            let answer = ISSUER.answer(&Question { method: &Method::GET, path, headers: &headers, body: b"" });
-            (answer.status().as_u16(), serde_json::from_slice::<Value>(answer.body()).unwrap())
+            let response = ISSUER.respond(&IssuerRequest { method: &Method::GET, path, headers: &headers, body: b"" });
+            (response.status().as_u16(), serde_json::from_slice::<Value>(response.body()).unwrap())
         };
         let (status, discovery) = get("/.well-known/openid-configuration");
         assert_eq!((status, &discovery["jwks_uri"]), (200, &Value::from("http://127.0.0.1:8081/jwks")));

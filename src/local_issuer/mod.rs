@@ -1,13 +1,14 @@
-//! The built-in issuer: an OAuth 2.0 authorisation server for trying things out, with client credentials and nothing else.
+//! The built-in issuer: an OAuth 2.0 authorization server for demos, with the client credentials grant
+//! only.
 //!
-//! Holds one RS256 key, made at the start and gone with the process. [`LocalIssuer::answer`] is plain data in, plain data out; who listens
-//! is not its business.
+//! Has one RS256 key, which it generates at the start and never stores. [`LocalIssuer::respond`] maps
+//! a request to a response without any I/O; the caller owns the listener.
 
 mod endpoints;
 mod tokens;
 
-pub use endpoints::Question;
-pub use tokens::KeyError;
+pub use endpoints::IssuerRequest;
+pub use tokens::KeyGenerationError;
 
 use std::time::Duration;
 
@@ -16,29 +17,29 @@ use serde_json::{Map, Value};
 use crate::primitives::clock::Clock;
 use tokens::SigningKey;
 
-/// What the issuer is called and whom it knows.
+/// Settings of the built-in issuer.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    /// `iss`, and the base of its addresses; no slash at the end.
+pub struct LocalIssuerSettings {
+    /// `iss`, and the base of its URLs. Without a trailing slash.
     pub issuer: String,
     /// `aud` of its tokens.
     pub audience: String,
-    /// How long a token lives.
+    /// Lifetime of a token.
     pub lifetime: Duration,
-    /// Who may ask for tokens.
+    /// The clients that may request tokens.
     pub clients: Vec<Client>,
 }
 
-/// A client that may ask for tokens.
+/// A client that may request tokens.
 #[derive(Clone)]
 pub struct Client {
     /// `client_id`; also the subject of its tokens.
     pub id: &'static str,
-    /// Its password.
+    /// `client_secret`.
     pub secret: &'static str,
-    /// What it may have; all of it unless it asks for less.
+    /// The scopes that it may request. It gets all of them unless it requests fewer.
     pub scopes: &'static [&'static str],
-    /// Further claims of its tokens.
+    /// Additional claims in its tokens.
     pub claims: Map<String, Value>,
 }
 
@@ -48,32 +49,32 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// The issuer itself.
+/// The built-in issuer.
 #[derive(Debug)]
 pub struct LocalIssuer {
-    settings: Settings,
+    settings: LocalIssuerSettings,
     clock: Clock,
     key: SigningKey,
 }
 
 impl LocalIssuer {
-    /// Makes a key, which takes a moment.
+    /// Generates a key, which takes about a second.
     ///
     /// # Errors
     ///
-    /// [`KeyError`] if the crypto library gives none.
-    pub fn new(settings: Settings, clock: Clock) -> Result<Self, KeyError> {
+    /// [`KeyGenerationError`].
+    pub fn new(settings: LocalIssuerSettings, clock: Clock) -> Result<Self, KeyGenerationError> {
         Ok(Self { settings, clock, key: SigningKey::generate()? })
     }
 
-    /// A token for a client with all its scopes; `None` if there is no such client.
+    /// A token for a client, with all its scopes. `None` if there is no such client.
     #[must_use]
     pub fn token(&self, client: &str) -> Option<String> {
         let client = self.settings.clients.iter().find(|known| known.id == client)?;
         Some(self.issue(client, client.scopes, self.clock.now().seconds()))
     }
 
-    /// The same, issued so long ago that it has run out.
+    /// Like [`token`](Self::token), but issued so long ago that it has expired.
     #[must_use]
     pub fn expired_token(&self, client: &str) -> Option<String> {
         let client = self.settings.clients.iter().find(|known| known.id == client)?;
@@ -83,7 +84,7 @@ impl LocalIssuer {
 
     fn issue(&self, client: &Client, scopes: &[&str], issued_at: u64) -> String {
         let mut claims = client.claims.clone();
-        let own = [
+        let standard_claims = [
             ("iss", Value::from(self.settings.issuer.clone())),
             ("sub", Value::from(client.id)),
             ("client_id", Value::from(client.id)),
@@ -93,7 +94,7 @@ impl LocalIssuer {
             ("jti", Value::from(crate::primitives::random::hex(&crate::primitives::random::bytes::<16>()))),
             ("scope", Value::from(scopes.join(" "))),
         ];
-        claims.extend(own.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        claims.extend(standard_claims.into_iter().map(|(name, value)| (name.to_owned(), value)));
         self.key.sign(&claims)
     }
 }

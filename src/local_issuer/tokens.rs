@@ -1,4 +1,4 @@
-//! Signing: access tokens as RFC 9068 has them, by an RSA key of this process.
+//! Signing: access tokens in the format of RFC 9068, with an RSA key that lives as long as the process.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 
 use crate::primitives::random;
 
-/// The crypto library gave no key.
+/// The crypto library failed to generate a key.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the crypto library cannot make an RSA key")]
-pub struct KeyError;
+#[error("the crypto library cannot generate an RSA key")]
+pub struct KeyGenerationError;
 
 /// An RS256 key (RFC 7518 §3.3).
 pub(super) struct SigningKey {
@@ -27,12 +27,12 @@ impl std::fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    pub(super) fn generate() -> Result<Self, KeyError> {
-        let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(|_| KeyError)?;
+    pub(super) fn generate() -> Result<Self, KeyGenerationError> {
+        let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(|_| KeyGenerationError)?;
         Ok(Self { pair, kid: random::hex(&random::bytes::<8>()) })
     }
 
-    /// The public half, as a JWK (RFC 7517 §4, RFC 7518 §6.3).
+    /// The public key as a JWK (RFC 7517 §4, RFC 7518 §6.3).
     pub(super) fn public_jwk(&self) -> Value {
         let public = self.pair.public_key();
         let number = |bytes: &[u8]| {
@@ -50,12 +50,12 @@ impl SigningKey {
     pub(super) fn sign(&self, claims: &Map<String, Value>) -> String {
         let header = json!({ "alg": "RS256", "typ": "at+jwt", "kid": self.kid });
         let part = |value: &[u8]| URL_SAFE_NO_PAD.encode(value);
-        let claims = serde_json::to_vec(claims).expect("a JSON object is written without fail");
+        let claims = serde_json::to_vec(claims).expect("a JSON object always serializes");
         let signed = format!("{}.{}", part(header.to_string().as_bytes()), part(&claims));
         let mut signature = vec![0; self.pair.public_modulus_len()];
         self.pair
             .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature)
-            .expect("the signature has room for as many bytes as the modulus");
+            .expect("the buffer is as long as the modulus");
         format!("{signed}.{}", part(&signature))
     }
 }
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_confirmed_by_the_published_key() {
+    fn the_published_key_verifies_a_token() {
         let key = SigningKey::generate().unwrap();
         let claims = json!({ "sub": "alice" });
         let token = key.sign(claims.as_object().unwrap());

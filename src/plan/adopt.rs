@@ -12,7 +12,7 @@ use crate::gateway::policy::{FailureGuard, Limiter, Route};
 use crate::primitives::clock::Clock;
 use crate::telemetry::AccessLog;
 use crate::telemetry::metrics::Metrics;
-use crate::token::{IssuerSettings, Issuers, StartError, Verifier};
+use crate::token::{IssuerSettings, IssuerSetupError, Issuers, Verifier};
 use crate::upstream::Upstream;
 
 /// Makes runtimes of one process.
@@ -29,7 +29,7 @@ pub struct Adopter {
 #[error("issuers.{issuer}: {source}")]
 pub struct AdoptError {
     issuer: Arc<str>,
-    source: StartError,
+    source: IssuerSetupError,
 }
 
 impl Adopter {
@@ -146,6 +146,6 @@ impl Adopter {
     }
 }
 
-fn checked<T>(settings: &IssuerSettings, made: Result<T, StartError>) -> Result<T, AdoptError> {
+fn checked<T>(settings: &IssuerSettings, made: Result<T, IssuerSetupError>) -> Result<T, AdoptError> {
     made.map_err(|source| AdoptError { issuer: Arc::clone(&settings.name), source })
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use url::{Host, Url};
+use url::Url;
 
 use crate::config::places::child;
 use crate::config::problem::quoted;
 use crate::config::units::{OneOrMany, Profile as WrittenProfile, Span};
 use crate::config::{Issuer, Problems};
-use crate::token::{Algorithm, ClaimPath, ClaimSources, IssuerSettings, KeySource, Profile};
+use crate::outbound::is_secure_url;
+use crate::token::{Algorithm, ClaimPath, ClaimSources, IssuerSettings, KeySource, Profile, discovery};
 
 /// RFC 9068 speaks of a few minutes at most.
 const MAX_LEEWAY: Duration = Duration::from_secs(5 * 60);
@@ -138,12 +139,11 @@ fn key_source(path: &str, written: &Issuer, problems: &mut Problems) -> Option<K
         problems.add(key("issuer"), format!("{} has a query or a fragment, which an issuer has not", quoted(issuer)));
         return None;
     }
-    // OpenID Connect Discovery §4: a slash at the end of the issuer is dropped before the well-known part is put on.
-    let discovery = format!("{}/.well-known/openid-configuration", issuer.strip_suffix('/').unwrap_or(issuer));
-    secure_url(&key("issuer"), &discovery, problems).map(KeySource::Discovery)
+    secure_url(&key("issuer"), &discovery::document_url(issuer), problems).map(KeySource::Discovery)
 }
 
-/// `https`, or `http` on loopback: keys that come over plain text are anybody's.
+/// Parses a URL that keys may be fetched from: `https`, or `http` on loopback. Over plain http,
+/// anyone on the path could replace the keys.
 fn secure_url(path: &str, text: &str, problems: &mut Problems) -> Option<Url> {
     let url = match Url::parse(text) {
         Ok(url) => url,
@@ -156,17 +156,11 @@ fn secure_url(path: &str, text: &str, problems: &mut Problems) -> Option<Url> {
             return None;
         }
     };
-    let loopback = match url.host() {
-        Some(Host::Domain(domain)) => domain == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    if url.scheme() != "https" && !(url.scheme() == "http" && loopback) {
+    if !is_secure_url(&url) {
         problems.add_with_hint(
             path,
             format!("{} is not an https URL", quoted(text)),
-            "plain http is taken for loopback addresses only",
+            "plain http is allowed for loopback addresses only",
         );
         return None;
     }
@@ -224,5 +218,32 @@ fn claim_paths(
     match written {
         None => default.iter().filter_map(|text| ClaimPath::parse(text).ok()).collect(),
         Some(texts) => texts.as_slice().iter().filter_map(|text| claim_path(place, text, problems)).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rule of the configuration and the rule of the client that fetches are one rule.
+    #[test]
+    fn plain_http_is_allowed_wherever_keys_may_be_fetched_by_http() {
+        for (text, expected) in [
+            ("https://idp.test", true),
+            ("http://127.0.0.1:1", true),
+            ("http://localhost:1", true),
+            ("http://localhost.:1", true),
+            ("http://auth.localhost:1234", true),
+            ("http://[::1]:1", true),
+            ("http://[::ffff:127.0.0.1]:1", true),
+            ("http://idp.test", false),
+            ("http://notlocalhost", false),
+            ("http://10.0.0.1", false),
+            ("http://[::ffff:10.0.0.1]", false),
+            ("ftp://127.0.0.1", false),
+        ] {
+            let allowed = secure_url("issuers.main.issuer", text, &mut Problems::new("gateway.toml")).is_some();
+            assert_eq!((allowed, is_secure_url(&Url::parse(text).unwrap())), (expected, expected), "{text}");
+        }
     }
 }

@@ -268,7 +268,7 @@ upstream = "order"
     insta::assert_snapshot!(report, @r"
     gateway.toml: 2 problems
       line 3   issuers.main.issuer: `http://idp.example` is not an https URL
-               hint: plain http is taken for loopback addresses only
+               hint: plain http is allowed for loopback addresses only
       line 11  routes[0].upstream: `order` is not the name of an upstream
                hint: did you mean `orders`?
     ");

@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod coalescing_stream;
+pub mod escape;
 pub mod field_syntax;
 pub mod lazy_timer;
 pub mod local_executor;

@@ -1,10 +1,11 @@
-//! Claim path: where in a token's claims a value stands, as the operator writes it.
+//! Claim path: names a claim in a token, as the operator writes it in the configuration.
 
 use std::fmt;
 
 use serde_json::{Map, Value};
 
-/// A path to a claim: `realm_access.roles`, or a JSON Pointer (RFC 6901) where a name has dots or slashes in it.
+/// A path to a claim: names separated by dots, such as `realm_access.roles`, or a JSON Pointer (RFC
+/// 6901) for names that contain dots or slashes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClaimPath {
     /// At least one.
@@ -12,23 +13,25 @@ pub struct ClaimPath {
     written: Box<str>,
 }
 
-/// Why a text is no claim path.
+/// Why a text is not a claim path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidClaimPath {
-    /// `~` is followed by something else than `0` or `1`.
-    #[error("`~` stands for itself only as `~0`, and for `/` as `~1`")]
+    /// `~` is not followed by `0` or `1`.
+    #[error("write `~` as `~0`, and `/` in a name as `~1`")]
     BrokenEscape,
-    /// No text, or a name without one.
-    #[error("a name in it is empty")]
+    /// The text, or a name in it, is empty.
+    #[error("it contains an empty name")]
     EmptyName,
-    /// A dotted path with a slash in it.
-    #[error("a claim whose name has a `/` is written as a JSON Pointer: `/` before each name, `~1` for `/` in a name")]
+    /// A dotted path contains a slash.
+    #[error(
+        "a claim whose name contains `/` must be written as a JSON Pointer: `/` before each name, `~1` for `/` in a name"
+    )]
     SlashInDotted,
 }
 
 impl ClaimPath {
-    /// Reads `a.b` or `/a/b`.
+    /// Parses `a.b` or `/a/b`.
     ///
     /// # Errors
     ///
@@ -45,8 +48,8 @@ impl ClaimPath {
         Ok(Self { names, written: text.into() })
     }
 
-    /// The value there. `None` if a name on the way is missing or its value is no object; with a pointer, an array's element may be named by
-    /// its index (RFC 6901 §4).
+    /// The value at this path. `None` if a name is missing or an intermediate value is not an object. A
+    /// JSON Pointer may also select an array element by its index (RFC 6901 §4).
     #[must_use]
     pub fn find<'a>(&self, claims: &'a Map<String, Value>) -> Option<&'a Value> {
         let (first, rest) = self.names.split_first()?;
@@ -57,7 +60,7 @@ impl ClaimPath {
         })
     }
 
-    /// The path as it was written.
+    /// The path as written in the configuration.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.written
@@ -74,7 +77,7 @@ impl fmt::Display for ClaimPath {
     }
 }
 
-/// RFC 6901 §4: `~1` first, then `~0`.
+/// RFC 6901 §4: replaces `~1` first, then `~0`.
 fn unescape(name: &str) -> Result<Box<str>, InvalidClaimPath> {
     if name.split('~').skip(1).any(|rest| !rest.starts_with(['0', '1'])) {
         return Err(InvalidClaimPath::BrokenEscape);
@@ -82,7 +85,7 @@ fn unescape(name: &str) -> Result<Box<str>, InvalidClaimPath> {
     Ok(name.replace("~1", "/").replace("~0", "~").into())
 }
 
-/// RFC 6901 §4: digits without a leading zero.
+/// An array index (RFC 6901 §4): digits without a leading zero.
 fn index(name: &str) -> Option<usize> {
     let plain = name == "0" || (!name.starts_with('0') && name.bytes().all(|byte| byte.is_ascii_digit()));
     if plain { name.parse().ok() } else { None }
@@ -96,7 +99,7 @@ mod tests {
 
     /// Threat J-40.
     #[test]
-    fn paths_find_what_they_name_and_nothing_else() {
+    fn a_path_finds_the_claim_that_it_names_and_no_other() {
         let Value::Object(claims) = json!({
             "sub": "alice",
             "realm_access": { "roles": ["reader"] },
@@ -136,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_path_is_refused_with_the_reason() {
+    fn malformed_paths_are_refused_with_the_reason() {
         for (text, expected) in [
             ("", InvalidClaimPath::EmptyName),
             ("/", InvalidClaimPath::EmptyName),

@@ -1,128 +1,53 @@
-//! Discovery (OpenID Connect Discovery 1.0 §4, RFC 8414 §3): from an issuer's metadata to the address of its keys.
+//! Discovery (OpenID Connect Discovery 1.0 §4, RFC 8414 §3): from an issuer to the URL of its keys.
 //!
-//! Only two members are read. The document decides where keys come from, so that address is held against rules before anything is sent
-//! there: an issuer, or who speaks for it, must not make the gateway call machines behind it.
-
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+//! Reads only two members of the discovery document. The document decides where keys come from, so
+//! its `jwks_uri` must pass several rules before anything is sent there: neither an issuer nor
+//! someone who impersonates it may make the gateway call internal machines.
 
 use serde_json::Value;
-use url::{Host, Url};
+use url::Url;
 
-use super::error::{KeyError, shown};
+use super::error::KeyError;
 use super::strict_json;
+use crate::outbound::{AddressScope, is_secure_url};
+use crate::primitives::escape::escape_for_log;
 
-/// Where an issuer publishes its metadata: its own address with the well-known path behind it (OpenID Connect Discovery §4).
-///
-/// `None` if the issuer is no URL that can have a path.
+/// Where an issuer publishes its discovery document: the issuer with the well-known path appended
+/// (OpenID Connect Discovery §4). Exactly one slash separates the two, whether or not the issuer
+/// ends with one (§4.1).
 #[must_use]
-pub fn well_known(issuer: &str) -> Option<Url> {
-    // One slash between the two, whether or not the issuer ends with one (§4.1).
-    let address = format!("{}/.well-known/openid-configuration", issuer.strip_suffix('/').unwrap_or(issuer));
-    Url::parse(&address).ok().filter(Url::has_host)
+pub fn document_url(issuer: &str) -> String {
+    format!("{}/.well-known/openid-configuration", issuer.strip_suffix('/').unwrap_or(issuer))
 }
 
-/// Whether keys may be fetched from there: by https, or by http from the machine itself.
-#[must_use]
-pub fn is_secure(url: &Url) -> bool {
-    match url.scheme() {
-        "https" => url.has_host(),
-        "http" => Reach::of(url) == Reach::Loopback,
-        _ => false,
-    }
-}
-
-/// Reads the document that `source` gave for `issuer`, and returns the address of its keys.
+/// Reads the discovery document of `issuer`, fetched from `source`, and returns the URL of its keys.
 ///
 /// # Errors
 ///
-/// [`KeyError::DiscoveryMalformed`], [`KeyError::IssuerDiffers`] unless `issuer` in it is the same byte for byte (RFC 8414 §3.3),
-/// [`KeyError::JwksUriRefused`].
+/// [`KeyError::DiscoveryMalformed`]; [`KeyError::IssuerDiffers`] unless the document's `issuer` is
+/// the same, byte for byte (RFC 8414 §3.3); [`KeyError::JwksUriRefused`].
 pub fn jwks_uri(document: &[u8], issuer: &str, source: &Url) -> Result<Url, KeyError> {
     let document = strict_json::read_object(document).map_err(|_| KeyError::DiscoveryMalformed)?;
     let text = |member: &str| document.get(member).and_then(Value::as_str).ok_or(KeyError::DiscoveryMalformed);
     let found = text("issuer")?;
     if found != issuer {
         let only_slash = found.strip_suffix('/') == Some(issuer) || issuer.strip_suffix('/') == Some(found);
-        return Err(KeyError::IssuerDiffers { found: shown(found), only_slash });
+        return Err(KeyError::IssuerDiffers { found: escape_for_log(found), only_slash });
     }
-    let refused = |why| Err(KeyError::JwksUriRefused { why });
-    let Ok(uri) = Url::parse(text("jwks_uri")?) else { return refused("it is no URL") };
-    if !is_secure(&uri) {
+    let refused = |reason| Err(KeyError::JwksUriRefused { reason });
+    let Ok(uri) = Url::parse(text("jwks_uri")?) else { return refused("it is not a URL") };
+    if !is_secure_url(&uri) {
         return refused("it is not https");
     }
     if !uri.username().is_empty() || uri.password().is_some() {
-        return refused("it has a user name or a password in it");
+        return refused("it contains a user name or password");
     }
-    let reach = Reach::of(&uri);
-    if uri.host() != source.host() && reach != Reach::Public && reach != Reach::of(source) {
-        return refused("it leads to an internal address");
+    // An issuer in a private network may have its keys there too, but a public one may not.
+    let scope = AddressScope::of(&uri);
+    if uri.host() != source.host() && scope != AddressScope::Public && scope != AddressScope::of(source) {
+        return refused("it is an internal address");
     }
     Ok(uri)
-}
-
-/// From where an address can be reached, as far as its text tells. A name in the DNS may lead anywhere, but then a certificate for that name
-/// is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
-    /// The local segment; also where cloud providers put the metadata of a machine.
-    LinkLocal,
-    /// The machine itself.
-    Loopback,
-    /// Private networks.
-    Private,
-    /// Everywhere.
-    Public,
-    /// No address of one machine.
-    Special,
-}
-
-impl Reach {
-    fn of(url: &Url) -> Self {
-        match url.host() {
-            Some(Host::Domain(name)) => {
-                let name = name.strip_suffix('.').unwrap_or(name);
-                // RFC 6761 §6.3.
-                if name == "localhost" || name.ends_with(".localhost") { Self::Loopback } else { Self::Public }
-            }
-            Some(Host::Ipv4(address)) => Self::of_v4(address),
-            Some(Host::Ipv6(address)) => match IpAddr::V6(address).to_canonical() {
-                IpAddr::V4(address) => Self::of_v4(address),
-                IpAddr::V6(address) => Self::of_v6(address),
-            },
-            None => Self::Special,
-        }
-    }
-
-    fn of_v4(address: Ipv4Addr) -> Self {
-        let [first, second, ..] = address.octets();
-        // RFC 6598: 100.64.0.0/10 is shared behind a provider's translation.
-        let is_shared = first == 100 && second & 0xc0 == 64;
-        if address.is_loopback() {
-            Self::Loopback
-        } else if address.is_link_local() {
-            Self::LinkLocal
-        } else if address.is_private() || is_shared {
-            Self::Private
-        } else if first == 0 || address.is_multicast() || address.is_broadcast() {
-            Self::Special
-        } else {
-            Self::Public
-        }
-    }
-
-    fn of_v6(address: Ipv6Addr) -> Self {
-        if address.is_loopback() {
-            Self::Loopback
-        } else if address.is_unicast_link_local() {
-            Self::LinkLocal
-        } else if address.is_unique_local() {
-            Self::Private
-        } else if address.is_unspecified() || address.is_multicast() {
-            Self::Special
-        } else {
-            Self::Public
-        }
-    }
 }
 
 #[cfg(test)]
@@ -139,20 +64,18 @@ mod tests {
     #[test]
     fn the_document_is_below_the_issuer() {
         for (issuer, expected) in [
-            ("https://idp.test", Some("https://idp.test/.well-known/openid-configuration")),
-            ("https://idp.test/", Some("https://idp.test/.well-known/openid-configuration")),
-            (ISSUER, Some("https://idp.test/realms/shop/.well-known/openid-configuration")),
-            ("http://127.0.0.1:81/a/", Some("http://127.0.0.1:81/a/.well-known/openid-configuration")),
-            ("acme.com", None),
-            ("", None),
+            ("https://idp.test", "https://idp.test/.well-known/openid-configuration"),
+            ("https://idp.test/", "https://idp.test/.well-known/openid-configuration"),
+            (ISSUER, "https://idp.test/realms/shop/.well-known/openid-configuration"),
+            ("http://127.0.0.1:81/a/", "http://127.0.0.1:81/a/.well-known/openid-configuration"),
         ] {
-            assert_eq!(well_known(issuer).map(String::from).as_deref(), expected, "{issuer}");
+            assert_eq!(document_url(issuer), expected, "{issuer}");
         }
     }
 
     /// Threat J-66; RFC 8414 §3.3.
     #[test]
-    fn a_document_of_another_issuer_is_not_used() {
+    fn refuses_the_document_of_another_issuer() {
         let document = |issuer: &str| format!(r#"{{"issuer":"{issuer}","jwks_uri":"https://idp.test/keys"}}"#);
         let source = "https://idp.test/realms/shop/.well-known/openid-configuration";
         assert_eq!(read(ISSUER, source, &document(ISSUER)), Ok("https://idp.test/keys".to_owned()));
@@ -181,9 +104,10 @@ mod tests {
         }
     }
 
-    /// Threat A36: an address in a document must not lead the gateway to machines that only it can reach.
+    /// Threat A36: a discovery document must not make the gateway call machines that only it can
+    /// reach.
     #[test]
-    fn keys_come_from_where_they_may() {
+    fn refuses_a_jwks_uri_that_is_internal_or_insecure() {
         let public = "https://idp.test/";
         for (source, uri, accepted) in [
             (public, "https://idp.test/keys", true),

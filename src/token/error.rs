@@ -1,121 +1,127 @@
-//! Errors of tokens and keys: what is wrong with a token, with an issuer's keys, with the settings at the start.
+//! Errors of tokens and keys: what is wrong with a token, why an issuer's keys cannot be fetched, and
+//! why an issuer cannot be set up.
 //!
-//! Variants carry data of ours, never text of a token: what a client wrote may reach neither a log nor an answer. What an identity provider
-//! wrote is escaped and cut before it is stored.
+//! Variants never hold text from a token: what a client wrote may reach neither a log nor a response.
+//! Text from an identity provider is escaped and cut before it is stored.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::jwks::JwksError;
+use crate::outbound::{self, SetupError};
 
-/// Why a token is not accepted. For the log and for metrics; a client learns only that it expired, or that it is not valid.
+/// Why a token is not accepted. For logs and metrics: the client learns only that the token has
+/// expired, or that it is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// The header's `alg` is not one that the issuer's settings allow (RFC 8725 §3.1).
+    /// The issuer's settings do not allow the header's `alg` (RFC 8725 §3.1).
     #[error("algorithm is not allowed")]
     AlgorithmNotAllowed,
-    /// No audience in the token (RFC 9068 §4): the issuer has to be told to write one.
-    #[error("no audience in the token")]
+    /// The token has no audience (RFC 9068 §4). Some issuers add one only if configured to.
+    #[error("token has no audience")]
     AudienceMissing,
     /// The audience is neither a string nor an array of strings (RFC 7519 §4.1.3).
-    #[error("audience is neither a string nor strings")]
+    #[error("audience is neither a string nor an array of strings")]
     AudienceMalformed,
-    /// For other audiences than ours.
-    #[error("for another audience")]
-    AudienceOther,
-    /// No key with that name confirms the signature.
-    #[error("signature does not verify")]
+    /// None of the token's audiences is configured.
+    #[error("token is for another audience")]
+    AudienceMismatch,
+    /// No key that may have signed the token verifies its signature.
+    #[error("signature is invalid")]
     BadSignature,
-    /// A claim has another JSON type than it must have.
-    #[error("a claim has the wrong type")]
+    /// A claim does not have the JSON type that it must have.
+    #[error("claim `{claim}` has the wrong type")]
     ClaimType {
         /// Which one: a fixed name.
         claim: &'static str,
     },
-    /// The payload is not one JSON object, or a member occurs twice in it (RFC 7519 §4).
-    #[error("claims are not one strict JSON object")]
+    /// The payload is not one JSON object with unique members (RFC 7519 §4).
+    #[error("claims are not a JSON object with unique members")]
     ClaimsMalformed,
-    /// `crit` or `b64`: extensions that would change what is signed; none is implemented (RFC 7515 §4.1.11, RFC 7797).
-    #[error("header asks for an extension")]
+    /// The header has `crit` or `b64`. Such extensions could change what is signed, and none is
+    /// implemented (RFC 7515 §4.1.11, RFC 7797).
+    #[error("header uses an extension")]
     CriticalExtension,
-    /// Five segments, or `enc` or `zip` in the header: encrypted tokens are not read (RFC 7516).
-    #[error("encrypted token")]
+    /// The token has five segments, or `enc` or `zip` in its header. Encrypted tokens are not
+    /// supported (RFC 7516).
+    #[error("token is encrypted")]
     Encrypted,
-    /// `exp` and the leeway are over (RFC 7519 §4.1.4).
-    #[error("expired {ago_seconds} s ago")]
+    /// `exp` and the leeway have passed (RFC 7519 §4.1.4).
+    #[error("token expired {ago_seconds} s ago")]
     Expired {
         /// Seconds since `exp`.
         ago_seconds: u64,
     },
-    /// The header is not one JSON object with a string `alg`, or a member of it is malformed or occurs twice (RFC 7515 §4).
+    /// The header is not one JSON object with unique members and a string `alg`, or another member
+    /// of it is malformed (RFC 7515 §4).
     #[error("header is malformed")]
     HeaderMalformed,
-    /// An ID token, refresh token or logout token, sent as an access token.
-    #[error("another kind of token than an access token")]
-    IdToken,
-    /// `iat` is later than now and the leeway.
-    #[error("issued in the future")]
+    /// `exp` is not after `nbf`, or is before `iat`. Checked only if `max_lifetime` is set.
+    #[error("`exp`, `nbf` and `iat` contradict each other")]
+    InconsistentTimes,
+    /// `iat` is later than now plus the leeway.
+    #[error("token was issued in the future")]
     IssuedInFuture,
-    /// `iss` is not there, or is no string.
-    #[error("no issuer in the token")]
+    /// `iss` is missing or not a string.
+    #[error("token has no issuer")]
     IssuerMissing,
-    /// The key of that name is not for the header's algorithm (RFC 8725 §3.1).
+    /// The key that the header names is not for the header's algorithm (RFC 8725 §3.1).
     #[error("key is not for this algorithm")]
     KeyMismatch,
-    /// The issuer's keys cannot be had: not the client's fault.
-    #[error("keys of the issuer are not available")]
+    /// The issuer's keys cannot be fetched. Not the client's fault.
+    #[error("the issuer's keys are not available")]
     KeysUnavailable {
-        /// When it is worth to try again.
+        /// When the next attempt is due.
         retry_after: Duration,
     },
-    /// `exp - iat` is above `max_lifetime`, or cannot be told.
+    /// `exp - iat` exceeds `max_lifetime`, or is unknown because there is no `iat`.
     #[error("lifetime is too long")]
     LifetimeTooLong,
+    /// An ID token, refresh token or logout token.
+    #[error("not an access token")]
+    NotAnAccessToken,
     /// A segment is not strict base64url without padding (RFC 7515 §2).
     #[error("not base64url")]
     NotBase64Url,
-    /// Not three segments (RFC 7515 §3.1).
+    /// Not three non-empty segments (RFC 7515 §3.1).
     #[error("not three segments")]
     NotThreeSegments,
-    /// `nbf` is later than now and the leeway (RFC 7519 §4.1.5).
-    #[error("not valid yet")]
+    /// `nbf` is later than now plus the leeway (RFC 7519 §4.1.5).
+    #[error("token is not valid yet")]
     NotYetValid,
-    /// A claim that the profile demands is not there (RFC 9068 §2.2), or `exp` is not.
-    #[error("a required claim is missing")]
+    /// `exp`, or another claim that the profile requires, is missing (RFC 9068 §2.2).
+    #[error("required claim `{claim}` is missing")]
     RequiredClaimMissing {
         /// Which one: a fixed name.
         claim: &'static str,
     },
-    /// Bound to a key by `cnf` (RFC 7800), but sent without proof of that key.
-    #[error("sender-constrained token without proof")]
+    /// Bound to a key by `cnf` (RFC 7800), but sent without proof of possession of that key.
+    #[error("sender-constrained token without proof of possession")]
     SenderConstrained,
-    /// The subject is missing, empty, too long, no string or has control characters.
-    #[error("no usable subject in the token")]
+    /// The subject is missing, empty, too long, not a string, or contains control characters.
+    #[error("token has no usable subject")]
     SubjectMissing,
-    /// `exp` is not after `nbf`, or before `iat`, where lifetimes are bounded.
-    #[error("times contradict each other")]
-    TimesContradict,
-    /// The header's `typ` says that this is another kind of token (RFC 8725 §3.11).
-    #[error("type of token is not allowed")]
-    TokenType,
+    /// The profile does not allow the header's `typ` (RFC 8725 §3.11).
+    #[error("token type is not allowed")]
+    TokenTypeNotAllowed,
     /// `iss` is not a configured issuer, compared byte for byte.
     #[error("issuer is not configured")]
     UnknownIssuer,
-    /// No key of that name in the issuer's current set.
-    #[error("key is not in the issuer's set")]
+    /// The issuer's current key set has no key with that `kid`.
+    #[error("key is not in the issuer's key set")]
     UnknownKey,
 }
 
 impl VerifyError {
-    /// One of a fixed list of texts, for logs and metrics.
+    /// A fixed text per variant, for logs and metrics. The documentation lists these texts.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
             Self::AlgorithmNotAllowed => "algorithm not allowed",
             Self::AudienceMissing => "audience missing",
             Self::AudienceMalformed => "audience malformed",
-            Self::AudienceOther => "audience is another",
+            Self::AudienceMismatch => "audience is another",
             Self::BadSignature => "signature invalid",
             Self::ClaimType { .. } => "claim of the wrong type",
             Self::ClaimsMalformed => "claims malformed",
@@ -123,138 +129,115 @@ impl VerifyError {
             Self::Encrypted => "encrypted token",
             Self::Expired { .. } => "expired",
             Self::HeaderMalformed => "header malformed",
-            Self::IdToken => "not an access token",
+            Self::InconsistentTimes => "times contradict",
             Self::IssuedInFuture => "issued in the future",
             Self::IssuerMissing => "issuer missing",
             Self::KeyMismatch => "key not for this algorithm",
             Self::KeysUnavailable { .. } => "keys unavailable",
             Self::LifetimeTooLong => "lifetime too long",
+            Self::NotAnAccessToken => "not an access token",
             Self::NotBase64Url => "not base64url",
             Self::NotThreeSegments => "not a JWT",
             Self::NotYetValid => "not valid yet",
             Self::RequiredClaimMissing { .. } => "required claim missing",
             Self::SenderConstrained => "sender-constrained without proof",
             Self::SubjectMissing => "subject missing",
-            Self::TimesContradict => "times contradict",
-            Self::TokenType => "token type not allowed",
+            Self::TokenTypeNotAllowed => "token type not allowed",
             Self::UnknownIssuer => "issuer not configured",
             Self::UnknownKey => "key unknown",
         }
     }
 
-    /// Whether the token was once good as far as its claims tell, and is over now.
+    /// Whether the token is past its expiry.
     #[must_use]
     pub fn is_expired(&self) -> bool {
         matches!(self, Self::Expired { .. })
     }
 
-    /// When to try again, if the fault is ours or the identity provider's.
+    /// When to retry, if the issuer's keys are unavailable; `None` for every other error.
     #[must_use]
-    pub fn keys_unavailable(&self) -> Option<Duration> {
+    pub fn retry_after(&self) -> Option<Duration> {
         if let Self::KeysUnavailable { retry_after } = self { Some(*retry_after) } else { None }
     }
 
-    /// Whether the token made us work for nothing: a signature computed, or a key looked for. Those count against the sender.
+    /// Whether the refusal cost a public-key operation or a search for a key. Such refusals count
+    /// against the client's address.
     #[must_use]
-    pub fn spent_work(&self) -> bool {
+    pub fn is_costly(&self) -> bool {
         matches!(self, Self::BadSignature | Self::UnknownKey)
     }
 }
 
-/// Why an attempt to get an issuer's keys failed. For the operator: the log, `/readyz` and `check --online`.
+/// Why an attempt to fetch an issuer's keys failed. For the operator: the log, `/readyz` and
+/// `check --online`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// The answer is longer than is read.
-    #[error("answer is longer than {max_bytes} bytes")]
-    AnswerTooLong {
-        /// The bound.
-        max_bytes: usize,
-    },
-    /// No connection, a TLS failure, or one that broke off.
-    #[error("cannot fetch: {what}")]
-    Connection {
-        /// The chain of causes, escaped and cut.
-        what: String,
-    },
-    /// The discovery document is not a JSON object with the members it must have (OpenID Connect Discovery §3).
+    /// The discovery document is not a JSON object with the required members (OpenID Connect
+    /// Discovery §3).
     #[error("discovery document is malformed")]
     DiscoveryMalformed,
-    /// The keys' file cannot be read.
-    #[error("cannot read the file: {what}")]
+    /// There was no complete response.
+    #[error("cannot fetch: {0}")]
+    Fetch(#[from] outbound::Error),
+    /// The key file cannot be read.
+    #[error("cannot read the file: {cause}")]
     File {
-        /// The operating system's words.
-        what: String,
+        /// The operating system's error message.
+        cause: String,
     },
-    /// The discovery document is of another issuer (RFC 8414 §3.3): compared byte for byte.
-    #[error("discovery document is of issuer `{found}`, not of the configured one{}", if *.only_slash { " (they differ by a slash at the end)" } else { "" })]
+    /// The key file exceeds the size limit.
+    #[error("file is larger than the limit of {max_bytes} bytes")]
+    FileTooLarge {
+        /// The limit.
+        max_bytes: usize,
+    },
+    /// The discovery document belongs to another issuer. Compared byte for byte (RFC 8414 §3.3).
+    #[error(
+        "discovery document is for issuer `{found}`, not the configured one{}",
+        if *.only_slash { " (they differ by a trailing slash)" } else { "" }
+    )]
     IssuerDiffers {
-        /// What it says, escaped and cut.
+        /// The issuer that the document names, escaped and cut.
         found: String,
-        /// Whether a slash at the end is the whole difference.
+        /// Whether a trailing slash is the only difference.
         only_slash: bool,
     },
-    /// `jwks_uri` leads where keys may not come from.
-    #[error("discovery document names a jwks_uri that is not allowed: {why}")]
+    /// Keys must not be fetched from the document's `jwks_uri`.
+    #[error("jwks_uri in the discovery document is not allowed: {reason}")]
     JwksUriRefused {
-        /// Which rule it breaks: a fixed text.
-        why: &'static str,
+        /// The rule that it breaks: a fixed text.
+        reason: &'static str,
     },
-    /// What was read is no key set that can be used.
+    /// The document is not a usable key set.
     #[error(transparent)]
     KeySet(#[from] JwksError),
-    /// An answer other than 200; redirects are not followed.
-    #[error("answer has status {status}")]
+    /// The response has a status other than 200. Redirects are not followed.
+    #[error("response has status {status}")]
     Status {
-        /// Which.
+        /// The status.
         status: u16,
     },
-    /// No full answer in time.
-    #[error("no answer in time")]
-    Timeout,
 }
 
-/// Why an issuer cannot be set up at all. For the operator.
+/// Why an issuer cannot be set up. For the operator.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum StartError {
-    /// `ca_file` cannot be read or holds no certificate.
-    #[error("cannot use the certificates in {}: {what}", path.display())]
-    CaFile {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        what: String,
-    },
-    /// The HTTPS client could not be made, for example because the system has no trusted certificates.
-    #[error("cannot set up HTTPS: {what}")]
-    Client {
-        /// Why.
-        what: String,
-    },
-    /// Keys would be fetched in the clear from another machine.
-    #[error("keys may be fetched by http:// from a loopback address only")]
+pub enum IssuerSetupError {
+    /// The HTTP client cannot be set up.
+    #[error(transparent)]
+    Client(#[from] SetupError),
+    /// The URL of the keys is plain http to another machine.
+    #[error("keys may be fetched over plain http from a loopback address only")]
     InsecureUrl,
     /// `jwks_file` cannot be used.
     #[error("cannot use the keys in {}: {error}", path.display())]
     JwksFile {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be used.
         error: KeyError,
     },
-}
-
-/// Longest piece of foreign text that is kept, in characters: enough to recognise a URL.
-const SHOWN_CHARS: usize = 120;
-
-/// Foreign text made fit for a log: control and special characters escaped, cut after [`SHOWN_CHARS`].
-pub(super) fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN_CHARS).flat_map(char::escape_debug).collect();
-    if text.chars().nth(SHOWN_CHARS).is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 #[cfg(test)]
@@ -262,15 +245,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn foreign_text_is_escaped_and_cut() {
-        assert_eq!(shown("a\r\nb\u{1b}[0m"), "a\\r\\nb\\u{1b}[0m");
-        assert_eq!(shown(&"x".repeat(500)).chars().count(), SHOWN_CHARS + 1);
+    fn only_refusals_that_cost_work_are_costly() {
+        assert!(VerifyError::BadSignature.is_costly() && VerifyError::UnknownKey.is_costly());
+        assert!(!VerifyError::Expired { ago_seconds: 1 }.is_costly());
+        assert!(!VerifyError::KeysUnavailable { retry_after: Duration::ZERO }.is_costly());
     }
 
     #[test]
-    fn only_wasted_work_counts_against_the_sender() {
-        assert!(VerifyError::BadSignature.spent_work() && VerifyError::UnknownKey.spent_work());
-        assert!(!VerifyError::Expired { ago_seconds: 1 }.spent_work());
-        assert!(!VerifyError::KeysUnavailable { retry_after: Duration::ZERO }.spent_work());
+    fn what_operators_read_is_plain_text() {
+        for (error, expected) in [
+            (
+                KeyError::IssuerDiffers { found: "https://idp.test/".to_owned(), only_slash: true },
+                "discovery document is for issuer `https://idp.test/`, not the configured one (they differ by a trailing slash)",
+            ),
+            (KeyError::Fetch(outbound::Error::Timeout), "cannot fetch: timed out"),
+            (
+                KeyError::Fetch(outbound::Error::ResponseTooLarge { max_bytes: 10 }),
+                "cannot fetch: response is larger than the limit of 10 bytes",
+            ),
+            (KeyError::KeySet(JwksError::Empty), "the issuer's key set is empty"),
+            (KeyError::Status { status: 404 }, "response has status 404"),
+        ] {
+            assert_eq!(error.to_string(), expected);
+        }
     }
 }

@@ -1,6 +1,7 @@
-//! JOSE header (RFC 7515 §4): which algorithm and which key a token says it was signed with. None of it is believed yet.
+//! JOSE header (RFC 7515 §4): which algorithm and which key a token claims to be signed with.
 //!
-//! Keys that a header brings along (`jwk`, `x5c`) or points to (`jku`, `x5u`) are neither used nor fetched (RFC 8725 §3.10).
+//! Nothing in it is trusted yet. Keys that a header contains (`jwk`, `x5c`) or points to (`jku`,
+//! `x5u`) are neither used nor fetched (RFC 8725 §3.10).
 
 use serde_json::{Map, Value};
 
@@ -8,31 +9,33 @@ use super::algorithm::Algorithm;
 use super::error::VerifyError;
 use super::strict_json;
 
-/// Longest key id that is looked up, in bytes. Thumbprints have 43 characters; the longest seen in practice are below 100.
+/// Longest key id that is looked up, in bytes. Thumbprints have 43 characters; the longest ids in
+/// practice have fewer than 100.
 pub(super) const MAX_KID_BYTES: usize = 256;
 
-/// What matters of a header.
+/// The members of a header that matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// `alg`.
     pub algorithm: Algorithm,
-    /// `kid`: an opaque text.
+    /// `kid`: an opaque string.
     pub kid: Option<String>,
     /// `typ`.
-    pub kind: Kind,
+    pub token_type: TokenType,
 }
 
-/// What a header's `typ` says (RFC 7515 §4.1.9), compared without regard to case; a name without `/` has `application/` understood before it.
+/// A header's `typ` (RFC 7515 §4.1.9), compared without regard to case. `application/` may be left
+/// out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum TokenType {
     /// `at+jwt` (RFC 9068 §2.1).
     AccessToken,
     /// `JWT` (RFC 7519 §5.1).
     Jwt,
-    /// Anything else: a proof of possession (RFC 9449 §4.2), a logout token, a security event…
+    /// Anything else, such as a DPoP proof (RFC 9449 §4.2), a logout token or a security event.
     Other,
     /// No `typ`.
-    Unstated,
+    Absent,
 }
 
 impl Header {
@@ -40,12 +43,14 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// [`VerifyError::HeaderMalformed`]; [`VerifyError::CriticalExtension`] for any `crit` or `b64`, [`VerifyError::Encrypted`] for `enc` or
-    /// `zip`, [`VerifyError::TokenType`] for a token inside a token, [`VerifyError::AlgorithmNotAllowed`] for an algorithm that nobody may use.
+    /// [`VerifyError::HeaderMalformed`]; [`VerifyError::CriticalExtension`] for any `crit` or `b64`;
+    /// [`VerifyError::Encrypted`] for `enc` or `zip`; [`VerifyError::TokenTypeNotAllowed`] for a token
+    /// nested in a token; [`VerifyError::AlgorithmNotAllowed`] for an algorithm that is not supported.
     pub fn read(bytes: &[u8]) -> Result<Self, VerifyError> {
         let members = strict_json::read_object(bytes).map_err(|_| VerifyError::HeaderMalformed)?;
         let has = |name: &str| members.contains_key(name);
-        // No extension is understood, so that one that must be (RFC 7515 §4.1.11) is a refusal, and so is one that would change what is signed.
+        // No extension is implemented, so a critical one must be refused (RFC 7515 §4.1.11), and so
+        // must `b64`, which changes what is signed.
         if has("crit") || has("b64") {
             return Err(VerifyError::CriticalExtension);
         }
@@ -53,7 +58,7 @@ impl Header {
             return Err(VerifyError::Encrypted);
         }
         if text(&members, "cty")?.is_some_and(|cty| without_prefix(cty).eq_ignore_ascii_case("jwt")) {
-            return Err(VerifyError::TokenType);
+            return Err(VerifyError::TokenTypeNotAllowed);
         }
         let algorithm = text(&members, "alg")?.ok_or(VerifyError::HeaderMalformed)?;
         let algorithm = Algorithm::parse(algorithm).ok_or(VerifyError::AlgorithmNotAllowed)?;
@@ -61,13 +66,13 @@ impl Header {
         if kid.is_some_and(|kid| kid.len() > MAX_KID_BYTES) {
             return Err(VerifyError::HeaderMalformed);
         }
-        Ok(Self { algorithm, kid: kid.map(str::to_owned), kind: Kind::of(text(&members, "typ")?) })
+        Ok(Self { algorithm, kid: kid.map(str::to_owned), token_type: TokenType::of(text(&members, "typ")?) })
     }
 }
 
-impl Kind {
+impl TokenType {
     fn of(typ: Option<&str>) -> Self {
-        let Some(typ) = typ else { return Self::Unstated };
+        let Some(typ) = typ else { return Self::Absent };
         let typ = without_prefix(typ);
         if typ.eq_ignore_ascii_case("at+jwt") {
             Self::AccessToken
@@ -87,7 +92,7 @@ fn without_prefix(media_type: &str) -> &str {
     }
 }
 
-/// A member that is a string if it is there.
+/// A member that must be a string if it is present.
 fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, VerifyError> {
     match members.get(name) {
         None => Ok(None),
@@ -100,30 +105,30 @@ fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Result<Option<&'a st
 mod tests {
     use super::*;
 
-    fn rs256(key: Option<&str>, kind: Kind) -> Header {
-        Header { algorithm: Algorithm::Rs256, kid: key.map(str::to_owned), kind }
+    fn rs256(key: Option<&str>, token_type: TokenType) -> Header {
+        Header { algorithm: Algorithm::Rs256, kid: key.map(str::to_owned), token_type }
     }
 
     /// Threats J-01, J-09 … J-13, J-15, J-17, A09, A19; RFC 7515 §4.
     #[test]
     fn a_header_is_read_strictly() {
-        use VerifyError::{AlgorithmNotAllowed, CriticalExtension, Encrypted, HeaderMalformed, TokenType};
+        use VerifyError::{AlgorithmNotAllowed, CriticalExtension, Encrypted, HeaderMalformed, TokenTypeNotAllowed};
         for (text, expected) in [
-            (r#"{"alg":"RS256"}"#, Ok(rs256(None, Kind::Unstated))),
-            (r#"{ "alg" : "RS256", "typ" : "JWT", "kid" : "a/b+c=" }"#, Ok(rs256(Some("a/b+c="), Kind::Jwt))),
-            (r#"{"alg":"RS256","kid":"\u006b1"}"#, Ok(rs256(Some("k1"), Kind::Unstated))),
-            (r#"{"alg":"RS256","typ":"at+jwt"}"#, Ok(rs256(None, Kind::AccessToken))),
-            (r#"{"alg":"RS256","typ":"AT+JWT"}"#, Ok(rs256(None, Kind::AccessToken))),
-            (r#"{"alg":"RS256","typ":"Application/AT+jwt"}"#, Ok(rs256(None, Kind::AccessToken))),
-            (r#"{"alg":"RS256","typ":"application/jwt"}"#, Ok(rs256(None, Kind::Jwt))),
-            (r#"{"alg":"RS256","typ":"dpop+jwt"}"#, Ok(rs256(None, Kind::Other))),
-            (r#"{"alg":"RS256","typ":"logout+jwt"}"#, Ok(rs256(None, Kind::Other))),
-            (r#"{"alg":"RS256","typ":"secevent+jwt"}"#, Ok(rs256(None, Kind::Other))),
-            (r#"{"alg":"RS256","typ":"application/"}"#, Ok(rs256(None, Kind::Other))),
-            (r#"{"alg":"RS256","typ":""}"#, Ok(rs256(None, Kind::Other))),
+            (r#"{"alg":"RS256"}"#, Ok(rs256(None, TokenType::Absent))),
+            (r#"{ "alg" : "RS256", "typ" : "JWT", "kid" : "a/b+c=" }"#, Ok(rs256(Some("a/b+c="), TokenType::Jwt))),
+            (r#"{"alg":"RS256","kid":"\u006b1"}"#, Ok(rs256(Some("k1"), TokenType::Absent))),
+            (r#"{"alg":"RS256","typ":"at+jwt"}"#, Ok(rs256(None, TokenType::AccessToken))),
+            (r#"{"alg":"RS256","typ":"AT+JWT"}"#, Ok(rs256(None, TokenType::AccessToken))),
+            (r#"{"alg":"RS256","typ":"Application/AT+jwt"}"#, Ok(rs256(None, TokenType::AccessToken))),
+            (r#"{"alg":"RS256","typ":"application/jwt"}"#, Ok(rs256(None, TokenType::Jwt))),
+            (r#"{"alg":"RS256","typ":"dpop+jwt"}"#, Ok(rs256(None, TokenType::Other))),
+            (r#"{"alg":"RS256","typ":"logout+jwt"}"#, Ok(rs256(None, TokenType::Other))),
+            (r#"{"alg":"RS256","typ":"secevent+jwt"}"#, Ok(rs256(None, TokenType::Other))),
+            (r#"{"alg":"RS256","typ":"application/"}"#, Ok(rs256(None, TokenType::Other))),
+            (r#"{"alg":"RS256","typ":""}"#, Ok(rs256(None, TokenType::Other))),
             (
                 r#"{"alg":"RS256","cty":"json","gty":["x"],"x5c":["AA"],"jku":"http://127.0.0.1/"}"#,
-                Ok(rs256(None, Kind::Unstated)),
+                Ok(rs256(None, TokenType::Absent)),
             ),
             (r#"{"alg":"RS256","typ":null}"#, Err(HeaderMalformed)),
             (r#"{"alg":"RS256","typ":["JWT"]}"#, Err(HeaderMalformed)),
@@ -145,7 +150,7 @@ mod tests {
             (r#"{"alg":"RS256","b64":"false"}"#, Err(CriticalExtension)),
             (r#"{"alg":"RS256","zip":"DEF"}"#, Err(Encrypted)),
             (r#"{"alg":"dir","enc":"A256GCM"}"#, Err(Encrypted)),
-            (r#"{"alg":"RS256","cty":"JWT"}"#, Err(TokenType)),
+            (r#"{"alg":"RS256","cty":"JWT"}"#, Err(TokenTypeNotAllowed)),
             (r#"{"alg":"RS256","alg":"RS256"}"#, Err(HeaderMalformed)),
             (r#"{"alg":"RS256","x":1,"x":1}"#, Err(HeaderMalformed)),
             ("[]", Err(HeaderMalformed)),

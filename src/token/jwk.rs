@@ -15,7 +15,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::algorithm::{Algorithm, Family};
-use super::jwks::Skip;
+use super::jwks::KeyRejection;
 
 type Jwk = Map<String, Value>;
 
@@ -31,21 +31,21 @@ pub(super) enum Material {
 
 impl Material {
     /// Reads a key that is for verifying signatures.
-    pub(super) fn read(jwk: &Jwk) -> Result<Self, Skip> {
-        let kty = jwk.get("kty").and_then(Value::as_str).ok_or(Skip::KeyType)?;
+    pub(super) fn read(jwk: &Jwk) -> Result<Self, KeyRejection> {
+        let kty = jwk.get("kty").and_then(Value::as_str).ok_or(KeyRejection::KeyType)?;
         if kty == "oct" {
-            return Err(Skip::Symmetric);
+            return Err(KeyRejection::Symmetric);
         }
         // RFC 7518 §6.2.2, §6.3.2, §6.4.1.
         if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|member| jwk.contains_key(*member)) {
-            return Err(Skip::Private);
+            return Err(KeyRejection::Private);
         }
         check_purpose(jwk)?;
         match kty {
             "EC" => ec(jwk),
             "OKP" => okp(jwk),
             "RSA" => rsa(jwk),
-            _ => Err(Skip::KeyType),
+            _ => Err(KeyRejection::KeyType),
         }
     }
 
@@ -67,23 +67,23 @@ impl Material {
     }
 
     /// The key, parsed for each of `algorithms` that fits its kind.
-    pub(super) fn parse_for(&self, algorithms: impl Iterator<Item = Algorithm>) -> Result<ParsedKeys, Skip> {
+    pub(super) fn parse_for(&self, algorithms: impl Iterator<Item = Algorithm>) -> Result<ParsedKeys, KeyRejection> {
         let fitting = algorithms.filter(|algorithm| algorithm.family() == self.family());
         let parsed = fitting.map(|algorithm| self.parse(algorithm).map(|key| (algorithm, key)));
         parsed.collect::<Result<_, _>>().map(ParsedKeys)
     }
 
-    fn parse(&self, algorithm: Algorithm) -> Result<ParsedPublicKey, Skip> {
+    fn parse(&self, algorithm: Algorithm) -> Result<ParsedPublicKey, KeyRejection> {
         match (self, Verification::of(algorithm)) {
             (Self::Ec { point, .. } | Self::Ed25519 { point }, Verification::Point(how)) => {
-                ParsedPublicKey::new(how, point).map_err(|_| Skip::Point)
+                ParsedPublicKey::new(how, point).map_err(|_| KeyRejection::Point)
             }
             (Self::Rsa { modulus, exponent }, Verification::Rsa(how)) => {
                 let components = RsaPublicKeyComponents { n: modulus, e: exponent };
-                components.to_parsed_public_key(how).map_err(|_| Skip::Modulus)
+                components.to_parsed_public_key(how).map_err(|_| KeyRejection::Modulus)
             }
             (Self::Ec { .. } | Self::Ed25519 { .. }, Verification::Rsa(_))
-            | (Self::Rsa { .. }, Verification::Point(_)) => Err(Skip::Algorithm),
+            | (Self::Rsa { .. }, Verification::Point(_)) => Err(KeyRejection::Algorithm),
         }
     }
 }
@@ -127,56 +127,56 @@ impl Verification {
 }
 
 /// The algorithm that the key is for alone (RFC 7517 §4.4). `None`: any that fits its kind.
-pub(super) fn only_algorithm(jwk: &Jwk, family: Family) -> Result<Option<Algorithm>, Skip> {
+pub(super) fn only_algorithm(jwk: &Jwk, family: Family) -> Result<Option<Algorithm>, KeyRejection> {
     match jwk.get("alg") {
         None => Ok(None),
         Some(Value::String(name)) => match Algorithm::parse(name) {
             Some(algorithm) if algorithm.family() == family => Ok(Some(algorithm)),
-            Some(_) | None => Err(Skip::Algorithm),
+            Some(_) | None => Err(KeyRejection::Algorithm),
         },
-        Some(_) => Err(Skip::Algorithm),
+        Some(_) => Err(KeyRejection::Algorithm),
     }
 }
 
 /// RFC 7517 §4.2, §4.3: both may be absent; what is there must say "verify signatures".
-fn check_purpose(jwk: &Jwk) -> Result<(), Skip> {
+fn check_purpose(jwk: &Jwk) -> Result<(), KeyRejection> {
     if jwk.get("use").is_some_and(|purpose| purpose != "sig") {
-        return Err(Skip::Use);
+        return Err(KeyRejection::Use);
     }
     match jwk.get("key_ops") {
         None => Ok(()),
         Some(Value::Array(operations)) if operations.iter().any(|operation| operation == "verify") => Ok(()),
-        Some(_) => Err(Skip::KeyOperations),
+        Some(_) => Err(KeyRejection::KeyOperations),
     }
 }
 
 /// RFC 7518 §6.2.1: coordinates have the full length of the field.
-fn ec(jwk: &Jwk) -> Result<Material, Skip> {
+fn ec(jwk: &Jwk) -> Result<Material, KeyRejection> {
     let (family, bytes, algorithm): (_, _, &'static dyn VerificationAlgorithm) = match curve(jwk)? {
         "P-256" => (Family::EcP256, 32, &ECDSA_P256_SHA256_FIXED),
         "P-384" => (Family::EcP384, 48, &ECDSA_P384_SHA384_FIXED),
-        _ => return Err(Skip::Curve),
+        _ => return Err(KeyRejection::Curve),
     };
     let (x, y) = (number(jwk, "x")?, number(jwk, "y")?);
     if x.len() != bytes || y.len() != bytes {
-        return Err(Skip::Point);
+        return Err(KeyRejection::Point);
     }
     let point = [&[4], &x[..], &y[..]].concat();
     // Parsing includes the check that the point is on the curve.
-    parsed(algorithm, &point).ok_or(Skip::Point)?;
+    parsed(algorithm, &point).ok_or(KeyRejection::Point)?;
     Ok(Material::Ec { family, point })
 }
 
 /// RFC 8037 §2.
-fn okp(jwk: &Jwk) -> Result<Material, Skip> {
+fn okp(jwk: &Jwk) -> Result<Material, KeyRejection> {
     if curve(jwk)? != "Ed25519" {
-        return Err(Skip::Curve);
+        return Err(KeyRejection::Curve);
     }
     let point = number(jwk, "x")?;
-    let bytes: &[u8; 32] = point.as_slice().try_into().map_err(|_| Skip::Point)?;
-    // A point that is not on the curve confirms no signature; one of small order could confirm many, and the library does not refuse it.
+    let bytes: &[u8; 32] = point.as_slice().try_into().map_err(|_| KeyRejection::Point)?;
+    // A point that is not on the curve verifies no signature; one of small order could confirm many, and the library does not refuse it.
     if !is_canonical(bytes) || has_small_order(bytes) || parsed(&ED25519, &point).is_none() {
-        return Err(Skip::Point);
+        return Err(KeyRejection::Point);
     }
     Ok(Material::Ed25519 { point })
 }
@@ -185,20 +185,20 @@ fn okp(jwk: &Jwk) -> Result<Material, Skip> {
 const MODULUS_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
 /// RFC 7518 §6.3.1: the least number of octets.
-fn rsa(jwk: &Jwk) -> Result<Material, Skip> {
+fn rsa(jwk: &Jwk) -> Result<Material, KeyRejection> {
     let (modulus, exponent) = (number(jwk, "n")?, number(jwk, "e")?);
     let is_odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
     let has_leading_zero = |number: &[u8]| number.first().is_none_or(|first| *first == 0);
     if has_leading_zero(&modulus) || !is_odd(&modulus) || !MODULUS_BITS.contains(&bits(&modulus)) {
-        return Err(Skip::Modulus);
+        return Err(KeyRejection::Modulus);
     }
     // The bound of the library: 33 bits. 1 would make every signature its own message.
     if has_leading_zero(&exponent) || !is_odd(&exponent) || exponent == [1] || bits(&exponent) > 33 {
-        return Err(Skip::Exponent);
+        return Err(KeyRejection::Exponent);
     }
     let components = RsaPublicKeyComponents { n: &modulus, e: &exponent };
     if components.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).is_err() {
-        return Err(Skip::Modulus);
+        return Err(KeyRejection::Modulus);
     }
     Ok(Material::Rsa { modulus, exponent })
 }
@@ -208,13 +208,13 @@ fn bits(number: &[u8]) -> usize {
     number.first().map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)
 }
 
-fn curve(jwk: &Jwk) -> Result<&str, Skip> {
-    jwk.get("crv").and_then(Value::as_str).ok_or(Skip::Curve)
+fn curve(jwk: &Jwk) -> Result<&str, KeyRejection> {
+    jwk.get("crv").and_then(Value::as_str).ok_or(KeyRejection::Curve)
 }
 
-fn number(jwk: &Jwk, member: &str) -> Result<Vec<u8>, Skip> {
-    let text = jwk.get(member).and_then(Value::as_str).ok_or(Skip::Malformed)?;
-    URL_SAFE_NO_PAD.decode(text).map_err(|_| Skip::Malformed)
+fn number(jwk: &Jwk, member: &str) -> Result<Vec<u8>, KeyRejection> {
+    let text = jwk.get(member).and_then(Value::as_str).ok_or(KeyRejection::Malformed)?;
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyRejection::Malformed)
 }
 
 fn parsed(algorithm: &'static dyn VerificationAlgorithm, bytes: &[u8]) -> Option<ParsedPublicKey> {

@@ -36,7 +36,7 @@ use crate::primitives::clock::Moment;
 pub use self::algorithm::Algorithm;
 pub use self::claim_path::{ClaimPath, InvalidClaimPath};
 pub use self::claims::ClaimSources;
-pub use self::error::{KeyError, StartError, VerifyError};
+pub use self::error::{IssuerSetupError, KeyError, VerifyError};
 pub use self::key_store::{KeyStatus, KeyStore};
 pub use self::principal::{Binding, Principal};
 pub use self::raw::{RawToken, TokenDigest};

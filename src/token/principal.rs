@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use serde_json::{Map, Value};
 
 use super::claim_path::ClaimPath;
-use super::claims::Accepted;
+use super::claims::ValidatedClaims;
 use crate::primitives::clock::WallTime;
 use crate::telemetry::pseudonym::hash_subject;
 
@@ -17,7 +17,7 @@ use crate::telemetry::pseudonym::hash_subject;
 pub struct Principal {
     issuer_name: Arc<str>,
     issuer: Arc<str>,
-    accepted: Accepted,
+    accepted: ValidatedClaims,
     claims: Map<String, Value>,
     subject_hash: u64,
     logged_as: OnceLock<Box<str>>,
@@ -32,7 +32,12 @@ pub enum Binding {
 }
 
 impl Principal {
-    pub(super) fn new(issuer_name: Arc<str>, issuer: Arc<str>, accepted: Accepted, claims: Map<String, Value>) -> Self {
+    pub(super) fn new(
+        issuer_name: Arc<str>,
+        issuer: Arc<str>,
+        accepted: ValidatedClaims,
+        claims: Map<String, Value>,
+    ) -> Self {
         let subject_hash = hash(&issuer, &accepted.subject);
         let (logged_as, binding) = (OnceLock::new(), Binding::Bearer);
         Self { issuer_name, issuer, accepted, claims, subject_hash, logged_as, binding }

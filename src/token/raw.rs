@@ -1,7 +1,8 @@
-//! Raw token: the secret text of a token, split but not yet understood.
+//! Raw token: the secret text of a token, split into segments but not interpreted.
 //!
-//! A bearer token is a password. It has no `Display`, its `Debug` hides it, and where a map needs a key it gives its digest. The text is
-//! borrowed from the request, so that no copy is left behind; its length is bounded by whoever reads it from the request.
+//! A bearer token is a password. It has no `Display`, its `Debug` hides it, and maps use its digest
+//! as the key. The text is borrowed from the request, so that no copy stays in memory. The caller
+//! bounds its length.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -16,12 +17,12 @@ use super::error::VerifyError;
 #[derive(Clone, Copy)]
 pub struct RawToken<'a>(&'a [u8]);
 
-/// SHA-256 of a whole token: stands for it where it must not be kept.
+/// SHA-256 of a whole token: identifies it where the token itself must not be stored.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TokenDigest([u8; 32]);
 
 impl Hash for TokenDigest {
-    /// A part of it: all of it is as good as random already.
+    /// Hashes only the first eight bytes: the digest is already uniformly distributed.
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         hasher.write_u64(self.prefix());
     }
@@ -29,50 +30,43 @@ impl Hash for TokenDigest {
 
 impl TokenDigest {
     fn prefix(&self) -> u64 {
-        u64::from_le_bytes(*self.0.first_chunk().expect("32 bytes have a first eight"))
+        u64::from_le_bytes(*self.0.first_chunk().expect("a digest has more than eight bytes"))
     }
 }
 
-/// The three segments of a JWS in compact form (RFC 7515 §3.1), undone from base64url but for the signature.
+/// The three segments of a JWS in compact form (RFC 7515 §3.1), decoded from base64url.
 pub struct Parts<'a> {
-    /// The header's bytes: JSON, if the token is one.
+    /// The header's bytes: JSON, if the token is well-formed.
     pub header: Vec<u8>,
     /// The payload's bytes.
     pub payload: Vec<u8>,
-    /// What is signed: header and payload as sent, with the dot between them.
+    /// The signed text: header and payload as sent, with the dot between them.
     pub signed: &'a [u8],
     /// The signature.
-    pub signature: Signature<'a>,
-}
-
-/// A signature, as it was sent and as it is.
-pub struct Signature<'a> {
-    /// Base64url.
-    pub text: &'a str,
-    /// The same, undone.
-    pub bytes: Vec<u8>,
+    pub signature: Vec<u8>,
 }
 
 impl<'a> RawToken<'a> {
-    /// Takes the text as it is. Nothing is checked here.
+    /// Wraps the text without checking it.
     #[must_use]
     pub const fn new(text: &'a str) -> Self {
         Self(text.as_bytes())
     }
 
-    /// The same, of bytes that may be no text; then they are no token either, as [`RawToken::parts`] will say.
+    /// Wraps bytes that may not be UTF-8. [`RawToken::parts`] then refuses them.
     #[must_use]
     pub const fn from_bytes(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    /// The secret itself: to be sent on where the operator wants that, never to be logged.
+    /// The secret itself, for forwarding it where the operator configures that. Never log it.
     #[must_use]
     pub const fn bytes(&self) -> &'a [u8] {
         self.0
     }
 
-    /// SHA-256 over every byte of the token: two tokens that differ anywhere, also where base64url has spare bits, never share a digest.
+    /// SHA-256 over every byte of the token. Tokens that differ anywhere, even in unused bits of
+    /// base64url, have different digests.
     #[must_use]
     pub fn digest(&self) -> TokenDigest {
         let mut bytes = [0; 32];
@@ -80,10 +74,10 @@ impl<'a> RawToken<'a> {
         TokenDigest(bytes)
     }
 
-    /// Splits and decodes. Looks at no more than the first four dots, whatever the text.
+    /// Splits and decodes the token. Reads no further than the fifth dot.
     ///
-    /// Base64url is taken strictly: no padding, no other alphabet, no white space, unused bits zero (RFC 7515 §2, RFC 4648 §3.5). Otherwise
-    /// one token would have many spellings.
+    /// Base64url is decoded strictly: no padding, no other alphabet, no white space, unused bits zero
+    /// (RFC 7515 §2, RFC 4648 §3.5). Otherwise one token would have several spellings.
     ///
     /// # Errors
     ///
@@ -105,7 +99,7 @@ impl<'a> RawToken<'a> {
             header: decode(header)?,
             payload: decode(payload)?,
             signed: &self.0[..header.len() + 1 + payload.len()],
-            signature: Signature { text: signature, bytes: decode(signature)? },
+            signature: decode(signature)?,
         })
     }
 }
@@ -122,14 +116,8 @@ impl fmt::Debug for Parts<'_> {
     }
 }
 
-impl fmt::Debug for Signature<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Signature(…)")
-    }
-}
-
 impl fmt::Debug for TokenDigest {
-    /// The first four bytes only: enough to tell two log lines apart, too little to find a token by.
+    /// Writes only the first four bytes: enough to correlate log lines, too few to identify a token.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "TokenDigest({}…)", crate::primitives::random::hex(&self.0[..4]))
     }
@@ -145,7 +133,7 @@ mod tests {
 
     /// Threats J-02, J-19a, J-19b, J-20, A16, A17; RFC 7515 §2, §3.1.
     #[test]
-    fn three_segments_of_strict_base64url_or_nothing() {
+    fn only_three_segments_of_strict_base64url_are_accepted() {
         for (name, text, expected) in [
             ("three segments", "e30.e30.AAAA", Ok(())),
             ("one", "e30", Err(VerifyError::NotThreeSegments)),
@@ -165,7 +153,7 @@ mod tests {
             ("a NUL", "e30.e30.AAA\0", Err(VerifyError::NotBase64Url)),
             ("spare bits in the header", "e31.e30.AAAA", Err(VerifyError::NotBase64Url)),
             ("spare bits in the signature", "e30.e30.AB", Err(VerifyError::NotBase64Url)),
-            ("a length that no text has", "e30.e30.AAAAA", Err(VerifyError::NotBase64Url)),
+            ("an impossible length", "e30.e30.AAAAA", Err(VerifyError::NotBase64Url)),
             ("JSON", "{\"payload\":\"e30.e30.AAAA\"}", Err(VerifyError::NotBase64Url)),
         ] {
             assert_eq!(split(text), expected, "{name}");
@@ -174,15 +162,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_signed_is_the_text_before_the_second_dot() {
+    fn the_signed_text_ends_before_the_second_dot() {
         let parts = RawToken::new("e30.W10.AAAA").parts().unwrap();
-        assert_eq!((parts.signed, parts.signature.text), (&b"e30.W10"[..], "AAAA"));
-        assert_eq!(parts.signature.bytes, [0; 3]);
+        assert_eq!(parts.signed, b"e30.W10");
+        assert_eq!(parts.signature, [0; 3]);
         assert_eq!((&parts.header[..], &parts.payload[..]), (&b"{}"[..], &b"[]"[..]));
     }
 
     #[test]
-    fn a_token_does_not_show_itself() {
+    fn debug_output_hides_the_token() {
         assert_eq!(format!("{:?}", RawToken::new("secret")), "RawToken(…)");
     }
 

@@ -1,24 +1,28 @@
-//! Strict JSON: a reader that refuses what two readers could understand differently.
+//! Strict JSON: a parser that refuses documents which two parsers could interpret differently.
 //!
-//! `serde_json` keeps the last of two members of one name; another reader keeps the first, and then the gateway and what is behind it see two
-//! tokens. RFC 7515 §4 and RFC 7519 §4 let a reader refuse such a document, RFC 8725 §2.7 says why it should. The depth limit of
-//! `serde_json` (128) stays, text must be UTF-8, and nothing but white space may follow.
+//! If an object has two members with the same name, `serde_json` keeps the last one, while another
+//! parser may keep the first. The gateway and the upstream would then see different tokens. RFC 7515
+//! §4 and RFC 7519 §4 allow a parser to refuse such a document, and RFC 8725 §2.7 says why it should.
+//! The depth limit of `serde_json` (128) applies, text must be UTF-8, and only white space may follow
+//! the document.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Not one JSON document, one nested too deeply, or one with a member that occurs twice in an object. Says nothing of the text.
+/// The text is not exactly one JSON document, is nested too deeply, or has an object with a duplicate
+/// member. Contains nothing of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not one JSON document with unique members")]
+#[error("not a JSON document with unique members")]
 pub struct NotStrictJson;
 
-/// Reads the only document in `text`. Cost: linear in the text's length.
+/// Parses `text` as one document, in time linear in its length.
 ///
 /// # Errors
 ///
-/// [`NotStrictJson`], without any detail: it may stand in a log beside attacker-controlled text.
+/// [`NotStrictJson`], without details: the text is under an attacker's control and must not reach a
+/// log.
 pub fn read(text: &[u8]) -> Result<Value, NotStrictJson> {
     let mut reader = serde_json::Deserializer::from_slice(text);
     let value = Strict.deserialize(&mut reader).map_err(|_| NotStrictJson)?;
@@ -26,7 +30,7 @@ pub fn read(text: &[u8]) -> Result<Value, NotStrictJson> {
     Ok(value)
 }
 
-/// Like [`read`], for a document that must be an object.
+/// Parses `text` as one object, like [`read`].
 ///
 /// # Errors
 ///
@@ -90,11 +94,11 @@ impl<'de> Visitor<'de> for Strict {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let mut read = Map::new();
-        // Names are compared as read, after unescaping: `sc\u006fpe` is `scope`.
+        // Names are compared after unescaping: `sc\u006fpe` is `scope`.
         while let Some(name) = members.next_key::<String>()? {
             let value = members.next_value_seed(Self)?;
             if read.insert(name, value).is_some() {
-                return Err(A::Error::custom("member occurs twice"));
+                return Err(A::Error::custom("duplicate member"));
             }
         }
         Ok(Value::Object(read))
@@ -107,23 +111,23 @@ mod tests {
 
     /// Threats J-13, J-14, J-17, J-18, J-48; RFC 7515 §4, RFC 7519 §4.
     #[test]
-    fn one_document_with_unique_members_is_read_and_anything_else_refused() {
+    fn only_one_document_with_unique_members_is_accepted() {
         let nested = |depth: usize| [vec![b'['; depth], vec![b']'; depth]].concat();
         for (name, text, accepted) in [
             ("an object", br#"{"a":1,"b":[true,null,"x"],"c":{"a":1.5}}"#.to_vec(), true),
-            ("one name in two objects", br#"{"a":{"x":1},"b":{"x":1}}"#.to_vec(), true),
-            ("white space around", b" \n{\"a\" : 1}\r\n".to_vec(), true),
+            ("the same name in two objects", br#"{"a":{"x":1},"b":{"x":1}}"#.to_vec(), true),
+            ("surrounded by white space", b" \n{\"a\" : 1}\r\n".to_vec(), true),
             ("a member twice", br#"{"a":1,"a":1}"#.to_vec(), false),
-            ("a member twice below", br#"{"a":[{"b":1,"b":2}]}"#.to_vec(), false),
-            ("a member twice, escaped once", br#"{"scope":"a","sc\u006fpe":"b"}"#.to_vec(), false),
+            ("a member twice, nested", br#"{"a":[{"b":1,"b":2}]}"#.to_vec(), false),
+            ("a member twice, once escaped", br#"{"scope":"a","sc\u006fpe":"b"}"#.to_vec(), false),
             ("two documents", b"{}{}".to_vec(), false),
-            ("text behind", b"{} x".to_vec(), false),
-            ("a NUL behind", b"{}\0".to_vec(), false),
+            ("text after it", b"{} x".to_vec(), false),
+            ("a NUL after it", b"{}\0".to_vec(), false),
             ("nothing", b"".to_vec(), false),
-            ("a comma too many", b"{\"a\":1,}".to_vec(), false),
+            ("a trailing comma", b"{\"a\":1,}".to_vec(), false),
             ("single quotes", b"{'a':1}".to_vec(), false),
-            ("no number", b"{\"a\":NaN}".to_vec(), false),
-            ("a number beyond all bounds", b"{\"a\":1e400}".to_vec(), false),
+            ("not a number", b"{\"a\":NaN}".to_vec(), false),
+            ("a number that is too large", b"{\"a\":1e400}".to_vec(), false),
             ("a lone surrogate", br#"{"a":"\ud800"}"#.to_vec(), false),
             ("not UTF-8", b"{\"a\":\"\xff\"}".to_vec(), false),
             ("a byte-order mark", b"\xef\xbb\xbf{}".to_vec(), false),
@@ -136,13 +140,13 @@ mod tests {
     }
 
     #[test]
-    fn values_are_those_of_the_plain_reader() {
+    fn values_are_the_same_as_those_of_serde_json() {
         let text = br#"{"a":-1,"b":18446744073709551615,"c":1.5e3,"d":"\u00e9\n","e":[[]],"f":{},"g":null,"h":false}"#;
         assert_eq!(read(text), Ok(serde_json::from_slice(text).unwrap()));
     }
 
     #[test]
-    fn only_an_object_is_an_object() {
+    fn read_object_refuses_other_values() {
         for text in [&b"[]"[..], b"\"x\"", b"1", b"null", b"true"] {
             assert_eq!(read_object(text), Err(NotStrictJson));
         }

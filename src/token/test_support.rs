@@ -1,9 +1,7 @@
-//! Keys, tokens and an identity provider for the tests of this module: bytes are signed as they are, also those that are no JSON.
+//! Keys, tokens and settings for the tests of `token/`. Tokens are signed over any bytes, even if they
+//! are not JSON.
 
-use std::collections::HashMap;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
@@ -31,7 +29,7 @@ pub(crate) enum TestKey {
     Rsa(RsaKeyPair),
 }
 
-/// Made once: an RSA key takes a while.
+/// Generated once, because an RSA key takes long to generate.
 pub(crate) static RSA: LazyLock<TestKey> = LazyLock::new(TestKey::rsa);
 pub(crate) static OTHER_RSA: LazyLock<TestKey> = LazyLock::new(TestKey::rsa);
 pub(crate) static P256: LazyLock<TestKey> =
@@ -45,7 +43,7 @@ impl TestKey {
         Self::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).unwrap())
     }
 
-    /// The public half, named `kid`.
+    /// The public key as a JWK with the id `kid`.
     pub(crate) fn jwk(&self, kid: &str) -> Value {
         match self {
             Self::Ec(pair, curve) => {
@@ -93,7 +91,7 @@ impl TestKey {
         format!("{signed}.{}", b64(&signature))
     }
 
-    /// An RS256 token, named `kid`.
+    /// An RS256 token with the key id `kid`.
     pub(crate) fn rs256(&self, kid: &str, claims: &Value) -> String {
         let header = json!({ "alg": "RS256", "kid": kid, "typ": "JWT" });
         self.token(Algorithm::Rs256, header.to_string().as_bytes(), claims.to_string().as_bytes())
@@ -112,7 +110,7 @@ pub(crate) fn claims() -> Value {
     json!({ "iss": ISSUER, "aud": "api", "sub": "alice", "exp": NOW + 300, "iat": NOW - 1, "scope": "orders:read orders:write" })
 }
 
-/// [`claims`] with some of them changed; null takes one away.
+/// [`claims`] with some of them changed; `null` removes a claim.
 pub(crate) fn claims_with(changes: &Value) -> Map<String, Value> {
     let (Value::Object(mut claims), Value::Object(changes)) = (claims(), changes.clone()) else { unreachable!() };
     for (name, value) in changes {
@@ -143,7 +141,7 @@ pub(crate) fn settings(keys: KeySource) -> IssuerSettings {
     }
 }
 
-/// Settings whose keys nobody will fetch.
+/// Settings for tests that fetch no keys.
 pub(crate) fn idle_settings() -> IssuerSettings {
     settings(KeySource::JwksUrl("http://127.0.0.1:1/keys".parse().unwrap()))
 }
@@ -152,90 +150,9 @@ pub(crate) fn metrics() -> IssuerMetrics {
     Metrics::new(Clock::system()).issuer("main")
 }
 
-/// A verifier with these keys in place, and no loop that would fetch others.
+/// A verifier with these keys, without a loop that fetches others.
 pub(crate) fn verifier(settings: IssuerSettings, clock: &Clock, keys: &[Value]) -> Arc<Verifier> {
     let verifier = Verifier::new(settings, clock.clone(), metrics()).unwrap();
     verifier.keys().put(&jwks(keys));
     verifier
-}
-
-/// A web server on loopback that gives one answer per path, on a port of its own. Ends with the process.
-#[derive(Clone)]
-pub(crate) struct Site {
-    address: SocketAddr,
-    pages: Arc<Mutex<HashMap<String, Page>>>,
-}
-
-#[derive(Default)]
-struct Page {
-    hits: usize,
-    answer: Vec<u8>,
-    ending: Ending,
-}
-
-/// What comes after the answer's bytes.
-#[derive(Clone, Copy, Default)]
-pub(crate) enum Ending {
-    #[default]
-    Close,
-    /// Zeros, for as long as they are taken.
-    Endless,
-    /// Nothing, and no end.
-    Hang,
-}
-
-impl Site {
-    pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let site = Self { address: listener.local_addr().unwrap(), pages: Arc::default() };
-        let server = site.clone();
-        std::thread::spawn(move || {
-            for connection in listener.incoming().flatten() {
-                let server = server.clone();
-                std::thread::spawn(move || server.serve(connection));
-            }
-        });
-        site
-    }
-
-    pub(crate) fn url(&self, path: &str) -> url::Url {
-        format!("http://{}{path}", self.address).parse().unwrap()
-    }
-
-    /// From now on `path` gives 200 with this body and these further header lines.
-    pub(crate) fn put(&self, path: &str, headers: &str, body: &[u8]) {
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n", body.len());
-        self.put_raw(path, [head.as_bytes(), body].concat(), Ending::Close);
-    }
-
-    pub(crate) fn put_raw(&self, path: &str, answer: impl Into<Vec<u8>>, ending: Ending) {
-        let mut pages = self.pages.lock().unwrap();
-        let page = pages.entry(path.to_owned()).or_default();
-        (page.answer, page.ending) = (answer.into(), ending);
-    }
-
-    pub(crate) fn hits(&self, path: &str) -> usize {
-        self.pages.lock().unwrap().get(path).map_or(0, |page| page.hits)
-    }
-
-    fn serve(&self, mut connection: TcpStream) {
-        let mut head = Vec::new();
-        let mut byte = [0];
-        while !head.ends_with(b"\r\n\r\n") && connection.read(&mut byte).is_ok_and(|read| read == 1) {
-            head.push(byte[0]);
-        }
-        let path = String::from_utf8_lossy(&head).split(' ').nth(1).unwrap_or_default().to_owned();
-        let (answer, ending) = {
-            let mut pages = self.pages.lock().unwrap();
-            let page = pages.entry(path).or_default();
-            page.hits += 1;
-            (page.answer.clone(), page.ending)
-        };
-        let _ = connection.write_all(&answer);
-        match ending {
-            Ending::Close => {}
-            Ending::Endless => while connection.write_all(&[b' '; 4096]).is_ok() {},
-            Ending::Hang => drop(connection.read(&mut byte)),
-        }
-    }
 }

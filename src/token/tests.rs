@@ -189,7 +189,7 @@ async fn cheap_refusals_come_first() {
             json!({ "exp": NOW - 100, "iat": null }),
             VerifyError::Expired { ago_seconds: 100 },
         ),
-        ("for others, unknown key", &bench, json!({ "aud": "x" }), VerifyError::AudienceOther),
+        ("for others, unknown key", &bench, json!({ "aud": "x" }), VerifyError::AudienceMismatch),
         ("of others, unknown key", &bench, json!({ "iss": "https://x.test" }), VerifyError::UnknownIssuer),
         (
             "algorithm, before the claims",
@@ -283,7 +283,7 @@ async fn a_verdict_does_not_outlive_trust_in_the_keys() {
     assert!(bench.cached(&token).is_some());
     bench.time.advance(Duration::from_secs(1));
     assert!(bench.cached(&token).is_none());
-    assert_eq!(bench.outcome(&token).await.unwrap_err().keys_unavailable(), Some(Duration::from_secs(29)));
+    assert_eq!(bench.outcome(&token).await.unwrap_err().retry_after(), Some(Duration::from_secs(29)));
 }
 
 /// Threats J-82, J-83, A25: new settings hold at once, and keep the keys.
@@ -338,7 +338,7 @@ fn claims_alone_are_checked_by_the_same_rules() {
     let check = |changes: Value| bench.issuers.check_claims(claims_with(&changes));
     assert_eq!(check(json!({})).unwrap().subject(), "alice");
     for (name, changes, expected) in [
-        ("another audience", json!({ "aud": "x" }), VerifyError::AudienceOther),
+        ("another audience", json!({ "aud": "x" }), VerifyError::AudienceMismatch),
         ("another issuer", json!({ "iss": "https://x.test" }), VerifyError::UnknownIssuer),
         ("expired", json!({ "exp": NOW - 60 }), VerifyError::Expired { ago_seconds: 60 }),
     ] {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use moka::Expiry;
 use moka::sync::Cache;
 
-use super::claims::MAX_TRUST;
+use super::claims::MAX_VERDICT_LIFETIME;
 use super::jwks::{KeyIdentity, KeySet};
 use super::principal::Principal;
 use super::raw::TokenDigest;
@@ -133,7 +133,8 @@ impl Proof {
         now: WallTime,
     ) -> Self {
         let (valid_from, expires_at) = (principal.valid_from(), principal.expires_at());
-        let keep_for = Duration::from_micros(expires_at.micros().saturating_sub(now.micros())).min(MAX_TRUST);
+        let keep_for =
+            Duration::from_micros(expires_at.micros().saturating_sub(now.micros())).min(MAX_VERDICT_LIFETIME);
         let basis = Basis::Key { identity, generation: AtomicU64::new(keys.generation()) };
         Self { verifier, basis, valid_from, expires_at, keep_for }
     }

@@ -10,10 +10,10 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::IssuerSettings;
-use super::claims::{self, Accepted};
-use super::error::{StartError, VerifyError};
+use super::claims::{self, ValidatedClaims};
+use super::error::{IssuerSetupError, VerifyError};
 use super::header::Header;
-use super::jwks::{Candidates, KeyIdentity};
+use super::jwks::{KeyIdentity, KeyLookup};
 use super::key_store::KeyStore;
 use super::principal::Principal;
 use super::raw::Parts;
@@ -46,8 +46,8 @@ impl Verifier {
     ///
     /// # Errors
     ///
-    /// [`StartError`].
-    pub fn new(settings: IssuerSettings, clock: Clock, metrics: IssuerMetrics) -> Result<Arc<Self>, StartError> {
+    /// [`IssuerSetupError`].
+    pub fn new(settings: IssuerSettings, clock: Clock, metrics: IssuerMetrics) -> Result<Arc<Self>, IssuerSetupError> {
         let keys = KeyStore::new(&settings, clock.clone(), metrics.clone())?;
         Ok(Self::with_keys(settings, clock, metrics, keys))
     }
@@ -59,10 +59,10 @@ impl Verifier {
     ///
     /// # Errors
     ///
-    /// [`StartError`].
-    pub fn renewed(&self, settings: IssuerSettings) -> Result<Arc<Self>, StartError> {
+    /// [`IssuerSetupError`].
+    pub fn renewed(&self, settings: IssuerSettings) -> Result<Arc<Self>, IssuerSetupError> {
         let (clock, metrics) = (self.clock.clone(), self.metrics.clone());
-        if self.keys.fits(&settings) {
+        if self.keys.can_serve(&settings) {
             Ok(Self::with_keys(settings, clock, metrics, Arc::clone(&self.keys)))
         } else {
             Self::new(settings, clock, metrics)
@@ -104,7 +104,8 @@ impl Verifier {
 
     /// Whether `proof` still holds at `now` with the keys of this moment; a hit is counted.
     pub(super) fn revalidate(&self, proof: &Proof, now: Moment) -> bool {
-        let holds = self.keys.usable(now.monotonic_micros).is_some_and(|keys| proof.holds(self.id, &keys, now.wall));
+        let holds =
+            self.keys.usable_keys(now.monotonic_micros).is_some_and(|keys| proof.holds(self.id, &keys, now.wall));
         if holds {
             self.metrics.count_verification(VerifyResult::Accepted, CacheResult::Hit);
         }
@@ -125,7 +126,7 @@ impl Verifier {
         let verified = self.judge(parts, header, claims).await;
         let result = match &verified {
             Ok(_) => VerifyResult::Accepted,
-            Err(error) if error.keys_unavailable().is_some() => VerifyResult::KeysUnavailable,
+            Err(error) if error.retry_after().is_some() => VerifyResult::KeysUnavailable,
             Err(_) => VerifyResult::Refused,
         };
         self.metrics.count_verification(result, CacheResult::Miss);
@@ -142,20 +143,20 @@ impl Verifier {
         if !self.settings.algorithms.contains(&header.algorithm) {
             return Err(VerifyError::AlgorithmNotAllowed);
         }
-        claims::check_kind(header.kind, self.settings.profile)?;
+        claims::check_token_type(header.token_type, self.settings.profile)?;
         let accepted = claims::check(&claims, &self.settings, self.clock.now())?;
         let asked = self.clock.monotonic_micros();
         let keys = self.keys.key_set_for(header.kid.as_deref(), header.algorithm).await?;
         // Waiting for an identity provider is not work: it is left out of the time.
         let waited = self.clock.monotonic_micros().saturating_sub(asked);
-        let candidates = match keys.candidates(header.kid.as_deref(), header.algorithm) {
-            Candidates::Some(candidates) => candidates,
-            Candidates::Mismatch => return Err(VerifyError::KeyMismatch),
-            Candidates::None => return Err(VerifyError::UnknownKey),
+        let candidates = match keys.lookup(header.kid.as_deref(), header.algorithm) {
+            KeyLookup::Found(candidates) => candidates,
+            KeyLookup::AlgorithmMismatch => return Err(VerifyError::KeyMismatch),
+            KeyLookup::NotFound => return Err(VerifyError::UnknownKey),
         };
         let signer: Option<KeyIdentity> = candidates
             .iter()
-            .find(|key| key.confirms(&parts.signature, parts.signed, header.algorithm))
+            .find(|key| key.verifies(&parts.signature, parts.signed, header.algorithm))
             .map(|key| key.identity());
         let took = self.clock.monotonic_micros().saturating_sub(began).saturating_sub(waited);
         self.metrics.record_verification(Duration::from_micros(took));
@@ -170,7 +171,7 @@ impl Verifier {
         Ok(Verification { principal, proof })
     }
 
-    fn principal(&self, accepted: Accepted, claims: Map<String, Value>) -> Principal {
+    fn principal(&self, accepted: ValidatedClaims, claims: Map<String, Value>) -> Principal {
         let (name, issuer) = (Arc::clone(&self.settings.name), Arc::clone(&self.settings.issuer));
         Principal::new(name, issuer, accepted, claims)
     }

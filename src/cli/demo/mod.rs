@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::FAILED;
 use crate::app::{self, ConfigSource, Options, RunningGateway, block_on_local};
-use crate::local_issuer::{Client, LocalIssuer, Settings};
+use crate::local_issuer::{Client, LocalIssuer, LocalIssuerSettings};
 use crate::primitives::clock::Clock;
 use config::Addresses;
 use guide::Tokens;
@@ -92,7 +92,7 @@ fn start(args: &Args) -> Result<Demo, String> {
         admin: address(&admin)?,
     };
     drop((gateway, admin));
-    let settings = Settings {
+    let settings = LocalIssuerSettings {
         issuer: format!("http://{}", addresses.issuer),
         audience: config::AUDIENCE.to_owned(),
         lifetime: TOKEN_LIFETIME,
@@ -100,7 +100,7 @@ fn start(args: &Args) -> Result<Demo, String> {
     };
     let issuer = Arc::new(LocalIssuer::new(settings, Clock::system()).map_err(|error| error.to_string())?);
     let tokens = tokens(&issuer).ok_or("a demo client is missing")?;
-    serve::spawn_server("issuer", issuer_listener, move |request| issuer.answer(&request.question()))?;
+    serve::spawn_server("issuer", issuer_listener, move |request| issuer.respond(&request.issuer_request()))?;
     serve::spawn_server("upstream", upstream_listener, upstream::echo)?;
     let mut options = Options::new(std::path::PathBuf::new());
     options.source = ConfigSource::Text { name: "demo.toml".to_owned(), text: config::text(&addresses) };

@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use crate::app::{block_on_local, spawn_thread};
-use crate::local_issuer::Question;
+use crate::local_issuer::IssuerRequest;
 
 /// Longest request body. The demo's commands send a few bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -28,8 +28,8 @@ pub(super) struct BufferedRequest {
 }
 
 impl BufferedRequest {
-    pub(super) fn question(&self) -> Question<'_> {
-        Question {
+    pub(super) fn issuer_request(&self) -> IssuerRequest<'_> {
+        IssuerRequest {
             method: &self.parts.method,
             path: self.parts.uri.path(),
             headers: &self.parts.headers,

@@ -158,7 +158,7 @@ impl From<Denial> for Refusal {
 impl From<VerifyError> for Refusal {
     /// 401, or 503 where the fault is not the caller's.
     fn from(error: VerifyError) -> Self {
-        match error.keys_unavailable() {
+        match error.retry_after() {
             Some(retry_after) => Self::KeysUnavailable { retry_after },
             None => Self::TokenInvalid(TokenFault::Verify(error)),
         }

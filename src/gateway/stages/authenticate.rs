@@ -134,7 +134,7 @@ async fn verify<O: Observer>(
         Ok(verification) => Ok(cx.runtime.callers().insert(*digest, verification, cx.runtime.identity())),
         Err(error) => {
             if let Some(guard) = guard
-                && error.spent_work()
+                && error.is_costly()
             {
                 guard.count(client);
             }

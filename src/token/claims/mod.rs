@@ -1,7 +1,8 @@
-//! Claims (RFC 7519 §4): what a token says, held against the issuer's settings and the time.
+//! Claims (RFC 7519 §4): checks what a token says against the issuer's settings and the time.
 //!
-//! Everything here comes before the signature is looked at, so nothing here may be believed; and nothing is taken for absent because it has
-//! the wrong type: a claim that is there and malformed refuses the token.
+//! These checks come before that of the signature, so no claim can be trusted yet. Except
+//! for scopes and roles, a claim with the wrong type is never treated as absent: it refuses the
+//! token.
 
 use std::time::Duration;
 
@@ -9,42 +10,43 @@ use serde_json::{Map, Value};
 
 use super::claim_path::ClaimPath;
 use super::error::VerifyError;
-use super::header::Kind;
+use super::header::TokenType;
 use super::strict_json;
 use super::{IssuerSettings, Profile};
 use crate::primitives::clock::WallTime;
 
-/// Where to read what a [`Principal`](super::Principal) is made of.
+/// Which claims provide the parts of a [`Principal`](super::Principal).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimSources {
-    /// The first that is there counts.
+    /// The first path that is present counts.
     pub subject: Vec<ClaimPath>,
-    /// United.
+    /// The scopes of all paths are combined.
     pub scopes: Vec<ClaimPath>,
-    /// United.
+    /// The roles of all paths are combined.
     pub roles: Vec<ClaimPath>,
-    /// The first that is there counts.
+    /// The first path that is present counts.
     pub audience: Vec<ClaimPath>,
-    /// The first that is there counts.
+    /// The first path that is present counts.
     pub client: Vec<ClaimPath>,
 }
 
-/// What claims that passed say. Not yet proof of anything: the signature is another matter.
+/// The content of claims that passed every check in this module. Proves nothing without the
+/// signature.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Accepted {
+pub struct ValidatedClaims {
     /// Never empty.
     pub subject: String,
     /// The client the token was issued to.
     pub client: Option<String>,
-    /// Sorted, each once.
+    /// Sorted, without duplicates.
     pub scopes: Vec<Box<str>>,
-    /// Sorted, each once.
+    /// Sorted, without duplicates.
     pub roles: Vec<Box<str>>,
-    /// As in the token.
+    /// In the order of the token.
     pub audiences: Vec<String>,
-    /// The token counts from then on, the leeway included.
+    /// When the token becomes valid, the leeway included.
     pub valid_from: WallTime,
-    /// The token is over at that moment, the leeway included.
+    /// When the token stops being valid, the leeway included.
     pub expires_at: WallTime,
 }
 
@@ -52,7 +54,7 @@ impl Default for ClaimSources {
     /// `sub`; `scope` and `scp`; no roles; `aud`; `client_id` or `azp`.
     fn default() -> Self {
         let paths = |names: &[&str]| {
-            names.iter().map(|name| ClaimPath::parse(name).expect("plain names are paths")).collect::<Vec<_>>()
+            names.iter().map(|name| ClaimPath::parse(name).expect("a plain name is a valid path")).collect::<Vec<_>>()
         };
         Self {
             subject: paths(&["sub"]),
@@ -64,7 +66,7 @@ impl Default for ClaimSources {
     }
 }
 
-/// Reads a payload: one JSON object with unique members.
+/// Parses a payload: one JSON object with unique members.
 ///
 /// # Errors
 ///
@@ -73,7 +75,7 @@ pub fn read(payload: &[u8]) -> Result<Map<String, Value>, VerifyError> {
     strict_json::read_object(payload).map_err(|_| VerifyError::ClaimsMalformed)
 }
 
-/// `iss`: one string (RFC 7519 §4.1.1). An array, of which one element fits, is none.
+/// The `iss` claim: a string (RFC 7519 §4.1.1). An array is refused even if one element matches.
 ///
 /// # Errors
 ///
@@ -82,93 +84,101 @@ pub fn issuer(claims: &Map<String, Value>) -> Result<&str, VerifyError> {
     claims.get("iss").and_then(Value::as_str).ok_or(VerifyError::IssuerMissing)
 }
 
-/// Whether the header's `typ` fits the profile (RFC 9068 §4, RFC 8725 §3.11).
+/// Checks that the profile allows the header's `typ` (RFC 9068 §4, RFC 8725 §3.11).
 ///
 /// # Errors
 ///
-/// [`VerifyError::TokenType`].
-pub fn check_kind(kind: Kind, profile: Profile) -> Result<(), VerifyError> {
-    let fits = match (profile, kind) {
-        (Profile::Default, Kind::AccessToken | Kind::Jwt | Kind::Unstated)
-        | (Profile::IdToken, Kind::Jwt | Kind::Unstated)
-        | (Profile::Rfc9068, Kind::AccessToken) => true,
-        (Profile::Default, Kind::Other)
-        | (Profile::IdToken, Kind::AccessToken | Kind::Other)
-        | (Profile::Rfc9068, Kind::Jwt | Kind::Other | Kind::Unstated) => false,
+/// [`VerifyError::TokenTypeNotAllowed`].
+pub fn check_token_type(token_type: TokenType, profile: Profile) -> Result<(), VerifyError> {
+    let is_allowed = match (profile, token_type) {
+        (Profile::Default, TokenType::AccessToken | TokenType::Jwt | TokenType::Absent)
+        | (Profile::IdToken, TokenType::Jwt | TokenType::Absent)
+        | (Profile::Rfc9068, TokenType::AccessToken) => true,
+        (Profile::Default, TokenType::Other)
+        | (Profile::IdToken, TokenType::AccessToken | TokenType::Other)
+        | (Profile::Rfc9068, TokenType::Jwt | TokenType::Other | TokenType::Absent) => false,
     };
-    if fits { Ok(()) } else { Err(VerifyError::TokenType) }
+    if is_allowed { Ok(()) } else { Err(VerifyError::TokenTypeNotAllowed) }
 }
 
-/// Holds `claims` against `settings` at the time `now`. All rules but those of header and signature.
+/// Checks `claims` against `settings` at the time `now`: every rule except those on header and
+/// signature.
 ///
 /// # Errors
 ///
-/// The first rule that is broken, in the order: issuer, kind of token, sender constraint, times, audience, subject, client, profile.
-pub fn check(claims: &Map<String, Value>, settings: &IssuerSettings, now: WallTime) -> Result<Accepted, VerifyError> {
-    // Compared as bytes: URL normalisation would let `https://idp/` and `https://idp` be one issuer (OpenID Connect Discovery §4.3).
+/// The first rule that is broken, in this order: issuer, kind of token, sender constraint, times,
+/// audience, subject, client, profile.
+pub fn check(
+    claims: &Map<String, Value>,
+    settings: &IssuerSettings,
+    now: WallTime,
+) -> Result<ValidatedClaims, VerifyError> {
+    // Compared as bytes: after URL normalization, `https://idp/` and `https://idp` would be the same
+    // issuer (OpenID Connect Discovery §4.3).
     if issuer(claims)? != &*settings.issuer {
         return Err(VerifyError::UnknownIssuer);
     }
     check_is_access_token(claims, settings.profile)?;
-    // A token bound to a key (RFC 7800 §3.1) is worth nothing without proof of that key: taking it as a plain bearer token would undo the
-    // binding (RFC 9449 §7.2, RFC 8705 §3).
+    // A token that is bound to a key (RFC 7800 §3.1) requires proof of possession of that key.
+    // Accepting it as a bearer token would defeat the binding (RFC 9449 §7.2, RFC 8705 §3).
     if claims.contains_key("cnf") {
         return Err(VerifyError::SenderConstrained);
     }
-    let times = Times::read(claims)?;
-    times.check(settings, now)?;
+    let validity = ValidityPeriod::read(claims)?;
+    validity.check(settings, now)?;
     let audiences = audiences(claims, &settings.claims.audience)?;
     if !audiences.iter().any(|audience| settings.audiences.contains(audience)) {
-        return Err(VerifyError::AudienceOther);
+        return Err(VerifyError::AudienceMismatch);
     }
     let subject = subject(claims, &settings.claims.subject)?;
     let client = client(claims, &settings.claims.client)?;
     if settings.profile == Profile::Rfc9068 {
-        check_has_all_of_rfc_9068(claims)?;
+        check_rfc_9068_claims(claims)?;
     }
     let leeway = settings.leeway.as_secs();
-    Ok(Accepted {
+    Ok(ValidatedClaims {
         subject,
         client,
-        scopes: united(claims, &settings.claims.scopes),
-        roles: united(claims, &settings.claims.roles),
+        scopes: collect_names(claims, &settings.claims.scopes),
+        roles: collect_names(claims, &settings.claims.roles),
         audiences,
-        valid_from: WallTime::from_seconds(times.starts().saturating_sub(leeway)),
-        expires_at: WallTime::from_seconds(times.expires.saturating_add(leeway)),
+        valid_from: WallTime::from_seconds(validity.start().saturating_sub(leeway)),
+        expires_at: WallTime::from_seconds(validity.expires.saturating_add(leeway)),
     })
 }
 
-/// Refuses what the same issuer signs with the same keys, but for another purpose (RFC 8725 §2.8, RFC 9068 §5).
+/// Refuses tokens that the same issuer signs with the same keys for another purpose (RFC 8725 §2.8,
+/// RFC 9068 §5).
 fn check_is_access_token(claims: &Map<String, Value>, profile: Profile) -> Result<(), VerifyError> {
-    let says = |claim: &str, wanted: &[&str]| {
-        let said = claims.get(claim).and_then(Value::as_str);
-        said.is_some_and(|said| wanted.iter().any(|wanted| said.eq_ignore_ascii_case(wanted)))
+    let is_one_of = |claim: &str, values: &[&str]| {
+        let text = claims.get(claim).and_then(Value::as_str);
+        text.is_some_and(|text| values.iter().any(|value| text.eq_ignore_ascii_case(value)))
     };
-    // Whatever the profile: refresh tokens, and logout tokens and security events, which alone have `events` (OpenID Connect Back-Channel
-    // Logout §2.4, RFC 8417 §2.2).
-    if says("typ", &["Refresh", "Offline", "Logout"]) || claims.contains_key("events") {
-        return Err(VerifyError::IdToken);
+    // No profile accepts refresh tokens, logout tokens or security events. Only the latter two have
+    // `events` (OpenID Connect Back-Channel Logout §2.4, RFC 8417 §2.2).
+    if is_one_of("typ", &["Refresh", "Offline", "Logout"]) || claims.contains_key("events") {
+        return Err(VerifyError::NotAnAccessToken);
     }
     match profile {
         Profile::IdToken => Ok(()),
         Profile::Default | Profile::Rfc9068 => {
-            let of_id_tokens_only = ["nonce", "at_hash", "c_hash"];
-            let is_id_token = says("typ", &["ID"])
-                || says("token_use", &["id"])
-                || of_id_tokens_only.iter().any(|claim| claims.contains_key(*claim));
-            if is_id_token { Err(VerifyError::IdToken) } else { Ok(()) }
+            let id_token_claims = ["nonce", "at_hash", "c_hash"];
+            let is_id_token = is_one_of("typ", &["ID"])
+                || is_one_of("token_use", &["id"])
+                || id_token_claims.iter().any(|claim| claims.contains_key(*claim));
+            if is_id_token { Err(VerifyError::NotAnAccessToken) } else { Ok(()) }
         }
     }
 }
 
-/// Times of a token, in whole seconds, rounded to the stricter side.
-struct Times {
+/// `exp`, `nbf` and `iat`, in whole seconds. Fractions are rounded so that the period gets shorter.
+struct ValidityPeriod {
     expires: u64,
     not_before: Option<u64>,
     issued: Option<u64>,
 }
 
-impl Times {
+impl ValidityPeriod {
     fn read(claims: &Map<String, Value>) -> Result<Self, VerifyError> {
         Ok(Self {
             expires: seconds(claims, "exp", f64::floor)?.ok_or(VerifyError::RequiredClaimMissing { claim: "exp" })?,
@@ -180,7 +190,7 @@ impl Times {
     fn check(&self, settings: &IssuerSettings, now: WallTime) -> Result<(), VerifyError> {
         let leeway = settings.leeway.as_secs();
         let latest_start = now.seconds().saturating_add(leeway);
-        // "On or after" `exp` is too late (RFC 7519 §4.1.4).
+        // A token is invalid "on or after" `exp` (RFC 7519 §4.1.4).
         if now.seconds() >= self.expires.saturating_add(leeway) {
             return Err(VerifyError::Expired { ago_seconds: now.seconds().saturating_sub(self.expires) });
         }
@@ -191,10 +201,11 @@ impl Times {
             return Err(VerifyError::IssuedInFuture);
         }
         let Some(longest) = settings.max_lifetime else { return Ok(()) };
-        // A token may be over by its own account and live on in the leeway, with an `iat` behind its `exp`. Where lifetimes are bounded, times
-        // have to make sense among themselves; and without `iat` nobody can tell the lifetime, which is then too long.
+        // Within the leeway, a token may still be valid although its `iat` is after its `exp`. With a
+        // bound on the lifetime, the times must be consistent. Without `iat`, the lifetime is unknown
+        // and counts as too long.
         if self.not_before.is_some_and(|start| self.expires <= start) || self.issued > Some(self.expires) {
-            return Err(VerifyError::TimesContradict);
+            return Err(VerifyError::InconsistentTimes);
         }
         match self.issued {
             Some(issued) if self.expires - issued <= longest.as_secs() => Ok(()),
@@ -202,13 +213,13 @@ impl Times {
         }
     }
 
-    fn starts(&self) -> u64 {
+    fn start(&self) -> u64 {
         self.not_before.unwrap_or(0).max(self.issued.unwrap_or(0))
     }
 }
 
-/// A `NumericDate` (RFC 7519 §2): a number, not negative. A fraction is rounded as told; what is beyond 64 bits becomes the last second
-/// there is.
+/// A `NumericDate` (RFC 7519 §2): a number that is not negative. `round` removes the fraction. A number
+/// beyond 64 bits becomes the largest one.
 fn seconds(
     claims: &Map<String, Value>,
     claim: &'static str,
@@ -222,16 +233,16 @@ fn seconds(
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "not negative, and `as` stops at the bounds"
+            reason = "the number is not negative, and `as` saturates"
         )]
         Some(number) if number.is_finite() && number >= 0.0 => Ok(Some(round(number) as u64)),
         Some(_) | None => Err(VerifyError::ClaimType { claim }),
     }
 }
 
-/// RFC 7519 §4.1.3: a string or an array of strings, and at least one.
+/// The audience: a string, or a non-empty array of strings (RFC 7519 §4.1.3).
 fn audiences(claims: &Map<String, Value>, sources: &[ClaimPath]) -> Result<Vec<String>, VerifyError> {
-    match first(claims, sources).ok_or(VerifyError::AudienceMissing)? {
+    match first_present(claims, sources).ok_or(VerifyError::AudienceMissing)? {
         Value::String(one) => Ok(vec![one.clone()]),
         Value::Array(items) if items.is_empty() => Err(VerifyError::AudienceMissing),
         Value::Array(items) => items
@@ -242,11 +253,12 @@ fn audiences(claims: &Map<String, Value>, sources: &[ClaimPath]) -> Result<Vec<S
     }
 }
 
-/// Longest subject, in bytes: what an identity header can hold. OpenID Connect Core §2 allows 255 characters.
+/// Longest subject, in bytes: bounds the size of an identity header. OpenID Connect Core §2 allows 255
+/// characters.
 const MAX_SUBJECT_BYTES: usize = 4 * 1024;
 
 fn subject(claims: &Map<String, Value>, sources: &[ClaimPath]) -> Result<String, VerifyError> {
-    let subject = first(claims, sources).and_then(Value::as_str).ok_or(VerifyError::SubjectMissing)?;
+    let subject = first_present(claims, sources).and_then(Value::as_str).ok_or(VerifyError::SubjectMissing)?;
     if subject.is_empty() || subject.len() > MAX_SUBJECT_BYTES || subject.chars().any(char::is_control) {
         return Err(VerifyError::SubjectMissing);
     }
@@ -254,15 +266,16 @@ fn subject(claims: &Map<String, Value>, sources: &[ClaimPath]) -> Result<String,
 }
 
 fn client(claims: &Map<String, Value>, sources: &[ClaimPath]) -> Result<Option<String>, VerifyError> {
-    match first(claims, sources) {
+    match first_present(claims, sources) {
         None => Ok(None),
         Some(Value::String(client)) => Ok((!client.is_empty()).then(|| client.clone())),
         Some(_) => Err(VerifyError::ClaimType { claim: "client" }),
     }
 }
 
-/// RFC 9068 §2.2; `iss`, `exp` and `sub` are looked at elsewhere, which may have been told to read another claim.
-fn check_has_all_of_rfc_9068(claims: &Map<String, Value>) -> Result<(), VerifyError> {
+/// Checks that the claims required by RFC 9068 §2.2 are present. `iss` and `exp` have been checked
+/// already. `sub` and `aud` are checked again, because the settings may name other claims for them.
+fn check_rfc_9068_claims(claims: &Map<String, Value>) -> Result<(), VerifyError> {
     for claim in ["aud", "iat"] {
         if !claims.contains_key(claim) {
             return Err(VerifyError::RequiredClaimMissing { claim });
@@ -278,13 +291,14 @@ fn check_has_all_of_rfc_9068(claims: &Map<String, Value>) -> Result<(), VerifyEr
     Ok(())
 }
 
-fn first<'a>(claims: &'a Map<String, Value>, sources: &[ClaimPath]) -> Option<&'a Value> {
+fn first_present<'a>(claims: &'a Map<String, Value>, sources: &[ClaimPath]) -> Option<&'a Value> {
     sources.iter().find_map(|path| path.find(claims))
 }
 
-/// All names that the claims hold: a string is split at spaces (RFC 6749 §3.3), an array gives its strings, an object its keys. Anything else
-/// gives nothing, which is never more than it should.
-fn united(claims: &Map<String, Value>, sources: &[ClaimPath]) -> Vec<Box<str>> {
+/// The names in all the claims, sorted and without duplicates. A string is split at spaces (RFC 6749
+/// §3.3), an array contributes its strings, and an object its keys. Any other type contributes
+/// nothing: a malformed claim must not grant anything.
+fn collect_names(claims: &Map<String, Value>, sources: &[ClaimPath]) -> Vec<Box<str>> {
     let mut names: Vec<Box<str>> = Vec::new();
     for value in sources.iter().filter_map(|path| path.find(claims)) {
         match value {
@@ -300,8 +314,9 @@ fn united(claims: &Map<String, Value>, sources: &[ClaimPath]) -> Vec<Box<str>> {
     names
 }
 
-/// The longest that a verdict may be kept, whatever `exp` says: bounds what arithmetic on foreign numbers can do.
-pub(super) const MAX_TRUST: Duration = Duration::from_secs(24 * 60 * 60);
+/// Longest time that a verdict is cached, whatever `exp` says: keeps later arithmetic within safe
+/// bounds.
+pub(super) const MAX_VERDICT_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(test)]
 mod tests;

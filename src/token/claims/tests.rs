@@ -1,20 +1,20 @@
-//! Tables of claims and what becomes of them. The signature is not looked at here.
+//! Tables of claims and the expected verdict. No signature is involved.
 
 use serde_json::json;
 
 use super::*;
 use crate::token::test_support::{NOW, claims_with, idle_settings};
 
-fn judge(changes: &Value) -> Result<Accepted, VerifyError> {
-    judge_with(changes, &idle_settings())
+fn check_changed(changes: &Value) -> Result<ValidatedClaims, VerifyError> {
+    check_changed_with(changes, &idle_settings())
 }
 
-fn judge_with(changes: &Value, settings: &IssuerSettings) -> Result<Accepted, VerifyError> {
+fn check_changed_with(changes: &Value, settings: &IssuerSettings) -> Result<ValidatedClaims, VerifyError> {
     check(&claims_with(changes), settings, WallTime::from_seconds(NOW))
 }
 
 fn outcome(changes: &Value, settings: &IssuerSettings) -> Result<(), VerifyError> {
-    judge_with(changes, settings).map(drop)
+    check_changed_with(changes, settings).map(drop)
 }
 
 fn raw(text: &str) -> Result<(), VerifyError> {
@@ -23,7 +23,7 @@ fn raw(text: &str) -> Result<(), VerifyError> {
 
 /// Threats J-22 … J-28, A01; RFC 7519 §4.1.4 to §4.1.6. The leeway is 30 s.
 #[test]
-fn times_are_numbers_and_now_lies_between_them() {
+fn now_must_lie_within_the_validity_period() {
     let type_of = |claim| Err(VerifyError::ClaimType { claim });
     let over = |ago_seconds| Err(VerifyError::Expired { ago_seconds });
     for (name, changes, expected) in [
@@ -60,7 +60,7 @@ fn times_are_numbers_and_now_lies_between_them() {
     ] {
         assert_eq!(outcome(&changes, &idle_settings()), expected, "{name}");
     }
-    // `null` takes a claim away in the rows above; here it is one.
+    // In the rows above, `null` removes a claim. Here the claim itself is `null`.
     assert_eq!(raw(r#"{"iss":"https://idp.test","aud":"api","sub":"a","exp":null}"#), type_of("exp"));
     assert_eq!(raw(r#"{"iss":"https://idp.test","aud":"api","sub":"a","exp":2e9,"nbf":null}"#), type_of("nbf"));
     assert_eq!(
@@ -69,9 +69,9 @@ fn times_are_numbers_and_now_lies_between_them() {
     );
 }
 
-/// Threat J-28: where a longest lifetime is set, times also have to make sense among themselves.
+/// Threat J-28. With a maximum lifetime, the times must also be consistent.
 #[test]
-fn a_longest_lifetime_is_kept_to() {
+fn a_maximum_lifetime_is_enforced() {
     let settings = IssuerSettings { max_lifetime: Some(Duration::from_secs(600)), ..idle_settings() };
     let long = Err(VerifyError::LifetimeTooLong);
     for (name, changes, expected) in [
@@ -80,37 +80,37 @@ fn a_longest_lifetime_is_kept_to() {
         ("a hundred years", json!({ "exp": NOW + 3_155_760_000 }), long.clone()),
         ("without end", json!({ "exp": u64::MAX }), long.clone()),
         ("unknown", json!({ "iat": null }), long),
-        ("exp is nbf", json!({ "exp": NOW + 5, "nbf": NOW + 5 }), Err(VerifyError::TimesContradict)),
-        ("exp before iat", json!({ "exp": NOW - 5, "iat": NOW }), Err(VerifyError::TimesContradict)),
+        ("exp is nbf", json!({ "exp": NOW + 5, "nbf": NOW + 5 }), Err(VerifyError::InconsistentTimes)),
+        ("exp before iat", json!({ "exp": NOW - 5, "iat": NOW }), Err(VerifyError::InconsistentTimes)),
     ] {
         assert_eq!(outcome(&changes, &settings), expected, "{name}");
     }
 }
 
 #[test]
-fn the_moments_of_a_principal_include_the_leeway() {
-    let accepted = judge(&json!({ "nbf": NOW - 100, "iat": NOW - 200, "exp": NOW + 300 })).unwrap();
-    assert_eq!((accepted.valid_from.seconds(), accepted.expires_at.seconds()), (NOW - 130, NOW + 330));
-    let endless = judge(&json!({ "exp": u64::MAX, "iat": null })).unwrap();
+fn the_validity_period_of_a_principal_includes_the_leeway() {
+    let validated = check_changed(&json!({ "nbf": NOW - 100, "iat": NOW - 200, "exp": NOW + 300 })).unwrap();
+    assert_eq!((validated.valid_from.seconds(), validated.expires_at.seconds()), (NOW - 130, NOW + 330));
+    let endless = check_changed(&json!({ "exp": u64::MAX, "iat": null })).unwrap();
     assert!(endless.valid_from.seconds() == 0 && endless.expires_at > WallTime::from_seconds(1 << 40));
 }
 
 /// Threats J-30 … J-33, A21; RFC 7519 §4.1.3.
 #[test]
-fn the_audience_holds_one_of_ours_exactly() {
+fn one_audience_must_match_exactly() {
     for (name, aud, expected) in [
         ("ours", json!("api"), Ok(())),
         ("our second", json!("api-2"), Ok(())),
         ("ours alone in an array", json!(["api"]), Ok(())),
         ("ours among others", json!(["x", "api", "y"]), Ok(())),
-        ("another", json!("other"), Err(VerifyError::AudienceOther)),
-        ("another case", json!("API"), Err(VerifyError::AudienceOther)),
-        ("a space behind", json!("api "), Err(VerifyError::AudienceOther)),
-        ("longer", json!("apis"), Err(VerifyError::AudienceOther)),
-        ("ours at the end", json!("xapi"), Err(VerifyError::AudienceOther)),
-        ("a list in a string", json!("api other"), Err(VerifyError::AudienceOther)),
-        ("others", json!(["x", "y"]), Err(VerifyError::AudienceOther)),
-        ("empty text", json!(""), Err(VerifyError::AudienceOther)),
+        ("another", json!("other"), Err(VerifyError::AudienceMismatch)),
+        ("another case", json!("API"), Err(VerifyError::AudienceMismatch)),
+        ("a space behind", json!("api "), Err(VerifyError::AudienceMismatch)),
+        ("longer", json!("apis"), Err(VerifyError::AudienceMismatch)),
+        ("ours at the end", json!("xapi"), Err(VerifyError::AudienceMismatch)),
+        ("a list in a string", json!("api other"), Err(VerifyError::AudienceMismatch)),
+        ("others", json!(["x", "y"]), Err(VerifyError::AudienceMismatch)),
+        ("empty text", json!(""), Err(VerifyError::AudienceMismatch)),
         ("none", json!(null), Err(VerifyError::AudienceMissing)),
         ("an empty array", json!([]), Err(VerifyError::AudienceMissing)),
         ("ours beside a number", json!(["api", 7]), Err(VerifyError::AudienceMalformed)),
@@ -123,19 +123,19 @@ fn the_audience_holds_one_of_ours_exactly() {
 }
 
 #[test]
-fn the_audience_may_stand_in_another_claim() {
+fn the_audience_may_come_from_another_claim() {
     let mut settings = idle_settings();
     settings.claims.audience = vec![ClaimPath::parse("client_id").unwrap(), ClaimPath::parse("azp").unwrap()];
     assert_eq!(outcome(&json!({ "aud": null, "client_id": "api" }), &settings), Ok(()));
     assert_eq!(outcome(&json!({ "azp": "api" }), &settings), Ok(()));
-    // The first that is there counts.
-    assert_eq!(outcome(&json!({ "client_id": "x", "azp": "api" }), &settings), Err(VerifyError::AudienceOther));
+    // The first claim that is present counts.
+    assert_eq!(outcome(&json!({ "client_id": "x", "azp": "api" }), &settings), Err(VerifyError::AudienceMismatch));
     assert_eq!(outcome(&json!({}), &settings), Err(VerifyError::AudienceMissing));
 }
 
-/// Threats J-35, J-36, A03, A23; OpenID Connect Discovery §4.3: no normalisation.
+/// Threats J-35, J-36, A03, A23; OpenID Connect Discovery §4.3: no normalization.
 #[test]
-fn the_issuer_is_the_same_text() {
+fn the_issuer_must_match_exactly() {
     for iss in [
         "https://idp.tes",
         "https://idp.test/",
@@ -164,7 +164,7 @@ fn the_issuer_is_the_same_text() {
 
 /// Threat J-38.
 #[test]
-fn the_subject_is_a_text_that_can_be_shown() {
+fn the_subject_is_printable_and_bounded() {
     for (sub, accepted) in [
         (json!("alice"), true),
         (json!("auth0|5f7c8ec7c33c6c004bbafe82"), true),
@@ -186,12 +186,12 @@ fn the_subject_is_a_text_that_can_be_shown() {
 }
 
 #[test]
-fn subject_and_client_come_from_where_the_settings_say() {
+fn subject_and_client_come_from_the_configured_claims() {
     let mut settings = idle_settings();
     settings.claims.subject = vec![ClaimPath::parse("uid").unwrap(), ClaimPath::parse("sub").unwrap()];
-    assert_eq!(judge_with(&json!({ "uid": "00u1" }), &settings).unwrap().subject, "00u1");
-    assert_eq!(judge_with(&json!({}), &settings).unwrap().subject, "alice");
-    // One that is there and malformed is not passed over.
+    assert_eq!(check_changed_with(&json!({ "uid": "00u1" }), &settings).unwrap().subject, "00u1");
+    assert_eq!(check_changed_with(&json!({}), &settings).unwrap().subject, "alice");
+    // A malformed claim is refused; the next one is not tried.
     assert_eq!(outcome(&json!({ "uid": 7 }), &settings), Err(VerifyError::SubjectMissing));
     for (changes, client) in [
         (json!({ "client_id": "svc", "azp": "web" }), Some("svc")),
@@ -199,14 +199,14 @@ fn subject_and_client_come_from_where_the_settings_say() {
         (json!({ "client_id": "" }), None),
         (json!({}), None),
     ] {
-        assert_eq!(judge(&changes).unwrap().client.as_deref(), client, "{changes}");
+        assert_eq!(check_changed(&changes).unwrap().client.as_deref(), client, "{changes}");
     }
     assert_eq!(outcome(&json!({ "azp": 7 }), &idle_settings()), Err(VerifyError::ClaimType { claim: "client" }));
 }
 
 /// Threats J-39, J-40; RFC 6749 §3.3.
 #[test]
-fn scopes_and_roles_of_all_their_claims_are_united() {
+fn scopes_and_roles_of_all_configured_claims_are_combined() {
     let mut settings = idle_settings();
     settings.claims.roles =
         ["realm_access.roles", "roles", "urn:x:roles"].map(|path| ClaimPath::parse(path).unwrap()).into();
@@ -228,16 +228,16 @@ fn scopes_and_roles_of_all_their_claims_are_united() {
         ),
         ("a wrong type on the way", json!({ "scope": null, "realm_access": "roles", "roles": true }), &[], &[]),
     ] {
-        let accepted = judge_with(&changes, &settings).unwrap();
-        assert_eq!(accepted.scopes.iter().map(|scope| &**scope).collect::<Vec<_>>(), scopes, "{name}");
-        assert_eq!(accepted.roles.iter().map(|role| &**role).collect::<Vec<_>>(), roles, "{name}");
+        let validated = check_changed_with(&changes, &settings).unwrap();
+        assert_eq!(validated.scopes.iter().map(|scope| &**scope).collect::<Vec<_>>(), scopes, "{name}");
+        assert_eq!(validated.roles.iter().map(|role| &**role).collect::<Vec<_>>(), roles, "{name}");
     }
 }
 
 /// Threats J-16, J-44; RFC 8725 §2.8, RFC 9449 §7.2.
 #[test]
-fn what_is_no_plain_access_token_is_refused() {
-    let not_access = || Err(VerifyError::IdToken);
+fn tokens_of_other_kinds_are_refused() {
+    let not_access = || Err(VerifyError::NotAnAccessToken);
     let [default, id_token, strict] = [Profile::Default, Profile::IdToken, Profile::Rfc9068]
         .map(|profile| IssuerSettings { profile, ..idle_settings() });
     let full = |extra: Value| {
@@ -278,7 +278,7 @@ fn what_is_no_plain_access_token_is_refused() {
 
 /// RFC 9068 §2.2.
 #[test]
-fn the_strict_profile_wants_all_its_claims() {
+fn rfc_9068_requires_all_its_claims() {
     let mut settings = IssuerSettings { profile: Profile::Rfc9068, ..idle_settings() };
     settings.claims.audience.push(ClaimPath::parse("azp").unwrap());
     let missing = |claim| Err(VerifyError::RequiredClaimMissing { claim });
@@ -297,15 +297,18 @@ fn the_strict_profile_wants_all_its_claims() {
 
 /// Threat J-15; RFC 9068 §4.
 #[test]
-fn each_profile_takes_its_types() {
-    use Kind::{AccessToken, Jwt, Other, Unstated};
-    for (profile, taken, refused) in [
-        (Profile::Default, &[AccessToken, Jwt, Unstated][..], &[Other][..]),
-        (Profile::IdToken, &[Jwt, Unstated], &[AccessToken, Other]),
-        (Profile::Rfc9068, &[AccessToken], &[Jwt, Other, Unstated]),
+fn each_profile_allows_its_token_types() {
+    use TokenType::{Absent, AccessToken, Jwt, Other};
+    for (profile, allowed, refused) in [
+        (Profile::Default, &[AccessToken, Jwt, Absent][..], &[Other][..]),
+        (Profile::IdToken, &[Jwt, Absent], &[AccessToken, Other]),
+        (Profile::Rfc9068, &[AccessToken], &[Jwt, Other, Absent]),
     ] {
-        assert!(taken.iter().all(|kind| check_kind(*kind, profile).is_ok()), "{profile:?}");
-        assert!(refused.iter().all(|kind| check_kind(*kind, profile) == Err(VerifyError::TokenType)), "{profile:?}");
+        assert!(allowed.iter().all(|kind| check_token_type(*kind, profile).is_ok()), "{profile:?}");
+        assert!(
+            refused.iter().all(|kind| check_token_type(*kind, profile) == Err(VerifyError::TokenTypeNotAllowed)),
+            "{profile:?}"
+        );
     }
 }
 

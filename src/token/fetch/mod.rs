@@ -1,140 +1,106 @@
-//! Bounded HTTPS GET: how discovery documents and key sets are fetched.
+//! Key fetcher: gets discovery documents and key sets from an identity provider.
 //!
-//! Everything that a client library leaves open is closed here: no redirects, no proxy from the environment, no bodies without end, no waiting
-//! without end, no clear text but to the machine itself. What the answer's cache headers mean is said here too, and not obeyed literally.
+//! The guards on size, time, redirects and plain http are those of [`outbound::Client`]. This
+//! module adds what is particular to keys: which media types it asks for, that only status 200
+//! counts, and how long a key set may be cached. Cache headers are bounded, not obeyed literally.
 
-use std::error::Error;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
 use http::header;
-use http::{HeaderMap, StatusCode};
-use reqwest::redirect;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use url::Url;
 
-use super::discovery;
-use super::error::{KeyError, StartError, shown};
+use super::error::KeyError;
+use crate::outbound::{Client, ClientLimits, Request, SetupError, TrustedRoots, UrlPolicy};
 
-/// Longest answer that is read, in bytes. Real key sets have 1 to 20 KiB.
-pub(super) const MAX_ANSWER_BYTES: usize = 512 * 1024;
+/// Largest document that is read, in bytes. Real key sets have 1 to 20 KiB.
+pub(super) const MAX_DOCUMENT_BYTES: usize = 512 * 1024;
 
-/// Longest time for name resolution, TCP and TLS.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Longest time for a whole fetch, body included. A request may be waiting for it.
+/// Longest time for a whole fetch, body included. A client's request may be waiting for it.
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Shortest and longest lifetime that cache headers can give to a key set. Issuers say `no-store`, 15 seconds and a month.
-const LIFETIME_SECONDS: std::ops::RangeInclusive<u64> = 60..=24 * 60 * 60;
+const LIMITS: ClientLimits = ClientLimits {
+    connect_timeout: Duration::from_secs(3),
+    total_timeout: FETCH_TIMEOUT,
+    max_response_bytes: MAX_DOCUMENT_BYTES,
+    // A key store runs one attempt at a time, and an attempt sends one request after the other.
+    max_concurrent_requests: 1,
+};
 
-/// Fetches for one issuer.
+/// Bounds on the lifetime that cache headers can give to a key set. Identity providers send
+/// anything from `no-store` and 15 seconds to a month.
+const LIFETIME_SECONDS: RangeInclusive<u64> = 60..=24 * 60 * 60;
+
+/// Fetches documents for one issuer.
 #[derive(Clone, Debug)]
-pub struct Fetcher(reqwest::Client);
+pub struct KeyFetcher(Client);
 
-/// A full answer with status 200.
+/// The body of a complete response with status 200.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fetched {
-    /// At most [`MAX_ANSWER_BYTES`].
+pub struct FetchedDocument {
+    /// The body: at most [`MAX_DOCUMENT_BYTES`].
     pub body: Vec<u8>,
-    /// How long it may be used before it is fetched again; `None` if its headers do not say.
+    /// How long the document may be used before it is fetched again; `None` if its headers do not
+    /// say.
     pub lifetime: Option<Duration>,
 }
 
-impl Fetcher {
-    /// A client that trusts the certificates in `ca_file`, or the system's. With `only_http`, for issuers on the machine itself, none are
-    /// loaded, so that a system without any will do.
+impl KeyFetcher {
+    /// A fetcher for the issuer whose keys, or whose discovery document, are at `url`. It trusts
+    /// the certificates in `ca_file`, or else those of the system.
     ///
     /// # Errors
     ///
-    /// [`StartError::CaFile`], [`StartError::Client`].
-    pub fn new(ca_file: Option<&Path>, only_http: bool) -> Result<Self, StartError> {
-        Self::with_timeouts(ca_file, only_http, CONNECT_TIMEOUT, FETCH_TIMEOUT)
+    /// [`SetupError`].
+    pub fn new(url: &Url, ca_file: Option<&Path>) -> Result<Self, SetupError> {
+        let is_http = url.scheme() == "http";
+        let url_policy = if is_http { UrlPolicy::HttpsOrLoopback } else { UrlPolicy::HttpsOnly };
+        let roots = match ca_file {
+            Some(path) => TrustedRoots::File(path.to_owned()),
+            // Without the system's certificates, an issuer on this machine also works on a system
+            // that has none.
+            None if is_http => TrustedRoots::None,
+            None => TrustedRoots::System,
+        };
+        Client::new(&roots, url_policy, LIMITS).map(Self)
     }
 
-    fn with_timeouts(
-        ca_file: Option<&Path>,
-        only_http: bool,
-        connect: Duration,
-        whole: Duration,
-    ) -> Result<Self, StartError> {
-        let mut builder = reqwest::Client::builder()
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .https_only(!only_http)
-            .connect_timeout(connect)
-            .timeout(whole)
-            // Minutes lie between two fetches; by then the other side has closed the connection.
-            .pool_max_idle_per_host(0)
-            .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")));
-        if let Some(path) = ca_file {
-            builder = builder.tls_certs_only(certificates(path)?);
-        } else if only_http {
-            builder = builder.tls_certs_only([]);
-        }
-        builder.build().map(Self).map_err(|error| StartError::Client { what: causes(&error) })
-    }
-
-    /// GET `url`.
+    /// Fetches the document at `url`.
     ///
     /// # Errors
     ///
-    /// [`KeyError::Connection`], [`KeyError::Timeout`], [`KeyError::Status`] for anything but 200, [`KeyError::AnswerTooLong`].
+    /// [`KeyError::Fetch`], or [`KeyError::Status`] for any status other than 200.
     ///
     /// # Cancel safety
     ///
     /// May be dropped at any time; the connection is closed.
-    pub async fn get(&self, url: &Url) -> Result<Fetched, KeyError> {
-        if !discovery::is_secure(url) {
-            return Err(KeyError::JwksUriRefused { why: "it is not https" });
+    pub async fn get(&self, url: &Url) -> Result<FetchedDocument, KeyError> {
+        let mut request = Request::get(url);
+        let accept = HeaderValue::from_static("application/json, application/jwk-set+json");
+        request.headers.insert(header::ACCEPT, accept);
+        let response = self.0.send(request).await?;
+        if response.status() != StatusCode::OK {
+            return Err(KeyError::Status { status: response.status().as_u16() });
         }
-        let request = self.0.get(url.clone()).header(header::ACCEPT, "application/json, application/jwk-set+json");
-        let mut answer = request.send().await.map_err(|error| failed(&error))?;
-        if answer.status() != StatusCode::OK {
-            return Err(KeyError::Status { status: answer.status().as_u16() });
-        }
-        let too_long = KeyError::AnswerTooLong { max_bytes: MAX_ANSWER_BYTES };
-        if answer.content_length().is_some_and(|length| length > MAX_ANSWER_BYTES as u64) {
-            return Err(too_long);
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| failed(&error))? {
-            if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-                return Err(too_long);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Fetched { body, lifetime: lifetime(answer.headers()) })
+        let lifetime = lifetime(response.headers());
+        Ok(FetchedDocument { body: response.into_body().await?, lifetime })
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<reqwest::Certificate>, StartError> {
-    let unusable = |what: String| StartError::CaFile { path: path.to_owned(), what };
-    let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
-    let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable(causes(&error)))?;
-    if certificates.is_empty() { Err(unusable("no certificate in it".to_owned())) } else { Ok(certificates) }
-}
-
-fn failed(error: &reqwest::Error) -> KeyError {
-    if error.is_timeout() { KeyError::Timeout } else { KeyError::Connection { what: causes(error) } }
-}
-
-/// The last of the causes says what happened; those before it say only that something did.
-fn causes(error: &dyn Error) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    shown(&last.to_string())
-}
-
-/// How long an answer may be used (RFC 9111 §4.2): `max-age` less `Age`, within [`LIFETIME_SECONDS`]. `no-store` and `no-cache` mean the
-/// shortest, not never: keys are needed for every token. `None` if the headers say nothing.
+/// How long a response may be used (RFC 9111 §4.2): `max-age` minus `Age`, within
+/// [`LIFETIME_SECONDS`]. `None` if the headers do not say.
+///
+/// `no-store` and `no-cache` give the shortest lifetime rather than none: the keys are needed for
+/// every token.
 fn lifetime(headers: &HeaderMap) -> Option<Duration> {
-    let text = |value: &http::HeaderValue| value.to_str().map(str::to_ascii_lowercase).unwrap_or_default();
+    let text = |value: &HeaderValue| value.to_str().map(str::to_ascii_lowercase).unwrap_or_default();
     let fields: Vec<String> = headers.get_all(header::CACHE_CONTROL).iter().map(text).collect();
     let directives = || fields.iter().flat_map(|field| field.split(',')).map(str::trim);
     let (shortest, longest) = (*LIFETIME_SECONDS.start(), *LIFETIME_SECONDS.end());
-    // Also with an argument, which limits them to some fields (RFC 9111 §5.2.2.4): being fetched too often does no harm.
+    // An argument restricts these directives to some fields (RFC 9111 §5.2.2.4). It is ignored:
+    // fetching more often than necessary does no harm.
     if directives().any(|directive| matches!(directive.split('=').next(), Some("no-store" | "no-cache"))) {
         return Some(Duration::from_secs(shortest));
     }
@@ -146,7 +112,8 @@ fn lifetime(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(max_age.saturating_sub(age).clamp(shortest, longest)))
 }
 
-/// RFC 9111 §1.2.2: what is too large to read is very long; what is no number is as good as nothing.
+/// Parses `delta-seconds` (RFC 9111 §1.2.2). A number too large to represent becomes the largest
+/// one; text that is no number becomes 0.
 fn delta_seconds(text: &str) -> u64 {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         0

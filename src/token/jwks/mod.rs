@@ -1,7 +1,8 @@
-//! JWK Set (RFC 7517 §5): from what an identity provider publishes to the keys that may verify a token.
+//! JWK Set (RFC 7517 §5): parses the keys that an identity provider publishes.
 //!
-//! Keys are taken one by one. One that is not for signatures, of a kind that is not supported, too weak, malformed or even private is left
-//! out and counted; it never loses the others, and it never becomes a symmetric key. What is left is immutable.
+//! Each key is accepted or rejected on its own. A key that is not for signatures, unsupported, too
+//! weak, malformed or even private is rejected and counted. It neither affects the other keys nor
+//! ever becomes a symmetric key. The resulting set is immutable.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,68 +13,67 @@ use serde_json::Value;
 use super::algorithm::{Algorithm, Family};
 use super::header::MAX_KID_BYTES;
 use super::jwk::{self, Material, ParsedKeys};
-use super::raw::Signature;
 use super::strict_json;
 
-/// Most keys in a set. Issuers publish two to five; what is far beyond is a mistake, and each unknown token would be tried against them.
+/// Most keys in a set. Issuers publish two to five; far more than that is a mistake.
 const MAX_KEYS: usize = 100;
 
-/// Most keys that one token is tried against: keys may share a name, and a token may name none.
+/// Most keys that a signature is checked against. Keys may share an id, and a token may name none.
 const MAX_CANDIDATES: usize = 8;
 
-/// Why a document is no usable key set.
+/// Why a document is not a usable key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JwksError {
-    /// Not a JSON object with an array `keys`, or a member occurs twice.
-    #[error("key set is malformed")]
+    /// Not a JSON object with unique members and an array `keys`.
+    #[error("the issuer's key set is malformed")]
     Malformed,
     /// `keys` is empty.
-    #[error("key set is empty")]
+    #[error("the issuer's key set is empty")]
     Empty,
     /// None of the keys can verify a token.
-    #[error("none of the {keys} keys in the set can be used{}", first_reason(*why))]
+    #[error("none of the {keys} keys in the issuer's key set can be used{}", first_reason(*rejection))]
     NoneUsable {
         /// How many there are.
         keys: usize,
-        /// Why the first is not.
-        why: Skip,
+        /// Why the first one was rejected.
+        rejection: KeyRejection,
     },
     /// More than [`MAX_KEYS`].
-    #[error("key set has {keys} keys, more than {MAX_KEYS}")]
+    #[error("the issuer's key set has {keys} keys, more than {MAX_KEYS}")]
     TooMany {
         /// How many there are.
         keys: usize,
     },
 }
 
-fn first_reason(why: Skip) -> String {
-    format!("; the first: {}", why.label())
+fn first_reason(rejection: KeyRejection) -> String {
+    format!("; the first: {}", rejection.label())
 }
 
-/// Why a key is left out.
+/// Why a key was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
-pub enum Skip {
-    /// `alg` is no supported one, or not one for this kind of key.
+pub enum KeyRejection {
+    /// `alg` is not supported, or is not for this type of key.
     Algorithm,
-    /// `crv` is not supported, or not of this `kty`.
+    /// `crv` is not supported, or does not belong to this `kty`.
     Curve,
-    /// An RSA exponent that is 1, even or longer than 33 bits.
+    /// The RSA exponent is 1, even, or longer than 33 bits.
     Exponent,
-    /// `kid` is no string, or too long.
+    /// `kid` is not a string, or is too long.
     KeyId,
-    /// `key_ops` without `verify`.
+    /// `key_ops` lacks `verify`.
     KeyOperations,
     /// `kty` is missing or not supported.
     KeyType,
-    /// A member is missing, of the wrong type, or no strict base64url.
+    /// A member is missing, has the wrong type, or is not strict base64url.
     Malformed,
-    /// An RSA modulus that is even, has leading zeros, or not 2048 to 8192 bits.
+    /// The RSA modulus is even, has leading zeros, or does not have 2048 to 8192 bits.
     Modulus,
-    /// Not a point of the curve, or one of small order.
+    /// The point is not on the curve, or has small order.
     Point,
-    /// Has private members: the issuer has published what it signs with.
+    /// The key has private members: the issuer has published a private key.
     Private,
     /// `kty` is `oct`.
     Symmetric,
@@ -81,8 +81,8 @@ pub enum Skip {
     Use,
 }
 
-impl Skip {
-    /// One of a fixed list of texts, for the log.
+impl KeyRejection {
+    /// A fixed text per variant, for the log.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -102,7 +102,8 @@ impl Skip {
     }
 }
 
-/// What makes a key this key: its name, its material and what it is for. A key that is replaced under its name has another identity.
+/// Identifies a key by its id, its material and its purpose. A new key under the same id has another
+/// identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyIdentity([u8; 32]);
 
@@ -111,43 +112,43 @@ pub struct KeyIdentity([u8; 32]);
 pub struct VerificationKey {
     kid: Option<Box<str>>,
     family: Family,
-    /// The one that the JWK names; otherwise any of the family.
+    /// The one that the JWK names; `None` allows every algorithm of the family.
     only: Option<Algorithm>,
     parsed: ParsedKeys,
     identity: KeyIdentity,
 }
 
-/// An issuer's keys as of one fetch. Immutable; holds neither symmetric nor private keys.
+/// An issuer's keys as of one fetch. Immutable; contains neither symmetric nor private keys.
 #[derive(Clone, Debug)]
 pub struct KeySet {
     keys: Vec<VerificationKey>,
-    skipped: BTreeMap<Skip, usize>,
+    rejected: BTreeMap<KeyRejection, usize>,
     generation: u64,
 }
 
-/// The keys that a token could have been signed with.
+/// The keys that may have signed a token.
 #[derive(Clone, Debug)]
-pub enum Candidates<'a> {
-    /// These, at least one.
-    Some(Vec<&'a VerificationKey>),
-    /// A key has that name, but is not for that algorithm.
-    Mismatch,
-    /// None has that name, or none is for that algorithm where the token names none.
-    None,
+pub enum KeyLookup<'a> {
+    /// At least one key.
+    Found(Vec<&'a VerificationKey>),
+    /// A key has that id, but none of that id is for that algorithm.
+    AlgorithmMismatch,
+    /// No key has that id; or the token names no id, and no key is for its algorithm.
+    NotFound,
 }
 
 impl VerificationKey {
-    /// Reads one member of `keys` (RFC 7517 §4).
+    /// Parses one element of `keys` (RFC 7517 §4).
     ///
     /// # Errors
     ///
-    /// [`Skip`]: why it cannot be used.
-    pub fn read(jwk: &Value) -> Result<Self, Skip> {
-        let Value::Object(jwk) = jwk else { return Err(Skip::Malformed) };
+    /// [`KeyRejection`].
+    pub fn read(jwk: &Value) -> Result<Self, KeyRejection> {
+        let Value::Object(jwk) = jwk else { return Err(KeyRejection::Malformed) };
         let kid = match jwk.get("kid") {
             None => None,
             Some(Value::String(kid)) if kid.len() <= MAX_KID_BYTES => Some(kid.as_str()),
-            Some(_) => return Err(Skip::KeyId),
+            Some(_) => return Err(KeyRejection::KeyId),
         };
         let material = Material::read(jwk)?;
         let only = jwk::only_algorithm(jwk, material.family())?;
@@ -161,31 +162,33 @@ impl VerificationKey {
         })
     }
 
-    /// Its name.
+    /// The key id.
     #[must_use]
     pub fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
     }
 
-    /// What makes it this key.
+    /// The identity.
     #[must_use]
     pub fn identity(&self) -> KeyIdentity {
         self.identity
     }
 
-    /// Whether it is for `algorithm`: the key decides, the header has to agree (RFC 8725 §3.1).
+    /// Whether the key may be used with `algorithm`. The key decides; the token's header must agree (RFC
+    /// 8725 §3.1).
     #[must_use]
-    pub fn is_for(&self, algorithm: Algorithm) -> bool {
+    pub fn allows(&self, algorithm: Algorithm) -> bool {
         match self.only {
             Some(only) => only == algorithm,
             None => self.family == algorithm.family(),
         }
     }
 
-    /// Whether `signature` is this key's over `signed`. Cost: one public-key operation. Never if the key is not for `algorithm`.
+    /// Whether this key made `signature` over `signed`. Costs one public-key operation. Always `false`
+    /// if the key does not allow `algorithm`.
     #[must_use]
-    pub fn confirms(&self, signature: &Signature<'_>, signed: &[u8], algorithm: Algorithm) -> bool {
-        self.is_for(algorithm) && self.parsed.verifies(&signature.bytes, signed, algorithm)
+    pub fn verifies(&self, signature: &[u8], signed: &[u8], algorithm: Algorithm) -> bool {
+        self.allows(algorithm) && self.parsed.verifies(signature, signed, algorithm)
     }
 }
 
@@ -200,11 +203,11 @@ impl std::fmt::Debug for VerificationKey {
 }
 
 impl KeySet {
-    /// Reads a JWK Set.
+    /// Parses a JWK Set.
     ///
     /// # Errors
     ///
-    /// [`JwksError`]: a set without a usable key is none.
+    /// [`JwksError`], also if no key in it is usable.
     pub fn read(document: &[u8]) -> Result<Self, JwksError> {
         let document = strict_json::read_object(document).map_err(|_| JwksError::Malformed)?;
         let Some(Value::Array(jwks)) = document.get("keys") else { return Err(JwksError::Malformed) };
@@ -214,68 +217,69 @@ impl KeySet {
         if jwks.len() > MAX_KEYS {
             return Err(JwksError::TooMany { keys: jwks.len() });
         }
-        let (mut keys, mut skipped, mut first_skip) = (Vec::<VerificationKey>::new(), BTreeMap::new(), None);
+        let (mut keys, mut rejected, mut first_rejection) = (Vec::<VerificationKey>::new(), BTreeMap::new(), None);
         for jwk in jwks {
             match VerificationKey::read(jwk) {
                 Ok(key) if keys.iter().any(|other| other.identity == key.identity) => {}
                 Ok(key) => keys.push(key),
-                Err(why) => {
-                    *skipped.entry(why).or_insert(0) += 1;
-                    first_skip.get_or_insert(why);
+                Err(rejection) => {
+                    *rejected.entry(rejection).or_insert(0) += 1;
+                    first_rejection.get_or_insert(rejection);
                 }
             }
         }
-        match first_skip {
-            Some(why) if keys.is_empty() => Err(JwksError::NoneUsable { keys: jwks.len(), why }),
-            Some(_) | None => Ok(Self { keys, skipped, generation: next_generation() }),
+        match first_rejection {
+            Some(rejection) if keys.is_empty() => Err(JwksError::NoneUsable { keys: jwks.len(), rejection }),
+            Some(_) | None => Ok(Self { keys, rejected, generation: next_generation() }),
         }
     }
 
     /// The keys that may have signed a token with this header.
     ///
-    /// By name, compared exactly. Without a name, or where keys share one, all that fit the algorithm, at most [`MAX_CANDIDATES`]: all are
-    /// the issuer's own, so that it does not matter which of them confirms.
+    /// Compares ids exactly. Without an id in the token, or if keys share an id, returns all keys that
+    /// allow the algorithm, at most [`MAX_CANDIDATES`]. All of them belong to the issuer, so it does not
+    /// matter which one verifies the signature.
     #[must_use]
-    pub fn candidates(&self, kid: Option<&str>, algorithm: Algorithm) -> Candidates<'_> {
+    pub fn lookup(&self, kid: Option<&str>, algorithm: Algorithm) -> KeyLookup<'_> {
         let mut named = self.keys.iter().filter(|key| kid.is_none() || key.kid() == kid).peekable();
         if named.peek().is_none() {
-            return Candidates::None;
+            return KeyLookup::NotFound;
         }
-        let fitting: Vec<_> = named.filter(|key| key.is_for(algorithm)).take(MAX_CANDIDATES).collect();
-        match (fitting.is_empty(), kid) {
-            (false, _) => Candidates::Some(fitting),
-            (true, Some(_)) => Candidates::Mismatch,
-            (true, None) => Candidates::None,
+        let allowed: Vec<_> = named.filter(|key| key.allows(algorithm)).take(MAX_CANDIDATES).collect();
+        match (allowed.is_empty(), kid) {
+            (false, _) => KeyLookup::Found(allowed),
+            (true, Some(_)) => KeyLookup::AlgorithmMismatch,
+            (true, None) => KeyLookup::NotFound,
         }
     }
 
-    /// Its keys, in the document's order.
+    /// The keys, in the order of the document.
     #[must_use]
     pub fn keys(&self) -> &[VerificationKey] {
         &self.keys
     }
 
-    /// How many keys were left out, and why.
+    /// How many keys were rejected, and why.
     #[must_use]
-    pub fn skipped(&self) -> &BTreeMap<Skip, usize> {
-        &self.skipped
+    pub fn rejected(&self) -> &BTreeMap<KeyRejection, usize> {
+        &self.rejected
     }
 
-    /// Another number for each set in this process.
+    /// A number that is unique within this process.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Whether the key is (still) one of this set.
+    /// Whether this set contains the key.
     #[must_use]
     pub fn contains(&self, identity: KeyIdentity) -> bool {
         self.keys.iter().any(|key| key.identity == identity)
     }
 
-    /// Whether the other set has the same keys.
+    /// Whether both sets contain the same keys.
     #[must_use]
-    pub fn same_keys(&self, other: &Self) -> bool {
+    pub fn has_same_keys(&self, other: &Self) -> bool {
         self.keys.len() == other.keys.len() && self.keys.iter().all(|key| other.contains(key.identity))
     }
 }
@@ -287,7 +291,7 @@ fn next_generation() -> u64 {
 
 fn identity(kid: Option<&str>, only: Option<Algorithm>, material: &Material) -> KeyIdentity {
     let mut context = digest::Context::new(&digest::SHA256);
-    // Each part with its length before it, so that no two different keys give the same text.
+    // A length before each part makes the encoding unambiguous.
     for part in [
         kid.map_or(&b""[..], |_| b"named"),
         kid.unwrap_or_default().as_bytes(),

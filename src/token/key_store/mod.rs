@@ -1,8 +1,9 @@
-//! Key store: the current key set of one issuer, kept fresh in the background.
+//! Key store: the current key set of one issuer, refreshed in the background.
 //!
-//! A request whose key is in the set never waits and takes no lock. Only [`KeyStore::run`] fetches; a request with an unknown key asks it to,
-//! and all such requests wait for the one attempt. When a fetch fails, the last good set serves on until it is too old. When one succeeds,
-//! it replaces the set whole: a key that is no longer published is gone. When something is due is decided in [`schedule`].
+//! A request whose key is in the set neither waits nor takes a lock. Only [`KeyStore::run`] fetches;
+//! a request with an unknown key wakes it, and all such requests wait for the same attempt. When a
+//! fetch fails, the last good set stays in use until it is too old. When one succeeds, it replaces
+//! the set as a whole: a key that is no longer published is gone. [`schedule`] decides when to fetch.
 
 mod origin;
 mod schedule;
@@ -15,61 +16,64 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, watch};
 
-use self::origin::Origin;
-use self::schedule::{Cause, Due, Miss, Schedule, Timing, Waiter};
+use self::origin::{FetchedKeys, Origin};
+use self::schedule::{FetchCause, MissOutcome, NextStep, RefreshTimes, Schedule, Waiter};
 use super::algorithm::Algorithm;
-use super::error::{KeyError, StartError, VerifyError, shown};
+use super::error::{IssuerSetupError, KeyError, VerifyError};
 use super::fetch::FETCH_TIMEOUT;
-use super::jwks::{Candidates, KeySet, Skip};
+use super::jwks::{KeyLookup, KeyRejection, KeySet};
 use super::{IssuerSettings, KeySource};
 use crate::primitives::clock::Clock;
+use crate::primitives::escape::escape_for_log;
 use crate::primitives::random;
 use crate::primitives::shutdown::{Phase, Shutdown};
 use crate::telemetry::metrics::IssuerMetrics;
 
-/// Longest sleep of the loop: the clock is looked at anew then, which may have been set forward, or stood still while the machine slept.
+/// Longest sleep of the fetch loop. It then reads the clock again, because a timer does not advance
+/// while the machine is suspended.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
 
 /// The current keys of one issuer.
 pub struct KeyStore {
     name: Arc<str>,
-    scope: Scope,
+    settings: KeySettings,
     clock: Clock,
     metrics: IssuerMetrics,
     origin: Origin,
     current: ArcSwapOption<CurrentKeys>,
     state: Mutex<State>,
-    /// Counts attempts that have ended.
-    ended: watch::Sender<u64>,
+    /// Counts the attempts that have ended.
+    attempts: watch::Sender<u64>,
     wake: Notify,
     /// Longest that a request waits for an attempt.
     wait_timeout: Duration,
 }
 
-/// How an issuer's keys are: for readiness, and for people.
+/// The state of an issuer's keys: for readiness and for operators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyStatus {
-    /// How many keys can be used now.
+    /// How many keys may be used now.
     pub keys: usize,
-    /// How many of the published ones were left out, and why.
-    pub skipped: BTreeMap<Skip, usize>,
-    /// Since the set was fetched; `None`: it never was.
+    /// How many of the published keys were rejected, and why.
+    pub rejected: BTreeMap<KeyRejection, usize>,
+    /// Time since the set was fetched; `None` before the first successful fetch.
     pub age: Option<Duration>,
-    /// Why the last attempt failed; `None` if it did not.
+    /// Why the last attempt failed; `None` if it succeeded.
     pub last_error: Option<String>,
     /// Whether there is a set that may be used.
     pub ready: bool,
-    /// Until the next attempt.
+    /// Time until the next attempt.
     pub next_attempt_in: Duration,
 }
 
-/// What of an issuer's settings makes its keys; two stores with the same can stand for each other.
+/// The part of an issuer's settings that determines its keys. Two stores with equal settings are
+/// interchangeable.
 #[derive(Clone, Debug, PartialEq)]
-struct Scope {
+struct KeySettings {
     issuer: Arc<str>,
     source: KeySource,
     ca_file: Option<std::path::PathBuf>,
-    timing: Timing,
+    times: RefreshTimes,
 }
 
 struct CurrentKeys {
@@ -83,41 +87,41 @@ struct State {
 }
 
 impl KeyStore {
-    /// A store for these settings. Fetches nothing; a key file is read here.
+    /// A store for these settings. Reads a key file at once; fetches nothing else.
     ///
     /// # Errors
     ///
-    /// [`StartError`]: certificates or a key file that cannot be used, an address that is not secure.
-    pub fn new(settings: &IssuerSettings, clock: Clock, metrics: IssuerMetrics) -> Result<Arc<Self>, StartError> {
-        let scope = Scope::of(settings);
+    /// [`IssuerSetupError`]: the certificates or the key file cannot be used, or the URL is insecure.
+    pub fn new(settings: &IssuerSettings, clock: Clock, metrics: IssuerMetrics) -> Result<Arc<Self>, IssuerSetupError> {
+        let key_settings = KeySettings::of(settings);
         let store = Self {
             name: Arc::clone(&settings.name),
             origin: Origin::new(settings)?,
-            state: Mutex::new(State { schedule: Schedule::new(scope.timing), last_error: None }),
-            scope,
+            state: Mutex::new(State { schedule: Schedule::new(key_settings.times), last_error: None }),
+            settings: key_settings,
             clock,
             metrics,
             current: ArcSwapOption::empty(),
-            ended: watch::Sender::new(0),
+            attempts: watch::Sender::new(0),
             wake: Notify::new(),
             wait_timeout: FETCH_TIMEOUT,
         };
-        if let Some(set) = store.origin.at_hand()? {
-            store.lock().schedule.begin(store.clock.monotonic_micros());
-            store.conclude(Ok((set, None)));
+        if let Some(set) = store.origin.read_at_start()? {
+            store.lock().schedule.start(store.clock.monotonic_micros());
+            store.complete_attempt(Ok((set, None)));
         }
         Ok(Arc::new(store))
     }
 
-    /// Keeps the keys fresh until the process stops; also while it drains, for the requests that are still under way. Exactly one such loop
-    /// runs per store.
+    /// Refreshes the keys until the process stops. Also refreshes them while the process drains, for
+    /// the requests that are still in flight. Exactly one such loop runs per store.
     pub async fn run(self: Arc<Self>, mut shutdown: Shutdown) {
         loop {
-            let due = self.lock().schedule.due(self.clock.monotonic_micros());
+            let next = self.lock().schedule.next_step(self.clock.monotonic_micros());
             let step = async {
-                match due {
-                    Due::Now(cause) => self.attempt(cause).await,
-                    Due::In(pause) => {
+                match next {
+                    NextStep::Fetch(cause) => self.attempt(cause).await,
+                    NextStep::Wait(pause) => {
                         tokio::select! {
                             () = tokio::time::sleep(pause.min(MAX_SLEEP)) => {}
                             () = self.wake.notified() => {}
@@ -133,59 +137,61 @@ impl KeyStore {
         }
     }
 
-    /// Fetches once, now, whatever the schedule says: for a check by hand, where no loop runs.
+    /// Fetches once, now, whatever the schedule says: for commands that run no loop.
     ///
     /// # Errors
     ///
     /// [`KeyError`].
     pub async fn fetch_once(&self) -> Result<(), KeyError> {
-        self.attempt(Cause::Scheduled).await;
+        self.attempt(FetchCause::Refresh).await;
         match &self.lock().last_error {
             Some(error) => Err(error.clone()),
             None => Ok(()),
         }
     }
 
-    /// The current set, unless there is none or it is too old to be trusted at `now` (of the monotonic clock, in microseconds).
+    /// The current set. `None` if there is none, or if it is too old at `now`, in microseconds of the
+    /// monotonic clock.
     #[must_use]
-    pub fn usable(&self, now: u64) -> Option<Arc<KeySet>> {
+    pub fn usable_keys(&self, now: u64) -> Option<Arc<KeySet>> {
         let current = self.current.load();
         let current_keys = current.as_ref()?;
-        self.may_be_used(current_keys, now).then(|| Arc::clone(&current_keys.set))
+        self.is_usable(current_keys, now).then(|| Arc::clone(&current_keys.set))
     }
 
-    /// How the keys are now.
+    /// The state of the keys now.
     #[must_use]
     pub fn status(&self) -> KeyStatus {
         let now = self.clock.monotonic_micros();
         let state = self.lock();
         let current_keys = self.current.load_full();
-        let usable = current_keys.as_ref().filter(|current_keys| self.may_be_used(current_keys, now));
+        let usable = current_keys.as_ref().filter(|current_keys| self.is_usable(current_keys, now));
         KeyStatus {
             keys: usable.map_or(0, |current_keys| current_keys.set.keys().len()),
-            skipped: current_keys.as_ref().map(|current_keys| current_keys.set.skipped().clone()).unwrap_or_default(),
+            rejected: current_keys.as_ref().map(|current_keys| current_keys.set.rejected().clone()).unwrap_or_default(),
             age: current_keys
                 .as_ref()
                 .map(|current_keys| Duration::from_micros(now.saturating_sub(current_keys.fetched_at))),
             last_error: state.last_error.as_ref().map(ToString::to_string),
             ready: usable.is_some(),
-            next_attempt_in: state.schedule.next_in(now),
+            next_attempt_in: state.schedule.time_to_next(now),
         }
     }
 
-    /// Whether an attempt to get the keys has ended, well or not.
+    /// Whether an attempt to fetch the keys has ended, successfully or not.
     #[must_use]
-    pub fn has_tried(&self) -> bool {
-        self.lock().schedule.has_tried()
+    pub fn has_attempted(&self) -> bool {
+        self.lock().schedule.has_attempted()
     }
 
-    /// Whether this store serves an issuer with `settings` as well as a new one would.
-    pub(super) fn fits(&self, settings: &IssuerSettings) -> bool {
-        self.name == settings.name && self.scope == Scope::of(settings)
+    /// Whether this store can replace a new one for `settings`.
+    pub(super) fn can_serve(&self, settings: &IssuerSettings) -> bool {
+        self.name == settings.name && self.settings == KeySettings::of(settings)
     }
 
-    /// The set that holds a key for this header. Waits for an attempt to fetch it if one is due, at most once and at most as long as a fetch
-    /// may take; a key that is there is found without waiting and without a lock.
+    /// The set that contains a key for this header. A key that is in the set is found without waiting
+    /// and without a lock; for another one, waits for at most one attempt, and at most as long as a
+    /// fetch may take.
     ///
     /// # Errors
     ///
@@ -193,137 +199,147 @@ impl KeyStore {
     ///
     /// # Cancel safety
     ///
-    /// May be dropped while it waits: nobody else depends on it.
+    /// May be dropped while it waits; other requests are not affected.
     pub(super) async fn key_set_for(
         &self,
         kid: Option<&str>,
         algorithm: Algorithm,
     ) -> Result<Arc<KeySet>, VerifyError> {
-        if let Some(found) = self.look(kid, algorithm) {
+        if let Some(found) = self.look_up(kid, algorithm) {
             return found;
         }
         let mut waiter = Waiter::New;
         loop {
-            let mut ended = {
+            let mut attempts = {
                 let mut state = self.lock();
-                // A new set is put in place under this lock: what is not in it now is not in what the schedule speaks of.
-                if let Some(found) = self.look(kid, algorithm) {
+                // A new set is stored under this lock. So if the key is not in the set now, it was not
+                // in the result of the last attempt that the schedule knows of either.
+                if let Some(found) = self.look_up(kid, algorithm) {
                     return found;
                 }
                 let now = self.clock.monotonic_micros();
-                let has_set = self.usable(now).is_some();
+                let has_set = self.usable_keys(now).is_some();
                 if has_set && waiter == Waiter::New {
                     self.metrics.count_unknown_kid();
                 }
-                match state.schedule.miss(now, kid.unwrap_or_default(), has_set, waiter) {
-                    Miss::Unavailable { retry_after } => return Err(VerifyError::KeysUnavailable { retry_after }),
-                    Miss::Unknown => return Err(VerifyError::UnknownKey),
-                    Miss::Wait => self.ended.subscribe(),
+                match state.schedule.on_missing_key(now, kid.unwrap_or_default(), has_set, waiter) {
+                    MissOutcome::RefuseUnknown => return Err(VerifyError::UnknownKey),
+                    MissOutcome::Unavailable { retry_after } => {
+                        return Err(VerifyError::KeysUnavailable { retry_after });
+                    }
+                    MissOutcome::Wait => self.attempts.subscribe(),
                 }
             };
             self.wake.notify_one();
-            if tokio::time::timeout(self.wait_timeout, ended.changed()).await.is_err() {
+            if tokio::time::timeout(self.wait_timeout, attempts.changed()).await.is_err() {
                 return Err(VerifyError::KeysUnavailable { retry_after: Duration::from_secs(1) });
             }
             waiter = Waiter::Waited;
         }
     }
 
-    /// `None` if the key is not there.
-    fn look(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<Result<Arc<KeySet>, VerifyError>> {
-        let set = self.usable(self.clock.monotonic_micros())?;
-        match set.candidates(kid, algorithm) {
-            Candidates::Some(_) => {}
-            Candidates::Mismatch => return Some(Err(VerifyError::KeyMismatch)),
-            Candidates::None => return None,
+    /// `None` if no key in the current set has this name.
+    fn look_up(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<Result<Arc<KeySet>, VerifyError>> {
+        let set = self.usable_keys(self.clock.monotonic_micros())?;
+        match set.lookup(kid, algorithm) {
+            KeyLookup::AlgorithmMismatch => return Some(Err(VerifyError::KeyMismatch)),
+            KeyLookup::Found(_) => {}
+            KeyLookup::NotFound => return None,
         }
         Some(Ok(set))
     }
 
-    async fn attempt(&self, cause: Cause) {
-        self.lock().schedule.begin(self.clock.monotonic_micros());
+    async fn attempt(&self, cause: FetchCause) {
+        self.lock().schedule.start(self.clock.monotonic_micros());
         let fetched = self.origin.fetch(cause).await;
-        self.conclude(fetched);
+        self.complete_attempt(fetched);
     }
 
-    /// Takes in what an attempt gave, then tells those who wait.
-    fn conclude(&self, fetched: Result<origin::Published, KeyError>) {
+    /// Applies the result of an attempt, then wakes the requests that wait for it.
+    fn complete_attempt(&self, fetched: Result<FetchedKeys, KeyError>) {
         let now = self.clock.monotonic_micros();
         self.metrics.count_refresh(fetched.is_ok());
         match fetched {
-            Ok((set, lifetime)) => {
-                let mut state = self.lock();
-                let before = self.current.load_full();
-                // The same keys keep their generation, so that verdicts need not be looked at anew.
-                let same = before
-                    .as_ref()
-                    .filter(|current_keys| current_keys.set.same_keys(&set))
-                    .map(|current_keys| Arc::clone(&current_keys.set));
-                let is_new = same.is_none();
-                let set = same.unwrap_or_else(|| Arc::new(set));
-                self.current.store(Some(Arc::new(CurrentKeys { set: Arc::clone(&set), fetched_at: now })));
-                state.schedule.succeed(now, lifetime, random::fraction());
-                let recovered = state.last_error.take().is_some();
-                drop(state);
-                self.metrics.set_usable_keys(set.keys().len());
-                self.metrics.set_fetched_at(now);
-                if is_new {
-                    self.report_change(before.as_ref().map(|current_keys| &*current_keys.set), &set);
-                } else if recovered {
-                    tracing::info!(issuer = &*self.name, keys = set.keys().len(), "keys can be fetched again");
-                }
-            }
-            Err(error) => {
-                let mut state = self.lock();
-                state.schedule.fail();
-                let retry_in = state.schedule.next_in(now);
-                state.last_error = Some(error.clone());
-                drop(state);
-                let usable = self.usable(now);
-                self.metrics.set_usable_keys(usable.as_ref().map_or(0, |set| set.keys().len()));
-                match usable {
-                    Some(_) => {
-                        tracing::warn!(issuer = &*self.name, %error, ?retry_in, "key refresh failed; using the previous keys");
-                    }
-                    None => {
-                        tracing::warn!(issuer = &*self.name, %error, ?retry_in, "no keys; tokens of this issuer cannot be verified");
-                    }
-                }
-            }
+            Ok((set, lifetime)) => self.accept(set, lifetime, now),
+            Err(error) => self.record_failure(&error, now),
         }
-        self.ended.send_modify(|count| *count = count.wrapping_add(1));
+        self.attempts.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    fn report_change(&self, before: Option<&KeySet>, set: &KeySet) {
-        let added = kids(set, before);
-        let removed = before.map(|before| kids(before, Some(set))).unwrap_or_default();
+    fn accept(&self, set: KeySet, lifetime: Option<Duration>, now: u64) {
+        let mut state = self.lock();
+        let previous = self.current.load_full();
+        // A set with the same keys keeps its generation, so that cached verdicts stay valid without
+        // another look at the set.
+        let unchanged = previous
+            .as_ref()
+            .filter(|current_keys| current_keys.set.has_same_keys(&set))
+            .map(|current_keys| Arc::clone(&current_keys.set));
+        let is_new = unchanged.is_none();
+        let set = unchanged.unwrap_or_else(|| Arc::new(set));
+        self.current.store(Some(Arc::new(CurrentKeys { set: Arc::clone(&set), fetched_at: now })));
+        state.schedule.succeed(now, lifetime, random::fraction());
+        let has_recovered = state.last_error.take().is_some();
+        drop(state);
+        self.metrics.set_usable_keys(set.keys().len());
+        self.metrics.set_fetched_at(now);
+        if is_new {
+            self.report_change(previous.as_ref().map(|current_keys| &*current_keys.set), &set);
+        } else if has_recovered {
+            tracing::info!(issuer = &*self.name, keys = set.keys().len(), "keys can be fetched again");
+        }
+    }
+
+    fn record_failure(&self, error: &KeyError, now: u64) {
+        let mut state = self.lock();
+        state.schedule.fail();
+        let retry_in = state.schedule.time_to_next(now);
+        state.last_error = Some(error.clone());
+        drop(state);
+        let usable = self.usable_keys(now);
+        self.metrics.set_usable_keys(usable.as_ref().map_or(0, |set| set.keys().len()));
+        match usable {
+            Some(_) => {
+                tracing::warn!(issuer = &*self.name, %error, ?retry_in, "key refresh failed; using the previous keys");
+            }
+            None => {
+                tracing::warn!(issuer = &*self.name, %error, ?retry_in, "no keys; tokens of this issuer cannot be verified");
+            }
+        }
+    }
+
+    fn report_change(&self, previous: Option<&KeySet>, set: &KeySet) {
+        let added = key_ids_missing_from(previous, set);
+        let removed = previous.map(|previous| key_ids_missing_from(Some(set), previous)).unwrap_or_default();
         tracing::info!(issuer = &*self.name, keys = set.keys().len(), ?added, ?removed, "new key set");
-        for (why, count) in set.skipped() {
-            match why {
-                Skip::Private => {
+        for (rejection, count) in set.rejected() {
+            match rejection {
+                KeyRejection::Private => {
                     tracing::error!(
                         issuer = &*self.name,
                         count,
-                        "the issuer publishes private keys: whoever has read them can sign"
+                        "the issuer publishes private keys: anyone who has read them can sign tokens"
                     );
                 }
-                Skip::Algorithm
-                | Skip::Curve
-                | Skip::Exponent
-                | Skip::KeyId
-                | Skip::KeyOperations
-                | Skip::KeyType
-                | Skip::Malformed
-                | Skip::Modulus
-                | Skip::Point
-                | Skip::Symmetric
-                | Skip::Use => tracing::info!(issuer = &*self.name, count, why = why.label(), "keys left out"),
+                KeyRejection::Algorithm
+                | KeyRejection::Curve
+                | KeyRejection::Exponent
+                | KeyRejection::KeyId
+                | KeyRejection::KeyOperations
+                | KeyRejection::KeyType
+                | KeyRejection::Malformed
+                | KeyRejection::Modulus
+                | KeyRejection::Point
+                | KeyRejection::Symmetric
+                | KeyRejection::Use => {
+                    tracing::info!(issuer = &*self.name, count, why = rejection.label(), "keys left out");
+                }
             }
         }
     }
 
-    fn may_be_used(&self, current_keys: &CurrentKeys, now: u64) -> bool {
-        u128::from(now.saturating_sub(current_keys.fetched_at)) <= self.scope.timing.max_stale.as_micros()
+    fn is_usable(&self, current_keys: &CurrentKeys, now: u64) -> bool {
+        u128::from(now.saturating_sub(current_keys.fetched_at)) <= self.settings.times.max_stale.as_micros()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -331,13 +347,15 @@ impl KeyStore {
     }
 }
 
-impl Scope {
+impl KeySettings {
     fn of(settings: &IssuerSettings) -> Self {
+        let times =
+            RefreshTimes { refresh: settings.refresh, cooldown: settings.cooldown, max_stale: settings.max_stale };
         Self {
             issuer: Arc::clone(&settings.issuer),
             source: settings.keys.clone(),
             ca_file: settings.ca_file.clone(),
-            timing: Timing { refresh: settings.refresh, cooldown: settings.cooldown, max_stale: settings.max_stale },
+            times,
         }
     }
 }
@@ -348,15 +366,15 @@ impl fmt::Debug for KeyStore {
     }
 }
 
-/// Most names in one log line; the numbers are there in any case.
-const NAMES_SHOWN: usize = 5;
+/// Most key ids in one log line. The line always has their number.
+const MAX_LOGGED_KEY_IDS: usize = 5;
 
-/// The names of the keys in `set` that are not in `other`: how many, and some of them, escaped and cut.
-fn kids(set: &KeySet, other: Option<&KeySet>) -> (usize, Vec<String>) {
-    let missing = |identity| other.is_none_or(|other| !other.contains(identity));
-    let names: Vec<&str> =
-        set.keys().iter().filter(|key| missing(key.identity())).map(|key| key.kid().unwrap_or("")).collect();
-    (names.len(), names.iter().take(NAMES_SHOWN).map(|name| shown(name)).collect())
+/// The keys in `set` that are not in `other`: their number, and some of their ids, escaped and cut.
+fn key_ids_missing_from(other: Option<&KeySet>, set: &KeySet) -> (usize, Vec<String>) {
+    let is_missing = |identity| other.is_none_or(|other| !other.contains(identity));
+    let ids: Vec<&str> =
+        set.keys().iter().filter(|key| is_missing(key.identity())).map(|key| key.kid().unwrap_or("")).collect();
+    (ids.len(), ids.iter().take(MAX_LOGGED_KEY_IDS).map(|id| escape_for_log(id)).collect())
 }
 
 #[cfg(test)]

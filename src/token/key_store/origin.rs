@@ -1,4 +1,4 @@
-//! Origin of an issuer's keys: its discovery document, the address of its key set, or a file.
+//! Key origin: fetches an issuer's keys by discovery, from a URL or from a file.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,127 +7,147 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use url::Url;
 
-use super::schedule::Cause;
+use super::schedule::FetchCause;
+use crate::outbound::is_secure_url;
+use crate::primitives::escape::escape_for_log;
 use crate::token::discovery;
-use crate::token::error::{KeyError, StartError, shown};
-use crate::token::fetch::{Fetcher, MAX_ANSWER_BYTES};
+use crate::token::error::{IssuerSetupError, KeyError};
+use crate::token::fetch::{KeyFetcher, MAX_DOCUMENT_BYTES};
 use crate::token::jwks::KeySet;
 use crate::token::{IssuerSettings, KeySource};
 
-/// Where keys come from, with what it takes to get them.
+/// A [`KeySource`] with everything that it takes to fetch from it.
 #[derive(Debug)]
 pub(super) enum Origin {
-    Discovered { name: Arc<str>, issuer: Arc<str>, document: Url, fetcher: Fetcher, known: Mutex<Known> },
+    Discovery(Discovery),
     File(PathBuf),
-    Published { url: Url, fetcher: Fetcher },
+    Url { url: Url, fetcher: KeyFetcher },
 }
 
-/// What the discovery document said last.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    jwks_uri: Option<Url>,
-    /// Whether keys came from there at the last attempt.
-    works: bool,
-}
-
-/// A set, and how long it may be used by its headers.
-pub(super) type Published = (KeySet, Option<Duration>);
+/// A key set, and the lifetime that its cache headers give it.
+pub(super) type FetchedKeys = (KeySet, Option<Duration>);
 
 impl Origin {
-    pub(super) fn new(settings: &IssuerSettings) -> Result<Self, StartError> {
+    pub(super) fn new(settings: &IssuerSettings) -> Result<Self, IssuerSetupError> {
         let fetcher = |url: &Url| {
-            if !discovery::is_secure(url) {
-                return Err(StartError::InsecureUrl);
+            if !is_secure_url(url) {
+                return Err(IssuerSetupError::InsecureUrl);
             }
-            Fetcher::new(settings.ca_file.as_deref(), url.scheme() == "http")
+            Ok(KeyFetcher::new(url, settings.ca_file.as_deref())?)
         };
         Ok(match &settings.keys {
-            KeySource::Discovery(document) => Self::Discovered {
-                name: Arc::clone(&settings.name),
+            KeySource::Discovery(url) => Self::Discovery(Discovery {
+                issuer_name: Arc::clone(&settings.name),
                 issuer: Arc::clone(&settings.issuer),
-                document: document.clone(),
-                fetcher: fetcher(document)?,
-                known: Mutex::default(),
-            },
+                document_url: url.clone(),
+                fetcher: fetcher(url)?,
+                last: Mutex::default(),
+            }),
             KeySource::JwksFile(path) => Self::File(path.clone()),
-            KeySource::JwksUrl(url) => Self::Published { url: url.clone(), fetcher: fetcher(url)? },
+            KeySource::JwksUrl(url) => Self::Url { url: url.clone(), fetcher: fetcher(url)? },
         })
     }
 
-    /// Gets the keys.
-    pub(super) async fn fetch(&self, cause: Cause) -> Result<Published, KeyError> {
+    /// Fetches the keys.
+    pub(super) async fn fetch(&self, cause: FetchCause) -> Result<FetchedKeys, KeyError> {
         match self {
-            Self::Discovered { name, issuer, document, fetcher, known } => {
-                let lock = || known.lock().unwrap_or_else(PoisonError::into_inner);
-                // A token that asks for a key waits: where it lies was found out not long ago. Else the document is read anew, so that an
-                // issuer can move its keys.
-                let at_hand = {
-                    let mut known = lock();
-                    let works = std::mem::take(&mut known.works);
-                    if works && cause == Cause::Asked { known.jwks_uri.clone() } else { None }
-                };
-                let uri = if let Some(uri) = at_hand {
-                    uri
-                } else {
-                    let answer = fetcher.get(document).await?;
-                    let uri = discovery::jwks_uri(&answer.body, issuer, document)?;
-                    let before = lock().jwks_uri.replace(uri.clone());
-                    report_host(name, document, before.as_ref(), &uri);
-                    uri
-                };
-                let published = fetched(fetcher, &uri).await?;
-                lock().works = true;
-                Ok(published)
-            }
+            Self::Discovery(discovery) => discovery.fetch(cause).await,
             Self::File(path) => Ok((read_file(path).await?, None)),
-            Self::Published { url, fetcher } => fetched(fetcher, url).await,
+            Self::Url { url, fetcher } => fetch_key_set(fetcher, url).await,
         }
     }
 
-    /// The keys, if they are in a file: read on the spot, for the start.
-    pub(super) fn at_hand(&self) -> Result<Option<KeySet>, StartError> {
+    /// The keys, if they are in a file: read synchronously, for the start of the process.
+    pub(super) fn read_at_start(&self) -> Result<Option<KeySet>, IssuerSetupError> {
         match self {
             Self::File(path) => {
-                let unusable = |error| StartError::JwksFile { path: path.clone(), error };
-                let text = bounded_read(path).map_err(|error| unusable(file_error(&error)))?;
-                KeySet::read(&bounded(text).map_err(unusable)?).map(Some).map_err(|error| unusable(error.into()))
+                let unusable = |error| IssuerSetupError::JwksFile { path: path.clone(), error };
+                let text = read_bounded(path).map_err(|error| unusable(file_error(&error)))?;
+                KeySet::read(&check_size(text).map_err(unusable)?).map(Some).map_err(|error| unusable(error.into()))
             }
-            Self::Discovered { .. } | Self::Published { .. } => Ok(None),
+            Self::Discovery(_) | Self::Url { .. } => Ok(None),
         }
     }
 }
 
-async fn fetched(fetcher: &Fetcher, url: &Url) -> Result<Published, KeyError> {
-    let answer = fetcher.get(url).await?;
-    Ok((KeySet::read(&answer.body)?, answer.lifetime))
+/// Finds the keys by way of the issuer's discovery document.
+#[derive(Debug)]
+pub(super) struct Discovery {
+    issuer_name: Arc<str>,
+    issuer: Arc<str>,
+    document_url: Url,
+    fetcher: KeyFetcher,
+    last: Mutex<LastDiscovery>,
+}
+
+/// What the last attempt found out.
+#[derive(Debug, Default)]
+struct LastDiscovery {
+    jwks_uri: Option<Url>,
+    /// Whether the last attempt got a key set from `jwks_uri`.
+    worked: bool,
+}
+
+impl Discovery {
+    async fn fetch(&self, cause: FetchCause) -> Result<FetchedKeys, KeyError> {
+        let lock = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        // For an unknown key, a request is waiting, and the last `jwks_uri` is recent enough. A
+        // scheduled fetch reads the document again, so that an issuer can move its keys.
+        let known_uri = {
+            let mut last = lock();
+            let worked = std::mem::take(&mut last.worked);
+            if worked && cause == FetchCause::UnknownKey { last.jwks_uri.clone() } else { None }
+        };
+        let uri = if let Some(uri) = known_uri {
+            uri
+        } else {
+            let document = self.fetcher.get(&self.document_url).await?;
+            let uri = discovery::jwks_uri(&document.body, &self.issuer, &self.document_url)?;
+            let previous = lock().jwks_uri.replace(uri.clone());
+            self.report_other_host(previous.as_ref(), &uri);
+            uri
+        };
+        let fetched = fetch_key_set(&self.fetcher, &uri).await?;
+        lock().worked = true;
+        Ok(fetched)
+    }
+
+    /// Logs when the keys move to a host other than that of the discovery document. Some providers
+    /// do this as a matter of course, so it is no warning.
+    fn report_other_host(&self, previous: Option<&Url>, uri: &Url) {
+        if previous.map(Url::host) != Some(uri.host()) && uri.host() != self.document_url.host() {
+            let host = uri.host_str().map(escape_for_log).unwrap_or_default();
+            tracing::info!(issuer = &*self.issuer_name, host, "keys are on another host than the discovery document");
+        }
+    }
+}
+
+async fn fetch_key_set(fetcher: &KeyFetcher, url: &Url) -> Result<FetchedKeys, KeyError> {
+    let document = fetcher.get(url).await?;
+    Ok((KeySet::read(&document.body)?, document.lifetime))
 }
 
 async fn read_file(path: &Path) -> Result<KeySet, KeyError> {
     let mut text = Vec::new();
     let file = tokio::fs::File::open(path).await.map_err(|error| file_error(&error))?;
-    file.take(MAX_ANSWER_BYTES as u64 + 1).read_to_end(&mut text).await.map_err(|error| file_error(&error))?;
-    Ok(KeySet::read(&bounded(text)?)?)
+    file.take(MAX_DOCUMENT_BYTES as u64 + 1).read_to_end(&mut text).await.map_err(|error| file_error(&error))?;
+    Ok(KeySet::read(&check_size(text)?)?)
 }
 
-fn bounded_read(path: &Path) -> std::io::Result<Vec<u8>> {
+fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     use std::io::Read as _;
     let mut text = Vec::new();
-    std::fs::File::open(path)?.take(MAX_ANSWER_BYTES as u64 + 1).read_to_end(&mut text)?;
+    std::fs::File::open(path)?.take(MAX_DOCUMENT_BYTES as u64 + 1).read_to_end(&mut text)?;
     Ok(text)
 }
 
-fn bounded(text: Vec<u8>) -> Result<Vec<u8>, KeyError> {
-    if text.len() > MAX_ANSWER_BYTES { Err(KeyError::AnswerTooLong { max_bytes: MAX_ANSWER_BYTES }) } else { Ok(text) }
+fn check_size(text: Vec<u8>) -> Result<Vec<u8>, KeyError> {
+    if text.len() > MAX_DOCUMENT_BYTES {
+        return Err(KeyError::FileTooLarge { max_bytes: MAX_DOCUMENT_BYTES });
+    }
+    Ok(text)
 }
 
 fn file_error(error: &std::io::Error) -> KeyError {
-    KeyError::File { what: error.to_string() }
-}
-
-/// Keys on another host than the issuer are usual for some providers; that they are now on another than before is worth a line.
-fn report_host(name: &str, document: &Url, before: Option<&Url>, uri: &Url) {
-    let host = |url: &Url| url.host_str().map(shown).unwrap_or_default();
-    if before.map(Url::host) != Some(uri.host()) && uri.host() != document.host() {
-        tracing::info!(issuer = name, host = host(uri), "keys are on another host than the discovery document");
-    }
+    KeyError::File { cause: error.to_string() }
 }

@@ -1,0 +1,42 @@
+//! Name resolution: `localhost` and the names below it are this machine, whatever the DNS says.
+//!
+//! [`is_secure_url`](super::is_secure_url) lets plain http go to these names. Many system resolvers
+//! ask the DNS for `auth.localhost`, so without this rule whoever answers that query could forge
+//! the response (RFC 6761 §6.3).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use super::address::is_localhost;
+
+/// Resolves names below `localhost` to the loopback addresses, and asks the system for the others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LoopbackResolver;
+
+impl Resolve for LoopbackResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            // Port 0 stands for the port of the URL.
+            if is_localhost(name.as_str()) {
+                let addresses = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+                return Ok(Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0))) as Addrs);
+            }
+            let addresses: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn names_below_localhost_are_loopback() {
+        for name in ["localhost", "localhost.", "auth.localhost"] {
+            let addresses: Vec<_> = LoopbackResolver.resolve(name.parse().unwrap()).await.unwrap().collect();
+            assert!(!addresses.is_empty() && addresses.iter().all(|address| address.ip().is_loopback()), "{name}");
+        }
+    }
+}
