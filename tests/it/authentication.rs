@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::support::client::{self, Answer};
-use crate::support::gateway::minimal;
+use crate::support::config::Config;
+use crate::support::fixture::Fixture;
 use crate::support::idp::Idp;
-use crate::support::scene::{Scene, add_to, route};
 use crate::support::token::{TestKey, TokenBuilder};
 
 const INVALID: &str =
@@ -39,13 +39,13 @@ fn assert_is_problem(name: &str, answer: &Answer, title: &str) {
 /// upstream hears of none.
 #[tokio::test]
 async fn every_refusal_of_credentials_has_its_status_challenge_and_body() {
-    let scene = Scene::start().await;
+    let fixture = Fixture::start(Config::minimal()).await;
     let key = TestKey::rsa("k1");
     let bearer = |token: TokenBuilder| format!("Bearer {}", token.sign(&key));
-    let good = bearer(scene.token());
-    let expired = bearer(scene.token().claim("exp", 1_000_000_000));
-    let without_scope = bearer(scene.token().scope("orders:write orders:reader"));
-    let other_audience = bearer(scene.token().claim("aud", "api2"));
+    let good = bearer(fixture.token());
+    let expired = bearer(fixture.token().claim("exp", 1_000_000_000));
+    let without_scope = bearer(fixture.token().scope("orders:write orders:reader"));
+    let other_audience = bearer(fixture.token().claim("aud", "api2"));
     let too_long = format!("Bearer {}", "a".repeat(8 * 1024 + 1));
     let missing = "Bearer realm=\"portcullis\"";
     let missing_scope = "Bearer realm=\"portcullis\", scope=\"orders:read\"";
@@ -72,7 +72,7 @@ async fn every_refusal_of_credentials_has_its_status_challenge_and_body() {
         ("without the scope", "/scope/x", &[&without_scope], 403, "scope_insufficient", Some(LACKS_SCOPE)),
         ("without the role", "/admin/x", &[&good], 403, "access_denied", None),
     ];
-    let h2 = client::h2(scene.gateway.addr()).await;
+    let h2 = client::h2(fixture.gateway.addr()).await;
     for (name, target, fields, status, code, challenge) in rows {
         let title = match status {
             400 => "Bad Request",
@@ -80,10 +80,9 @@ async fn every_refusal_of_credentials_has_its_status_challenge_and_body() {
             _ => "Forbidden",
         };
         let headers: Vec<_> = fields.iter().map(|field| ("Authorization", *field)).collect();
-        for (version, answer) in [
-            ("HTTP/1.1", client::get(scene.gateway.addr(), target, &headers).await),
-            ("HTTP/2", h2.get(target, &headers).await),
-        ] {
+        for (version, answer) in
+            [("HTTP/1.1", fixture.get(target, &headers).await), ("HTTP/2", h2.get(target, &headers).await)]
+        {
             let name = format!("{name}, {version}");
             assert_eq!((answer.status, &answer.json()["code"]), (*status, &json!(code)), "{name}");
             let challenges: Vec<_> = challenge.iter().copied().collect();
@@ -91,17 +90,16 @@ async fn every_refusal_of_credentials_has_its_status_challenge_and_body() {
             assert_is_problem(&name, &answer, title);
         }
     }
-    assert!(scene.origin.requests().is_empty());
+    assert!(fixture.origin.requests().is_empty());
 }
 
 /// RFC 9110 §11.1, RFC 6750 §2.1; threat J-21: the counterpart of the table above.
 #[tokio::test]
 async fn the_scheme_has_any_case_and_any_number_of_spaces_behind_it() {
-    let scene = Scene::start().await;
-    let token = scene.good_token();
+    let fixture = Fixture::start(Config::minimal()).await;
+    let token = fixture.good_token();
     for scheme in ["Bearer", "bearer", "BEARER", "bEaReR", "Bearer  "] {
-        let answer =
-            client::get(scene.gateway.addr(), "/scope/x", &[("Authorization", &format!("{scheme} {token}"))]).await;
+        let answer = fixture.get("/scope/x", &[("Authorization", &format!("{scheme} {token}"))]).await;
         assert_eq!(answer.status, 200, "{scheme:?}: {}", answer.text());
     }
 }
@@ -109,17 +107,16 @@ async fn the_scheme_has_any_case_and_any_number_of_spaces_behind_it() {
 /// RFC 6750 §3: the realm is the operator's.
 #[tokio::test]
 async fn the_challenge_names_the_configured_realm() {
-    let write = |issuer: &str, upstream| add_to(&minimal(issuer, upstream), "server", "realm = \"Orders of shop 7\"");
-    let scene = Scene::with(write).await;
-    let answer = client::get(scene.gateway.addr(), "/token/x", &[]).await;
+    let fixture = Fixture::start(Config::minimal().add("server", "realm = \"Orders of shop 7\"")).await;
+    let answer = fixture.get("/token/x", &[]).await;
     assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"Orders of shop 7\""));
 }
 
 /// On a public route nothing is asked for, nothing is looked at, and nobody is anybody: a token of whatever kind changes nothing.
 #[tokio::test]
 async fn a_public_route_looks_at_no_token() {
-    let scene = Scene::start().await;
-    let good = format!("Bearer {}", scene.good_token());
+    let fixture = Fixture::start(Config::minimal()).await;
+    let good = format!("Bearer {}", fixture.good_token());
     let rows: &[(&str, &[&str])] = &[
         ("none", &[]),
         ("a good one", &[&good]),
@@ -129,45 +126,44 @@ async fn a_public_route_looks_at_no_token() {
     ];
     for (name, fields) in rows {
         let headers: Vec<_> = fields.iter().map(|field| ("Authorization", *field)).collect();
-        let answer = client::get(scene.gateway.addr(), "/public/x", &headers).await;
+        let answer = fixture.get("/public/x", &headers).await;
         assert_eq!(answer.status, 200, "{name}");
-        let seen = scene.origin.requests().pop().expect("the upstream was asked");
+        let seen = fixture.origin.requests().pop().expect("the upstream was asked");
         let told: Vec<_> =
             seen.headers.iter().filter(|(h, _)| h.starts_with("x-identity") || h == "authorization").collect();
         assert!(told.is_empty(), "{name}: {told:?}");
-        let line = scene.gateway.access_line_of(&answer).await;
+        let line = fixture.gateway.access_line_of(&answer).await;
         assert_eq!((&line["issuer"], &line["subject"]), (&Value::Null, &Value::Null), "{name}");
     }
-    assert_eq!(scene.verifications("accepted", "miss").await, 0, "nobody was verified");
+    assert_eq!(fixture.verifications("accepted", "miss").await, 0, "nobody was verified");
 }
 
 /// Threat A39: optional means without a token or with a good one; a bad one never turns into none.
 #[tokio::test]
 async fn optional_access_takes_no_token_or_a_good_one_never_a_bad_one() {
-    let write = |issuer: &str, upstream| minimal(issuer, upstream) + &route("optional", "access = \"optional\"");
-    let scene = Scene::with(write).await;
+    let fixture = Fixture::start(Config::minimal().route("optional", "access = \"optional\"")).await;
     let key = TestKey::rsa("k1");
     let bearer = |token: TokenBuilder| format!("Bearer {}", token.sign(&key));
-    let good = bearer(scene.token());
+    let good = bearer(fixture.token());
     let of_others = bearer(TokenBuilder::at("https://other.example", 1_800_000_000));
     let rows: &[(&str, &[&str], u16, Option<&str>)] = &[
         ("none", &[], 200, None),
         ("another scheme", &["Basic dXNlcjpwYXNz"], 200, None),
         ("a good one", &[&good], 200, Some("alice")),
-        ("expired", &[&bearer(scene.token().claim("exp", 1_000_000_000))], 401, None),
-        ("for another audience", &[&bearer(scene.token().claim("aud", "api2"))], 401, None),
+        ("expired", &[&bearer(fixture.token().claim("exp", 1_000_000_000))], 401, None),
+        ("for another audience", &[&bearer(fixture.token().claim("aud", "api2"))], 401, None),
         ("of an unknown issuer", &[&of_others], 401, None),
-        ("badly signed", &[&format!("Bearer {}", scene.token().sign(&TestKey::rsa("k2").with_kid("k1")))], 401, None),
+        ("badly signed", &[&format!("Bearer {}", fixture.token().sign(&TestKey::rsa("k2").with_kid("k1")))], 401, None),
         ("no JWT", &["Bearer abc"], 401, None),
         ("malformed", &["Bearer"], 400, None),
         ("two", &[&good, &good], 400, None),
     ];
     for (name, fields, status, subject) in rows {
         let headers: Vec<_> = fields.iter().map(|field| ("Authorization", *field)).collect();
-        let before = scene.origin.requests().len();
-        let answer = client::get(scene.gateway.addr(), "/optional/x", &headers).await;
+        let before = fixture.origin.requests().len();
+        let answer = fixture.get("/optional/x", &headers).await;
         assert_eq!(answer.status, *status, "{name}");
-        let requests = scene.origin.requests();
+        let requests = fixture.origin.requests();
         assert_eq!(requests.len() - before, usize::from(*status == 200), "{name}");
         if *status == 200 {
             assert_eq!(requests.last().and_then(|seen| seen.header("x-identity-subject")), *subject, "{name}");
@@ -183,17 +179,14 @@ async fn a_token_may_be_as_long_as_configured_and_not_a_byte_longer() {
         ("larger", Some("max_token_size = \"12 KiB\""), 12 * 1024),
         ("smaller", Some("max_token_size = \"900 B\""), 900),
     ] {
-        let write = |issuer: &str, upstream| {
-            let toml = minimal(issuer, upstream);
-            written.map_or_else(|| toml.clone(), |lines| add_to(&toml, "server", lines))
-        };
+        let config = written.map_or_else(Config::minimal, |lines| Config::minimal().add("server", lines));
         let (idp, key) = (Idp::start().await, TestKey::ed25519("d1"));
         idp.set_keys(&[&key]);
-        let scene = Scene::between(idp, write).await;
+        let fixture = Fixture::with_idp(idp, config).await;
         // Base64 has no text of some lengths: padding in both segments reaches every one.
         let of_length = |wanted: usize| {
             let sign = |header: usize, payload: usize| {
-                scene.token().header("x", "x".repeat(header)).claim("x", "x".repeat(payload)).sign(&key)
+                fixture.token().header("x", "x".repeat(header)).claim("x", "x".repeat(payload)).sign(&key)
             };
             let room = (wanted - sign(0, 0).len()) * 3 / 4;
             (0..6)
@@ -203,42 +196,42 @@ async fn a_token_may_be_as_long_as_configured_and_not_a_byte_longer() {
                 .expect("one of them fits")
         };
         let refused = Err("token too long");
-        scene
-            .hold_tokens(
+        fixture
+            .assert_verdicts(
                 "/token/x",
                 [("as long as allowed", of_length(bound), Ok(())), ("a byte longer", of_length(bound + 1), refused)],
             )
             .await;
-        assert_eq!(scene.verifications("refused", "miss").await, 0, "{name}: it got as far as an issuer");
+        assert_eq!(fixture.verifications("refused", "miss").await, 0, "{name}: it got as far as an issuer");
     }
 }
 
 /// Threats J-90, A33: who tries tokens learns nothing about which part was wrong. Only expiry has a text of its own, because a client can mend it.
 #[tokio::test]
 async fn all_faults_of_tokens_but_expiry_get_one_identical_answer() {
-    let scene = Scene::start().await;
+    let fixture = Fixture::start(Config::minimal()).await;
     let key = TestKey::rsa("k1");
     let stranger = TestKey::rsa("k2");
     let sign = |token: TokenBuilder| token.sign(&key);
     let faults = [
         ("no JWT", "abc".to_owned()),
         ("too long", "a".repeat(9_000)),
-        ("unsigned", scene.token().header("alg", "none").unsigned()),
-        ("an algorithm that is not allowed", scene.token().sign(&key.clone().with_algorithm("PS256"))),
-        ("an unknown key", scene.token().sign(&stranger)),
-        ("a bad signature", scene.token().sign(&stranger.clone().with_kid("k1"))),
+        ("unsigned", fixture.token().header("alg", "none").unsigned()),
+        ("an algorithm that is not allowed", fixture.token().sign(&key.clone().with_algorithm("PS256"))),
+        ("an unknown key", fixture.token().sign(&stranger)),
+        ("a bad signature", fixture.token().sign(&stranger.clone().with_kid("k1"))),
         ("an unknown issuer", sign(TokenBuilder::at("https://other.example", 1_800_000_000))),
-        ("another audience", sign(scene.token().claim("aud", "api2"))),
-        ("no subject", sign(scene.token().without("sub"))),
-        ("not valid yet", sign(scene.token().claim("nbf", 1_900_000_000))),
-        ("an ID token", sign(scene.token().claim("nonce", "n"))),
-        ("bound to a key", sign(scene.token().claim("cnf", json!({"jkt": "x"})))),
-        ("a critical extension", sign(scene.token().header("crit", json!(["exp"])))),
+        ("another audience", sign(fixture.token().claim("aud", "api2"))),
+        ("no subject", sign(fixture.token().without("sub"))),
+        ("not valid yet", sign(fixture.token().claim("nbf", 1_900_000_000))),
+        ("an ID token", sign(fixture.token().claim("nonce", "n"))),
+        ("bound to a key", sign(fixture.token().claim("cnf", json!({"jkt": "x"})))),
+        ("a critical extension", sign(fixture.token().header("crit", json!(["exp"])))),
         ("encrypted", "e30.e30.AAAA.AAAA.AAAA".to_owned()),
     ];
     let mut looks = BTreeMap::new();
     for (name, token) in faults {
-        let answer = scene.get("/scope/x", &token).await;
+        let answer = fixture.get_with_token("/scope/x", &token).await;
         let id = answer.header("x-request-id").expect("an id").to_owned();
         let body = answer.text().replace(&id, "ID");
         let headers: Vec<_> = answer
@@ -250,7 +243,7 @@ async fn all_faults_of_tokens_but_expiry_get_one_identical_answer() {
         looks.entry((answer.status, headers, body)).or_insert_with(Vec::new).push(name);
     }
     assert_eq!(looks.len(), 1, "{looks:#?}");
-    let expired = scene.get("/scope/x", &sign(scene.token().claim("exp", 1_000_000_000))).await;
+    let expired = fixture.get_with_token("/scope/x", &sign(fixture.token().claim("exp", 1_000_000_000))).await;
     assert_eq!(expired.header("www-authenticate"), Some(EXPIRED));
     assert_eq!(expired.json()["detail"], "The access token expired.");
 }
@@ -258,8 +251,8 @@ async fn all_faults_of_tokens_but_expiry_get_one_identical_answer() {
 /// RFC 6750 §2.2 and §2.3 are not offered; threat J-21: a token in a query or a form is no credential, and reaches no log.
 #[tokio::test]
 async fn a_token_elsewhere_than_in_authorization_is_none() {
-    let scene = Scene::start().await;
-    let (addr, token) = (scene.gateway.addr(), scene.good_token());
+    let fixture = Fixture::start(Config::minimal()).await;
+    let (addr, token) = (fixture.gateway.addr(), fixture.good_token());
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
     for (name, answer) in [
         ("query", client::get(addr, &format!("/token/x?access_token={token}"), &[]).await),
@@ -268,21 +261,21 @@ async fn a_token_elsewhere_than_in_authorization_is_none() {
         ("proxy", client::get(addr, "/token/x", &[("Proxy-Authorization", &format!("Bearer {token}"))]).await),
     ] {
         assert_eq!((answer.status, &answer.json()["code"]), (401, &json!("credentials_missing")), "{name}");
-        let line = scene.gateway.access_line_of(&answer).await;
+        let line = fixture.gateway.access_line_of(&answer).await;
         assert_eq!(line["path"], "/token/x", "{name}");
         assert!(!line.to_string().contains(&token[..20]), "{name}: {line}");
     }
-    assert!(scene.origin.requests().is_empty());
+    assert!(fixture.origin.requests().is_empty());
 }
 
 /// Threat J-93: what is not served is 404 with whatever credentials, so that these cannot be tried out there.
 #[tokio::test]
 async fn an_unknown_route_is_not_found_with_any_credentials() {
-    let scene = Scene::start().await;
-    let good = format!("Bearer {}", scene.good_token());
+    let fixture = Fixture::start(Config::minimal()).await;
+    let good = format!("Bearer {}", fixture.good_token());
     for fields in [&[][..], &["Bearer abc"], &["Bearer"], &[&good], &[&good, &good]] {
         let headers: Vec<_> = fields.iter().map(|field| ("Authorization", *field)).collect();
-        let answer = client::get(scene.gateway.addr(), "/elsewhere", &headers).await;
+        let answer = fixture.get("/elsewhere", &headers).await;
         assert_eq!((answer.status, &answer.json()["code"]), (404, &json!("route_not_found")), "{fields:?}");
         assert_eq!(answer.header("www-authenticate"), None, "{fields:?}");
     }

@@ -5,29 +5,29 @@
 use serde_json::{Value, json};
 
 use crate::support::client;
-use crate::support::gateway::minimal;
+use crate::support::config::Config;
+use crate::support::fixture::{Fixture, NOW};
 use crate::support::idp::Idp;
-use crate::support::scene::{NOW, Scene, add_to, replaced, route};
 use crate::support::token::{TestKey, TokenBuilder};
 
 /// A route's name, what a token has beside the usual, and how that ends: `Err` with the status and the reason in the log.
 type Row = (&'static str, Value, Result<(), (u16, &'static str)>);
 
-async fn hold(scene: &Scene, rows: impl IntoIterator<Item = Row>) {
+async fn hold(fixture: &Fixture, rows: impl IntoIterator<Item = Row>) {
     for (route, claims, expected) in rows {
         let name = format!("{route} {claims}");
         let token = claims
             .as_object()
             .expect("claims are an object")
             .iter()
-            .fold(scene.token().without("scope"), |token, (claim, value)| token.claim(claim, value.clone()));
-        let before = scene.origin.requests().len();
-        let answer = scene.get(&format!("/{route}/x"), &token.sign(&TestKey::rsa("k1"))).await;
-        let line = scene.gateway.access_line_of(&answer).await;
+            .fold(fixture.token().without("scope"), |token, (claim, value)| token.claim(claim, value.clone()));
+        let before = fixture.origin.requests().len();
+        let answer = fixture.get_with_token(&format!("/{route}/x"), &token.sign(&TestKey::rsa("k1"))).await;
+        let line = fixture.gateway.access_line_of(&answer).await;
         let found =
             if answer.status == 200 { Ok(()) } else { Err((answer.status, line["reason"].as_str().unwrap_or("none"))) };
         assert_eq!(found, expected, "{name}");
-        assert_eq!(scene.origin.requests().len() - before, usize::from(expected.is_ok()), "{name}");
+        assert_eq!(fixture.origin.requests().len() - before, usize::from(expected.is_ok()), "{name}");
     }
 }
 
@@ -39,20 +39,15 @@ const OTHER_CLAIM: Result<(), (u16, &str)> = Err((403, "a claim does not match")
 /// RFC 6749 §3.3; threats J-39, J-41: names are compared exactly, and an empty list asks for no more than a good token.
 #[tokio::test]
 async fn scopes_all_of_these_and_one_of_those() {
-    let scene = Scene::with(|issuer, upstream| {
-        let toml = add_to(
-            &minimal(issuer, upstream),
-            "issuers.main",
-            "scope_claims = [\"scope\", \"scp\", \"permissions\", \"https.scopes\"]",
-        );
-        toml + &route("all", "scopes = [\"a\", \"b:c\"]")
-            + &route("any", "any_scopes = [\"a\", \"b:c\"]")
-            + &route("both", "scopes = [\"a\"]\nany_scopes = [\"b\", \"c\"]")
-            + &route("empty", "scopes = []\nany_scopes = []\nroles = []\nany_roles = []")
-    })
-    .await;
+    let config = Config::minimal()
+        .add("issuers.main", r#"scope_claims = ["scope", "scp", "permissions", "https.scopes"]"#)
+        .route("all", r#"scopes = ["a", "b:c"]"#)
+        .route("any", r#"any_scopes = ["a", "b:c"]"#)
+        .route("both", "scopes = [\"a\"]\nany_scopes = [\"b\", \"c\"]")
+        .route("empty", "scopes = []\nany_scopes = []\nroles = []\nany_roles = []");
+    let fixture = Fixture::start(config).await;
     hold(
-        &scene,
+        &fixture,
         [
             ("all", json!({"scope": "a b:c"}), Ok(())),
             ("all", json!({"scope": "x b:c  a y"}), Ok(())),
@@ -90,28 +85,29 @@ async fn scopes_all_of_these_and_one_of_those() {
         ],
     )
     .await;
-    let all = scene.get("/both/x", &scene.good_token()).await;
+    let all = fixture.get_with_token("/both/x", &fixture.good_token()).await;
     let challenge = all.header("www-authenticate").expect("a challenge");
     assert!(challenge.ends_with(", scope=\"a b c\""), "{challenge}");
-    let none = client::get(scene.gateway.addr(), "/empty/x", &[]).await;
+    let none = fixture.get("/empty/x", &[]).await;
     assert_eq!(none.status, 401, "an empty list is not public");
 }
 
 /// Threat J-40: roles by way of the usual claims of several providers; what is not a name gives none.
 #[tokio::test]
 async fn roles_from_wherever_a_provider_writes_them() {
-    let scene = Scene::with(|issuer, upstream| {
-        let claims = "role_claims = [\"roles\", \"realm_access.roles\", \"/urn:zitadel:iam:org:project:roles\", \"/https:~1~1shop.example~1roles\"]";
-        replaced(&minimal(issuer, upstream), "role_claims = [\"roles\"]", claims)
-            + &route("all", "roles = [\"admin\", \"clerk\"]")
-            + &route("any", "any_roles = [\"admin\", \"clerk\"]")
-            + &route("proto", "roles = [\"__proto__\"]")
-            + &route("mixed", "scopes = [\"a\"]\nroles = [\"admin\"]\nclaims = { plan = \"gold\" }")
-    })
-    .await;
+    let claims = r#"role_claims = [
+        "roles", "realm_access.roles", "/urn:zitadel:iam:org:project:roles", "/https:~1~1shop.example~1roles",
+    ]"#;
+    let config = Config::minimal()
+        .replace("issuers.main", claims)
+        .route("all", r#"roles = ["admin", "clerk"]"#)
+        .route("any", r#"any_roles = ["admin", "clerk"]"#)
+        .route("proto", r#"roles = ["__proto__"]"#)
+        .route("mixed", "scopes = [\"a\"]\nroles = [\"admin\"]\nclaims = { plan = \"gold\" }");
+    let fixture = Fixture::start(config).await;
     let zitadel = |roles: Value| json!({"urn:zitadel:iam:org:project:roles": roles});
     hold(
-        &scene,
+        &fixture,
         [
             ("all", json!({"roles": ["admin", "clerk", "x"]}), Ok(())),
             ("all", json!({"roles": "clerk admin"}), Ok(())),
@@ -142,26 +138,24 @@ async fn roles_from_wherever_a_provider_writes_them() {
         ],
     )
     .await;
-    let answer = scene.get("/any/x", &scene.good_token()).await;
+    let answer = fixture.get_with_token("/any/x", &fixture.good_token()).await;
     assert_eq!((&answer.json()["code"], answer.header("www-authenticate")), (&json!("access_denied"), None));
 }
 
 /// `claims`: values compare by type and value; of an array one element must match; all entries count.
 #[tokio::test]
 async fn claims_have_one_of_the_allowed_values() {
-    let scene = Scene::with(|issuer, upstream| {
-        minimal(issuer, upstream)
-            + &route("plan", "claims = { plan = [\"gold\", \"platinum\"] }")
-            + &route("level", "claims = { level = [3, 4.5] }")
-            + &route("beta", "claims = { beta = true }")
-            + &route("nested", "claims = { \"org.unit.id\" = \"u-7\" }")
-            + &route("pointer", "claims = { \"/https:~1~1shop.example~1a.b\" = \"x\" }")
-            + &route("element", "claims = { \"/groups/0\" = \"staff\" }")
-            + &route("two", "claims = { plan = \"gold\", beta = true }")
-    })
-    .await;
+    let config = Config::minimal()
+        .route("plan", r#"claims = { plan = ["gold", "platinum"] }"#)
+        .route("level", "claims = { level = [3, 4.5] }")
+        .route("beta", "claims = { beta = true }")
+        .route("nested", r#"claims = { "org.unit.id" = "u-7" }"#)
+        .route("pointer", r#"claims = { "/https:~1~1shop.example~1a.b" = "x" }"#)
+        .route("element", r#"claims = { "/groups/0" = "staff" }"#)
+        .route("two", r#"claims = { plan = "gold", beta = true }"#);
+    let fixture = Fixture::start(config).await;
     hold(
-        &scene,
+        &fixture,
         [
             ("plan", json!({"plan": "gold"}), Ok(())),
             ("plan", json!({"plan": "platinum"}), Ok(())),
@@ -208,17 +202,15 @@ async fn claims_have_one_of_the_allowed_values() {
 #[tokio::test]
 async fn a_remembered_token_is_judged_anew_by_each_route() {
     let other = Idp::start().await;
-    let scene = Scene::with(|issuer, upstream| {
-        let second = format!("\n[issuers.other]\nissuer = \"{}\"\naudiences = [\"api2\"]\n", other.issuer());
-        replaced(&minimal(issuer, upstream), "audiences = [\"api\"]", "audiences = [\"api\", \"web\"]")
-            + &second
-            + &route("ours", "issuers = [\"main\"]")
-            + &route("theirs", "issuers = [\"other\"]")
-            + &route("web", "audiences = [\"web\"]")
-            + &route("either", "audiences = [\"web\", \"api\"]")
-    })
-    .await;
-    let token = scene.good_token();
+    let config = Config::minimal()
+        .replace("issuers.main", r#"audiences = ["api", "web"]"#)
+        .append(&format!("[issuers.other]\nissuer = \"{}\"\naudiences = [\"api2\"]", other.issuer()))
+        .route("ours", r#"issuers = ["main"]"#)
+        .route("theirs", r#"issuers = ["other"]"#)
+        .route("web", r#"audiences = ["web"]"#)
+        .route("either", r#"audiences = ["web", "api"]"#);
+    let fixture = Fixture::start(config).await;
+    let token = fixture.good_token();
     let expected = [
         ("/token/x", 200),
         ("/scope/x", 200),
@@ -230,10 +222,10 @@ async fn a_remembered_token_is_judged_anew_by_each_route() {
     ];
     for round in 0..2 {
         for (target, status) in expected.iter().chain(expected.iter().rev()) {
-            assert_eq!(scene.get(target, &token).await.status, *status, "{target}, round {round}");
+            assert_eq!(fixture.get_with_token(target, &token).await.status, *status, "{target}, round {round}");
         }
     }
-    let (h2, credentials) = (client::h2(scene.gateway.addr()).await, format!("Bearer {token}"));
+    let (h2, credentials) = (client::h2(fixture.gateway.addr()).await, format!("Bearer {token}"));
     let mut asking = tokio::task::JoinSet::new();
     for _ in 0..50 {
         for (target, status) in expected {
@@ -247,7 +239,7 @@ async fn a_remembered_token_is_judged_anew_by_each_route() {
         let (target, expected, status) = asked.expect("asking does not panic");
         assert_eq!(status, expected, "{target}");
     }
-    assert_eq!(scene.verifications("accepted", "miss").await, 1, "all but the first came from memory");
+    assert_eq!(fixture.verifications("accepted", "miss").await, 1, "all but the first came from memory");
 }
 
 /// RFC 8725 §3.8; threats A38, J-37: a route takes the issuers it names, and no issuer speaks for another, not even with a key of the same name.
@@ -256,15 +248,12 @@ async fn a_route_takes_the_issuers_and_audiences_that_it_names() {
     let other = Idp::start().await;
     let (ours, theirs) = (TestKey::rsa("k1"), TestKey::rsa("k2").with_kid("k1"));
     other.set_keys(&[&theirs]);
-    let scene = Scene::with(|issuer, upstream| {
-        let second = format!("\n[issuers.other]\nissuer = \"{}\"\naudiences = [\"api2\", \"web\"]\n", other.issuer());
-        minimal(issuer, upstream)
-            + &second
-            + &route("ours", "issuers = [\"main\"]")
-            + &route("theirs", "issuers = [\"other\"]")
-            + &route("web", "audiences = [\"web\"]")
-    })
-    .await;
+    let config = Config::minimal()
+        .append(&format!("[issuers.other]\nissuer = \"{}\"\naudiences = [\"api2\", \"web\"]", other.issuer()))
+        .route("ours", r#"issuers = ["main"]"#)
+        .route("theirs", r#"issuers = ["other"]"#)
+        .route("web", r#"audiences = ["web"]"#);
+    let fixture = Fixture::start(config).await;
     let of_other = || TokenBuilder::at(&other.issuer(), NOW).claim("aud", "api2");
     let wrong_issuer = Err("of an issuer that this route does not take");
     let wrong_audience = Err("not for an audience of this route");
@@ -272,31 +261,31 @@ async fn a_route_takes_the_issuers_and_audiences_that_it_names() {
         (
             "/token/x",
             vec![
-                ("ours", scene.good_token(), Ok(())),
+                ("ours", fixture.good_token(), Ok(())),
                 ("theirs", of_other().sign(&theirs), Ok(())),
-                ("ours, signed by them", scene.token().sign(&theirs), Err("signature invalid")),
+                ("ours, signed by them", fixture.token().sign(&theirs), Err("signature invalid")),
                 ("theirs, signed by us", of_other().sign(&ours), Err("signature invalid")),
                 (
                     "ours, for their audience",
-                    scene.token().claim("aud", "api2").sign(&ours),
+                    fixture.token().claim("aud", "api2").sign(&ours),
                     Err("audience is another"),
                 ),
                 ("theirs, for our audience", of_other().claim("aud", "api").sign(&theirs), Err("audience is another")),
             ],
         ),
-        ("/ours/x", vec![("ours", scene.good_token(), Ok(())), ("theirs", of_other().sign(&theirs), wrong_issuer)]),
-        ("/theirs/x", vec![("ours", scene.good_token(), wrong_issuer), ("theirs", of_other().sign(&theirs), Ok(()))]),
+        ("/ours/x", vec![("ours", fixture.good_token(), Ok(())), ("theirs", of_other().sign(&theirs), wrong_issuer)]),
+        ("/theirs/x", vec![("ours", fixture.good_token(), wrong_issuer), ("theirs", of_other().sign(&theirs), Ok(()))]),
         (
             "/web/x",
             vec![
                 ("theirs, for another of theirs", of_other().sign(&theirs), wrong_audience),
                 ("theirs, for this", of_other().claim("aud", "web").sign(&theirs), Ok(())),
                 ("theirs, for both", of_other().claim("aud", json!(["api2", "web"])).sign(&theirs), Ok(())),
-                ("ours, which has no such audience", scene.good_token(), wrong_audience),
-                ("ours, for both", scene.token().claim("aud", json!(["api", "web"])).sign(&ours), Ok(())),
+                ("ours, which has no such audience", fixture.good_token(), wrong_audience),
+                ("ours, for both", fixture.token().claim("aud", json!(["api", "web"])).sign(&ours), Ok(())),
             ],
         ),
     ] {
-        scene.hold_tokens(target, rows).await;
+        fixture.assert_verdicts(target, rows).await;
     }
 }

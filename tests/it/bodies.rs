@@ -5,22 +5,21 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::client::{self, Conn, h2};
-use crate::support::gateway::{Gateway, minimal};
-use crate::support::idp::Idp;
-use crate::support::origin::{Behaviour, Origin};
-use crate::support::site::with_keys;
+use crate::support::config::Config;
+use crate::support::fixture::Fixture;
+use crate::support::gateway::Gateway;
+use crate::support::origin::Behaviour;
 use crate::support::within;
 
 const MIB: usize = 1024 * 1024;
 
-async fn start(server: &str, more: &str) -> (Gateway, Origin) {
-    let (idp, origin) = (Idp::start().await, Origin::start().await);
-    let toml = minimal(&idp.issuer(), origin.addr()).replace("workers = 2", &format!("workers = 1\n{server}"));
-    (Gateway::start(&(toml + more)).await, origin)
+fn config() -> Config {
+    Config::minimal().one_worker()
 }
 
-fn route(keys: &str) -> String {
-    format!("\n[[routes]]\naccess = \"public\"\nupstream = \"main\"\n{keys}\n")
+/// With a public route `/unlimited/*` for bodies of any size.
+fn unlimited() -> Config {
+    config().route("unlimited", "access = \"public\"\nmax_body_size = \"unlimited\"")
 }
 
 fn chunk(content: &str) -> String {
@@ -37,7 +36,7 @@ async fn line(gateway: &Gateway) -> Value {
 /// FR-10, DO-3: each piece is on the other side before the next one exists.
 #[tokio::test]
 async fn bodies_stream_in_both_directions() {
-    let (gateway, origin) = start("", "").await;
+    let Fixture { gateway, origin, .. } = &Fixture::start(config()).await;
     for (name, framing, pieces) in [
         ("chunks", "Transfer-Encoding: chunked", [chunk("one"), chunk("two"), "0\r\n\r\n".to_owned()]),
         ("a length", "Content-Length: 6", ["one".into(), "two".into(), String::new()]),
@@ -72,7 +71,7 @@ async fn bodies_stream_in_both_directions() {
 /// DO-2; RFC 9110 §15.5.14.
 #[tokio::test]
 async fn a_body_that_says_it_is_too_large_is_413_at_once() {
-    let (gateway, origin) = start("max_body_size = \"10 B\"", "").await;
+    let Fixture { gateway, origin, .. } = &Fixture::start(config().add("server", "max_body_size = \"10 B\"")).await;
     let post = |length: u64| format!("POST /public/a HTTP/1.1\r\nHost: g\r\nContent-Length: {length}\r\n\r\n");
     let mut conn = Conn::open(gateway.addr()).await;
     conn.send(post(11)).await;
@@ -87,8 +86,10 @@ async fn a_body_that_says_it_is_too_large_is_413_at_once() {
 /// DO-2: the limit holds for what comes, whatever was announced; the upstream never takes a part for the whole.
 #[tokio::test]
 async fn a_body_that_becomes_too_large_is_413_and_the_upstream_request_is_broken_off() {
-    let (gateway, origin) =
-        start("max_body_size = \"10 B\"", &route("path = \"/more/*\"\nmax_body_size = \"20 B\"")).await;
+    let config = config()
+        .add("server", "max_body_size = \"10 B\"")
+        .route("more", "access = \"public\"\nmax_body_size = \"20 B\"");
+    let Fixture { gateway, origin, .. } = &Fixture::start(config).await;
     let head = |path: &str| format!("POST {path} HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n");
     let mut conn = Conn::open(gateway.addr()).await;
     conn.send(head("/public/a") + &chunk("0123456789")).await;
@@ -112,7 +113,7 @@ async fn a_body_that_becomes_too_large_is_413_and_the_upstream_request_is_broken
 /// The default bound is 10 MiB; larger ones pass where a route says so, without being held.
 #[tokio::test]
 async fn large_bodies_pass_whole() {
-    let (gateway, origin) = start("", &route("path = \"/unlimited/*\"\nmax_body_size = \"unlimited\"")).await;
+    let Fixture { gateway, origin, .. } = &Fixture::start(unlimited()).await;
     origin.behave("/public/large", Behaviour::Large(8 * MIB as u64));
     let down = client::get(gateway.addr(), "/public/large", &[]).await;
     assert_eq!((down.body.len(), down.header("content-length")), (8 * MIB, Some("8388608")));
@@ -129,7 +130,7 @@ async fn large_bodies_pass_whole() {
 #[tokio::test]
 async fn a_client_that_leaves_takes_its_upstream_request_along() {
     for name in ["before the answer", "during its own body", "during the answer", "over HTTP/2"] {
-        let (gateway, origin) = start("", "").await;
+        let Fixture { gateway, origin, .. } = &Fixture::start(config()).await;
         origin.behave("/public/hang", Behaviour::Hang);
         let chunks = origin.stream("/public/stream");
         let mut conn = Conn::open(gateway.addr()).await;
@@ -160,7 +161,7 @@ async fn a_client_that_leaves_takes_its_upstream_request_along() {
         origin.wait_for_requests(1).await;
         drop(conn);
         origin.wait_for_open_connections(0).await;
-        let line = line(&gateway).await;
+        let line = line(gateway).await;
         assert_eq!(line["status"], json!(status), "{name}: {line}");
         assert_eq!(line["route"], json!("public"), "{name}: {line}");
         let sample = format!(
@@ -174,7 +175,7 @@ async fn a_client_that_leaves_takes_its_upstream_request_along() {
 /// FR-12: a part is never taken for the whole (RFC 9112 §8).
 #[tokio::test]
 async fn an_answer_that_is_cut_off_breaks_the_clients_connection_off() {
-    let (gateway, origin) = start("", "").await;
+    let Fixture { gateway, origin, .. } = &Fixture::start(config()).await;
     for (name, announced) in [("chunked", None), ("with a length", Some(100))] {
         origin.behave("/public/cut", Behaviour::CloseMidBody { announced, sent: "four".into() });
         let received = client::raw(gateway.addr(), "GET /public/cut HTTP/1.1\r\nHost: g\r\n\r\n").await;
@@ -202,12 +203,13 @@ async fn an_answer_that_is_cut_off_breaks_the_clients_connection_off() {
 /// DO-3: `body_idle_timeout` holds for either body.
 #[tokio::test]
 async fn an_answer_that_stops_is_broken_off() {
-    let (gateway, origin) = start("body_idle_timeout = \"100ms\"", "").await;
+    let Fixture { gateway, origin, .. } =
+        &Fixture::start(config().add("server", "body_idle_timeout = \"100ms\"")).await;
     origin.behave("/public/stall", Behaviour::Stall { sent: "some".into() });
     let received = client::raw(gateway.addr(), "GET /public/stall HTTP/1.1\r\nHost: g\r\n\r\n").await;
     assert!(received.ends_with(&chunk("some")), "{received}");
     origin.wait_for_open_connections(0).await;
-    let line = line(&gateway).await;
+    let line = line(gateway).await;
     assert_eq!((&line["status"], &line["bytes_out"]), (&json!(200), &json!(4)));
 }
 
@@ -216,12 +218,12 @@ async fn an_answer_that_stops_is_broken_off() {
 async fn an_upstream_that_takes_nothing_of_a_body_is_504() {
     // The kernel accepts for it; nobody ever reads.
     let deaf = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let idp = Idp::start().await;
-    let toml = minimal(&idp.issuer(), deaf.local_addr().expect("bound")).replace("workers = 2", "workers = 1")
-        + &route("path = \"/unlimited/*\"\nmax_body_size = \"unlimited\"");
-    let gateway = Gateway::start(&with_keys("upstreams.main", "response_timeout = \"100ms\"", &toml)).await;
+    let config = unlimited()
+        .main_server(deaf.local_addr().expect("bound"))
+        .add("upstreams.main", "response_timeout = \"100ms\"");
+    let fixture = Fixture::start(config).await;
     let body = vec![b'y'; 32 * MIB];
-    let mut conn = Conn::open(gateway.addr()).await;
+    let mut conn = fixture.connect().await;
     conn.send(format!("PUT /unlimited/a HTTP/1.1\r\nHost: g\r\nContent-Length: {}\r\n\r\n", body.len())).await;
     // It may be told before it has said all.
     let _ = conn.try_send(&body).await;
@@ -233,10 +235,8 @@ async fn an_upstream_that_takes_nothing_of_a_body_is_504() {
 #[tokio::test]
 async fn a_connection_whose_request_was_cut_short_is_not_used_again() {
     let upstream = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let idp = Idp::start().await;
-    let toml = minimal(&idp.issuer(), upstream.local_addr().expect("bound")).replace("workers = 2", "workers = 1");
-    let gateway = Gateway::start(&toml).await;
-    let mut conn = Conn::open(gateway.addr()).await;
+    let fixture = Fixture::start(config().main_server(upstream.local_addr().expect("bound"))).await;
+    let mut conn = fixture.connect().await;
     conn.send("POST /public/early HTTP/1.1\r\nHost: g\r\nContent-Length: 10\r\n\r\nhello").await;
     let (mut cut_short, _) = within("the first connection", upstream.accept()).await.expect("accepted");
     answer_after("hello", &mut cut_short).await;
@@ -245,7 +245,7 @@ async fn a_connection_whose_request_was_cut_short_is_not_used_again() {
         let (mut own, _) = within("a connection of its own", upstream.accept()).await.expect("accepted");
         answer_after("\r\n\r\n", &mut own).await;
     };
-    let (innocent, ()) = tokio::join!(client::get(gateway.addr(), "/public/innocent", &[]), other);
+    let (innocent, ()) = tokio::join!(fixture.get("/public/innocent", &[]), other);
     assert_eq!(innocent.text(), "ok");
     let mut rest = String::new();
     within("the first connection's end", cut_short.read_to_string(&mut rest)).await.expect("closed in order");
@@ -264,7 +264,7 @@ async fn answer_after(mark: &str, stream: &mut TcpStream) {
 /// C6: bodies without their framing, as they crossed the gateway.
 #[tokio::test]
 async fn the_access_log_counts_the_bytes_of_both_bodies() {
-    let (gateway, origin) = start("max_body_size = \"1 MiB\"", "").await;
+    let Fixture { gateway, origin, .. } = &Fixture::start(config().add("server", "max_body_size = \"1 MiB\"")).await;
     origin.behave("/public/fixed", Behaviour::answer(200, &[], "0123456"));
     origin.behave("/public/large", Behaviour::Large(300_000));
     origin.behave("/public/none", Behaviour::answer(204, &[], ""));

@@ -6,55 +6,57 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::support::client;
-use crate::support::gateway::minimal;
-use crate::support::scene::{NOW, Scene, replaced};
+use crate::support::config::Config;
+use crate::support::fixture::{Fixture, NOW};
 use crate::support::token::TestKey;
 
 /// How many good tokens were verified anew, and how many were remembered.
-async fn verified(scene: &Scene) -> (u64, u64) {
-    (scene.verifications("accepted", "miss").await, scene.verifications("accepted", "hit").await)
-}
-
-fn toml(scene: &Scene) -> String {
-    minimal(&scene.idp.issuer(), scene.origin.addr())
+async fn verified(fixture: &Fixture) -> (u64, u64) {
+    (fixture.verifications("accepted", "miss").await, fixture.verifications("accepted", "hit").await)
 }
 
 /// Each token is verified once, whichever worker meets it; bad ones are not remembered, since there is no end of them (threats J-84, J-87).
 #[tokio::test]
 async fn a_good_token_is_verified_once_and_a_bad_one_is_not_kept() {
-    let scene = Scene::start().await;
-    let (alice, bob) = (scene.good_token(), scene.token().claim("sub", "bob").sign(&TestKey::rsa("k1")));
+    let fixture = Fixture::start(Config::minimal()).await;
+    let (alice, bob) = (fixture.good_token(), fixture.token().claim("sub", "bob").sign(&TestKey::rsa("k1")));
     for token in [&alice, &bob, &alice, &alice, &bob] {
-        assert_eq!(scene.get("/token/x", token).await.status, 200);
+        assert_eq!(fixture.get_with_token("/token/x", token).await.status, 200);
     }
-    assert_eq!(verified(&scene).await, (2, 3));
+    assert_eq!(verified(&fixture).await, (2, 3));
     for number in 0..20 {
-        let bad = scene.token().claim("jti", number).sign(&TestKey::rsa("k2").with_kid("k1"));
-        assert_eq!(scene.get("/token/x", &bad).await.status, 401);
-        assert_eq!(scene.get("/token/x", &bad).await.status, 401);
+        let bad = fixture.token().claim("jti", number).sign(&TestKey::rsa("k2").with_kid("k1"));
+        assert_eq!(fixture.get_with_token("/token/x", &bad).await.status, 401);
+        assert_eq!(fixture.get_with_token("/token/x", &bad).await.status, 401);
     }
-    assert_eq!((scene.verifications("refused", "miss").await, scene.verifications("refused", "hit").await), (40, 0));
-    assert_eq!(scene.gateway.count("portcullis_token_verify_seconds_count{issuer=\"main\"}").await, 42);
-    assert!(scene.gateway.count("portcullis_token_cache_entries").await <= 2);
-    assert_eq!(verified(&scene).await, (2, 3));
+    assert_eq!(
+        (fixture.verifications("refused", "miss").await, fixture.verifications("refused", "hit").await),
+        (40, 0)
+    );
+    assert_eq!(fixture.gateway.count("portcullis_token_verify_seconds_count{issuer=\"main\"}").await, 42);
+    assert!(fixture.gateway.count("portcullis_token_cache_entries").await <= 2);
+    assert_eq!(verified(&fixture).await, (2, 3));
 }
 
 /// Threats J-23, J-80, J-85, I7: a remembered token ends in the same second as one that is not.
 #[tokio::test]
 async fn a_remembered_token_ends_in_the_same_second_as_a_new_one() {
-    let scene = Scene::start().await;
+    let fixture = Fixture::start(Config::minimal()).await;
     let token =
-        |id: u32| scene.token().claim("exp", NOW + 300).claim("iat", NOW).claim("jti", id).sign(&TestKey::rsa("k1"));
+        |id: u32| fixture.token().claim("exp", NOW + 300).claim("iat", NOW).claim("jti", id).sign(&TestKey::rsa("k1"));
     let (remembered, later, last) = (token(1), token(2), token(3));
-    assert_eq!(scene.get("/token/x", &remembered).await.status, 200);
-    scene.clock.advance(Duration::from_secs(329));
+    assert_eq!(fixture.get_with_token("/token/x", &remembered).await.status, 200);
+    fixture.clock.advance(Duration::from_secs(329));
     assert_eq!(
-        (scene.get("/token/x", &remembered).await.status, scene.get("/token/x", &later).await.status),
+        (
+            fixture.get_with_token("/token/x", &remembered).await.status,
+            fixture.get_with_token("/token/x", &later).await.status
+        ),
         (200, 200)
     );
-    scene.clock.advance(Duration::from_secs(1));
-    scene
-        .hold_tokens(
+    fixture.clock.advance(Duration::from_secs(1));
+    fixture
+        .assert_verdicts(
             "/token/x",
             [
                 ("remembered for long", remembered, Err("expired")),
@@ -69,46 +71,43 @@ async fn a_remembered_token_ends_in_the_same_second_as_a_new_one() {
 /// passes.
 #[tokio::test]
 async fn a_reload_holds_at_once_for_remembered_tokens() {
-    let rows: &[(&str, &str, &str, bool)] = &[
-        ("audience", "audiences = [\"api\"]", "audiences = [\"api2\"]", false),
-        ("a further audience", "audiences = [\"api\"]", "audiences = [\"x\", \"api\"]", true),
-        ("algorithms", "algorithms = [\"RS256\", \"ES256\", \"EdDSA\"]", "algorithms = [\"ES256\"]", false),
-        ("lifetime", "role_claims = [\"roles\"]", "max_lifetime = \"1m\"", false),
-        ("profile", "role_claims = [\"roles\"]", "profile = \"rfc9068\"", false),
-        ("scope's place", "role_claims = [\"roles\"]", "scope_claims = [\"permissions\"]", false),
-        ("subject's place", "role_claims = [\"roles\"]", "subject_claim = \"uid\"", false),
-        ("the route's scopes", "scopes = [\"orders:read\"]", "scopes = [\"orders:write\"]", false),
-        ("the route's audiences", "scopes = [\"orders:read\"]", "audiences = [\"api2\"]", false),
-        ("nothing about tokens", "drain_delay = \"0s\"", "drain_delay = \"1s\"", true),
-    ];
-    for (name, from, to, passes) in rows {
-        let scene = Scene::start().await;
-        let token = scene.good_token();
+    let issuer = "issuers.main";
+    for (name, config, passes) in [
+        ("audience", Config::minimal().replace(issuer, "audiences = [\"api2\"]"), false),
+        ("a further audience", Config::minimal().replace(issuer, "audiences = [\"x\", \"api\"]"), true),
+        ("algorithms", Config::minimal().replace(issuer, "algorithms = [\"ES256\"]"), false),
+        ("lifetime", Config::minimal().add(issuer, "max_lifetime = \"1m\""), false),
+        ("profile", Config::minimal().add(issuer, "profile = \"rfc9068\""), false),
+        ("scope's place", Config::minimal().add(issuer, "scope_claims = [\"permissions\"]"), false),
+        ("subject's place", Config::minimal().add(issuer, "subject_claim = \"uid\""), false),
+        ("the route's scopes", Config::minimal().replace("routes.scope", "scopes = [\"orders:write\"]"), false),
+        ("the route's audiences", Config::minimal().add("routes.scope", "audiences = [\"api2\"]"), false),
+        ("nothing about tokens", Config::minimal().replace("server", "drain_delay = \"1s\""), true),
+    ] {
+        let fixture = Fixture::start(Config::minimal()).await;
+        let token = fixture.good_token();
         for _ in 0..2 {
-            assert_eq!(scene.get("/scope/x", &token).await.status, 200, "{name}");
+            assert_eq!(fixture.get_with_token("/scope/x", &token).await.status, 200, "{name}");
         }
-        scene.gateway.rewrite(&replaced(&toml(&scene), from, to));
-        scene.gateway.reload().await.unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert_eq!(scene.get("/scope/x", &token).await.status == 200, *passes, "{name}");
-        assert_eq!(scene.idp.fetches(), 1, "{name}: the keys are the same");
+        fixture.reload(config).await;
+        assert_eq!(fixture.get_with_token("/scope/x", &token).await.status == 200, passes, "{name}");
+        assert_eq!(fixture.idp.fetches(), 1, "{name}: the keys are the same");
         // And back again: what was true under the first configuration is true under one that is the same.
-        scene.gateway.rewrite(&toml(&scene));
-        scene.gateway.reload().await.unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert_eq!(scene.get("/scope/x", &token).await.status, 200, "{name}");
+        fixture.reload(Config::minimal()).await;
+        assert_eq!(fixture.get_with_token("/scope/x", &token).await.status, 200, "{name}");
     }
 }
 
 /// Identity headers are made once per verified token: a reload that changes them makes them anew.
 #[tokio::test]
 async fn a_reload_of_identity_headers_holds_at_once_for_remembered_tokens() {
-    let scene = Scene::start().await;
-    let token = scene.token().claim("email", "alice@shop.example").sign(&TestKey::rsa("k1"));
-    assert_eq!(scene.get("/token/x", &token).await.status, 200);
-    let table = "\n[identity.headers]\nX-Identity-Email = \"claim:email\"\nX-User = \"subject\"\n";
-    scene.gateway.rewrite(&(toml(&scene) + table));
-    scene.gateway.reload().await.expect("a good configuration");
-    assert_eq!(scene.get("/token/x", &token).await.status, 200);
-    let seen = scene.origin.requests();
+    let fixture = Fixture::start(Config::minimal()).await;
+    let token = fixture.token().claim("email", "alice@shop.example").sign(&TestKey::rsa("k1"));
+    assert_eq!(fixture.get_with_token("/token/x", &token).await.status, 200);
+    let table = "[identity.headers]\nX-Identity-Email = \"claim:email\"\nX-User = \"subject\"";
+    fixture.reload(Config::minimal().append(table)).await;
+    assert_eq!(fixture.get_with_token("/token/x", &token).await.status, 200);
+    let seen = fixture.origin.requests();
     let told = |at: usize| {
         ["x-identity-subject", "x-identity-scopes", "x-identity-email", "x-user"].map(|name| seen[at].header(name))
     };
@@ -119,37 +118,34 @@ async fn a_reload_of_identity_headers_holds_at_once_for_remembered_tokens() {
 /// An issuer that a reload has taken out speaks for nobody any more.
 #[tokio::test]
 async fn a_removed_issuer_is_forgotten() {
-    let scene = Scene::start().await;
-    let token = scene.good_token();
-    assert_eq!(scene.get("/token/x", &token).await.status, 200);
-    let other = format!("{}/other", scene.idp.issuer());
-    scene.gateway.rewrite(&minimal(&other, scene.origin.addr()));
-    scene.gateway.reload().await.expect("a good configuration");
-    scene.hold_tokens("/token/x", [("of the old issuer", token, Err("issuer not configured"))]).await;
+    let fixture = Fixture::start(Config::minimal()).await;
+    let token = fixture.good_token();
+    assert_eq!(fixture.get_with_token("/token/x", &token).await.status, 200);
+    fixture.reload(Config::minimal().replace("issuers.main", "issuer = \"<issuer>/other\"")).await;
+    fixture.assert_verdicts("/token/x", [("of the old issuer", token, Err("issuer not configured"))]).await;
 }
 
 /// A configuration that is kept out changes nothing, neither the rules nor what is remembered.
 #[tokio::test]
 async fn a_configuration_that_is_kept_out_changes_nothing() {
-    let scene = Scene::start().await;
-    let token = scene.good_token();
-    assert_eq!(scene.get("/scope/x", &token).await.status, 200);
-    scene.gateway.rewrite(&replaced(&toml(&scene), "audiences = [\"api\"]", "audiences = []"));
-    assert!(scene.gateway.reload().await.is_err());
-    assert_eq!(scene.get("/scope/x", &token).await.status, 200);
-    assert_eq!(verified(&scene).await, (1, 1));
+    let fixture = Fixture::start(Config::minimal()).await;
+    let token = fixture.good_token();
+    assert_eq!(fixture.get_with_token("/scope/x", &token).await.status, 200);
+    assert!(fixture.try_reload(Config::minimal().replace("issuers.main", "audiences = []")).await.is_err());
+    assert_eq!(fixture.get_with_token("/scope/x", &token).await.status, 200);
+    assert_eq!(verified(&fixture).await, (1, 1));
 }
 
 /// Threat A24: under concurrency each answer carries its own subject, cached or not.
 #[tokio::test]
 async fn nobody_gets_the_identity_of_another() {
-    let scene = Scene::start().await;
-    let h2 = client::h2(scene.gateway.addr()).await;
+    let fixture = Fixture::start(Config::minimal()).await;
+    let h2 = client::h2(fixture.gateway.addr()).await;
     let mut asking = tokio::task::JoinSet::new();
     for round in 0..4 {
         for number in 0..40 {
             let subject = format!("user-{number}");
-            let token = scene.token().claim("sub", &*subject).claim("iat", NOW).sign(&TestKey::rsa("k1"));
+            let token = fixture.token().claim("sub", &*subject).claim("iat", NOW).sign(&TestKey::rsa("k1"));
             let h2 = h2.clone();
             asking.spawn(async move {
                 let answer = h2.get("/token/x", &[("Authorization", &format!("Bearer {token}"))]).await;
@@ -167,7 +163,7 @@ async fn nobody_gets_the_identity_of_another() {
         seen.insert(subject);
     }
     assert_eq!(seen.len(), 40);
-    let (miss, hit) = verified(&scene).await;
+    let (miss, hit) = verified(&fixture).await;
     assert_eq!(miss + hit, 160);
     assert!(miss >= 40);
 }

@@ -2,27 +2,26 @@
 
 use serde_json::json;
 
-use crate::support::site::Site;
-use crate::support::token::TestKey;
+use crate::support::config::Config;
+use crate::support::fixture::Fixture;
 
 /// Cognito puts no audience into its access tokens: the client's id stands for it; Okta calls the client `cid`.
 #[tokio::test]
 async fn audience_and_client_are_read_where_the_settings_say() {
-    let keys = ["audience_claim = \"client_id\"", "client_claim = [\"cid\", \"azp\"]"].join("\n");
-    let site = Site::start_in("", &keys, "", crate::support::gateway::Surroundings::default()).await;
-    let good = || site.token().without("aud").claim("client_id", "api").claim("azp", "second");
+    let keys = "audience_claim = \"client_id\"\nclient_claim = [\"cid\", \"azp\"]";
+    let fixture = Fixture::start(Config::minimal().add("issuers.main", keys)).await;
+    let good = || fixture.token().without("aud").claim("client_id", "api").claim("azp", "second");
     for (name, token, status, client) in [
         ("the first that is there", good().claim("cid", "first"), 200, Some("first")),
         ("the second", good(), 200, Some("second")),
         ("another client's", good().claim("client_id", "other"), 401, None),
-        ("an audience where none is read", site.token().without("client_id").claim("aud", "api"), 401, None),
+        ("an audience where none is read", fixture.token().without("client_id").claim("aud", "api"), 401, None),
         ("a client that is no text", good().claim("cid", json!(7)), 401, None),
     ] {
-        let bearer = format!("Bearer {}", token.sign(&TestKey::rsa("k1")));
-        let before = site.origin.requests().len();
-        let answer = site.get("/token/a", &[("authorization", &bearer)]).await;
+        let before = fixture.origin.requests().len();
+        let answer = fixture.get("/token/a", &[("authorization", &token.to_bearer())]).await;
         assert_eq!(answer.status, status, "{name}: {}", answer.text());
-        let seen = site.origin.requests();
+        let seen = fixture.origin.requests();
         assert_eq!(seen.len() - before, usize::from(status == 200), "{name}");
         if let Some(client) = client {
             assert_eq!(seen[before].header("x-identity-client"), Some(client), "{name}");
@@ -33,15 +32,8 @@ async fn audience_and_client_are_read_where_the_settings_say() {
 /// PA-5, A47: `;` is 400 before it is matched, unless the route lets it in; then it goes on as it came.
 #[tokio::test]
 async fn path_parameters_pass_only_where_a_route_allows_them() {
-    let matrix = r#"
-[[routes]]
-name = "matrix"
-path = "/matrix/*"
-access = "public"
-path_parameters = "allow"
-upstream = "main"
-"#;
-    let site = Site::start(matrix).await;
+    let config = Config::minimal().route("matrix", "access = \"public\"\npath_parameters = \"allow\"");
+    let fixture = Fixture::start(config).await;
     for (path, status) in [
         ("/matrix/a;v=1/b", 200),
         ("/public/a;v=1", 400),
@@ -49,8 +41,8 @@ upstream = "main"
         ("/matrix/..;/admin", 400),
         ("/matrix;v=1/a", 400),
     ] {
-        assert_eq!(site.get(path, &[]).await.status, status, "{path}");
+        assert_eq!(fixture.get(path, &[]).await.status, status, "{path}");
     }
-    let seen: Vec<String> = site.origin.requests().into_iter().map(|request| request.target).collect();
+    let seen: Vec<String> = fixture.origin.requests().into_iter().map(|request| request.target).collect();
     assert_eq!(seen, ["/matrix/a;v=1/b"]);
 }

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::{Value, json};
 
 use crate::support::client;
-use crate::support::gateway::minimal;
+use crate::support::config::Config;
 use crate::support::idp::Idp;
 use crate::support::origin::Origin;
 use crate::support::temporary::TempDir;
@@ -88,7 +88,7 @@ fn check_tells_all_problems_on_stderr_and_ends_with_78() {
 #[tokio::test]
 async fn check_online_asks_issuers_and_upstreams() {
     let (idp, origin, directory) = (Idp::start().await, Origin::start().await, TempDir::new());
-    let good = directory.write("good.toml", minimal(&idp.issuer(), origin.addr()));
+    let good = directory.write("good.toml", Config::minimal().to_toml(&idp.issuer(), origin.addr()));
     let output = portcullis(&["check", "--online", "-c", good.to_str().expect("UTF-8")]);
     assert_eq!(code(&output), 0, "{}{}", text(&output.stdout), text(&output.stderr));
     assert!(text(&output.stdout).contains("issuer main: ok, 1 key usable"), "{}", text(&output.stdout));
@@ -262,18 +262,15 @@ impl Drop for Run {
 #[tokio::test]
 async fn run_reloads_on_sighup_drains_on_sigterm_and_health_sees_it() {
     let (idp, origin, directory) = (Idp::start().await, Origin::start().await, TempDir::new());
-    let toml = minimal(&idp.issuer(), origin.addr());
-    let file = directory.write("gateway.toml", &toml).to_str().expect("UTF-8").to_owned();
+    let write = |config: Config| directory.write("gateway.toml", config.to_toml(&idp.issuer(), origin.addr()));
+    let file = write(Config::minimal()).to_str().expect("UTF-8").to_owned();
     let mut run = Run::start(&file);
     let [data, admin] = run.1[..] else { panic!("two addresses: {:?}", run.1) };
     let url = format!("http://{admin}/readyz");
     idp.wait_for_fetches(1).await;
     crate::support::within("ready", async { while code(&portcullis(&["health", &url])) != 0 {} }).await;
     assert_eq!(client::get(data, "/extra", &[]).await.status, 404);
-    directory.write(
-        "gateway.toml",
-        format!("{toml}\n[[routes]]\npath = \"/extra\"\naccess = \"public\"\nupstream = \"main\"\n"),
-    );
+    write(Config::minimal().route("extra", "path = \"/extra\"\naccess = \"public\""));
     run.signal("-HUP");
     crate::support::within("the new route", async { while client::get(data, "/extra", &[]).await.status != 200 {} })
         .await;

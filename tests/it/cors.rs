@@ -4,10 +4,10 @@ use std::net::TcpListener;
 
 use serde_json::json;
 
-use crate::support::client::{self, Answer};
+use crate::support::client::Answer;
+use crate::support::config::Config;
+use crate::support::fixture::Fixture;
 use crate::support::origin::Behaviour;
-use crate::support::site::Site;
-use crate::support::token::TestKey;
 
 const SHOP: &str = "https://shop.example.com";
 const EXPOSED: &str = "WWW-Authenticate, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id, X-Total";
@@ -67,9 +67,13 @@ cors = "shop"
 report_only = true
 "#;
 
-async fn preflight(site: &Site, path: &str, origin: &str, method: &str) -> Answer {
+fn config() -> Config {
+    Config::minimal().append(POLICIES)
+}
+
+async fn preflight(fixture: &Fixture, path: &str, origin: &str, method: &str) -> Answer {
     let headers = [("Origin", origin), ("Access-Control-Request-Method", method)];
-    client::request(site.gateway.addr(), "OPTIONS", path, &headers, b"").await
+    fixture.request("OPTIONS", path, &headers, b"").await
 }
 
 /// The fields of the CORS protocol and `Vary`, without the prefix, sorted.
@@ -92,7 +96,7 @@ fn granted() -> Vec<String> {
 /// Fetch §3.2.2 and §4.9; threats CO-1, CO-3: answered here, by the route of the requested method, without a token.
 #[tokio::test]
 async fn a_preflight_is_answered_by_the_policy_of_the_requested_method() {
-    let site = Site::start(POLICIES).await;
+    let fixture = Fixture::start(config()).await;
     let vary = "vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
     let read = [
         "allow-headers: Authorization, X-Trace",
@@ -128,20 +132,20 @@ async fn a_preflight_is_answered_by_the_policy_of_the_requested_method() {
         ("another case", "/shop/1", "https://SHOP.example.com", "GET", &[vary]),
         ("null", "/shop/1", "null", "GET", &[vary]),
     ] {
-        let answer = preflight(&site, path, origin, method).await;
+        let answer = preflight(&fixture, path, origin, method).await;
         assert_eq!((answer.status, cors(&answer)), (204, expect.iter().map(ToString::to_string).collect()), "{name}");
         assert_eq!((&*answer.body, answer.header("content-length")), (&b""[..], None), "{name}: RFC 9110 §8.6");
         assert!(answer.header("x-request-id").is_some(), "{name}");
     }
-    assert!(site.origin.requests().is_empty(), "no preflight reaches the upstream");
+    assert!(fixture.origin.requests().is_empty(), "no preflight reaches the upstream");
     let answered = r#"portcullis_requests_total{route="read",method="OPTIONS",status="204"}"#;
-    site.gateway.wait_for_metric(answered, 8.0).await;
+    fixture.gateway.wait_for_metric(answered, 8.0).await;
 }
 
 /// Contract 3: any other `OPTIONS` is a request like another: routed by its own method, asked for a token.
 #[tokio::test]
 async fn what_is_no_preflight_is_an_ordinary_request() {
-    let site = Site::start(POLICIES).await;
+    let fixture = Fixture::start(config()).await;
     let asks = ("Access-Control-Request-Method", "GET");
     let put = ("Access-Control-Request-Method", "PUT");
     let nonsense = ("Access-Control-Request-Method", "G E T");
@@ -155,43 +159,40 @@ async fn what_is_no_preflight_is_an_ordinary_request() {
         ("a route for all methods", "/account/1", &[origin], 401, "credentials_missing"),
         ("a route without policy", "/token/1", &[origin, asks], 401, "credentials_missing"),
     ] {
-        let answer = client::request(site.gateway.addr(), "OPTIONS", path, headers, b"").await;
+        let answer = fixture.request("OPTIONS", path, headers, b"").await;
         assert_eq!((answer.status, &answer.json()["code"]), (status, &json!(code)), "{name}");
     }
-    let alice = site.bearer("alice");
+    let alice = fixture.bearer("alice");
     let headers = [origin, ("Authorization", &*alice)];
-    let answer = client::request(site.gateway.addr(), "OPTIONS", "/account/1", &headers, b"").await;
+    let answer = fixture.request("OPTIONS", "/account/1", &headers, b"").await;
     assert_eq!((answer.status, &answer.json()["method"]), (200, &json!("OPTIONS")), "with a token it is forwarded");
 }
 
 /// Contract 3, threats CO-3: a preflight spends nobody's budget.
 #[tokio::test]
 async fn a_preflight_costs_nothing() {
-    let site = Site::start(POLICIES).await;
+    let fixture = Fixture::start(config()).await;
     for _ in 0..5 {
-        let answer = preflight(&site, "/limited/1", SHOP, "GET").await;
+        let answer = preflight(&fixture, "/limited/1", SHOP, "GET").await;
         assert_eq!((answer.status, answer.header("ratelimit")), (204, None));
     }
-    let first = site.get("/limited/1", &[("Origin", SHOP)]).await;
+    let first = fixture.get("/limited/1", &[("Origin", SHOP)]).await;
     assert_eq!((first.status, first.header("ratelimit")), (200, Some("\"calls\";r=1;t=3600")));
 }
 
 /// Contract 3, threats CO-1, CO-5: on every answer to a listed origin, whoever made it; never for another one.
 #[tokio::test]
 async fn every_answer_of_the_route_carries_the_grant() {
-    let site = Site::start(POLICIES).await;
     let closed = TcpListener::bind(("127.0.0.1", 0)).expect("a free port").local_addr().expect("an address");
-    let more = format!(
-        "{POLICIES}\n[upstreams.gone]\nservers = [\"http://{closed}\"]\n[[routes]]\nname = \"gone\"\npath = \"/gone/*\"\naccess = \"public\"\nupstream = \"gone\"\ncors = \"shop\"\n"
-    );
-    site.reload(&more).await;
-    site.origin.behave("/shop/missing", Behaviour::answer(404, &[], "no such order"));
-    site.origin.behave("/shop/fails", Behaviour::answer(500, &[], ""));
+    let gone = "access = \"public\"\nupstream = \"gone\"\ncors = \"shop\"";
+    let fixture = Fixture::start(config().upstream("gone", &[closed], "").route("gone", gone)).await;
+    fixture.origin.behave("/shop/missing", Behaviour::answer(404, &[], "no such order"));
+    fixture.origin.behave("/shop/fails", Behaviour::answer(500, &[], ""));
     for _ in 0..2 {
-        site.get("/limited/1", &[]).await;
+        fixture.get("/limited/1", &[]).await;
     }
-    let good = site.bearer("alice");
-    let poor = format!("Bearer {}", site.token().scope("other").sign(&TestKey::rsa("k1")));
+    let good = fixture.bearer("alice");
+    let poor = fixture.token().scope("other").to_bearer();
     for (name, path, authorization, status) in [
         ("a good answer", "/shop/1", Some(&good), 200),
         ("not found by the upstream", "/shop/missing", Some(&good), 404),
@@ -208,13 +209,13 @@ async fn every_answer_of_the_route_carries_the_grant() {
         ] {
             let mut headers: Vec<_> = authorization.map(|value| ("Authorization", &**value)).into_iter().collect();
             headers.extend(origin.map(|origin| ("Origin", origin)));
-            let answer = site.get(path, &headers).await;
+            let answer = fixture.get(path, &headers).await;
             assert_eq!((answer.status, cors(&answer)), (status, expect), "{name}, {origin:?}");
         }
     }
     // Before a route is chosen there is no policy to speak of.
     for (path, method, status) in [("/nowhere", "GET", 404), ("/shop/1", "POST", 405)] {
-        let answer = client::request(site.gateway.addr(), method, path, &[("Origin", SHOP)], b"").await;
+        let answer = fixture.request(method, path, &[("Origin", SHOP)], b"").await;
         assert_eq!((answer.status, cors(&answer)), (status, Vec::<String>::new()), "{path}");
     }
 }
@@ -222,7 +223,7 @@ async fn every_answer_of_the_route_carries_the_grant() {
 /// Threats CO-4, HH-6: the gateway's word replaces the upstream's; without a policy the upstream's own stands.
 #[tokio::test]
 async fn the_policy_replaces_what_the_upstream_says() {
-    let site = Site::start(POLICIES).await;
+    let fixture = Fixture::start(config()).await;
     let theirs = [
         ("Access-Control-Allow-Origin", "*"),
         ("Access-Control-Allow-Credentials", "true"),
@@ -231,9 +232,9 @@ async fn the_policy_replaces_what_the_upstream_says() {
         ("Vary", "Accept"),
     ];
     for path in ["/shop/1", "/open/1", "/public/1", "/account/1"] {
-        site.origin.behave(path, Behaviour::answer(200, &theirs, "{}"));
+        fixture.origin.behave(path, Behaviour::answer(200, &theirs, "{}"));
     }
-    let alice = site.bearer("alice");
+    let alice = fixture.bearer("alice");
     let exposed = "expose-headers: WWW-Authenticate, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id";
     let origin = "allow-origin: https://shop.example.com";
     for (name, path, from, expect) in [
@@ -285,7 +286,7 @@ async fn the_policy_replaces_what_the_upstream_says() {
             ],
         ),
     ] {
-        let answer = site.get(path, &[("Origin", from), ("Authorization", &alice)]).await;
+        let answer = fixture.get(path, &[("Origin", from), ("Authorization", &alice)]).await;
         assert_eq!((answer.status, cors(&answer)), (200, expect), "{name}");
     }
 }
@@ -293,17 +294,17 @@ async fn the_policy_replaces_what_the_upstream_says() {
 /// Contract 1.9 `report_only`: an origin that the policy denies is reported, and what the upstream says stands.
 #[tokio::test]
 async fn a_route_that_only_reports_leaves_unlisted_origins_to_the_upstream() {
-    let site = Site::start(POLICIES).await;
-    site.origin.behave("/tried/1", Behaviour::answer(200, &[("Access-Control-Allow-Origin", "*")], "{}"));
-    let stranger = site.get("/tried/1", &[("Origin", "https://new.example")]).await;
+    let fixture = Fixture::start(config()).await;
+    fixture.origin.behave("/tried/1", Behaviour::answer(200, &[("Access-Control-Allow-Origin", "*")], "{}"));
+    let stranger = fixture.get("/tried/1", &[("Origin", "https://new.example")]).await;
     assert_eq!(cors(&stranger), ["allow-origin: *"]);
-    let asked = preflight(&site, "/tried/1", "https://new.example", "GET").await;
+    let asked = preflight(&fixture, "/tried/1", "https://new.example", "GET").await;
     assert_eq!((asked.status, cors(&asked)), (200, vec!["allow-origin: *".to_owned()]), "the upstream answers it");
-    let listed = site.get("/tried/1", &[("Origin", SHOP)]).await;
+    let listed = fixture.get("/tried/1", &[("Origin", SHOP)]).await;
     assert_eq!(cors(&listed), granted());
     let would = r#"portcullis_would_reject_total{route="tried",code="origin_denied"}"#;
-    assert_eq!(site.gateway.count(would).await, 2);
-    let lines = site.gateway.wait_for_access_lines(3).await;
+    assert_eq!(fixture.gateway.count(would).await, 2);
+    let lines = fixture.gateway.wait_for_access_lines(3).await;
     let told: Vec<_> = lines.iter().map(|line| &line["would_reject"]).collect();
     assert_eq!(told, [&json!("origin_denied"), &json!("origin_denied"), &json!(null)]);
 }

@@ -7,14 +7,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::client::{self, Answer, Conn};
-use crate::support::gateway::{Gateway, minimal};
-use crate::support::idp::Idp;
-use crate::support::origin::{Behaviour, Origin};
+use crate::support::config::Config;
+use crate::support::fixture::Fixture;
+use crate::support::origin::Behaviour;
 
-async fn start(server: &str) -> (Gateway, Origin) {
-    let (idp, origin) = (Idp::start().await, Origin::start().await);
-    let toml = minimal(&idp.issuer(), origin.addr()).replace("workers = 2", &format!("workers = 1\n{server}"));
-    (Gateway::start(&toml).await, origin)
+async fn start(server: &str) -> Fixture {
+    Fixture::start(Config::minimal().one_worker().add("server", server)).await
 }
 
 fn assert_problem(name: &str, answer: &Answer, status: u16, code: &str) {
@@ -42,7 +40,7 @@ fn assert_line(name: &str, line: &Value, answer: &Answer, code: &str) {
 /// FR-8, DO-1, DO-2, C6; RFC 6585 §5, RFC 9110 §15.5.9 and §15.5.15.
 #[tokio::test]
 async fn what_never_became_a_request_is_answered_counted_and_logged_once() {
-    let (gateway, origin) = start("header_timeout = \"100ms\"").await;
+    let Fixture { gateway, origin, .. } = &start("header_timeout = \"100ms\"").await;
     let rows = [
         ("no HTTP", "GET /public/secret\0 HTTP/1.1\r\nHost: g\r\n\r\n".to_owned(), 400, "framing_refused"),
         (
@@ -101,7 +99,7 @@ async fn what_never_became_a_request_is_answered_counted_and_logged_once() {
 /// The other side of the limits: what fits passes.
 #[tokio::test]
 async fn a_head_within_its_limits_passes() {
-    let (gateway, _origin) = start("").await;
+    let Fixture { gateway, .. } = &Fixture::start(Config::minimal().one_worker()).await;
     let (long, many) = ("a".repeat(30 * 1024), "1".repeat(8_000));
     for (name, target, fields) in [
         ("a large field", "/public/a".to_owned(), vec![("X-A", long.as_str())]),
@@ -116,7 +114,7 @@ async fn a_head_within_its_limits_passes() {
 /// DO-1: a connection that says nothing costs no longer than its deadline, and is no request.
 #[tokio::test]
 async fn silent_connections_are_closed_without_a_word() {
-    let (gateway, _origin) = start("header_timeout = \"100ms\"\nidle_timeout = \"100ms\"").await;
+    let Fixture { gateway, .. } = &start("header_timeout = \"100ms\"\nidle_timeout = \"100ms\"").await;
     let mut silent = Conn::open(gateway.addr()).await;
     assert_eq!(silent.read_to_close().await, b"");
     let mut half_a_preface = Conn::open(gateway.addr()).await;
@@ -137,7 +135,7 @@ async fn silent_connections_are_closed_without_a_word() {
 /// DO-1: the patience for a head is for all of it; a byte now and then buys nothing.
 #[tokio::test]
 async fn a_head_that_trickles_has_one_deadline_in_all() {
-    let (gateway, _origin) = start("header_timeout = \"200ms\"").await;
+    let Fixture { gateway, .. } = &start("header_timeout = \"200ms\"").await;
     let mut conn = Conn::open(gateway.addr()).await;
     conn.send("GET /public/a HTTP/1.1\r\nHost: g\r\nX-A: ").await;
     let mut beat = tokio::time::interval(Duration::from_millis(20));
@@ -158,7 +156,7 @@ async fn a_head_that_trickles_has_one_deadline_in_all() {
 /// FR-13, DO-1; RFC 9110 §15.5.9.
 #[tokio::test]
 async fn a_body_that_stops_is_408_and_the_upstream_request_is_broken_off() {
-    let (gateway, origin) = start("body_idle_timeout = \"100ms\"").await;
+    let Fixture { gateway, origin, .. } = &start("body_idle_timeout = \"100ms\"").await;
     for (index, (name, head, part)) in [
         ("a length", "Content-Length: 10\r\n", "hello"),
         ("a length and no byte of it", "Content-Length: 10\r\n", ""),
@@ -187,7 +185,7 @@ async fn a_body_that_stops_is_408_and_the_upstream_request_is_broken_off() {
 /// DO-1: an answer that nobody takes is given up, and the upstream is let go.
 #[tokio::test]
 async fn a_client_that_takes_no_bytes_is_closed() {
-    let (gateway, origin) = start("body_idle_timeout = \"200ms\"").await;
+    let Fixture { gateway, origin, .. } = &start("body_idle_timeout = \"200ms\"").await;
     let length = 64 * 1024 * 1024;
     origin.behave("/public/large", Behaviour::Large(length));
     let mut conn = Conn::open(gateway.addr()).await;
@@ -202,7 +200,7 @@ async fn a_client_that_takes_no_bytes_is_closed() {
 /// FR-11; RFC 9110 §10.1.1: nobody is told to go on who would be refused afterwards.
 #[tokio::test]
 async fn expect_is_answered_by_the_gateway_and_only_after_authorisation() {
-    let (gateway, origin) = start("").await;
+    let Fixture { gateway, origin, .. } = &Fixture::start(Config::minimal().one_worker()).await;
     let head = |path: &str, expect: &str| {
         format!("POST {path} HTTP/1.1\r\nHost: g\r\nExpect: {expect}\r\nContent-Length: 5\r\n\r\n")
     };
@@ -235,18 +233,16 @@ async fn expect_is_answered_by_the_gateway_and_only_after_authorisation() {
 /// Contract 1.1 `max_connections`: those beyond it wait and are then served, whichever worker the kernel gave them to.
 #[tokio::test]
 async fn a_slot_that_is_free_is_free_for_every_worker() {
-    let (idp, origin) = (Idp::start().await, Origin::start().await);
-    let toml = minimal(&idp.issuer(), origin.addr()).replace("workers = 2", "workers = 2\nmax_connections = 1");
-    let gateway = Gateway::start(&toml).await;
+    let fixture = Fixture::start(Config::minimal().add("server", "max_connections = 1")).await;
     for number in 0..16 {
-        assert_eq!(client::get(gateway.addr(), "/public/a", &[]).await.status, 200, "{number}");
+        assert_eq!(fixture.get("/public/a", &[]).await.status, 200, "{number}");
     }
 }
 
 /// A connection that rests between two requests is the same to its client, and keeps its deadlines.
 #[tokio::test]
 async fn an_idle_connection_goes_on_after_a_rest() {
-    let (gateway, origin) = start("idle_timeout = \"2s\"\nheader_timeout = \"600ms\"").await;
+    let Fixture { gateway, origin, .. } = &start("idle_timeout = \"2s\"\nheader_timeout = \"600ms\"").await;
     let mut conn = Conn::open(gateway.addr()).await;
     for (name, wait) in [("at first", false), ("after a rest", true), ("after another", true)] {
         if wait {
@@ -266,7 +262,7 @@ async fn an_idle_connection_goes_on_after_a_rest() {
 /// What was sent along with a request and is not yet another one does not keep the connection from its deadlines.
 #[tokio::test]
 async fn the_beginning_of_a_next_request_has_its_time_like_any_other() {
-    let (gateway, _origin) = start("idle_timeout = \"2s\"\nheader_timeout = \"600ms\"").await;
+    let Fixture { gateway, .. } = &start("idle_timeout = \"2s\"\nheader_timeout = \"600ms\"").await;
     let mut begun = Conn::open(gateway.addr()).await;
     begun.send("GET /public/a HTTP/1.1\r\nHost: g\r\n\r\nG").await;
     assert_eq!(begun.read_response().await.status, 200);

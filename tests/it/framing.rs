@@ -6,38 +6,32 @@
 use serde_json::json;
 
 use crate::support::client::{Answer, Conn, raw};
-use crate::support::gateway::{Gateway, minimal};
-use crate::support::idp::Idp;
-use crate::support::origin::{Behaviour, Origin};
+use crate::support::config::Config;
+use crate::support::fixture::Fixture;
+use crate::support::origin::Behaviour;
 use crate::support::raw_origin::{RawOrigin, Step};
-use crate::support::token::{TestKey, TokenBuilder};
 
 const MARKER: &str = "GET /public/marker HTTP/1.1\r\nHost: g\r\nX-Marker: 1\r\n\r\n";
 
 /// A gateway with one worker, so that all requests share its upstream connections, before an upstream that echoes.
-struct Edge {
-    gateway: Gateway,
+struct RecordedFixture {
+    fixture: Fixture,
     upstream: RawOrigin,
-    idp: Idp,
 }
 
-impl Edge {
+impl RecordedFixture {
     async fn start() -> Self {
-        let (idp, upstream) = (Idp::start().await, RawOrigin::start(vec![Step::Echo; 200]).await);
-        let gateway = Gateway::start(&configuration(&idp, &upstream)).await;
-        Self { gateway, upstream, idp }
-    }
-
-    fn token(&self) -> String {
-        TokenBuilder::new(&self.idp.issuer()).sign(&TestKey::rsa("k1"))
+        let upstream = RawOrigin::start(vec![Step::Echo; 200]).await;
+        let config = Config::minimal().one_worker().main_server(upstream.addr());
+        Self { fixture: Fixture::start(config).await, upstream }
     }
 
     async fn conn(&self) -> Conn {
-        Conn::open(self.gateway.addr()).await
+        self.fixture.connect().await
     }
 
     async fn raw(&self, bytes: impl AsRef<[u8]>) -> String {
-        raw(self.gateway.addr(), bytes).await
+        raw(self.fixture.gateway.addr(), bytes).await
     }
 
     /// A stranger's request right after an attack: the answer is about that very request.
@@ -51,10 +45,6 @@ impl Edge {
         let requests = self.upstream.requests();
         assert!(requests.iter().all(|request| !request.contains("GET /public/marker")), "{after}: {requests:#?}");
     }
-}
-
-fn configuration(idp: &Idp, upstream: &RawOrigin) -> String {
-    minimal(&idp.issuer(), upstream.addr()).replace("workers = 2", "workers = 1")
 }
 
 /// A refusal of a whole request on a raw connection that was closed after it.
@@ -78,7 +68,7 @@ fn assert_refused(name: &str, received: &str, status: u16, code: &str) {
 /// FR-2, FR-3, FR-4, FR-8, FR-9; RFC 9112 §2.2, §5.1, §5.2, §6.1, §6.3.
 #[tokio::test]
 async fn ambiguous_or_malformed_heads_are_400_and_never_reach_the_upstream() {
-    let edge = Edge::start().await;
+    let recorded = RecordedFixture::start().await;
     let post =
         |fields: &str| format!("POST /public/a HTTP/1.1\r\nHost: g\r\n{fields}\r\n\r\n0\r\n\r\n{MARKER}").into_bytes();
     let line = |line: &str| format!("{line}\r\nHost: g\r\n\r\n{MARKER}").into_bytes();
@@ -136,19 +126,19 @@ async fn ambiguous_or_malformed_heads_are_400_and_never_reach_the_upstream() {
         ("not HTTP at all", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec()),
     ];
     for (name, bytes) in &rows {
-        assert_refused(name, &edge.raw(bytes).await, 400, "framing_refused");
-        edge.innocent_client_gets_its_own_answer(name).await;
+        assert_refused(name, &recorded.raw(bytes).await, 400, "framing_refused");
+        recorded.innocent_client_gets_its_own_answer(name).await;
     }
-    assert_eq!(edge.upstream.requests().len(), rows.len(), "only the innocent ones");
-    assert_eq!(edge.upstream.received().len(), 1, "all of them on one connection");
-    let lines = edge.gateway.wait_for_access_lines(2 * rows.len()).await;
+    assert_eq!(recorded.upstream.requests().len(), rows.len(), "only the innocent ones");
+    assert_eq!(recorded.upstream.received().len(), 1, "all of them on one connection");
+    let lines = recorded.fixture.gateway.wait_for_access_lines(2 * rows.len()).await;
     assert_eq!(lines.iter().filter(|line| line["code"] == json!("framing_refused")).count(), rows.len());
 }
 
 /// FR-1, FR-2, FR-3, FR-4; RFC 9112 §6.3: what is let through is framed anew, in one way.
 #[tokio::test]
 async fn what_passes_is_framed_once_and_anew() {
-    let edge = Edge::start().await;
+    let recorded = RecordedFixture::start().await;
     let chunked = format!("5\r\nhello\r\n0\r\n\r\n{MARKER}");
     let hello = format!("hello{MARKER}");
     for (name, fields, body, framing, closes) in [
@@ -170,14 +160,14 @@ async fn what_passes_is_framed_once_and_anew() {
         ),
         ("named in Connection", "Connection: content-length\r\nContent-Length: 5\r\n", &hello, "5", false),
     ] {
-        let before = edge.upstream.requests().len();
-        let mut conn = edge.conn().await;
+        let before = recorded.upstream.requests().len();
+        let mut conn = recorded.conn().await;
         conn.send(format!("POST /public/a HTTP/1.1\r\nHost: g\r\n{fields}\r\n{body}")).await;
         assert_eq!(conn.read_response().await.status, 200, "{name}");
         let pipelined = if closes { conn.read_to_close().await } else { conn.read_response().await.body };
         assert_eq!(pipelined.is_empty(), closes, "{name}: what follows is the next request, or the connection ends");
-        edge.innocent_client_gets_its_own_answer(name).await;
-        let requests = edge.upstream.requests().split_off(before);
+        recorded.innocent_client_gets_its_own_answer(name).await;
+        let requests = recorded.upstream.requests().split_off(before);
         assert_eq!(requests.len(), if closes { 2 } else { 3 }, "{name}: {requests:#?}");
         let (head, body) = requests[0].split_once("\r\n\r\n").expect(name);
         let of = |field: &str| -> Vec<String> {
@@ -193,7 +183,7 @@ async fn what_passes_is_framed_once_and_anew() {
 /// FR-5; RFC 9112 §7.1.
 #[tokio::test]
 async fn malformed_chunks_break_the_request_off() {
-    let edge = Edge::start().await;
+    let recorded = RecordedFixture::start().await;
     let long_extension = format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(20_000));
     let many_trailers = format!("5\r\nhello\r\n0\r\n{}\r\n", "T: 1\r\n".repeat(2_000));
     for (name, body) in [
@@ -212,25 +202,25 @@ async fn malformed_chunks_break_the_request_off() {
         ("trailers without end", many_trailers.as_str()),
     ] {
         let attack = format!("POST /public/a HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n{body}{MARKER}");
-        assert_refused(name, &edge.raw(attack).await, 400, "framing_refused");
-        edge.innocent_client_gets_its_own_answer(name).await;
-        edge.assert_no_marker(name);
+        assert_refused(name, &recorded.raw(attack).await, 400, "framing_refused");
+        recorded.innocent_client_gets_its_own_answer(name).await;
+        recorded.assert_no_marker(name);
     }
-    let whole = edge.upstream.requests();
+    let whole = recorded.upstream.requests();
     assert!(whole.iter().all(|request| request.starts_with("GET ")), "no broken request was ended: {whole:#?}");
 }
 
 /// FR-5, FR-6; RFC 9110 §6.5.1, RFC 9112 §7.1.1.
 #[tokio::test]
 async fn chunk_extensions_and_trailers_go_no_further() {
-    let edge = Edge::start().await;
-    let mut conn = edge.conn().await;
+    let recorded = RecordedFixture::start().await;
+    let mut conn = recorded.conn().await;
     conn.send("POST /public/a HTTP/1.1\r\nHost: g\r\nTrailer: X-Identity-Subject\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n").await;
     conn.send("5;name=value;\"q\"\r\nhello\r\n0\r\nX-Identity-Subject: admin\r\nContent-Length: 3\r\n\r\n").await;
     assert_eq!(conn.read_response().await.status, 200);
     conn.send("GET /public/next HTTP/1.1\r\nHost: g\r\n\r\n").await;
     assert_eq!(conn.read_response().await.status, 200);
-    let requests = edge.upstream.requests();
+    let requests = recorded.upstream.requests();
     assert!(requests[0].ends_with("\r\n\r\n5\r\nhello\r\n0\r\n\r\n"), "{requests:#?}");
     let lower = requests[0].to_ascii_lowercase();
     assert!(!lower.contains("trailer") && !lower.contains("x-identity") && !lower.contains("\r\nte:"), "{lower}");
@@ -239,27 +229,26 @@ async fn chunk_extensions_and_trailers_go_no_further() {
 /// FR-8: a line that ends with LF alone is one line to everybody, since it is written anew (RFC 9112 §2.2).
 #[tokio::test]
 async fn bare_line_feeds_are_refused_or_written_as_crlf() {
-    let edge = Edge::start().await;
-    let received = edge.raw("GET /public/a HTTP/1.1\nHost: g\nX-A: 1\nConnection: close\n\n").await;
+    let recorded = RecordedFixture::start().await;
+    let received = recorded.raw("GET /public/a HTTP/1.1\nHost: g\nX-A: 1\nConnection: close\n\n").await;
     let status = received.get(9..12);
     assert!(status == Some("200") || status == Some("400"), "{received}");
-    for request in edge.upstream.requests() {
+    for request in recorded.upstream.requests() {
         assert_eq!(request.matches('\n').count(), request.matches("\r\n").count(), "{request:?}");
         assert!(request.contains("x-a: 1\r\n"), "{request:?}");
     }
-    let received = edge.raw("\r\n\r\nGET /public/blank HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n").await;
+    let received = recorded.raw("\r\n\r\nGET /public/blank HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n").await;
     assert!(received.starts_with("HTTP/1.1 200 "), "empty lines before a request: {received}");
-    edge.raw([&b"\r\n".repeat(40_000)[..], MARKER.as_bytes()].concat()).await;
-    edge.assert_no_marker("empty lines without end");
+    recorded.raw([&b"\r\n".repeat(40_000)[..], MARKER.as_bytes()].concat()).await;
+    recorded.assert_no_marker("empty lines without end");
 }
 
 /// FR-7; I3: a connection has no identity, only requests have.
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_order_and_authenticated_alone() {
-    let edge = Edge::start().await;
-    let token = edge.token();
+    let recorded = RecordedFixture::start().await;
     let request = |target: &str, more: &str| format!("GET {target} HTTP/1.1\r\nHost: g\r\n{more}\r\n");
-    let bearer = format!("Authorization: Bearer {token}\r\n");
+    let bearer = format!("Authorization: {}\r\n", recorded.fixture.bearer("alice"));
     let all = [
         request("/token/1", &bearer),
         request("/token/2", ""),
@@ -269,7 +258,7 @@ async fn pipelined_requests_are_answered_in_order_and_authenticated_alone() {
         request("/token/6", "X-A : 1\r\n"),
         request("/public/7", ""),
     ];
-    let mut conn = edge.conn().await;
+    let mut conn = recorded.conn().await;
     conn.send(all.concat()).await;
     let mut answers: Vec<Answer> = Vec::new();
     for _ in 0..6 {
@@ -280,33 +269,34 @@ async fn pipelined_requests_are_answered_in_order_and_authenticated_alone() {
     assert!(answers[2].text().starts_with("GET /public/3 ") && !answers[2].text().contains("x-identity"));
     assert!(answers[3].text().starts_with("GET /token/4 ") && answers[3].text().contains("x-identity-subject: alice"));
     assert_eq!(conn.read_to_close().await, b"", "nothing behind the malformed one is answered");
-    assert_eq!(edge.upstream.requests().len(), 3);
+    assert_eq!(recorded.upstream.requests().len(), 3);
 }
 
 /// FR-9; RFC 9112 §9.3.
 #[tokio::test]
 async fn http_1_0_closes_unless_asked_and_is_authenticated_each_time() {
-    let edge = Edge::start().await;
-    let closed = edge.raw(format!("POST /public/a HTTP/1.0\r\nHost: g\r\n\r\n{MARKER}")).await;
+    let recorded = RecordedFixture::start().await;
+    let closed = recorded.raw(format!("POST /public/a HTTP/1.0\r\nHost: g\r\n\r\n{MARKER}")).await;
     assert!(
         closed.get(8..13) == Some(" 200 ") && closed.matches("HTTP/1.").count() == 2,
         "one answer, one echo: {closed}"
     );
-    edge.assert_no_marker("HTTP/1.0 without a length has no body and no successor");
-    let mut conn = edge.conn().await;
+    recorded.assert_no_marker("HTTP/1.0 without a length has no body and no successor");
+    let mut conn = recorded.conn().await;
     let keep = "Host: g\r\nConnection: keep-alive\r\n";
-    conn.send(format!("GET /token/a HTTP/1.0\r\n{keep}Authorization: Bearer {}\r\n\r\n", edge.token())).await;
+    conn.send(format!("GET /token/a HTTP/1.0\r\n{keep}Authorization: {}\r\n\r\n", recorded.fixture.bearer("alice")))
+        .await;
     assert_eq!(conn.read_response().await.status, 200);
     conn.send(format!("GET /token/b HTTP/1.0\r\n{keep}\r\n")).await;
     assert_eq!(conn.read_response().await.status, 401);
-    let hosts = edge.raw("GET /public/a HTTP/1.0\r\n\r\n").await;
+    let hosts = recorded.raw("GET /public/a HTTP/1.0\r\n\r\n").await;
     assert_refused("no host", &hosts, 400, "host_refused");
 }
 
 /// FR-10: bodies where nobody expects them are framed aloud; none are invented.
 #[tokio::test]
 async fn bodies_keep_explicit_framing_under_every_method() {
-    let edge = Edge::start().await;
+    let recorded = RecordedFixture::start().await;
     for (name, method, fields, body, expected) in [
         ("GET with a length", "GET", "Content-Length: 5\r\n", "hello", "content-length: 5"),
         (
@@ -331,26 +321,26 @@ async fn bodies_keep_explicit_framing_under_every_method() {
         ("GET without a body", "GET", "", "", ""),
         ("DELETE without a body", "DELETE", "", "", ""),
     ] {
-        let mut conn = edge.conn().await;
+        let mut conn = recorded.conn().await;
         conn.send(format!("{method} /public/a HTTP/1.1\r\nHost: g\r\n{fields}\r\n{body}")).await;
         let head = conn.read_response().await.text();
         let framing =
             head.lines().filter(|line| line.starts_with("content-length") || line.starts_with("transfer-encoding"));
         assert_eq!(framing.collect::<Vec<_>>().join(" "), expected, "{name}");
-        edge.innocent_client_gets_its_own_answer(name).await;
+        recorded.innocent_client_gets_its_own_answer(name).await;
     }
 }
 
 /// FR-10, FR-12: an upstream that answers without reading leaves a connection that nobody else may use.
 #[tokio::test]
 async fn an_early_answer_is_passed_on_and_its_connection_is_not_used_again() {
-    let (idp, origin) = (Idp::start().await, Origin::start().await);
-    let gateway = Gateway::start(&minimal(&idp.issuer(), origin.addr()).replace("workers = 2", "workers = 1")).await;
+    let fixture = Fixture::start(Config::minimal().one_worker()).await;
+    let origin = &fixture.origin;
     origin.behave("/public/early", Behaviour::EarlyAnswer { status: 403 });
-    let mut conn = Conn::open(gateway.addr()).await;
+    let mut conn = fixture.connect().await;
     conn.send("POST /public/early HTTP/1.1\r\nHost: g\r\nContent-Length: 1000000\r\n\r\nhello").await;
     assert_eq!(conn.read_response().await.status, 403);
-    let after = crate::support::client::get(gateway.addr(), "/public/after", &[]).await;
+    let after = fixture.get("/public/after", &[]).await;
     assert_eq!(after.json()["target"], json!("/public/after"));
     assert_eq!(origin.connections(), 2);
     let rest = conn.try_send(MARKER.repeat(10)).await;

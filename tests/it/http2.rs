@@ -5,36 +5,11 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::support::client::{self, Answer, Conn, H2, h2};
-use crate::support::gateway::{Gateway, minimal};
-use crate::support::idp::Idp;
-use crate::support::origin::{Behaviour, Origin};
+use crate::support::client::{Answer, Conn, h2};
+use crate::support::config::Config;
+use crate::support::fixture::Fixture;
+use crate::support::origin::Behaviour;
 use crate::support::raw_origin::{RawOrigin, Step};
-use crate::support::token::{TestKey, TokenBuilder};
-
-struct Edge {
-    gateway: Gateway,
-    origin: Origin,
-    idp: Idp,
-}
-
-impl Edge {
-    async fn start(server: &str) -> Self {
-        let (idp, origin) = (Idp::start().await, Origin::start().await);
-        let toml = minimal(&idp.issuer(), origin.addr()).replace("workers = 2", &format!("workers = 2\n{server}"));
-        let toml = toml
-            + "\n[[routes]]\nname = \"read\"\npath = \"/read\"\nmethods = [\"GET\"]\naccess = \"public\"\nupstream = \"main\"\n";
-        Self { gateway: Gateway::start(&toml).await, origin, idp }
-    }
-
-    async fn h2(&self) -> H2 {
-        h2(self.gateway.addr()).await
-    }
-
-    fn bearer(&self, change: impl Fn(TokenBuilder) -> TokenBuilder) -> String {
-        format!("Bearer {}", change(TokenBuilder::new(&self.idp.issuer())).sign(&TestKey::rsa("k1")))
-    }
-}
 
 /// What two answers must have in common: all of it but the request's own id and the connection's own fields.
 fn essence(answer: &Answer) -> (u16, Vec<(String, String)>, Value) {
@@ -53,11 +28,14 @@ fn essence(answer: &Answer) -> (u16, Vec<(String, String)>, Value) {
 /// RFC 9110 §1.2: one semantics, whatever the version.
 #[tokio::test]
 async fn refusals_are_the_same_over_both_versions() {
-    let edge = Edge::start("max_body_size = \"1 KiB\"").await;
-    let h2 = edge.h2().await;
-    let other_scope = edge.bearer(|token| token.scope("other"));
-    let expired = edge.bearer(|token| token.claim("exp", 1_000_000_000));
-    let foreign = edge.bearer(|token| token.claim("iss", "https://other.example"));
+    let config = Config::minimal()
+        .add("server", "max_body_size = \"1 KiB\"")
+        .route("read", "path = \"/read\"\nmethods = [\"GET\"]\naccess = \"public\"");
+    let fixture = Fixture::start(config).await;
+    let h2 = h2(fixture.gateway.addr()).await;
+    let other_scope = fixture.token().scope("other").to_bearer();
+    let expired = fixture.token().claim("exp", 1_000_000_000).to_bearer();
+    let foreign = fixture.token().claim("iss", "https://other.example").to_bearer();
     let large = "x".repeat(33 * 1024);
     let long = format!("/public/{}", "a".repeat(9 * 1024));
     let body = vec![b'x'; 1025];
@@ -80,14 +58,14 @@ async fn refusals_are_the_same_over_both_versions() {
         ("a large head", "GET", "/public/a", vec![("x-a", large.as_str())], b"", 431, "head_too_large"),
         ("a large body", "POST", "/public/a", vec![], &body, 413, "body_too_large"),
     ] {
-        let old = client::request(edge.gateway.addr(), method, target, &fields, body).await;
+        let old = fixture.request(method, target, &fields, body).await;
         let new = h2.request(method, target, &fields, body).await;
         assert_eq!((new.status, &new.json()["code"]), (status, &json!(code)), "{name}: {}", new.text());
         assert_eq!(essence(&new), essence(&old), "{name}");
         assert_eq!(new.header("connection"), None, "{name}: of no meaning in HTTP/2");
         assert_eq!(new.headers_named("x-request-id").len(), 1, "{name}");
     }
-    assert!(edge.origin.requests().is_empty());
+    assert!(fixture.origin.requests().is_empty());
     let head = h2.request("HEAD", "/scope/a", &[], b"").await;
     assert_eq!((head.status, head.body.len()), (401, 0));
 }
@@ -95,9 +73,9 @@ async fn refusals_are_the_same_over_both_versions() {
 /// H2-5, H2-6; RFC 9113 §8.2.3, §8.3.1.
 #[tokio::test]
 async fn requests_become_http_1_1_with_one_host_and_one_cookie() {
-    let edge = Edge::start("").await;
-    let bearer = edge.bearer(|token| token);
-    let h2 = edge.h2().await;
+    let fixture = Fixture::start(Config::minimal()).await;
+    let bearer = fixture.bearer("alice");
+    let h2 = h2(fixture.gateway.addr()).await;
     let fields = [
         ("authorization", bearer.as_str()),
         ("cookie", "a=1"),
@@ -107,7 +85,7 @@ async fn requests_become_http_1_1_with_one_host_and_one_cookie() {
     ];
     let echoed = h2.get("http://api.example.com/token/a?b=%2f", &fields).await.json();
     assert_eq!((&echoed["version"], &echoed["target"]), (&json!("HTTP/1.1"), &json!("/token/a?b=%2f")));
-    let received = edge.origin.requests().remove(0);
+    let received = fixture.origin.requests().remove(0);
     let of = |name: &str| -> Vec<&str> {
         received.headers.iter().filter(|(given, _)| given == name).map(|(_, value)| value.as_str()).collect()
     };
@@ -136,8 +114,8 @@ async fn requests_become_http_1_1_with_one_host_and_one_cookie() {
 /// I4: the body is streamed, with framing made anew.
 #[tokio::test]
 async fn bodies_are_framed_for_the_upstream() {
-    let edge = Edge::start("").await;
-    let h2 = edge.h2().await;
+    let fixture = Fixture::start(Config::minimal()).await;
+    let h2 = h2(fixture.gateway.addr()).await;
     for (name, method, body, length) in [
         ("a body", "POST", &b"hello"[..], Some("5")),
         ("none", "POST", b"", Some("0")),
@@ -145,22 +123,22 @@ async fn bodies_are_framed_for_the_upstream() {
     ] {
         let echoed = h2.request(method, "/public/a", &[], body).await.json();
         assert_eq!(echoed["body"], json!(String::from_utf8_lossy(body)), "{name}");
-        let received = edge.origin.requests().pop().expect(name);
+        let received = fixture.origin.requests().pop().expect(name);
         assert_eq!((received.header("content-length"), received.header("transfer-encoding")), (length, None), "{name}");
     }
     let large = vec![b'x'; 1024 * 1024];
     let echoed = h2.request("PUT", "/public/large", &[], &large).await.json();
     assert_eq!(echoed["body_length"], json!(large.len()));
-    edge.origin.behave("/public/large", Behaviour::Large(1024 * 1024));
+    fixture.origin.behave("/public/large", Behaviour::Large(1024 * 1024));
     assert_eq!(h2.get("/public/large", &[]).await.body.len(), 1024 * 1024);
 }
 
 /// FR-7, J-86: streams of one connection share nothing but the connection.
 #[tokio::test]
 async fn concurrent_streams_are_authenticated_alone() {
-    let edge = Edge::start("").await;
-    let bearers = ["alice", "bob", "carol"].map(|subject| edge.bearer(|token| token.claim("sub", subject)));
-    let h2 = edge.h2().await;
+    let fixture = Fixture::start(Config::minimal()).await;
+    let bearers = ["alice", "bob", "carol"].map(|subject| fixture.bearer(subject));
+    let h2 = h2(fixture.gateway.addr()).await;
     let mut streams = tokio::task::JoinSet::new();
     for number in 0..80_usize {
         let (h2, bearer) = (h2.clone(), bearers.get(number % 4).cloned());
@@ -192,13 +170,13 @@ async fn concurrent_streams_are_authenticated_alone() {
 struct Frames(Conn);
 
 impl Frames {
-    async fn open(gateway: &Gateway) -> Self {
-        Self::open_with(gateway, b"").await
+    async fn open(fixture: &Fixture) -> Self {
+        Self::open_with(fixture, b"").await
     }
 
     /// `settings` as RFC 9113 §6.5.1 writes them.
-    async fn open_with(gateway: &Gateway, settings: &[u8]) -> Self {
-        let mut conn = Conn::open(gateway.addr()).await;
+    async fn open_with(fixture: &Fixture, settings: &[u8]) -> Self {
+        let mut conn = fixture.connect().await;
         conn.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
         let mut frames = Self(conn);
         frames.send(4, 0, 0, settings).await;
@@ -254,7 +232,7 @@ const USUAL: [(&str, &str); 4] = [(":method", "GET"), (":scheme", "http"), (":au
 /// H2-2, H2-3, H2-4, H2-5; RFC 9113 §8.1.1, §8.2, §8.3.
 #[tokio::test]
 async fn malformed_requests_never_reach_the_upstream() {
-    let edge = Edge::start("").await;
+    let fixture = Fixture::start(Config::minimal()).await;
     let with = |fields: &[(&'static str, &'static str)]| [&USUAL[..], fields].concat();
     let instead = |name: &'static str, value: &'static str| -> Vec<_> {
         USUAL.iter().map(|&(given, old)| (given, if given == name { value } else { old })).collect()
@@ -296,11 +274,11 @@ async fn malformed_requests_never_reach_the_upstream() {
         ("a length that is none", with(&[("content-length", "+5")])),
         ("a length and no body", with(&[("content-length", "5")])),
     ] {
-        let mut frames = Frames::open(&edge.gateway).await;
+        let mut frames = Frames::open(&fixture).await;
         frames.headers(1, &fields, true).await;
         let outcome = frames.outcome(1).await;
         assert!(matches!(outcome, Outcome::Reset | Outcome::GoAway | Outcome::Status(400)), "{name}: {outcome:?}");
-        assert!(edge.origin.requests().is_empty(), "{name}: {:#?}", edge.origin.requests());
+        assert!(fixture.origin.requests().is_empty(), "{name}: {:#?}", fixture.origin.requests());
     }
     for (name, fields) in [
         ("as usual", USUAL.to_vec()),
@@ -308,12 +286,13 @@ async fn malformed_requests_never_reach_the_upstream() {
         ("te: trailers", with(&[("te", "trailers")])),
         ("the scheme of a client before a proxy", instead(":scheme", "https")),
     ] {
-        let mut frames = Frames::open(&edge.gateway).await;
+        let mut frames = Frames::open(&fixture).await;
         frames.headers(1, &fields, true).await;
         assert_eq!(frames.outcome(1).await, Outcome::Status(200), "{name}");
     }
     assert!(
-        edge.origin
+        fixture
+            .origin
             .requests()
             .iter()
             .all(|request| request.header("host") == Some("g") && request.header("te").is_none())
@@ -323,10 +302,10 @@ async fn malformed_requests_never_reach_the_upstream() {
 /// H2-1, H2-6; RFC 9113 §8.1.1: chunked while the end is open, never longer or shorter than announced, trailers dropped.
 #[tokio::test]
 async fn a_stream_of_open_length_is_chunked_as_it_comes() {
-    let (idp, upstream) = (Idp::start().await, RawOrigin::start(vec![Step::Echo; 20]).await);
-    let gateway = Gateway::start(&minimal(&idp.issuer(), upstream.addr()).replace("workers = 2", "workers = 1")).await;
+    let upstream = RawOrigin::start(vec![Step::Echo; 20]).await;
+    let fixture = Fixture::start(Config::minimal().one_worker().main_server(upstream.addr())).await;
     let post = |more: &[(&'static str, &'static str)]| [&[(":method", "POST")], &USUAL[1..], more].concat();
-    let mut frames = Frames::open(&gateway).await;
+    let mut frames = Frames::open(&fixture).await;
     frames.headers(1, &post(&[]), false).await;
     frames.send(0, 0, 1, b"hel").await;
     upstream
@@ -343,12 +322,12 @@ async fn a_stream_of_open_length_is_chunked_as_it_comes() {
         "{request}"
     );
     for (name, length, body) in [("shorter than announced", "9", &b"hello"[..]), ("longer", "2", b"hello")] {
-        let mut frames = Frames::open(&gateway).await;
+        let mut frames = Frames::open(&fixture).await;
         frames.headers(1, &post(&[("content-length", length)]), false).await;
         frames.send(0, 1, 1, body).await;
         let outcome = frames.outcome(1).await;
         assert!(matches!(outcome, Outcome::Reset | Outcome::GoAway | Outcome::Status(400)), "{name}: {outcome:?}");
-        let innocent = client::get(gateway.addr(), "/public/innocent", &[]).await;
+        let innocent = fixture.get("/public/innocent", &[]).await;
         assert!(Bytes::from(innocent.body).starts_with(b"GET /public/innocent HTTP/1.1\r\n"), "{name}");
     }
     assert!(upstream.requests().iter().all(|request| !request.contains("content-length: 9")), "none was completed");
@@ -359,10 +338,10 @@ async fn a_stream_of_open_length_is_chunked_as_it_comes() {
 async fn an_answer_that_is_not_taken_is_given_up() {
     /// `SETTINGS_INITIAL_WINDOW_SIZE` is 0.
     const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
-    let edge = Edge::start("body_idle_timeout = \"100ms\"").await;
-    edge.origin.behave("/public/a", Behaviour::Large(8 * 1024 * 1024));
-    let mut frames = Frames::open_with(&edge.gateway, &NO_WINDOW).await;
+    let fixture = Fixture::start(Config::minimal().add("server", "body_idle_timeout = \"100ms\"")).await;
+    fixture.origin.behave("/public/a", Behaviour::Large(8 * 1024 * 1024));
+    let mut frames = Frames::open_with(&fixture, &NO_WINDOW).await;
     frames.headers(1, &USUAL, true).await;
     assert_eq!(frames.outcome(1).await, Outcome::Status(200));
-    edge.origin.wait_for_open_connections(0).await;
+    fixture.origin.wait_for_open_connections(0).await;
 }

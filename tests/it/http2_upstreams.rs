@@ -14,10 +14,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::support::client::{self, Conn, h2};
-use crate::support::gateway::{Gateway, minimal};
-use crate::support::idp::Idp;
-use crate::support::site::with_keys;
+use crate::support::client::{self, h2};
+use crate::support::config::Config;
+use crate::support::fixture::Fixture;
 use crate::support::{background, within};
 
 /// An HTTP/2 server that echoes what it was asked, once it is let.
@@ -96,18 +95,20 @@ async fn echo(
     Ok(Response::new(Full::new(Bytes::from(seen.to_string()))))
 }
 
-async fn start(max_streams: u32, keys: &str) -> (Gateway, H2Origin) {
-    let (idp, origin) = (Idp::start().await, H2Origin::start(max_streams).await);
-    let toml = minimal(&idp.issuer(), origin.addr).replace("workers = 2", "workers = 1");
-    let keys = format!("protocol = \"http2\"\n{keys}");
-    (Gateway::start(&with_keys("upstreams.main", &keys, &toml)).await, origin)
+async fn start(max_streams: u32, keys: &str) -> (Fixture, H2Origin) {
+    let origin = H2Origin::start(max_streams).await;
+    let config = Config::minimal()
+        .one_worker()
+        .main_server(origin.addr)
+        .add("upstreams.main", &format!("protocol = \"http2\"\n{keys}"));
+    (Fixture::start(config).await, origin)
 }
 
 /// As many requests at once, all of them 200.
-fn all_pass(gateway: &Gateway, count: usize) -> JoinSet<()> {
+fn all_pass(fixture: &Fixture, count: usize) -> JoinSet<()> {
     let mut asking = JoinSet::new();
     for number in 0..count {
-        let addr = gateway.addr();
+        let addr = fixture.gateway.addr();
         asking.spawn(async move {
             let answer = within("an answer", client::get(addr, &format!("/public/{number}"), &[])).await;
             assert_eq!(answer.status, 200, "{number}: {}", answer.text());
@@ -119,9 +120,9 @@ fn all_pass(gateway: &Gateway, count: usize) -> JoinSet<()> {
 /// RFC 9113 §8.2.2 and §8.3.1: the host becomes the authority, nothing is said about connections; the rest is as in HTTP/1.1.
 #[tokio::test]
 async fn a_request_goes_on_in_http_2s_own_form() {
-    let (gateway, origin) = start(100, "").await;
+    let (fixture, origin) = start(100, "").await;
     let headers = [("Host", "api.example"), ("Connection", "x-private, close"), ("X-Private", "1"), ("X-Kept", "1")];
-    let answer = client::request(gateway.addr(), "POST", "/public/a?b=c", &headers, b"hello").await;
+    let answer = fixture.request("POST", "/public/a?b=c", &headers, b"hello").await;
     let seen = answer.json();
     assert_eq!((answer.status, &seen["version"]), (200, &json!("HTTP/2.0")), "{seen}");
     assert_eq!((&seen["uri"], &seen["body"]), (&json!("http://api.example/public/a?b=c"), &json!("hello")));
@@ -141,16 +142,16 @@ async fn a_request_goes_on_in_http_2s_own_form() {
         assert_eq!(names.contains(&name), there, "{name}: {names:?}");
     }
     let grpc = [("Content-Type", "application/grpc"), ("TE", "trailers")];
-    let answer = client::request(gateway.addr(), "POST", "/public/call", &grpc, b"call").await;
+    let answer = fixture.request("POST", "/public/call", &grpc, b"call").await;
     assert!(
         answer.json()["headers"].as_array().expect("a list").contains(&json!(["te", "trailers"])),
         "{}",
         answer.text()
     );
     let upgrade = [("Connection", "upgrade"), ("Upgrade", "websocket")];
-    let answer = client::get(gateway.addr(), "/public/socket", &upgrade).await;
+    let answer = fixture.get("/public/socket", &upgrade).await;
     assert_eq!(answer.status, 200, "a wish to switch is passed over");
-    let own = h2(gateway.addr()).await.get("/public/through", &[]).await;
+    let own = h2(fixture.gateway.addr()).await.get("/public/through", &[]).await;
     assert_eq!(own.status, 200, "HTTP/2 on both sides");
     assert_eq!(origin.connections(), 1);
 }
@@ -159,14 +160,14 @@ async fn a_request_goes_on_in_http_2s_own_form() {
 #[tokio::test]
 async fn connections_are_shared_and_as_few_as_will_do() {
     for (allowed, requests, connections) in [(100, 30, 1), (2, 6, 3), (1, 3, 3)] {
-        let (gateway, origin) = start(allowed, "").await;
+        let (fixture, origin) = start(allowed, "").await;
         origin.gate.send_replace(false);
-        let asking = all_pass(&gateway, requests);
+        let asking = all_pass(&fixture, requests);
         origin.wait_until_under_way(requests).await;
         assert_eq!(origin.connections(), connections, "{requests} requests, {allowed} on each");
         origin.gate.send_replace(true);
         asking.join_all().await;
-        all_pass(&gateway, requests).join_all().await;
+        all_pass(&fixture, requests).join_all().await;
         assert_eq!(origin.connections(), connections, "and they are used again");
     }
 }
@@ -174,13 +175,13 @@ async fn connections_are_shared_and_as_few_as_will_do() {
 /// `max_connections` and `max_pending` hold: one waits for a stream, the next is told at once.
 #[tokio::test]
 async fn a_full_server_makes_some_wait_and_tells_the_rest() {
-    let (gateway, origin) = start(2, "max_connections = 1\nmax_pending = 1").await;
-    all_pass(&gateway, 1).join_all().await;
+    let (fixture, origin) = start(2, "max_connections = 1\nmax_pending = 1").await;
+    all_pass(&fixture, 1).join_all().await;
     origin.gate.send_replace(false);
-    let asking = all_pass(&gateway, 3);
+    let asking = all_pass(&fixture, 3);
     origin.wait_until_under_way(2).await;
-    gateway.wait_for_metric("portcullis_upstream_connections{upstream=\"main\",state=\"pending\"}", 1.0).await;
-    let refused = client::get(gateway.addr(), "/public/more", &[]).await;
+    fixture.gateway.wait_for_metric("portcullis_upstream_connections{upstream=\"main\",state=\"pending\"}", 1.0).await;
+    let refused = fixture.get("/public/more", &[]).await;
     assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("upstream_busy")));
     origin.gate.send_replace(true);
     asking.join_all().await;
@@ -190,15 +191,15 @@ async fn a_full_server_makes_some_wait_and_tells_the_rest() {
 /// A client that leaves resets its stream, and nobody else's.
 #[tokio::test]
 async fn a_client_that_leaves_gives_its_stream_back() {
-    let (gateway, origin) = start(2, "max_connections = 1").await;
+    let (fixture, origin) = start(2, "max_connections = 1").await;
     origin.gate.send_replace(false);
-    let stays = all_pass(&gateway, 1);
-    let mut leaves = Conn::open(gateway.addr()).await;
+    let stays = all_pass(&fixture, 1);
+    let mut leaves = fixture.connect().await;
     leaves.send("GET /public/leaves HTTP/1.1\r\nHost: g\r\n\r\n").await;
     origin.wait_until_under_way(2).await;
     drop(leaves);
     origin.wait_until_under_way(1).await;
-    let follows = all_pass(&gateway, 1);
+    let follows = all_pass(&fixture, 1);
     origin.wait_until_under_way(2).await;
     origin.gate.send_replace(true);
     stays.join_all().await;
@@ -212,12 +213,11 @@ async fn a_server_that_is_not_there_is_502_for_all_who_wait() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let addr = nobody.local_addr().expect("bound");
     drop(nobody);
-    let idp = Idp::start().await;
-    let gateway =
-        Gateway::start(&with_keys("upstreams.main", "protocol = \"http2\"", &minimal(&idp.issuer(), addr))).await;
+    let config = Config::minimal().main_server(addr).add("upstreams.main", "protocol = \"http2\"");
+    let fixture = Fixture::start(config).await;
     let asking: JoinSet<_> = (0..8)
         .map(|number| {
-            let addr = gateway.addr();
+            let addr = fixture.gateway.addr();
             async move { client::get(addr, &format!("/public/{number}"), &[]).await }
         })
         .collect();

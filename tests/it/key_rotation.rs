@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::client;
-use crate::support::gateway::minimal;
-use crate::support::scene::{Scene, add_to};
+use crate::support::config::Config;
+use crate::support::fixture::Fixture;
 use crate::support::token::TestKey;
 use crate::support::{background, within};
 
@@ -15,20 +15,20 @@ use crate::support::{background, within};
 const COOLDOWN: Duration = Duration::from_secs(31);
 
 /// No guard against failures: here they are made by the dozen.
-async fn scene() -> Scene {
-    Scene::with(|issuer, upstream| add_to(&minimal(issuer, upstream), "server", "auth_failures = \"off\"")).await
+async fn start() -> Fixture {
+    Fixture::start(Config::minimal().without_auth_failure_limit()).await
 }
 
-async fn status_of(scene: &Scene, token: &str) -> u16 {
-    scene.get("/token/x", token).await.status
+async fn status_of(fixture: &Fixture, token: &str) -> u16 {
+    fixture.get_with_token("/token/x", token).await.status
 }
 
 /// Sends one token of its own per name of a key, all at once; returns how many answers had which status.
-async fn flood(scene: &Scene, kids: impl IntoIterator<Item = String>, key: &TestKey) -> Vec<(u16, usize)> {
-    let h2 = client::h2(scene.gateway.addr()).await;
+async fn flood(fixture: &Fixture, kids: impl IntoIterator<Item = String>, key: &TestKey) -> Vec<(u16, usize)> {
+    let h2 = client::h2(fixture.gateway.addr()).await;
     let mut asking = tokio::task::JoinSet::new();
     for (number, kid) in kids.into_iter().enumerate() {
-        let token = scene.token().claim("sub", format!("user-{number}")).sign(&key.clone().with_kid(&kid));
+        let token = fixture.token().claim("sub", format!("user-{number}")).sign(&key.clone().with_kid(&kid));
         let h2 = h2.clone();
         asking.spawn(async move { h2.get("/token/x", &[("Authorization", &format!("Bearer {token}"))]).await.status });
     }
@@ -42,40 +42,40 @@ async fn flood(scene: &Scene, kids: impl IntoIterator<Item = String>, key: &Test
 /// Threats J-69, J-88, A40: a token with a new key makes the set be fetched; all who need it wait for that one fetch, and none is refused.
 #[tokio::test]
 async fn a_new_key_is_fetched_once_for_all_who_wait_for_it() {
-    let scene = scene().await;
-    assert_eq!(status_of(&scene, &scene.good_token()).await, 200);
+    let fixture = start().await;
+    assert_eq!(status_of(&fixture, &fixture.good_token()).await, 200);
     let new = TestKey::rsa("k2");
-    scene.idp.set_keys(&[&TestKey::rsa("k1"), &new]);
-    scene.clock.advance(COOLDOWN);
-    assert_eq!(flood(&scene, (0..50).map(|_| "k2".to_owned()), &new).await, [(200, 50)]);
-    assert_eq!((scene.idp.fetches(), scene.idp.discovery_fetches()), (2, 1));
-    assert_eq!(status_of(&scene, &scene.good_token()).await, 200, "the old key is still published");
+    fixture.idp.set_keys(&[&TestKey::rsa("k1"), &new]);
+    fixture.clock.advance(COOLDOWN);
+    assert_eq!(flood(&fixture, (0..50).map(|_| "k2".to_owned()), &new).await, [(200, 50)]);
+    assert_eq!((fixture.idp.fetches(), fixture.idp.discovery_fetches()), (2, 1));
+    assert_eq!(status_of(&fixture, &fixture.good_token()).await, 200, "the old key is still published");
 }
 
 /// The same for the very first requests: they wait for the keys instead of failing.
 #[tokio::test]
 async fn the_first_requests_wait_for_the_first_keys() {
-    let scene = scene().await;
-    assert_eq!(flood(&scene, (0..50).map(|_| "k1".to_owned()), &TestKey::rsa("k1")).await, [(200, 50)]);
-    assert_eq!(scene.idp.fetches(), 1);
+    let fixture = start().await;
+    assert_eq!(flood(&fixture, (0..50).map(|_| "k1".to_owned()), &TestKey::rsa("k1")).await, [(200, 50)]);
+    assert_eq!(fixture.idp.fetches(), 1);
 }
 
 /// Threats J-68, J-91, A27: whoever invents names of keys causes one fetch per cooldown, and nobody else notices.
 #[tokio::test]
 async fn invented_key_names_cause_one_fetch_per_cooldown() {
-    let scene = scene().await;
-    let (good, stranger) = (scene.good_token(), TestKey::rsa("k2"));
-    assert_eq!(status_of(&scene, &good).await, 200);
+    let fixture = start().await;
+    let (good, stranger) = (fixture.good_token(), TestKey::rsa("k2"));
+    assert_eq!(status_of(&fixture, &good).await, 200);
     let invented = |round: u32| (0..60).map(move |number| format!("kid-{round}-{number}"));
-    assert_eq!(flood(&scene, invented(0), &stranger).await, [(401, 60)]);
-    assert_eq!(scene.idp.fetches(), 1, "within the cooldown of the first fetch");
+    assert_eq!(flood(&fixture, invented(0), &stranger).await, [(401, 60)]);
+    assert_eq!(fixture.idp.fetches(), 1, "within the cooldown of the first fetch");
     for round in 1..=3 {
-        scene.clock.advance(COOLDOWN);
-        assert_eq!(flood(&scene, invented(round), &stranger).await, [(401, 60)], "round {round}");
-        assert_eq!(scene.idp.fetches(), 1 + u64::from(round), "round {round}");
-        assert_eq!(status_of(&scene, &good).await, 200, "round {round}");
+        fixture.clock.advance(COOLDOWN);
+        assert_eq!(flood(&fixture, invented(round), &stranger).await, [(401, 60)], "round {round}");
+        assert_eq!(fixture.idp.fetches(), 1 + u64::from(round), "round {round}");
+        assert_eq!(status_of(&fixture, &good).await, 200, "round {round}");
     }
-    let unknown = scene.gateway.count("portcullis_unknown_kids_total{issuer=\"main\"}").await;
+    let unknown = fixture.gateway.count("portcullis_unknown_kids_total{issuer=\"main\"}").await;
     assert_eq!(unknown, 240);
 }
 
@@ -83,25 +83,25 @@ async fn invented_key_names_cause_one_fetch_per_cooldown() {
 /// care (threat A27).
 #[tokio::test]
 async fn an_unknown_key_is_invalid_after_a_good_fetch_and_unavailable_after_a_bad_one() {
-    let scene = scene().await;
-    let good = scene.good_token();
-    let unknown = |name: &str| scene.token().sign(&TestKey::rsa("k2").with_kid(name));
-    assert_eq!(status_of(&scene, &good).await, 200);
-    assert_eq!(status_of(&scene, &unknown("a")).await, 401, "within the cooldown");
-    scene.clock.advance(COOLDOWN);
-    assert_eq!(status_of(&scene, &unknown("b")).await, 401, "asked for, and not there");
-    scene.idp.fail_with(500);
-    scene.clock.advance(COOLDOWN);
-    let answer = scene.get("/token/x", &unknown("c")).await;
+    let fixture = start().await;
+    let good = fixture.good_token();
+    let unknown = |name: &str| fixture.token().sign(&TestKey::rsa("k2").with_kid(name));
+    assert_eq!(status_of(&fixture, &good).await, 200);
+    assert_eq!(status_of(&fixture, &unknown("a")).await, 401, "within the cooldown");
+    fixture.clock.advance(COOLDOWN);
+    assert_eq!(status_of(&fixture, &unknown("b")).await, 401, "asked for, and not there");
+    fixture.idp.fail_with(500);
+    fixture.clock.advance(COOLDOWN);
+    let answer = fixture.get_with_token("/token/x", &unknown("c")).await;
     assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("keys_unavailable")));
     assert_eq!(answer.header("retry-after"), Some("30"), "the cooldown");
-    assert_eq!(status_of(&scene, &unknown("d")).await, 503, "within the cooldown of the failure");
-    assert_eq!(status_of(&scene, &good).await, 200, "remembered");
-    let another = scene.token().claim("sub", "bob").sign(&TestKey::rsa("k1"));
-    assert_eq!(status_of(&scene, &another).await, 200, "verified anew with the keys that are there");
-    scene.idp.recover();
-    scene.clock.advance(COOLDOWN);
-    assert_eq!(status_of(&scene, &unknown("e")).await, 401, "asked for again, and not there");
+    assert_eq!(status_of(&fixture, &unknown("d")).await, 503, "within the cooldown of the failure");
+    assert_eq!(status_of(&fixture, &good).await, 200, "remembered");
+    let another = fixture.token().claim("sub", "bob").sign(&TestKey::rsa("k1"));
+    assert_eq!(status_of(&fixture, &another).await, 200, "verified anew with the keys that are there");
+    fixture.idp.recover();
+    fixture.clock.advance(COOLDOWN);
+    assert_eq!(status_of(&fixture, &unknown("e")).await, 401, "asked for again, and not there");
 }
 
 /// Threats J-71, J-81, A26, D6: a key that is published no more, or another under its name, counts no more, nor does a remembered verdict by it.
@@ -116,96 +116,101 @@ async fn a_withdrawn_key_is_refused_at_once_also_for_remembered_tokens() {
             "key not for this algorithm",
         ),
     ] {
-        let scene = scene().await;
-        let by_old = scene.good_token();
-        scene
-            .hold_tokens("/token/x", [("verified", by_old.clone(), Ok(())), ("remembered", by_old.clone(), Ok(()))])
+        let fixture = start().await;
+        let by_old = fixture.good_token();
+        fixture
+            .assert_verdicts("/token/x", [("verified", by_old.clone(), Ok(())), ("remembered", by_old.clone(), Ok(()))])
             .await;
-        scene.idp.set_keys(&published.iter().collect::<Vec<_>>());
-        scene.hold_tokens("/token/x", [("not fetched yet", by_old.clone(), Ok(()))]).await;
-        scene.clock.advance(COOLDOWN);
-        let by_new = scene.token().sign(&TestKey::es256("e1"));
-        scene.hold_tokens("/token/x", [(name, by_new, Ok(())), (name, by_old, Err(reason))]).await;
-        assert_eq!(scene.idp.fetches(), 2, "{name}");
+        fixture.idp.set_keys(&published.iter().collect::<Vec<_>>());
+        fixture.assert_verdicts("/token/x", [("not fetched yet", by_old.clone(), Ok(()))]).await;
+        fixture.clock.advance(COOLDOWN);
+        let by_new = fixture.token().sign(&TestKey::es256("e1"));
+        fixture.assert_verdicts("/token/x", [(name, by_new, Ok(())), (name, by_old, Err(reason))]).await;
+        assert_eq!(fixture.idp.fetches(), 2, "{name}");
     }
 }
 
 /// Threat J-73: as long as a key stays published, a remembered token needs no new signature check whatever else changes.
 #[tokio::test]
 async fn a_key_that_stays_keeps_its_remembered_tokens() {
-    let scene = scene().await;
-    let token = scene.good_token();
-    assert_eq!(status_of(&scene, &token).await, 200);
+    let fixture = start().await;
+    let token = fixture.good_token();
+    assert_eq!(status_of(&fixture, &token).await, 200);
     let new = TestKey::rsa("k2");
-    scene.idp.set_keys(&[&new, &TestKey::rsa("k1")]);
-    scene.clock.advance(COOLDOWN);
-    assert_eq!(status_of(&scene, &scene.token().sign(&new)).await, 200);
-    assert_eq!(status_of(&scene, &token).await, 200);
-    assert_eq!((scene.verifications("accepted", "miss").await, scene.verifications("accepted", "hit").await), (2, 1));
+    fixture.idp.set_keys(&[&new, &TestKey::rsa("k1")]);
+    fixture.clock.advance(COOLDOWN);
+    assert_eq!(status_of(&fixture, &fixture.token().sign(&new)).await, 200);
+    assert_eq!(status_of(&fixture, &token).await, 200);
+    assert_eq!(
+        (fixture.verifications("accepted", "miss").await, fixture.verifications("accepted", "hit").await),
+        (2, 1)
+    );
 }
 
 /// Threats J-67, A27: an outage of the identity provider is noticed by nobody until the keys are older than `jwks_max_stale`; then nobody gets
 /// through, remembered or not, and it is 503 and not 401.
 #[tokio::test]
 async fn the_last_good_keys_serve_until_they_are_too_old() {
-    let scene = Scene::with(|issuer, upstream| {
-        add_to(&minimal(issuer, upstream), "issuers.main", "jwks_max_stale = \"1h\"\njwks_refresh = \"10m\"")
-    })
-    .await;
-    let token = scene.token().claim("exp", 1_900_000_000).sign(&TestKey::rsa("k1"));
-    let fresh = |name: &str| scene.token().claim("sub", name).sign(&TestKey::rsa("k1"));
-    assert_eq!(status_of(&scene, &token).await, 200);
-    scene.idp.fail_with(500);
-    scene.clock.advance(Duration::from_secs(3_600));
-    assert_eq!((status_of(&scene, &token).await, status_of(&scene, &fresh("a")).await), (200, 200), "just not too old");
-    scene.clock.advance(Duration::from_secs(1));
+    let config = Config::minimal().add("issuers.main", "jwks_max_stale = \"1h\"\njwks_refresh = \"10m\"");
+    let fixture = Fixture::start(config).await;
+    let token = fixture.token().claim("exp", 1_900_000_000).sign(&TestKey::rsa("k1"));
+    let fresh = |name: &str| fixture.token().claim("sub", name).sign(&TestKey::rsa("k1"));
+    assert_eq!(status_of(&fixture, &token).await, 200);
+    fixture.idp.fail_with(500);
+    fixture.clock.advance(Duration::from_secs(3_600));
+    assert_eq!(
+        (status_of(&fixture, &token).await, status_of(&fixture, &fresh("a")).await),
+        (200, 200),
+        "just not too old"
+    );
+    fixture.clock.advance(Duration::from_secs(1));
     for (name, token) in [("remembered", token.clone()), ("fresh", fresh("b"))] {
-        let answer = scene.get("/token/x", &token).await;
+        let answer = fixture.get_with_token("/token/x", &token).await;
         assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("keys_unavailable")), "{name}");
         assert!(answer.header("retry-after").is_some(), "{name}");
     }
     // It had its keys: taking every replica out of service for one identity provider's outage would make it everybody's.
-    assert_eq!(client::get(scene.gateway.admin(), "/readyz", &[]).await.status, 200);
-    assert_eq!(client::get(scene.gateway.addr(), "/public/x", &[]).await.status, 200);
-    scene.idp.recover();
-    scene.clock.advance(Duration::from_secs(300));
-    assert_eq!((status_of(&scene, &token).await, status_of(&scene, &fresh("c")).await), (200, 200), "recovered");
+    assert_eq!(client::get(fixture.gateway.admin(), "/readyz", &[]).await.status, 200);
+    assert_eq!(fixture.get("/public/x", &[]).await.status, 200);
+    fixture.idp.recover();
+    fixture.clock.advance(Duration::from_secs(300));
+    assert_eq!((status_of(&fixture, &token).await, status_of(&fixture, &fresh("c")).await), (200, 200), "recovered");
 }
 
 /// Threat J-63: a set that is no set, or has nothing usable, does not replace one that is.
 #[tokio::test]
 async fn a_broken_set_does_not_replace_a_good_one() {
-    let scene = scene().await;
-    assert_eq!(status_of(&scene, &scene.good_token()).await, 200);
+    let fixture = start().await;
+    assert_eq!(status_of(&fixture, &fixture.good_token()).await, 200);
     for (name, document) in [
         ("empty", json!({"keys": []})),
         ("not JSON", json!("<html>")),
         ("unusable", json!({"keys": [{"kty": "oct", "k": "AAAA"}]})),
     ] {
-        scene.idp.set_jwks(document);
+        fixture.idp.set_jwks(document);
         // The pauses grow with each failure.
-        scene.clock.advance(Duration::from_secs(301));
-        let unknown = scene.token().sign(&TestKey::rsa("k2"));
-        assert_eq!(status_of(&scene, &unknown).await, 503, "{name}");
-        assert_eq!(status_of(&scene, &scene.good_token()).await, 200, "{name}");
+        fixture.clock.advance(Duration::from_secs(301));
+        let unknown = fixture.token().sign(&TestKey::rsa("k2"));
+        assert_eq!(status_of(&fixture, &unknown).await, 503, "{name}");
+        assert_eq!(status_of(&fixture, &fixture.good_token()).await, 200, "{name}");
     }
-    assert!(scene.gateway.count("portcullis_jwks_refreshes_total{issuer=\"main\",result=\"failure\"}").await >= 3);
+    assert!(fixture.gateway.count("portcullis_jwks_refreshes_total{issuer=\"main\",result=\"failure\"}").await >= 3);
 }
 
 /// Threat J-64: while a fetch hangs, tokens with known keys are verified as ever.
 #[tokio::test]
 async fn a_fetch_that_hangs_holds_up_no_known_key() {
-    let scene = scene().await;
-    assert_eq!(status_of(&scene, &scene.good_token()).await, 200);
-    scene.idp.hang();
-    scene.clock.advance(COOLDOWN);
-    let (addr, unknown) = (scene.gateway.addr(), scene.token().sign(&TestKey::rsa("k2")));
+    let fixture = start().await;
+    assert_eq!(status_of(&fixture, &fixture.good_token()).await, 200);
+    fixture.idp.hang();
+    fixture.clock.advance(COOLDOWN);
+    let (addr, unknown) = (fixture.gateway.addr(), fixture.token().sign(&TestKey::rsa("k2")));
     let waiting = background()
         .spawn(async move { client::get(addr, "/token/x", &[("Authorization", &format!("Bearer {unknown}"))]).await });
-    scene.idp.wait_for_fetches(2).await;
+    fixture.idp.wait_for_fetches(2).await;
     for name in ["a", "b", "c"] {
-        let token = scene.token().claim("sub", name).sign(&TestKey::rsa("k1"));
-        assert_eq!(status_of(&scene, &token).await, 200, "{name}");
+        let token = fixture.token().claim("sub", name).sign(&TestKey::rsa("k1"));
+        assert_eq!(status_of(&fixture, &token).await, 200, "{name}");
     }
     assert!(!waiting.is_finished());
     waiting.abort();
@@ -214,28 +219,30 @@ async fn a_fetch_that_hangs_holds_up_no_known_key() {
 /// RFC 9111 §5.2.2 and `jwks_refresh`: the set is fetched anew by itself within its lifetime, which the cache headers set within bounds.
 #[tokio::test]
 async fn keys_are_refreshed_by_themselves_in_time() {
-    let scene = scene().await;
-    scene.idp.set_header("Cache-Control", "no-store");
-    assert_eq!(status_of(&scene, &scene.good_token()).await, 200);
-    scene.idp.set_keys(&[&TestKey::es256("e1")]);
+    let fixture = start().await;
+    fixture.idp.set_header("Cache-Control", "no-store");
+    assert_eq!(status_of(&fixture, &fixture.good_token()).await, 200);
+    fixture.idp.set_keys(&[&TestKey::es256("e1")]);
     // At most 15 minutes: what the headers say came too late for the first set, or said a minute.
-    scene.clock.advance(Duration::from_secs(15 * 60));
-    scene.gateway.wait_for_metric("portcullis_jwks_refreshes_total{issuer=\"main\",result=\"success\"}", 2.0).await;
-    let by_new = scene.token().sign(&TestKey::es256("e1"));
-    scene.hold_tokens("/token/x", [("new", by_new, Ok(())), ("old", scene.good_token(), Err("key unknown"))]).await;
+    fixture.clock.advance(Duration::from_secs(15 * 60));
+    fixture.gateway.wait_for_metric("portcullis_jwks_refreshes_total{issuer=\"main\",result=\"success\"}", 2.0).await;
+    let by_new = fixture.token().sign(&TestKey::es256("e1"));
+    fixture
+        .assert_verdicts("/token/x", [("new", by_new, Ok(())), ("old", fixture.good_token(), Err("key unknown"))])
+        .await;
     // A minute is the least, and it is fetched before that is over.
-    scene.clock.advance(Duration::from_secs(60));
-    scene.idp.wait_for_fetches(3).await;
+    fixture.clock.advance(Duration::from_secs(60));
+    fixture.idp.wait_for_fetches(3).await;
 }
 
 /// An alert can be written on the age of the keys.
 #[tokio::test]
 async fn the_state_of_the_keys_is_in_the_metrics() {
-    let scene = scene().await;
-    assert_eq!(status_of(&scene, &scene.good_token()).await, 200);
-    scene.idp.set_keys(&[&TestKey::rsa("k1"), &TestKey::es256("e1"), &TestKey::ed25519("d1")]);
-    scene.idp.fail_with(503);
-    scene.clock.advance(Duration::from_secs(120));
+    let fixture = start().await;
+    assert_eq!(status_of(&fixture, &fixture.good_token()).await, 200);
+    fixture.idp.set_keys(&[&TestKey::rsa("k1"), &TestKey::es256("e1"), &TestKey::ed25519("d1")]);
+    fixture.idp.fail_with(503);
+    fixture.clock.advance(Duration::from_secs(120));
     let of = |samples: &crate::support::gateway::Samples| {
         let value = |name: &str, more: &str| samples.count(&format!("portcullis_{name}{{issuer=\"main\"{more}}}"));
         (
@@ -246,12 +253,12 @@ async fn the_state_of_the_keys_is_in_the_metrics() {
             value("unknown_kids_total", ""),
         )
     };
-    assert_eq!(of(&scene.gateway.metrics().await), (120, 1, 1, 0, 0));
-    let by_new = scene.token().sign(&TestKey::es256("e1"));
-    assert_eq!(status_of(&scene, &by_new).await, 503);
-    assert_eq!(of(&scene.gateway.metrics().await), (120, 1, 1, 1, 1));
-    scene.idp.recover();
-    scene.clock.advance(COOLDOWN);
-    assert_eq!(status_of(&scene, &by_new).await, 200);
-    assert_eq!(of(&scene.gateway.metrics().await), (0, 3, 2, 1, 2));
+    assert_eq!(of(&fixture.gateway.metrics().await), (120, 1, 1, 0, 0));
+    let by_new = fixture.token().sign(&TestKey::es256("e1"));
+    assert_eq!(status_of(&fixture, &by_new).await, 503);
+    assert_eq!(of(&fixture.gateway.metrics().await), (120, 1, 1, 1, 1));
+    fixture.idp.recover();
+    fixture.clock.advance(COOLDOWN);
+    assert_eq!(status_of(&fixture, &by_new).await, 200);
+    assert_eq!(of(&fixture.gateway.metrics().await), (0, 3, 2, 1, 2));
 }

@@ -5,51 +5,54 @@
 use serde_json::{Value, json};
 
 use crate::support::client;
-use crate::support::gateway::minimal;
+use crate::support::config::Config;
+use crate::support::fixture::{Fixture, NOW};
 use crate::support::idp::Idp;
-use crate::support::scene::{NOW, Scene, add_to, replaced};
 use crate::support::temporary::TempDir;
 use crate::support::token::{TestKey, TokenBuilder, base64url};
 use crate::support::within;
 
 /// What an operator sees at `/readyz`: the status and the reasons.
-async fn readiness(scene: &Scene) -> (u16, Vec<String>) {
-    let answer = client::get(scene.gateway.admin(), "/readyz", &[]).await;
+async fn readiness(fixture: &Fixture) -> (u16, Vec<String>) {
+    let answer = client::get(fixture.gateway.admin(), "/readyz", &[]).await;
     let reasons = answer.json()["reasons"].as_array().cloned().unwrap_or_default();
     (answer.status, reasons.iter().map(|reason| reason.as_str().expect("a text").to_owned()).collect())
 }
 
 /// Nobody gets through to a protected route, everybody to a public one, and the operator is told why.
-async fn assert_has_no_keys(name: &str, scene: &Scene, why: &str) {
-    let answer = scene.get("/token/x", &scene.good_token()).await;
+async fn assert_has_no_keys(name: &str, fixture: &Fixture, why: &str) {
+    let answer = fixture.get_with_token("/token/x", &fixture.good_token()).await;
     assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("keys_unavailable")), "{name}");
     assert_eq!(answer.header("www-authenticate"), None, "{name}");
     assert_eq!(answer.header("cache-control"), Some("no-store"), "{name}");
     let retry_after: u64 = answer.header("retry-after").expect("when to come again").parse().expect("seconds");
     assert!((1..=30).contains(&retry_after), "{name}: {retry_after}");
-    assert!(scene.origin.requests().is_empty(), "{name}");
-    let (status, reasons) = readiness(scene).await;
+    assert!(fixture.origin.requests().is_empty(), "{name}");
+    let (status, reasons) = readiness(fixture).await;
     assert_eq!(status, 503, "{name}");
     assert_eq!(reasons.len(), 1, "{name}: {reasons:?}");
     assert!(
         reasons[0].starts_with("issuer main has no usable keys: ") && reasons[0].contains(why),
         "{name}: {reasons:?}"
     );
-    assert_eq!(client::get(scene.gateway.addr(), "/public/x", &[]).await.status, 200, "{name}");
-    assert_eq!(client::get(scene.gateway.addr(), "/token/x", &[]).await.status, 401, "{name}: without a token");
+    assert_eq!(fixture.get("/public/x", &[]).await.status, 200, "{name}");
+    assert_eq!(fixture.get("/token/x", &[]).await.status, 401, "{name}: without a token");
 }
 
 /// OpenID Connect Discovery §4, RFC 7517 §5: one document, one key set, and then no more: verification is offline.
 #[tokio::test]
 async fn keys_are_discovered_once_and_tokens_verified_offline() {
-    let scene = Scene::start().await;
+    let fixture = Fixture::start(Config::minimal()).await;
     for subject in ["alice", "bob", "carol", "dave", "alice"] {
-        let token = scene.token().claim("sub", subject).sign(&TestKey::rsa("k1"));
-        assert_eq!(scene.get("/token/x", &token).await.status, 200, "{subject}");
+        let token = fixture.token().claim("sub", subject).sign(&TestKey::rsa("k1"));
+        assert_eq!(fixture.get_with_token("/token/x", &token).await.status, 200, "{subject}");
     }
-    assert_eq!((scene.idp.discovery_fetches(), scene.idp.fetches()), (1, 1));
-    assert_eq!(readiness(&scene).await, (200, Vec::new()));
-    assert_eq!((scene.verifications("accepted", "miss").await, scene.verifications("accepted", "hit").await), (4, 1));
+    assert_eq!((fixture.idp.discovery_fetches(), fixture.idp.fetches()), (1, 1));
+    assert_eq!(readiness(&fixture).await, (200, Vec::new()));
+    assert_eq!(
+        (fixture.verifications("accepted", "miss").await, fixture.verifications("accepted", "hit").await),
+        (4, 1)
+    );
 }
 
 /// What is done to an identity provider before a gateway meets it.
@@ -109,9 +112,9 @@ async fn a_discovery_document_is_checked_before_it_is_followed() {
     for (name, spoil, why) in rows {
         let idp = Idp::start().await;
         spoil(&idp);
-        let scene = Scene::between(idp, minimal).await;
-        assert_has_no_keys(name, &scene, why).await;
-        assert_eq!((scene.idp.discovery_fetches(), scene.idp.fetches()), (1, 0), "{name}");
+        let fixture = Fixture::with_idp(idp, Config::minimal()).await;
+        assert_has_no_keys(name, &fixture, why).await;
+        assert_eq!((fixture.idp.discovery_fetches(), fixture.idp.fetches()), (1, 0), "{name}");
     }
 }
 
@@ -133,46 +136,43 @@ async fn a_document_without_a_usable_key_is_no_key_set() {
     ] {
         let idp = Idp::start().await;
         idp.set_jwks(document);
-        let scene = Scene::between(idp, minimal).await;
-        assert_has_no_keys(name, &scene, why).await;
+        let fixture = Fixture::with_idp(idp, Config::minimal()).await;
+        assert_has_no_keys(name, &fixture, why).await;
     }
     let idp = Idp::start().await;
     idp.set_jwks(json!(text(500 * 1024)));
-    let scene = Scene::between(idp, minimal).await;
-    assert_eq!(scene.get("/token/x", &scene.good_token()).await.status, 200, "long, but not too long");
+    let fixture = Fixture::with_idp(idp, Config::minimal()).await;
+    assert_eq!(fixture.get_with_token("/token/x", &fixture.good_token()).await.status, 200, "long, but not too long");
 }
 
 /// Threats J-67, A35: the gateway starts without its identity provider, says so, and recovers by itself, without a request and without a reload.
 #[tokio::test]
 async fn a_gateway_starts_before_its_identity_provider_does() {
-    let mut scene = Scene::between(Idp::reserve(), minimal).await;
-    assert_has_no_keys("down", &scene, "cannot fetch").await;
-    assert_eq!(scene.get("/token/x", "abc").await.status, 401, "what is no JWT needs no key");
-    scene.idp.listen().await;
-    scene.clock.advance(std::time::Duration::from_secs(31));
-    scene.idp.wait_for_fetches(1).await;
-    within("readiness", async { while readiness(&scene).await.0 != 200 {} }).await;
-    assert_eq!(scene.get("/token/x", &scene.good_token()).await.status, 200);
+    let mut fixture = Fixture::with_idp(Idp::reserve(), Config::minimal()).await;
+    assert_has_no_keys("down", &fixture, "cannot fetch").await;
+    assert_eq!(fixture.get_with_token("/token/x", "abc").await.status, 401, "what is no JWT needs no key");
+    fixture.idp.listen().await;
+    fixture.clock.advance(std::time::Duration::from_secs(31));
+    fixture.idp.wait_for_fetches(1).await;
+    within("readiness", async { while readiness(&fixture).await.0 != 200 {} }).await;
+    assert_eq!(fixture.get_with_token("/token/x", &fixture.good_token()).await.status, 200);
 }
 
 /// Threat D5: each issuer is on its own.
 #[tokio::test]
 async fn an_issuer_that_is_down_fails_its_own_tokens_only() {
     let down = Idp::reserve();
-    let scene = Scene::with(|issuer, upstream| {
-        minimal(issuer, upstream)
-            + &format!("\n[issuers.down]\nissuer = \"{}\"\naudiences = [\"api\"]\n", down.issuer())
-    })
-    .await;
+    let table = format!("[issuers.down]\nissuer = \"{}\"\naudiences = [\"api\"]", down.issuer());
+    let fixture = Fixture::start(Config::minimal().append(&table)).await;
     let of_down = TokenBuilder::at(&down.issuer(), NOW).sign(&TestKey::rsa("k1"));
     for round in 0..2 {
-        assert_eq!(scene.get("/token/x", &of_down).await.status, 503, "round {round}");
-        assert_eq!(scene.get("/token/x", &scene.good_token()).await.status, 200, "round {round}");
+        assert_eq!(fixture.get_with_token("/token/x", &of_down).await.status, 503, "round {round}");
+        assert_eq!(fixture.get_with_token("/token/x", &fixture.good_token()).await.status, 200, "round {round}");
     }
-    let (status, reasons) = readiness(&scene).await;
+    let (status, reasons) = readiness(&fixture).await;
     assert_eq!((status, reasons.len()), (503, 1));
     assert!(reasons[0].starts_with("issuer down "), "{reasons:?}");
-    let samples = scene.gateway.metrics().await;
+    let samples = fixture.gateway.metrics().await;
     let of = |issuer: &str, result: &str| {
         samples.count(&format!(
             "portcullis_token_verifications_total{{issuer=\"{issuer}\",result=\"{result}\",cache=\"miss\"}}"
@@ -193,21 +193,20 @@ async fn keys_may_be_elsewhere_than_at_the_issuer() {
         let mut document = idp.discovery();
         document["issuer"] = json!(name);
         idp.set_discovery(document);
-        let scene = Scene::between(idp, |issuer, upstream| {
-            let from = format!("{key} = \"{issuer}{path}\"");
-            add_to(&replaced(&minimal(issuer, upstream), issuer, name), "issuers.main", &from)
-        })
-        .await;
-        scene
-            .hold_tokens(
+        let config = Config::minimal()
+            .replace("issuers.main", &format!("issuer = \"{name}\""))
+            .add("issuers.main", &format!("{key} = \"<issuer>{path}\""));
+        let fixture = Fixture::with_idp(idp, config).await;
+        fixture
+            .assert_verdicts(
                 "/token/x",
                 [
                     ("of the name", token.clone(), Ok(())),
-                    ("of the address", scene.good_token(), Err("issuer not configured")),
+                    ("of the address", fixture.good_token(), Err("issuer not configured")),
                 ],
             )
             .await;
-        assert_eq!((scene.idp.discovery_fetches(), scene.idp.fetches()), (discoveries, 1), "{key}");
+        assert_eq!((fixture.idp.discovery_fetches(), fixture.idp.fetches()), (discoveries, 1), "{key}");
     }
 }
 
@@ -221,22 +220,22 @@ async fn keys_may_be_in_a_file() {
     };
     let (old, new) = (TestKey::rsa("k1"), TestKey::es256("e1"));
     let file = write(&[&old]);
-    let scene = Scene::between(Idp::start().await, |issuer, upstream| {
-        add_to(&minimal(issuer, upstream), "issuers.main", &format!("jwks_file = \"{}\"", file.display()))
-    })
-    .await;
-    assert_eq!(readiness(&scene).await, (200, Vec::new()), "at once");
-    let (by_old, by_new) = (scene.token().sign(&old), scene.token().sign(&new));
-    scene.hold_tokens("/token/x", [("old", by_old.clone(), Ok(())), ("new", by_new.clone(), Err("key unknown"))]).await;
+    let config = Config::minimal().add("issuers.main", &format!("jwks_file = \"{}\"", file.display()));
+    let fixture = Fixture::start(config).await;
+    assert_eq!(readiness(&fixture).await, (200, Vec::new()), "at once");
+    let (by_old, by_new) = (fixture.token().sign(&old), fixture.token().sign(&new));
+    fixture
+        .assert_verdicts("/token/x", [("old", by_old.clone(), Ok(())), ("new", by_new.clone(), Err("key unknown"))])
+        .await;
     write(&[&new]);
-    scene.clock.advance(std::time::Duration::from_secs(31));
-    scene.hold_tokens("/token/x", [("new", by_new.clone(), Ok(())), ("old", by_old, Err("key unknown"))]).await;
-    assert_eq!((scene.idp.discovery_fetches(), scene.idp.fetches()), (0, 0));
+    fixture.clock.advance(std::time::Duration::from_secs(31));
+    fixture.assert_verdicts("/token/x", [("new", by_new.clone(), Ok(())), ("old", by_old, Err("key unknown"))]).await;
+    assert_eq!((fixture.idp.discovery_fetches(), fixture.idp.fetches()), (0, 0));
     // A file that is broken later is a failed attempt: the keys that are there stay.
     directory.write("jwks.json", "{");
-    scene.clock.advance(std::time::Duration::from_secs(31));
-    let unknown = scene.get("/token/x", &scene.token().sign(&TestKey::rsa("k2"))).await;
-    assert_eq!((unknown.status, scene.get("/token/x", &by_new).await.status), (503, 200));
+    fixture.clock.advance(std::time::Duration::from_secs(31));
+    let unknown = fixture.get_with_token("/token/x", &fixture.token().sign(&TestKey::rsa("k2"))).await;
+    assert_eq!((unknown.status, fixture.get_with_token("/token/x", &by_new).await.status), (503, 200));
 }
 
 /// Threats J-50, J-51, J-57, J-58, J-61, J-62, T7, T8: keys are taken one by one. What cannot be used is left out, whatever it is, and takes none of
@@ -276,17 +275,17 @@ async fn unusable_keys_lose_no_good_ones() {
     ];
     let idp = Idp::start().await;
     idp.set_jwks(json!({"keys": keys}));
-    let scene = Scene::between(idp, minimal).await;
+    let fixture = Fixture::with_idp(idp, Config::minimal()).await;
     let mut rows = vec![
-        ("RSA", scene.token().sign(&rsa), Ok(())),
-        ("EC", scene.token().sign(&ec), Ok(())),
-        ("a symmetric key", scene.token().sign(&TestKey::hs256("oct", secret)), Err("algorithm not allowed")),
+        ("RSA", fixture.token().sign(&rsa), Ok(())),
+        ("EC", fixture.token().sign(&ec), Ok(())),
+        ("a symmetric key", fixture.token().sign(&TestKey::hs256("oct", secret)), Err("algorithm not allowed")),
     ];
     for kid in ["enc", "ops", "oaep", "lower", "private", "kid", "oct", "akp", "short"] {
-        rows.push((kid, scene.token().sign(&odd.clone().with_kid(kid)), Err("key unknown")));
+        rows.push((kid, fixture.token().sign(&odd.clone().with_kid(kid)), Err("key unknown")));
     }
-    scene.hold_tokens("/token/x", rows).await;
-    assert_eq!(scene.gateway.count("portcullis_jwks_keys{issuer=\"main\"}").await, 2);
+    fixture.assert_verdicts("/token/x", rows).await;
+    assert_eq!(fixture.gateway.count("portcullis_jwks_keys{issuer=\"main\"}").await, 2);
 }
 
 /// A key that has a name twice with different material (threat J-59): both are the issuer's own, and a signature of either is.
@@ -295,15 +294,15 @@ async fn two_keys_may_share_a_name() {
     let (first, second) = (TestKey::rsa("k1"), TestKey::rsa("k2").with_kid("k1"));
     let idp = Idp::start().await;
     idp.set_keys(&[&first, &second]);
-    let scene = Scene::between(idp, minimal).await;
+    let fixture = Fixture::with_idp(idp, Config::minimal()).await;
     let stranger = TestKey::rsa("k3").with_kid("k1");
-    scene
-        .hold_tokens(
+    fixture
+        .assert_verdicts(
             "/token/x",
             [
-                ("the first", scene.token().sign(&first), Ok(())),
-                ("the second", scene.token().sign(&second), Ok(())),
-                ("a third", scene.token().sign(&stranger), Err("signature invalid")),
+                ("the first", fixture.token().sign(&first), Ok(())),
+                ("the second", fixture.token().sign(&second), Ok(())),
+                ("a third", fixture.token().sign(&stranger), Err("signature invalid")),
             ],
         )
         .await;

@@ -5,17 +5,22 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::client::{self, Answer};
+use crate::support::config::Config;
+use crate::support::fixture::{Fixture, NOW};
 use crate::support::idp::Idp;
-use crate::support::site::{NOW, Site};
 use crate::support::token::{TestKey, TokenBuilder};
 
-const TRUST_LOOPBACK: &str = "trusted_proxies = [\"127.0.0.1\"]";
+/// The route `/calls/*` with the limit `calls`, and the keys of both.
+fn limited(limit: &str, route: &str) -> Config {
+    with_limit(Config::minimal(), "calls", limit, route)
+}
 
-/// A route `/NAME/*` with the limit `NAME`, and the limit with further keys.
-fn limited(name: &str, limit: &str, route: &str) -> String {
-    format!(
-        "[limits.{name}]\n{limit}\n[[routes]]\nname = \"{name}\"\npath = \"/{name}/*\"\nupstream = \"main\"\nlimits = [\"{name}\"]\n{route}\n"
-    )
+fn with_limit(config: Config, name: &str, limit: &str, route: &str) -> Config {
+    config.append(&format!("[limits.{name}]\n{limit}")).route(name, &format!("limits = [\"{name}\"]\n{route}"))
+}
+
+fn trust_loopback(config: Config) -> Config {
+    config.add("server", "trusted_proxies = [\"127.0.0.1\"]")
 }
 
 /// Policies and states of all limits that were counted.
@@ -26,9 +31,9 @@ fn fields(answer: &Answer) -> (Vec<&str>, Vec<&str>) {
 /// RFC 6585 §4, RFC 9110 §10.2.3, draft-ietf-httpapi-ratelimit-headers-10; threats RL-6.
 #[tokio::test]
 async fn a_burst_passes_and_then_the_answer_says_when_to_come_again() {
-    let site = Site::start(&limited("calls", "key = \"subject\"\nrate = \"60/min\"\nburst = 3", "")).await;
-    let alice = site.bearer("alice");
-    let call = async || site.get("/calls/1", &[("Authorization", &alice)]).await;
+    let fixture = Fixture::start(limited("key = \"subject\"\nrate = \"60/min\"\nburst = 3", "")).await;
+    let alice = fixture.bearer("alice");
+    let call = async || fixture.get("/calls/1", &[("Authorization", &alice)]).await;
     for state in ["\"calls\";r=2;t=1", "\"calls\";r=1;t=2", "\"calls\";r=0;t=3"] {
         let answer = call().await;
         assert_eq!((answer.status, fields(&answer)), (200, (vec!["\"calls\";q=60;w=60"], vec![state])));
@@ -53,19 +58,19 @@ async fn a_burst_passes_and_then_the_answer_says_when_to_come_again() {
             "violated-policies": ["calls"],
         })
     );
-    site.advance(Duration::from_millis(999));
+    fixture.clock.advance(Duration::from_millis(999));
     assert_eq!(call().await.status, 429, "a moment too early");
-    site.advance(Duration::from_millis(1));
+    fixture.clock.advance(Duration::from_millis(1));
     let again = call().await;
     assert_eq!((again.status, fields(&again).1), (200, vec!["\"calls\";r=0;t=3"]));
     assert_eq!(call().await.status, 429, "only one has come back");
-    site.advance(Duration::from_secs(60));
+    fixture.clock.advance(Duration::from_secs(60));
     assert_eq!(fields(&call().await).1, ["\"calls\";r=2;t=1"], "never more than the burst");
 
-    let samples = site.gateway.metrics().await;
+    let samples = fixture.gateway.metrics().await;
     assert_eq!(samples.count(r#"portcullis_limited_total{limit="calls"}"#), 3);
     assert_eq!(samples.count(r#"portcullis_rejections_total{route="calls",code="rate_limited"}"#), 3);
-    assert_eq!(site.origin.requests().len(), 5, "a refused request never reaches the upstream");
+    assert_eq!(fixture.origin.requests().len(), 5, "a refused request never reaches the upstream");
 }
 
 /// Retry-After is in whole seconds, rounded up: never too early (RFC 9110 §10.2.3).
@@ -73,9 +78,9 @@ async fn a_burst_passes_and_then_the_answer_says_when_to_come_again() {
 async fn retry_after_is_as_long_as_the_rate_says() {
     for (rate, seconds) in [("10/s", "1"), ("60/min", "1"), ("40/min", "2"), ("4/min", "15"), ("1/h", "3600")] {
         let limit = format!("key = \"route\"\nrate = \"{rate}\"\nburst = 1");
-        let site = Site::start(&limited("calls", &limit, "access = \"public\"")).await;
-        assert_eq!(site.get("/calls/1", &[]).await.status, 200, "{rate}");
-        let refused = site.get("/calls/1", &[]).await;
+        let fixture = Fixture::start(limited(&limit, "access = \"public\"")).await;
+        assert_eq!(fixture.get("/calls/1", &[]).await.status, 200, "{rate}");
+        let refused = fixture.get("/calls/1", &[]).await;
         assert_eq!((refused.status, refused.header("retry-after")), (429, Some(seconds)), "{rate}");
         assert_eq!(refused.headers_named("ratelimit"), [format!("\"calls\";r=0;t={seconds}")], "{rate}");
     }
@@ -104,13 +109,14 @@ const BOB: Who = Who { subject: "bob", ..ALICE };
 async fn each_key_shares_a_budget_among_those_it_names() {
     let other = Idp::start().await;
     let kinds = ["ip", "subject", "client", "issuer", "route", "claim:org.tenant", "header:X-Api-Key"];
-    let mut more = format!("[issuers.other]\nissuer = \"{}\"\naudiences = [\"api\"]\n", other.issuer());
+    let other_issuer = format!("[issuers.other]\nissuer = \"{}\"\naudiences = [\"api\"]", other.issuer());
+    let mut config = trust_loopback(Config::minimal()).append(&other_issuer);
     for (place, kind) in kinds.iter().enumerate() {
-        more += &limited(&format!("k{place}"), &format!("key = \"{kind}\"\nrate = \"1/h\"\nburst = 1"), "");
-        let second = format!("name = \"second-{place}\"\npath = \"/second/k{place}\"\nlimits = [\"k{place}\"]");
-        more.extend(["[[routes]]\nupstream = \"main\"\n", &second, "\n"]);
+        let (limit, second) = (format!("key = \"{kind}\"\nrate = \"1/h\"\nburst = 1"), format!("second-{place}"));
+        config = with_limit(config, &format!("k{place}"), &limit, "")
+            .route(&second, &format!("path = \"/second/k{place}\"\nlimits = [\"k{place}\"]"));
     }
-    let site = Site::start_with(TRUST_LOOPBACK, &more).await;
+    let fixture = Fixture::start(config).await;
     let app = |name: &'static str| -> &'static [(&str, &str)] {
         if name == "app" { &[("client_id", "app")] } else { &[("client_id", "web")] }
     };
@@ -174,17 +180,17 @@ async fn each_key_shares_a_budget_among_those_it_names() {
         ("header:X-Api-Key", "no header, elsewhere", Who { address: elsewhere, ..ALICE }, 200),
     ] {
         let place = kinds.iter().position(|known| *known == kind).expect(kind);
-        let issuer = if who.foreign { other.issuer() } else { site.idp.issuer() };
+        let issuer = if who.foreign { other.issuer() } else { fixture.idp.issuer() };
         let mut token = TokenBuilder::at(&issuer, NOW).claim("sub", who.subject);
         for (claim, text) in who.claims {
             let value = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
             token = token.claim(claim, value);
         }
-        let bearer = format!("Bearer {}", token.sign(&TestKey::rsa("k1")));
+        let bearer = token.to_bearer();
         let mut headers = vec![("Authorization", &*bearer), ("X-Forwarded-For", who.address)];
         headers.extend(who.header.map(|value| ("X-Api-Key", value)));
         let path = who.path.map_or_else(|| format!("/k{place}/1"), str::to_owned);
-        let answer = site.get(&path, &headers).await;
+        let answer = fixture.get(&path, &headers).await;
         assert_eq!(answer.status, expect, "{kind}: {name}: {}", answer.text());
     }
 }
@@ -192,21 +198,21 @@ async fn each_key_shares_a_budget_among_those_it_names() {
 /// Threats RL-1: what a stranger says of its address buys no fresh budget.
 #[tokio::test]
 async fn the_address_is_the_peers_unless_a_trusted_proxy_says_otherwise() {
-    let more = limited("calls", "key = \"ip\"\nrate = \"1/h\"\nburst = 1", "access = \"public\"");
-    let site = Site::start(&more).await;
-    assert_eq!(site.get("/calls/1", &[("X-Forwarded-For", "192.0.2.1")]).await.status, 200);
+    let config = limited("key = \"ip\"\nrate = \"1/h\"\nburst = 1", "access = \"public\"");
+    let fixture = Fixture::start(config).await;
+    assert_eq!(fixture.get("/calls/1", &[("X-Forwarded-For", "192.0.2.1")]).await.status, 200);
     for field in ["X-Forwarded-For", "Forwarded", "X-Real-IP", "True-Client-IP"] {
         let value = if field == "Forwarded" { "for=198.51.100.7" } else { "198.51.100.7" };
-        assert_eq!(site.get("/calls/1", &[(field, value)]).await.status, 429, "{field}");
+        assert_eq!(fixture.get("/calls/1", &[(field, value)]).await.status, 429, "{field}");
     }
 }
 
 /// Contract 1.6: a limit by address, route or header is counted before the token is looked at. It spares us that work.
 #[tokio::test]
 async fn a_limit_by_address_counts_what_is_refused_later() {
-    let site = Site::start(&limited("calls", "key = \"ip\"\nrate = \"1/h\"\nburst = 3", "scopes = [\"admin\"]")).await;
-    let alice = site.bearer("alice");
-    let forged = format!("Bearer {}", site.token().sign(&TestKey::rsa("k2").with_kid("k1")));
+    let fixture = Fixture::start(limited("key = \"ip\"\nrate = \"1/h\"\nburst = 3", "scopes = [\"admin\"]")).await;
+    let alice = fixture.bearer("alice");
+    let forged = format!("Bearer {}", fixture.token().sign(&TestKey::rsa("k2").with_kid("k1")));
     for (name, authorization, status, state) in [
         ("no token", None, 401, "\"calls\";r=2;t=3600"),
         ("a forged token", Some(&forged), 401, "\"calls\";r=1;t=7200"),
@@ -215,21 +221,20 @@ async fn a_limit_by_address_counts_what_is_refused_later() {
         ("one too many, without token", None, 429, "\"calls\";r=0;t=3600"),
     ] {
         let headers: Vec<_> = authorization.map(|value| ("Authorization", &**value)).into_iter().collect();
-        let answer = site.get("/calls/1", &headers).await;
+        let answer = fixture.get("/calls/1", &headers).await;
         assert_eq!((answer.status, answer.headers_named("ratelimit")), (status, vec![state]), "{name}");
     }
     // The last token was not looked at: nothing was verified for it.
     let refused = r#"portcullis_token_verifications_total{issuer="main",result="refused",cache="miss"}"#;
-    assert_eq!(site.gateway.count(refused).await, 1);
-    assert!(site.origin.requests().is_empty());
+    assert_eq!(fixture.gateway.count(refused).await, 1);
+    assert!(fixture.origin.requests().is_empty());
 }
 
 /// Threats RL-4: a budget is spent by its owner only, and only by what was allowed.
 #[tokio::test]
 async fn a_limit_by_subject_is_not_spent_by_strangers_or_by_refusals() {
-    let site =
-        Site::start(&limited("calls", "key = \"subject\"\nrate = \"1/h\"\nburst = 1", "roles = [\"staff\"]")).await;
-    let token = || site.token().claim("sub", "alice");
+    let fixture = Fixture::start(limited("key = \"subject\"\nrate = \"1/h\"\nburst = 1", "roles = [\"staff\"]")).await;
+    let token = || fixture.token().claim("sub", "alice");
     let staff = token().claim("roles", json!(["staff"]));
     let forged = staff.sign(&TestKey::rsa("k2").with_kid("k1"));
     let (poor, good) = (token().sign(&TestKey::rsa("k1")), staff.sign(&TestKey::rsa("k1")));
@@ -241,26 +246,26 @@ async fn a_limit_by_subject_is_not_spent_by_strangers_or_by_refusals() {
         ("with the role, again", &good, 429, true),
         ("without the role, once used up", &poor, 403, false),
     ] {
-        let answer = site.get("/calls/1", &[("Authorization", &format!("Bearer {token}"))]).await;
+        let answer = fixture.get("/calls/1", &[("Authorization", &format!("Bearer {token}"))]).await;
         assert_eq!((answer.status, answer.header("ratelimit").is_some()), (status, is_counted), "{name}");
     }
-    site.get("/calls/1", &[]).await;
-    assert_eq!(site.gateway.count(r#"portcullis_limited_total{limit="calls"}"#).await, 1);
+    fixture.get("/calls/1", &[]).await;
+    assert_eq!(fixture.gateway.count(r#"portcullis_limited_total{limit="calls"}"#).await, 1);
 }
 
 /// On a route that takes callers without a token, those are counted by their address.
 #[tokio::test]
 async fn an_anonymous_caller_is_counted_by_its_address() {
-    let more = limited("calls", "key = \"subject\"\nrate = \"1/h\"\nburst = 1", "access = \"optional\"");
-    let site = Site::start_with(TRUST_LOOPBACK, &more).await;
-    let alice = site.bearer("alice");
+    let config = limited("key = \"subject\"\nrate = \"1/h\"\nburst = 1", "access = \"optional\"");
+    let fixture = Fixture::start(trust_loopback(config)).await;
+    let alice = fixture.bearer("alice");
     for (name, headers, expect) in [
         ("nobody", vec![("X-Forwarded-For", "192.0.2.1")], 200),
         ("nobody, again", vec![("X-Forwarded-For", "192.0.2.1")], 429),
         ("nobody, elsewhere", vec![("X-Forwarded-For", "192.0.2.2")], 200),
         ("somebody at that address", vec![("X-Forwarded-For", "192.0.2.1"), ("Authorization", &*alice)], 200),
     ] {
-        assert_eq!(site.get("/calls/1", &headers).await.status, expect, "{name}");
+        assert_eq!(fixture.get("/calls/1", &headers).await.status, expect, "{name}");
     }
 }
 
@@ -269,24 +274,24 @@ async fn an_anonymous_caller_is_counted_by_its_address() {
 async fn a_tier_has_its_own_rate() {
     let limit =
         "key = \"subject\"\nrate = \"60/min\"\nburst = 1\ntiers = { claim = \"plan\", rates = { gold = \"600/min\" } }";
-    let site = Site::start(&limited("calls", limit, "")).await;
+    let fixture = Fixture::start(limited(limit, "")).await;
     for (name, plan, policy, wait_millis) in [
         ("no plan", None, "\"calls\";q=60;w=60", 1_000),
         ("gold", Some(json!("gold")), "\"calls\";q=600;w=60", 100),
         ("a plan that has no tier", Some(json!("Gold")), "\"calls\";q=60;w=60", 1_000),
         ("a list", Some(json!(["gold"])), "\"calls\";q=60;w=60", 1_000),
     ] {
-        let mut token = site.token().claim("sub", name);
+        let mut token = fixture.token().claim("sub", name);
         if let Some(plan) = plan {
             token = token.claim("plan", plan);
         }
-        let bearer = format!("Bearer {}", token.sign(&TestKey::rsa("k1")));
-        let call = async || site.get("/calls/1", &[("Authorization", &bearer)]).await;
+        let bearer = token.to_bearer();
+        let call = async || fixture.get("/calls/1", &[("Authorization", &bearer)]).await;
         let first = call().await;
         assert_eq!((first.status, first.headers_named("ratelimit-policy")), (200, vec![policy]), "{name}");
-        site.advance(Duration::from_millis(wait_millis - 1));
+        fixture.clock.advance(Duration::from_millis(wait_millis - 1));
         assert_eq!(call().await.status, 429, "{name}");
-        site.advance(Duration::from_millis(1));
+        fixture.clock.advance(Duration::from_millis(1));
         assert_eq!(call().await.status, 200, "{name}");
     }
 }
@@ -294,7 +299,7 @@ async fn a_tier_has_its_own_rate() {
 /// Several limits on a route: each has its line; what one refuses is not counted by those behind it.
 #[tokio::test]
 async fn several_limits_are_counted_in_turn_until_one_refuses() {
-    let more = r#"
+    let limits = r#"
 [limits.address]
 key = "ip"
 rate = "1/h"
@@ -307,15 +312,11 @@ burst = 2
 key = "claim:tenant"
 rate = "1/h"
 burst = 9
-[[routes]]
-name = "calls"
-path = "/calls/*"
-upstream = "main"
-limits = ["person", "tenant", "address"]
 "#;
-    let site = Site::start(more).await;
-    let alice = site.bearer("alice");
-    let bob = site.bearer("bob");
+    let config = Config::minimal().append(limits).route("calls", "limits = [\"person\", \"tenant\", \"address\"]");
+    let fixture = Fixture::start(config).await;
+    let alice = fixture.bearer("alice");
+    let bob = fixture.bearer("bob");
     let (address, person, tenant) = ("\"address\";q=1;w=3600", "\"person\";q=1;w=3600", "\"tenant\";q=1;w=3600");
     for (name, who, status, policies, violated) in [
         ("first", &alice, 200, vec![address, person, tenant], None),
@@ -323,14 +324,14 @@ limits = ["person", "tenant", "address"]
         ("the person's is used up", &alice, 429, vec![address, person], Some("person")),
         ("the address's is used up", &bob, 429, vec![address], Some("address")),
     ] {
-        let answer = site.get("/calls/1", &[("Authorization", who)]).await;
+        let answer = fixture.get("/calls/1", &[("Authorization", who)]).await;
         assert_eq!((answer.status, answer.headers_named("ratelimit-policy")), (status, policies.clone()), "{name}");
         assert_eq!(answer.headers_named("ratelimit").len(), policies.len(), "{name}");
         if let Some(violated) = violated {
             assert_eq!(answer.json()["violated-policies"], json!([violated]), "{name}");
         }
     }
-    let samples = site.gateway.metrics().await;
+    let samples = fixture.gateway.metrics().await;
     for (limit, count) in [("address", 1), ("person", 1), ("tenant", 0)] {
         assert_eq!(samples.count(&format!("portcullis_limited_total{{limit=\"{limit}\"}}")), count, "{limit}");
     }
@@ -339,8 +340,8 @@ limits = ["person", "tenant", "address"]
 /// Threats RL-5: another method, another case of the host, another protocol are the same caller.
 #[tokio::test]
 async fn variants_of_a_request_share_one_budget() {
-    let site = Site::start(&limited("calls", "key = \"subject\"\nrate = \"1/h\"\nburst = 4", "")).await;
-    let (addr, alice) = (site.gateway.addr(), site.bearer("alice"));
+    let fixture = Fixture::start(limited("key = \"subject\"\nrate = \"1/h\"\nburst = 4", "")).await;
+    let (addr, alice) = (fixture.gateway.addr(), fixture.bearer("alice"));
     let authorized = [("Authorization", &*alice)];
     let h2 = client::h2(addr).await;
     let mut statuses = vec![
@@ -350,25 +351,24 @@ async fn variants_of_a_request_share_one_budget() {
         h2.get("/calls/1", &authorized).await.status,
     ];
     statuses.push(h2.get("/calls/2", &authorized).await.status);
-    statuses.push(site.get("/calls", &[("Authorization", &alice), ("Host", "ANOTHER.example")]).await.status);
+    statuses.push(fixture.get("/calls", &[("Authorization", &alice), ("Host", "ANOTHER.example")]).await.status);
     assert_eq!(statuses, [200, 200, 200, 200, 429, 429]);
 }
 
 /// Contract 1.9 `report_only`: what would have been refused is counted and logged, and passes.
 #[tokio::test]
 async fn a_route_that_only_reports_lets_pass_and_says_so() {
-    let site =
-        Site::start(&limited("calls", "key = \"subject\"\nrate = \"1/h\"\nburst = 1", "report_only = true")).await;
-    let alice = site.bearer("alice");
+    let fixture = Fixture::start(limited("key = \"subject\"\nrate = \"1/h\"\nburst = 1", "report_only = true")).await;
+    let alice = fixture.bearer("alice");
     for expect in ["\"calls\";r=0;t=3600", "\"calls\";r=0;t=3600"] {
-        let answer = site.get("/calls/1", &[("Authorization", &alice)]).await;
+        let answer = fixture.get("/calls/1", &[("Authorization", &alice)]).await;
         assert_eq!((answer.status, answer.headers_named("ratelimit")), (200, vec![expect]));
     }
-    let lines = site.gateway.wait_for_access_lines(2).await;
+    let lines = fixture.gateway.wait_for_access_lines(2).await;
     let told: Vec<_> = lines.iter().map(|line| (&line["status"], &line["code"], &line["would_reject"])).collect();
     assert_eq!(told, [(&json!(200), &json!(null), &json!(null)), (&json!(200), &json!(null), &json!("rate_limited"))]);
-    let samples = site.gateway.metrics().await;
+    let samples = fixture.gateway.metrics().await;
     assert_eq!(samples.count(r#"portcullis_would_reject_total{route="calls",code="rate_limited"}"#), 1);
     assert_eq!(samples.get(r#"portcullis_rejections_total{route="calls",code="rate_limited"}"#), None);
-    assert_eq!(site.origin.requests().len(), 2);
+    assert_eq!(fixture.origin.requests().len(), 2);
 }

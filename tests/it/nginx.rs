@@ -1,18 +1,18 @@
 //! A real nginx as the upstream: streaming, kept-alive connections and bodiless answers as other people's HTTP has them.
 
-use crate::support::client::{self, Conn};
+use crate::support::client;
+use crate::support::config::Config;
+use crate::support::fixture::Fixture;
 use crate::support::nginx::Nginx;
 use crate::support::origin::Origin;
-use crate::support::site::Site;
 
-async fn site(origin: &Origin) -> Option<(Nginx, Site)> {
+async fn start(origin: &Origin) -> Option<(Nginx, Fixture)> {
     let nginx = Nginx::start(origin.addr()).await?;
-    let more = format!(
-        "[upstreams.nginx]\nservers = [\"http://{}\"]\nkeep_alive = \"50s\"\n[[routes]]\nname = \"nginx\"\npath = \"/*\"\naccess = \"public\"\nupstream = \"nginx\"\n",
-        nginx.addr()
-    );
-    let site = Site::start_with("workers = 1", &more).await;
-    Some((nginx, site))
+    let config = Config::minimal()
+        .one_worker()
+        .upstream("nginx", &[nginx.addr()], "keep_alive = \"50s\"")
+        .route("nginx", "path = \"/*\"\naccess = \"public\"\nupstream = \"nginx\"");
+    Some((nginx, Fixture::start(config).await))
 }
 
 fn connections(state: &str) -> String {
@@ -23,8 +23,8 @@ fn connections(state: &str) -> String {
 #[tokio::test]
 async fn large_answers_stream_through_whole() {
     let origin = Origin::start().await;
-    let Some((nginx, site)) = site(&origin).await else { return };
-    let addr = site.gateway.addr();
+    let Some((nginx, fixture)) = start(&origin).await else { return };
+    let addr = fixture.gateway.addr();
     let h2 = client::h2(addr).await;
     let (one, two, three) = tokio::join!(
         client::get(addr, "/big", &[]),
@@ -45,8 +45,8 @@ async fn large_answers_stream_through_whole() {
 #[tokio::test]
 async fn one_connection_carries_answers_with_and_without_body() {
     let origin = Origin::start().await;
-    let Some((nginx, site)) = site(&origin).await else { return };
-    let mut conn = Conn::open(site.gateway.addr()).await;
+    let Some((nginx, fixture)) = start(&origin).await else { return };
+    let mut conn = fixture.connect().await;
     let head = conn.request("HEAD", "/big", &[], b"").await;
     assert_eq!((head.status, head.header("content-length")), (200, Some(&*Nginx::BIG_BYTES.to_string())));
     let tag = head.header("etag").expect("nginx tags files").to_owned();
@@ -58,7 +58,7 @@ async fn one_connection_carries_answers_with_and_without_body() {
         assert_eq!(conn.request("HEAD", "/orders/1", &[], b"").await.status, 200, "{round}");
         assert_eq!(conn.request("POST", "/orders/1", &[], b"ignored by a return").await.status, 200, "{round}");
     }
-    let samples = site.gateway.metrics().await;
+    let samples = fixture.gateway.metrics().await;
     assert_eq!((samples.count(&connections("idle")), samples.count(&connections("active"))), (1, 0));
     assert_eq!(samples.count(r#"portcullis_upstream_retries_total{upstream="nginx"}"#), 0);
     assert_eq!(nginx.error_log(), "");
@@ -68,9 +68,9 @@ async fn one_connection_carries_answers_with_and_without_body() {
 #[tokio::test]
 async fn pieces_arrive_as_they_are_sent() {
     let origin = Origin::start().await;
-    let Some((_nginx, site)) = site(&origin).await else { return };
+    let Some((_nginx, fixture)) = start(&origin).await else { return };
     let chunks = origin.stream("/proxied/stream");
-    let mut conn = Conn::open(site.gateway.addr()).await;
+    let mut conn = fixture.connect().await;
     conn.send("POST /proxied/stream HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nup\r\n").await;
     origin.wait_until("the first piece", |all| all.iter().any(|request| request.body == "up")).await;
     conn.send("0\r\n\r\n").await;

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::support::client::{self, Conn};
-use crate::support::site::Site;
+use crate::support::client;
+use crate::support::config::Config;
+use crate::support::fixture::Fixture;
 
 /// Each metric, with labels that the traffic below gives it; histograms by their count.
 const METRICS: [&str; 19] = [
@@ -30,28 +31,31 @@ const METRICS: [&str; 19] = [
     "process_cpu_seconds_total",
 ];
 
-const MORE: &str = "[limits.one]\nkey = \"ip\"\nrate = \"1/h\"\nburst = 1\n\
-    [[routes]]\nname = \"limited\"\npath = \"/limited\"\naccess = \"public\"\nlimits = [\"one\"]\nupstream = \"main\"\n\
-    [[routes]]\nname = \"report\"\npath = \"/report\"\nreport_only = true\nupstream = \"main\"\n";
+fn config() -> Config {
+    Config::minimal()
+        .append("[limits.one]\nkey = \"ip\"\nrate = \"1/h\"\nburst = 1")
+        .route("limited", "access = \"public\"\nlimits = [\"one\"]")
+        .route("report", "report_only = true")
+}
 
-async fn traffic(site: &Site) {
-    let bearer = site.bearer("alice");
+async fn traffic(fixture: &Fixture) {
+    let bearer = fixture.bearer("alice");
     for _ in 0..2 {
-        assert_eq!(site.get("/scope/a", &[("authorization", &bearer)]).await.status, 200);
+        assert_eq!(fixture.get("/scope/a", &[("authorization", &bearer)]).await.status, 200);
     }
-    assert_eq!(site.get("/scope/a", &[]).await.status, 401);
-    assert_eq!(site.get("/limited", &[]).await.status, 200);
-    assert_eq!(site.get("/limited", &[]).await.status, 429);
-    assert_eq!(site.get("/report", &[]).await.status, 200);
-    assert_eq!(client::request(site.gateway.addr(), "BREW", "/none", &[], b"").await.status, 404);
+    assert_eq!(fixture.get("/scope/a", &[]).await.status, 401);
+    assert_eq!(fixture.get("/limited", &[]).await.status, 200);
+    assert_eq!(fixture.get("/limited", &[]).await.status, 429);
+    assert_eq!(fixture.get("/report", &[]).await.status, 200);
+    assert_eq!(fixture.request("BREW", "/none", &[], b"").await.status, 404);
 }
 
 #[tokio::test]
 async fn every_metric_is_there_after_traffic() {
-    let site = Site::start(MORE).await;
-    traffic(&site).await;
-    site.gateway.wait_for_access_lines(7).await;
-    let samples = site.gateway.metrics().await;
+    let fixture = Fixture::start(config()).await;
+    traffic(&fixture).await;
+    fixture.gateway.wait_for_access_lines(7).await;
+    let samples = fixture.gateway.metrics().await;
     for metric in METRICS {
         assert!(samples.get(metric).is_some(), "{metric} is not in:\n{}", samples.text());
     }
@@ -76,24 +80,24 @@ async fn every_metric_is_there_after_traffic() {
 /// LM-2: labels come from the configuration and from closed sets.
 #[tokio::test]
 async fn a_client_cannot_make_series() {
-    let site = Site::start("").await;
+    let fixture = Fixture::start(Config::minimal()).await;
     // Keys and a first unmatched request bring their series.
-    assert_eq!(site.get("/token/a", &[("authorization", &site.bearer("alice"))]).await.status, 200);
-    site.get("/warm-up", &[]).await;
-    site.gateway.wait_for_access_lines(2).await;
-    let before = site.gateway.metrics().await.text().lines().count();
+    assert_eq!(fixture.get("/token/a", &[("authorization", &fixture.bearer("alice"))]).await.status, 200);
+    fixture.get("/warm-up", &[]).await;
+    fixture.gateway.wait_for_access_lines(2).await;
+    let before = fixture.gateway.metrics().await.text().lines().count();
     for index in 0..20 {
         let path = format!("/none/{index}");
-        client::request(site.gateway.addr(), "GET", &path, &[("host", &format!("h{index}.example"))], b"").await;
+        fixture.request("GET", &path, &[("host", &format!("h{index}.example"))], b"").await;
     }
-    assert_eq!(site.gateway.metrics().await.text().lines().count(), before);
+    assert_eq!(fixture.gateway.metrics().await.text().lines().count(), before);
 }
 
 #[tokio::test]
 async fn each_request_has_one_line_with_the_promised_fields() {
-    let site = Site::start(MORE).await;
-    traffic(&site).await;
-    let lines = site.gateway.wait_for_access_lines(7).await;
+    let fixture = Fixture::start(config()).await;
+    traffic(&fixture).await;
+    let lines = fixture.gateway.wait_for_access_lines(7).await;
     assert_eq!(lines.len(), 7);
     let known: BTreeSet<&str> =
         "time request_id route method path status code reason would_reject issuer subject client \
@@ -131,42 +135,42 @@ async fn each_request_has_one_line_with_the_promised_fields() {
 
 #[tokio::test]
 async fn subjects_are_named_where_the_configuration_says_so() {
-    let site = Site::start("[log]\nsubject = true\n").await;
-    site.get("/token/a", &[("authorization", &site.bearer("alice"))]).await;
-    assert_eq!(site.gateway.wait_for_access_lines(1).await[0]["subject"], "alice");
+    let fixture = Fixture::start(Config::minimal().append("[log]\nsubject = true")).await;
+    fixture.get("/token/a", &[("authorization", &fixture.bearer("alice"))]).await;
+    assert_eq!(fixture.gateway.wait_for_access_lines(1).await[0]["subject"], "alice");
 }
 
 /// I10: what must never be written is planted wherever a client can put it.
 #[tokio::test]
 async fn no_secret_reaches_the_log_the_metrics_or_an_answer() {
     const SECRET: &str = "pl4nted";
-    let site = Site::start("").await;
-    let token = site.bearer("alice");
+    let fixture = Fixture::start(Config::minimal()).await;
+    let token = fixture.bearer("alice");
     for (path, headers) in [
         (format!("/token/a?token={SECRET}"), vec![("authorization", token.as_str()), ("cookie", "id=pl4nted")]),
         ("/scope/a".to_owned(), vec![("authorization", "Bearer pl4nted.pl4nted.pl4nted")]),
         ("/token/a".to_owned(), vec![("authorization", "Basic pl4nted")]),
         ("/public/a".to_owned(), vec![("x-request-id", "pl4nted"), ("proxy-authorization", "pl4nted")]),
     ] {
-        let answer = site.get(&path, &headers).await;
+        let answer = fixture.get(&path, &headers).await;
         if answer.status != 200 {
             assert!(!answer.text().contains(SECRET), "{path}: {}", answer.text());
         }
         assert!(answer.headers.iter().all(|(_, value)| !value.contains(SECRET)), "{path}: {:?}", answer.headers);
     }
-    let lines = site.gateway.wait_for_access_lines(4).await;
+    let lines = fixture.gateway.wait_for_access_lines(4).await;
     let log = lines.iter().map(Value::to_string).collect::<String>();
     let payload = token.split('.').nth(1).expect("a token has three parts").to_owned();
     for secret in [SECRET, payload.as_str()] {
         assert!(!log.contains(secret), "{log}");
-        assert!(!site.gateway.metrics().await.text().contains(secret));
+        assert!(!fixture.gateway.metrics().await.text().contains(secret));
     }
 }
 
 #[tokio::test]
 async fn the_admin_listener_answers_operators_and_nobody_else() {
-    let site = Site::start("").await;
-    let admin = site.gateway.admin();
+    let fixture = Fixture::start(Config::minimal()).await;
+    let admin = fixture.gateway.admin();
     for (name, target, headers, status) in [
         ("alive", "/livez", vec![], 200),
         ("metrics", "/metrics", vec![], 200),
@@ -179,18 +183,18 @@ async fn the_admin_listener_answers_operators_and_nobody_else() {
     }
     assert_eq!(client::request(admin, "POST", "/metrics", &[], b"").await.status, 405);
     for path in ["/metrics", "/livez", "/readyz"] {
-        assert_eq!(site.get(path, &[]).await.status, 404, "{path} is not on the data listener");
+        assert_eq!(fixture.get(path, &[]).await.status, 404, "{path} is not on the data listener");
     }
 }
 
 /// A keep-alive connection that says nothing is closed after `idle_timeout`, without a word.
 #[tokio::test]
 async fn an_idle_connection_is_closed() {
-    let site = Site::start_with("idle_timeout = \"50ms\"", "").await;
-    let mut idle = Conn::open(site.gateway.addr()).await;
+    let fixture = Fixture::start(Config::minimal().add("server", "idle_timeout = \"50ms\"")).await;
+    let mut idle = fixture.connect().await;
     idle.send("GET /public/a HTTP/1.1\r\nHost: gateway\r\n\r\n").await;
     assert_eq!(idle.read_response().await.status, 200);
     assert!(idle.read_to_close().await.is_empty());
-    site.gateway.wait_for_access_lines(1).await;
-    assert_eq!(site.gateway.access_lines().len(), 1, "what was never asked is not recorded");
+    fixture.gateway.wait_for_access_lines(1).await;
+    assert_eq!(fixture.gateway.access_lines().len(), 1, "what was never asked is not recorded");
 }

@@ -2,17 +2,16 @@
 //!
 //! Left out, with a word on stderr, where Node.js or the provider's packages are missing; never in CI.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use portcullis::primitives::clock::{Clock, ManualClock};
 use serde_json::json;
 
 use crate::support::client::{self, Answer};
-use crate::support::gateway::{Gateway, Surroundings, minimal};
+use crate::support::config::Config;
+use crate::support::gateway::Gateway;
 use crate::support::origin::Origin;
 use crate::support::provider::Provider;
-use crate::support::scene::{add_to, replaced};
 
 /// The provider, with a gateway before an upstream. The provider's clock is the machine's; the gateway's begins there and is moved by the test.
 struct Real {
@@ -23,12 +22,11 @@ struct Real {
 }
 
 impl Real {
-    async fn start(issuer_lines: &str) -> Option<Self> {
+    async fn start(config: Config) -> Option<Self> {
         let provider = Provider::start().await?;
         let origin = Origin::start().await;
         let clock = ManualClock::at(Clock::system().now().seconds());
-        let toml = toml(provider.issuer(), origin.addr(), issuer_lines);
-        let gateway = Gateway::start_in(&toml, Surroundings { clock: clock.clock(), ..Surroundings::default() }).await;
+        let gateway = Gateway::start(&config.to_toml(provider.issuer(), origin.addr()), clock.clock()).await;
         Some(Self { provider, origin, gateway, clock })
     }
 
@@ -47,20 +45,16 @@ impl Real {
     }
 }
 
-fn toml(issuer: &str, upstream: SocketAddr, issuer_lines: &str) -> String {
-    let toml = replaced(
-        &minimal(issuer, upstream),
-        "audiences = [\"api\"]",
-        &format!("audiences = [\"{}\"]", Provider::RESOURCE),
-    );
-    add_to(&toml, "issuers.main", issuer_lines)
+/// For the resource whose tokens are JWTs.
+fn config() -> Config {
+    Config::minimal().replace("issuers.main", &format!("audiences = [\"{}\"]", Provider::RESOURCE))
 }
 
 /// OpenID Connect Discovery §4, RFC 7517, RFC 8707, RFC 9068: discovery, keys and a JWT access token of the provider's, with both profiles.
 #[tokio::test]
 async fn its_access_tokens_are_accepted_and_their_holder_is_named_to_the_upstream() {
     for lines in ["profile = \"default\"", "profile = \"rfc9068\""] {
-        let Some(real) = Real::start(lines).await else { return };
+        let Some(real) = Real::start(config().add("issuers.main", lines)).await else { return };
         let answer = real.get("/scope/x", &real.token().await).await;
         assert_eq!(answer.status, 200, "{lines}: {}", answer.text());
         let seen = real.origin.requests().pop().expect("the upstream was asked");
@@ -81,7 +75,7 @@ async fn its_access_tokens_are_accepted_and_their_holder_is_named_to_the_upstrea
 /// RFC 6750 §3.1: what the provider granted is what counts here.
 #[tokio::test]
 async fn its_scopes_and_roles_decide() {
-    let Some(real) = Real::start("").await else { return };
+    let Some(real) = Real::start(config()).await else { return };
     let other_scope = real.provider.token("orders:write", Provider::RESOURCE).await;
     let both = real.provider.token("orders:read orders:write", Provider::RESOURCE).await;
     for (name, target, token, status, code) in [
@@ -101,7 +95,7 @@ async fn its_scopes_and_roles_decide() {
 /// Tokens of the provider's that are no JWTs, or not for us.
 #[tokio::test]
 async fn its_other_tokens_are_refused() {
-    let Some(real) = Real::start("").await else { return };
+    let Some(real) = Real::start(config()).await else { return };
     let opaque = real.provider.token("orders:read", Provider::OPAQUE_RESOURCE).await;
     real.assert_refused("opaque", &opaque, "not a JWT").await;
     let token = real.token().await;
@@ -120,7 +114,7 @@ async fn its_other_tokens_are_refused() {
 /// OpenID Connect Core §10.1.1; threats J-69, J-71: the provider rotates its keys while the gateway runs. The old key stays for a while, then it goes.
 #[tokio::test]
 async fn it_rotates_its_keys_while_the_gateway_runs() {
-    let Some(real) = Real::start("leeway = \"5m\"").await else { return };
+    let Some(real) = Real::start(config().add("issuers.main", "leeway = \"5m\"")).await else { return };
     let first = real.token().await;
     assert_eq!(real.get("/scope/x", &first).await.status, 200);
 
@@ -144,7 +138,9 @@ async fn it_rotates_its_keys_while_the_gateway_runs() {
 /// Threat J-70: rotation is also noticed without a token, when the set is due.
 #[tokio::test]
 async fn its_dropped_key_is_noticed_at_the_scheduled_refresh() {
-    let Some(real) = Real::start("leeway = \"5m\"\njwks_refresh = \"2m\"").await else { return };
+    let Some(real) = Real::start(config().add("issuers.main", "leeway = \"5m\"\njwks_refresh = \"2m\"")).await else {
+        return;
+    };
     let old = real.token().await;
     assert_eq!(real.get("/scope/x", &old).await.status, 200);
     real.provider.rotate(true).await;

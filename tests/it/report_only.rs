@@ -2,24 +2,23 @@
 
 use serde_json::{Value, json};
 
-use crate::support::client;
-use crate::support::gateway::minimal;
+use crate::support::config::Config;
+use crate::support::fixture::Fixture;
 use crate::support::idp::Idp;
-use crate::support::scene::{Scene, route};
 use crate::support::token::{TestKey, TokenBuilder};
 
-fn write(issuer: &str, upstream: std::net::SocketAddr) -> String {
-    minimal(issuer, upstream)
-        + &route("report", "report_only = true\nscopes = [\"orders:write\"]\nroles = [\"admin\"]")
-        + &route("limited", "report_only = true\nlimits = [\"one\"]")
-        + &route("narrow", "report_only = true\naudiences = [\"web\"]")
-        + "\n[limits.one]\nkey = \"subject\"\nrate = \"1/h\"\nburst = 1\n"
+fn config() -> Config {
+    Config::minimal()
+        .route("report", "report_only = true\nscopes = [\"orders:write\"]\nroles = [\"admin\"]")
+        .route("limited", "report_only = true\nlimits = [\"one\"]")
+        .route("narrow", "report_only = true\naudiences = [\"web\"]")
+        .append("[limits.one]\nkey = \"subject\"\nrate = \"1/h\"\nburst = 1")
 }
 
 /// 0 also for a family that has no series yet.
-async fn counted(scene: &Scene, family: &str, route: &str, code: &str) -> u64 {
+async fn counted(fixture: &Fixture, family: &str, route: &str, code: &str) -> u64 {
     let (samples, sample) =
-        (scene.gateway.metrics().await, format!("portcullis_{family}_total{{route=\"{route}\",code=\"{code}\"}}"));
+        (fixture.gateway.metrics().await, format!("portcullis_{family}_total{{route=\"{route}\",code=\"{code}\"}}"));
     samples.get(&sample).map_or(0, |_| samples.count(&sample))
 }
 
@@ -29,10 +28,10 @@ type Row<'a> = (&'a str, &'a str, &'a [&'a str], Option<(&'a str, &'a str)>, Opt
 /// `report_only`; threat A39: everything passes, only a verified caller is named to the upstream, and the first reason is reported.
 #[tokio::test]
 async fn what_would_be_refused_passes_and_is_reported() {
-    let scene = Scene::with(write).await;
+    let fixture = Fixture::start(config()).await;
     let key = TestKey::rsa("k1");
     let bearer = |token: TokenBuilder| format!("Bearer {}", token.sign(&key));
-    let enough = scene.token().scope("orders:write").claim("roles", json!(["admin"]));
+    let enough = fixture.token().scope("orders:write").claim("roles", json!(["admin"]));
     let good = bearer(enough.clone());
     let rows: &[Row<'_>] = &[
         ("all there", "report", &[&good], None, Some("alice")),
@@ -52,14 +51,14 @@ async fn what_would_be_refused_passes_and_is_reported() {
         (
             "without the scope",
             "report",
-            &[&bearer(scene.token())],
+            &[&bearer(fixture.token())],
             Some(("scope_insufficient", "lacks a scope")),
             Some("alice"),
         ),
         (
             "without the role",
             "report",
-            &[&bearer(scene.token().scope("orders:write"))],
+            &[&bearer(fixture.token().scope("orders:write"))],
             Some(("access_denied", "lacks a role")),
             Some("alice"),
         ),
@@ -72,16 +71,16 @@ async fn what_would_be_refused_passes_and_is_reported() {
         // What a client says of itself is no identity either.
         let forged = [("X-Identity-Subject", "mallory"), ("X-Identity-Roles", "admin")];
         let headers: Vec<_> = fields.iter().map(|field| ("Authorization", *field)).chain(forged).collect();
-        let answer = client::get(scene.gateway.addr(), &format!("/{route}/x"), &headers).await;
+        let answer = fixture.get(&format!("/{route}/x"), &headers).await;
         assert_eq!(answer.status, 200, "{name}: {}", answer.text());
         assert_eq!(answer.header("www-authenticate"), None, "{name}");
-        let seen = scene.origin.requests().pop().expect("the upstream was asked");
+        let seen = fixture.origin.requests().pop().expect("the upstream was asked");
         assert_eq!(seen.header("x-identity-subject"), *subject, "{name}");
         if subject.is_none() {
             let told: Vec<_> = seen.headers.iter().filter(|(field, _)| field.starts_with("x-identity")).collect();
             assert!(told.is_empty(), "{name}: {told:?}");
         }
-        let line = scene.gateway.access_line_of(&answer).await;
+        let line = fixture.gateway.access_line_of(&answer).await;
         let reported = line.get("would_reject").zip(line.get("reason")).map(|(code, why)| (text(code), text(why)));
         assert_eq!(reported, *report, "{name}: {line}");
         assert_eq!((&line["status"], line.get("code")), (&json!(200), None), "{name}");
@@ -90,8 +89,8 @@ async fn what_would_be_refused_passes_and_is_reported() {
         }
     }
     for ((route, code), count) in would {
-        assert_eq!(counted(&scene, "would_reject", route, code).await, count, "{route} {code}");
-        assert_eq!(counted(&scene, "rejections", route, code).await, 0, "{route} {code}");
+        assert_eq!(counted(&fixture, "would_reject", route, code).await, count, "{route} {code}");
+        assert_eq!(counted(&fixture, "rejections", route, code).await, 0, "{route} {code}");
     }
 }
 
@@ -102,14 +101,14 @@ fn text(value: &Value) -> &str {
 /// The counterpart: without `report_only` the same is refused and counted as that.
 #[tokio::test]
 async fn a_route_that_enforces_reports_nothing_as_would_be() {
-    let scene = Scene::start().await;
-    assert_eq!(scene.get("/admin/x", &scene.good_token()).await.status, 403);
-    assert_eq!(client::get(scene.gateway.addr(), "/admin/x", &[]).await.status, 401);
+    let fixture = Fixture::start(Config::minimal()).await;
+    assert_eq!(fixture.get_with_token("/admin/x", &fixture.good_token()).await.status, 403);
+    assert_eq!(fixture.get("/admin/x", &[]).await.status, 401);
     for code in ["access_denied", "credentials_missing"] {
-        assert_eq!(counted(&scene, "rejections", "admin", code).await, 1, "{code}");
-        assert_eq!(counted(&scene, "would_reject", "admin", code).await, 0, "{code}");
+        assert_eq!(counted(&fixture, "rejections", "admin", code).await, 1, "{code}");
+        assert_eq!(counted(&fixture, "would_reject", "admin", code).await, 0, "{code}");
     }
-    for line in scene.gateway.wait_for_access_lines(2).await {
+    for line in fixture.gateway.wait_for_access_lines(2).await {
         assert_eq!(line.get("would_reject"), None, "{line}");
     }
 }
@@ -117,38 +116,35 @@ async fn a_route_that_enforces_reports_nothing_as_would_be() {
 /// An identity provider that is down keeps nobody out of a route that only reports.
 #[tokio::test]
 async fn missing_keys_are_reported_too() {
-    let scene = Scene::between(Idp::reserve(), write).await;
-    let answer = scene.get("/report/x", &scene.good_token()).await;
+    let fixture = Fixture::with_idp(Idp::reserve(), config()).await;
+    let answer = fixture.get_with_token("/report/x", &fixture.good_token()).await;
     assert_eq!(answer.status, 200);
-    assert_eq!(scene.gateway.access_line_of(&answer).await["would_reject"], "keys_unavailable");
-    let seen = scene.origin.requests().pop().expect("the upstream was asked");
+    assert_eq!(fixture.gateway.access_line_of(&answer).await["would_reject"], "keys_unavailable");
+    let seen = fixture.origin.requests().pop().expect("the upstream was asked");
     assert_eq!(seen.header("x-identity-subject"), None);
 }
 
 /// What is no matter of authorisation is refused on such a route as well.
 #[tokio::test]
 async fn a_request_that_nobody_can_read_is_refused_all_the_same() {
-    let scene = Scene::with(write).await;
-    let addr = scene.gateway.addr();
+    let fixture = Fixture::start(config()).await;
     for target in ["/report/../admin/x", "/report/%2e%2e/x", "/report//x"] {
-        assert_eq!(client::get(addr, target, &[]).await.status, 400, "{target}");
+        assert_eq!(fixture.get(target, &[]).await.status, 400, "{target}");
     }
-    assert!(scene.origin.requests().is_empty());
+    assert!(fixture.origin.requests().is_empty());
 }
 
 /// A preflight that such a route does not answer is a request of its own, and none that the route allows.
 #[tokio::test]
 async fn a_preflight_of_a_foreign_origin_does_not_go_under_the_rules_it_asks_about() {
-    let scene = Scene::with(|issuer, upstream| {
-        minimal(issuer, upstream)
-            + &route("browser", "report_only = true\nmethods = [\"GET\"]\ncors = \"spa\"")
-            + "\n[cors.spa]\norigins = [\"https://app.example\"]\n"
-    })
-    .await;
+    let config = Config::minimal()
+        .route("browser", "report_only = true\nmethods = [\"GET\"]\ncors = \"spa\"")
+        .append("[cors.spa]\norigins = [\"https://app.example\"]");
+    let fixture = Fixture::start(config).await;
     for (origin, status) in [("https://app.example", 204), ("https://evil.example", 405)] {
         let headers = [("Origin", origin), ("Access-Control-Request-Method", "GET")];
-        let answer = client::request(scene.gateway.addr(), "OPTIONS", "/browser/x", &headers, b"").await;
+        let answer = fixture.request("OPTIONS", "/browser/x", &headers, b"").await;
         assert_eq!(answer.status, status, "{origin}");
     }
-    assert!(scene.origin.requests().is_empty());
+    assert!(fixture.origin.requests().is_empty());
 }

@@ -6,20 +6,17 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::gateway::minimal;
-use crate::support::scene::{NOW, Scene, add_to};
+use crate::support::config::Config;
+use crate::support::fixture::{Fixture, NOW};
 use crate::support::token::{TestKey, TokenBuilder};
 
 /// The default, in seconds.
 const LEEWAY: u64 = 30;
 
 /// With further lines for the issuer, and no guard against failures: tables are full of them.
-async fn scene(issuer_lines: &str) -> Scene {
-    Scene::with(|issuer, upstream| {
-        let toml = add_to(&minimal(issuer, upstream), "server", "auth_failures = \"off\"");
-        add_to(&toml, "issuers.main", issuer_lines)
-    })
-    .await
+async fn start(issuer_lines: &str) -> Fixture {
+    let config = Config::minimal().without_auth_failure_limit().add("issuers.main", issuer_lines);
+    Fixture::start(config).await
 }
 
 fn sign(token: &TokenBuilder) -> String {
@@ -30,11 +27,11 @@ fn sign(token: &TokenBuilder) -> String {
 #[tokio::test]
 async fn times_hold_to_the_second() {
     for (lines, leeway) in [("", LEEWAY), ("leeway = \"0s\"", 0), ("leeway = \"5m\"", 300)] {
-        let scene = scene(lines).await;
-        let with = |claim: &str, at: u64| sign(&scene.token().claim(claim, at));
-        let by_stranger = scene.token().claim("exp", NOW - leeway).sign(&TestKey::rsa("k2").with_kid("k1"));
-        scene
-            .hold_tokens(
+        let fixture = start(lines).await;
+        let with = |claim: &str, at: u64| sign(&fixture.token().claim(claim, at));
+        let by_stranger = fixture.token().claim("exp", NOW - leeway).sign(&TestKey::rsa("k2").with_kid("k1"));
+        fixture
+            .assert_verdicts(
                 "/token/x",
                 [
                     ("exp a second before its end", with("exp", NOW - leeway + 1), Ok(())),
@@ -46,7 +43,7 @@ async fn times_hold_to_the_second() {
                     ("nbf a second before its begin", with("nbf", NOW + leeway + 1), Err("not valid yet")),
                     ("iat as late as may be", with("iat", NOW + leeway), Ok(())),
                     ("iat a second later", with("iat", NOW + leeway + 1), Err("issued in the future")),
-                    ("no iat", sign(&scene.token().without("iat")), Ok(())),
+                    ("no iat", sign(&fixture.token().without("iat")), Ok(())),
                 ],
             )
             .await;
@@ -56,8 +53,8 @@ async fn times_hold_to_the_second() {
 /// Threats J-29, J-80, J-85: one token as time goes by, its verdict remembered; the clock may be set back as well.
 #[tokio::test]
 async fn a_token_lives_by_the_clock() {
-    let scene = scene("").await;
-    let token = sign(&scene.token().claim("exp", NOW + 300).claim("nbf", NOW + 100));
+    let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
+    let token = sign(&fixture.token().claim("exp", NOW + 300).claim("nbf", NOW + 100));
     for (seconds, expected) in [
         (0, Err("not valid yet")),
         (69, Err("not valid yet")),
@@ -69,16 +66,16 @@ async fn a_token_lives_by_the_clock() {
         (200, Ok(())),
         (69, Err("not valid yet")),
     ] {
-        scene.clock.set_wall(NOW + seconds);
-        scene.hold_tokens("/token/x", [(&*format!("after {seconds} s"), token.clone(), expected)]).await;
+        fixture.clock.set_wall(NOW + seconds);
+        fixture.assert_verdicts("/token/x", [(&*format!("after {seconds} s"), token.clone(), expected)]).await;
     }
 }
 
 /// RFC 7519 §2 `NumericDate`; threats J-22, J-24, J-25, A01, A02: a claim of the wrong type is not an absent one, and no number is too large.
 #[tokio::test]
 async fn times_are_numbers_and_exp_is_there() {
-    let scene = scene("").await;
-    let mut rows = vec![("exp absent", sign(&scene.token().without("exp")), Err("required claim missing"))];
+    let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
+    let mut rows = vec![("exp absent", sign(&fixture.token().without("exp")), Err("required claim missing"))];
     let wrong = [
         json!(null),
         json!("9999999999"),
@@ -91,13 +88,13 @@ async fn times_are_numbers_and_exp_is_there() {
     ];
     for claim in ["exp", "nbf", "iat"] {
         for value in &wrong {
-            rows.push((claim, sign(&scene.token().claim(claim, value.clone())), Err("claim of the wrong type")));
+            rows.push((claim, sign(&fixture.token().claim(claim, value.clone())), Err("claim of the wrong type")));
         }
     }
     // A number that no type of ours holds: written as it is, not by way of a library.
     let raw = |exp: &str| {
-        let issuer = scene.idp.issuer();
-        sign(&scene.token().raw_payload(format!(r#"{{"iss":"{issuer}","aud":"api","sub":"alice","exp":{exp}}}"#)))
+        let issuer = fixture.idp.issuer();
+        sign(&fixture.token().raw_payload(format!(r#"{{"iss":"{issuer}","aud":"api","sub":"alice","exp":{exp}}}"#)))
     };
     for exp in [
         "253402300800",
@@ -126,19 +123,19 @@ async fn times_are_numbers_and_exp_is_there() {
         rows.push((exp, raw(exp), Err(why)));
     }
     rows.push(("a fraction within the second", raw("1799999971.9"), Ok(())));
-    scene.hold_tokens("/token/x", rows).await;
+    fixture.assert_verdicts("/token/x", rows).await;
     // A second request with an endless token: its verdict can be kept.
-    scene.hold_tokens("/token/x", [("again", raw("1e308"), Ok(()))]).await;
+    fixture.assert_verdicts("/token/x", [("again", raw("1e308"), Ok(()))]).await;
 }
 
 /// Threat J-28: where a lifetime is bounded it has to be told, and the times have to make sense among themselves.
 #[tokio::test]
 async fn a_lifetime_is_bounded_where_configured() {
-    let scene = scene("max_lifetime = \"10m\"").await;
-    let times = |iat: u64, exp: u64| scene.token().claim("iat", iat).claim("exp", exp);
+    let fixture = start("max_lifetime = \"10m\"").await;
+    let times = |iat: u64, exp: u64| fixture.token().claim("iat", iat).claim("exp", exp);
     let too_long = Err("lifetime too long");
-    scene
-        .hold_tokens(
+    fixture
+        .assert_verdicts(
             "/token/x",
             [
                 ("exactly", sign(&times(NOW, NOW + 600)), Ok(())),
@@ -157,13 +154,13 @@ async fn a_lifetime_is_bounded_where_configured() {
 /// RFC 7519 §4.1.3, RFC 9068 §4; threats J-30 to J-33, A02, A21, A28, A34: one of the configured audiences, exactly.
 #[tokio::test]
 async fn the_audience_is_ours() {
-    let scene = scene("").await;
-    let aud = |value: Value| sign(&scene.token().claim("aud", value));
+    let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
+    let aud = |value: Value| sign(&fixture.token().claim("aud", value));
     let mut rows = vec![
         ("one", aud(json!("api")), Ok(())),
         ("an array of one", aud(json!(["api"])), Ok(())),
         ("among others", aud(json!(["x", "api", "y"])), Ok(())),
-        ("absent", sign(&scene.token().without("aud")), Err("audience missing")),
+        ("absent", sign(&fixture.token().without("aud")), Err("audience missing")),
         ("empty array", aud(json!([])), Err("audience missing")),
         ("others only", aud(json!(["https://a.example", "https://b.example"])), Err("audience is another")),
         ("many others", aud(json!(vec!["x"; 1_000])), Err("audience is another")),
@@ -182,17 +179,17 @@ async fn the_audience_is_ours() {
     ] {
         rows.push(("wrong type", aud(value), Err("audience malformed")));
     }
-    scene.hold_tokens("/token/x", rows).await;
+    fixture.assert_verdicts("/token/x", rows).await;
 }
 
 /// RFC 7519 §4.1.1, RFC 8725 §3.8; threats J-35, J-36, A03, A23: byte for byte the configured issuer; nothing is normalised.
 #[tokio::test]
 async fn the_issuer_is_compared_byte_for_byte() {
-    let scene = scene("").await;
-    let issuer = scene.idp.issuer();
+    let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
+    let issuer = fixture.idp.issuer();
     let (scheme, address) = issuer.split_once("://").expect("a URL");
     let port = address.split_once(':').expect("a port").1;
-    let iss = |value: Value| sign(&scene.token().claim("iss", value));
+    let iss = |value: Value| sign(&fixture.token().claim("iss", value));
     let unknown = Err("issuer not configured");
     let mut rows = vec![("as configured", iss(json!(issuer)), Ok(()))];
     for other in [
@@ -219,28 +216,28 @@ async fn the_issuer_is_compared_byte_for_byte() {
     for value in [json!(null), json!(7), json!([issuer]), json!([issuer, "x"]), json!({"x": issuer}), json!(true)] {
         rows.push(("not a string", iss(value), Err("issuer missing")));
     }
-    rows.push(("absent", sign(&scene.token().without("iss")), Err("issuer missing")));
-    scene.hold_tokens("/token/x", rows).await;
-    assert_eq!(scene.idp.fetches(), 1, "no foreign issuer made anyone fetch");
+    rows.push(("absent", sign(&fixture.token().without("iss")), Err("issuer missing")));
+    fixture.assert_verdicts("/token/x", rows).await;
+    assert_eq!(fixture.idp.fetches(), 1, "no foreign issuer made anyone fetch");
 }
 
 /// RFC 9068 §2.2, RFC 6749; threats J-38, J-45, J-46: somebody must be meant, and it must fit a header. A token is no one-time password.
 #[tokio::test]
 async fn the_subject_is_a_text_that_names_somebody() {
-    let scene = scene("").await;
-    let sub = |value: Value| sign(&scene.token().claim("sub", value));
+    let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
+    let sub = |value: Value| sign(&fixture.token().claim("sub", value));
     let missing = Err("subject missing");
     let mut rows = vec![
         ("usual", sub(json!("alice")), Ok(())),
         ("of any script", sub(json!("Zoë|\u{1f980}")), Ok(())),
         ("4 KiB", sub(json!("x".repeat(4_096))), Ok(())),
         ("a byte more", sub(json!("x".repeat(4_097))), missing),
-        ("absent", sign(&scene.token().without("sub")), missing),
-        ("a used jti", sign(&scene.token().claim("jti", "1")), Ok(())),
-        ("the jti again", sign(&scene.token().claim("jti", "1").claim("x", 1)), Ok(())),
-        ("a client", sign(&scene.token().claim("client_id", "svc")), Ok(())),
-        ("an actor", sign(&scene.token().claim("act", json!({"sub": "svc"}))), Ok(())),
-        ("a client that is no text", sign(&scene.token().claim("client_id", 7)), Err("claim of the wrong type")),
+        ("absent", sign(&fixture.token().without("sub")), missing),
+        ("a used jti", sign(&fixture.token().claim("jti", "1")), Ok(())),
+        ("the jti again", sign(&fixture.token().claim("jti", "1").claim("x", 1)), Ok(())),
+        ("a client", sign(&fixture.token().claim("client_id", "svc")), Ok(())),
+        ("an actor", sign(&fixture.token().claim("act", json!({"sub": "svc"}))), Ok(())),
+        ("a client that is no text", sign(&fixture.token().claim("client_id", 7)), Err("claim of the wrong type")),
     ];
     for value in [
         json!(""),
@@ -255,21 +252,21 @@ async fn the_subject_is_a_text_that_names_somebody() {
     ] {
         rows.push(("unusable", sub(value), missing));
     }
-    scene.hold_tokens("/token/x", rows).await;
+    fixture.assert_verdicts("/token/x", rows).await;
 }
 
 /// RFC 7519 §4; threat J-14: two members of one name are read differently by different readers, so that neither counts.
 #[tokio::test]
 async fn no_member_of_the_claims_occurs_twice() {
-    let scene = scene("").await;
-    let issuer = scene.idp.issuer();
+    let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
+    let issuer = fixture.idp.issuer();
     let with = |more: &str| {
         let text = format!(r#"{{"iss":"{issuer}","aud":"api","sub":"alice","exp":{}{more}}}"#, NOW + 60);
-        sign(&scene.token().raw_payload(text))
+        sign(&fixture.token().raw_payload(text))
     };
     let malformed = Err("claims malformed");
-    scene
-        .hold_tokens(
+    fixture
+        .assert_verdicts(
             "/token/x",
             [
                 ("each once", with(r#","scope":"a","realm_access":{"roles":["a"]},"x":[{"y":1},{"y":2}]"#), Ok(())),
@@ -288,15 +285,15 @@ async fn no_member_of_the_claims_occurs_twice() {
 /// Threat J-25, J-85: an endless token is not kept beyond reason, and does not stop the clock.
 #[tokio::test]
 async fn an_endless_token_is_good_for_as_long_as_its_key_is() {
-    let scene = scene("").await;
-    let token = sign(&scene.token().claim("exp", u64::MAX));
+    let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
+    let token = sign(&fixture.token().claim("exp", u64::MAX));
     for days in [0, 1, 365] {
-        scene.clock.set_wall(NOW + days * 86_400);
-        scene.hold_tokens("/token/x", [("endless", token.clone(), Ok(()))]).await;
+        fixture.clock.set_wall(NOW + days * 86_400);
+        fixture.assert_verdicts("/token/x", [("endless", token.clone(), Ok(()))]).await;
     }
     // The key set has not been renewed for longer than it may be used.
-    scene.idp.fail_with(500);
-    scene.clock.advance(Duration::from_secs(25 * 3_600));
-    let answer = scene.get("/token/x", &token).await;
+    fixture.idp.fail_with(500);
+    fixture.clock.advance(Duration::from_secs(25 * 3_600));
+    let answer = fixture.get_with_token("/token/x", &token).await;
     assert_eq!(answer.status, 503);
 }

@@ -3,30 +3,30 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::support::gateway::minimal;
-use crate::support::scene::{Scene, add_to};
+use crate::support::config::Config;
+use crate::support::fixture::Fixture;
 use crate::support::token::{TestKey, base64url};
 
 /// No guard against failures: tables are full of them.
-async fn scene() -> Scene {
-    Scene::with(|issuer, upstream| add_to(&minimal(issuer, upstream), "server", "auth_failures = \"off\"")).await
+async fn start() -> Fixture {
+    Fixture::start(Config::minimal().without_auth_failure_limit()).await
 }
 
 /// RFC 7515 §7.1, RFC 8259; threats J-17, J-18, J-48: header and payload are one JSON object each, of bounded depth.
 #[tokio::test]
 async fn header_and_payload_are_one_json_object_each() {
-    let scene = scene().await;
+    let fixture = start().await;
     let key = TestKey::rsa("k1");
     let good_header = r#"{"alg":"RS256","kid":"k1"}"#;
-    let (sent, claims) = (scene.good_token(), |token: &str| {
+    let (sent, claims) = (fixture.good_token(), |token: &str| {
         let payload = token.split('.').nth(1).expect("three segments");
         URL_SAFE_NO_PAD.decode(payload).expect("base64url")
     });
     let good_claims = claims(&sent);
     let text = String::from_utf8(good_claims.clone()).expect("JSON is UTF-8");
     let members = text.strip_suffix('}').expect("an object");
-    let by_header = |bytes: &[u8]| scene.token().raw_header(bytes).sign(&key);
-    let by_payload = |bytes: &[u8]| scene.token().raw_payload(bytes).sign(&key);
+    let by_header = |bytes: &[u8]| fixture.token().raw_header(bytes).sign(&key);
+    let by_payload = |bytes: &[u8]| fixture.token().raw_payload(bytes).sign(&key);
     let nested = |depth: usize| [vec![b'['; depth], vec![b']'; depth]].concat();
     let nested_in =
         |before: &str, depth: usize| [format!("{before},\"x\":").into_bytes(), nested(depth), b"}".to_vec()].concat();
@@ -62,7 +62,7 @@ async fn header_and_payload_are_one_json_object_each() {
     let twice = [&good_claims[..], &good_claims[..]].concat();
     rows.push(("two documents", by_payload(&twice), Err("claims malformed")));
     rows.push(("an empty object", by_header(b"{}"), Err("header malformed")));
-    scene.hold_tokens("/token/x", rows).await;
+    fixture.assert_verdicts("/token/x", rows).await;
 }
 
 /// Of base64url, in the order of the values (RFC 4648 §5).
@@ -71,8 +71,8 @@ const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123
 /// RFC 7515 §2, RFC 4648 §3.5; threats J-02, J-19a, J-19b, J-20, A16, A17: a token has one spelling, and three segments.
 #[tokio::test]
 async fn a_token_has_three_segments_and_one_spelling() {
-    let scene = scene().await;
-    let token = scene.good_token();
+    let fixture = start().await;
+    let token = fixture.good_token();
     let (signed, signature) = token.rsplit_once('.').expect("three segments");
     let (head, payload) = signed.split_once('.').expect("two segments");
     // 256 bytes leave four bits of the last character unused: all sixteen spellings of one signature.
@@ -80,8 +80,8 @@ async fn a_token_has_three_segments_and_one_spelling() {
     let at = ALPHABET.find(last).expect("of the alphabet");
     let respelt = format!("{signed}.{start}{}", &ALPHABET[at + 1..at + 2]);
     let (no_jwt, no_base64) = (Err("not a JWT"), Err("not base64url"));
-    scene
-        .hold_tokens(
+    fixture
+        .assert_verdicts(
             "/token/x",
             [
                 ("as issued, which is then remembered", token.clone(), Ok(())),

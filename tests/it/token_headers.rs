@@ -6,21 +6,20 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use crate::support::gateway::minimal;
+use crate::support::config::Config;
+use crate::support::fixture::Fixture;
 use crate::support::idp::Idp;
 use crate::support::origin::Origin;
-use crate::support::scene::{Scene, add_to, replaced};
 use crate::support::token::{TestKey, TokenBuilder, base64url};
 
 const ALL_ALGORITHMS: [&str; 6] = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"];
 
 /// Keys `k1` (RSA), `e1` (P-256), `p1` (P-384) and `d1` (Ed25519) are published; RS256, ES256 and EdDSA are allowed. No guard against failures:
 /// tables are full of them.
-async fn scene() -> Scene {
+async fn start() -> Fixture {
     let idp = Idp::start().await;
     idp.set_keys(&[&TestKey::rsa("k1"), &TestKey::es256("e1"), &TestKey::es384("p1"), &TestKey::ed25519("d1")]);
-    Scene::between(idp, |issuer, upstream| add_to(&minimal(issuer, upstream), "server", "auth_failures = \"off\""))
-        .await
+    Fixture::with_idp(idp, Config::minimal().without_auth_failure_limit()).await
 }
 
 fn header(text: &str) -> Vec<u8> {
@@ -30,11 +29,11 @@ fn header(text: &str) -> Vec<u8> {
 /// RFC 8725 §3.1 and §3.2; threats J-01, J-03, J-04, A04, A05, A12, A13, A19, A29: the key decides the algorithm, and only asymmetric ones exist.
 #[tokio::test]
 async fn the_algorithm_is_an_allowed_one_and_the_keys_own() {
-    let scene = scene().await;
+    let fixture = start().await;
     let (rsa, p256, p384, ed) =
         (TestKey::rsa("k1"), TestKey::es256("e1"), TestKey::es384("p1"), TestKey::ed25519("d1"));
     let not_allowed = Err("algorithm not allowed");
-    let good = scene.token();
+    let good = fixture.token();
     let mut rows = vec![
         ("RS256", good.sign(&rsa), Ok(())),
         ("ES256", good.sign(&p256), Ok(())),
@@ -60,7 +59,7 @@ async fn the_algorithm_is_an_allowed_one_and_the_keys_own() {
     }
     let jwk = rsa.public_jwk();
     let modulus = URL_SAFE_NO_PAD.decode(jwk["n"].as_str().expect("a modulus")).expect("base64url");
-    let issuer = scene.idp.issuer();
+    let issuer = fixture.idp.issuer();
     for (name, secret) in [
         ("HS256 with the JWK's text", jwk.to_string().into_bytes()),
         ("HS256 with the modulus", modulus),
@@ -75,7 +74,7 @@ async fn the_algorithm_is_an_allowed_one_and_the_keys_own() {
     }
     let bomb = json!({"alg": "PBES2-HS256+A128KW", "p2c": 2_147_483_647_u32, "p2s": "AA", "kid": "k1"});
     rows.push(("PBES2", good.clone().raw_header(bomb.to_string()).sign(&rsa), not_allowed));
-    scene.hold_tokens("/token/x", rows).await;
+    fixture.assert_verdicts("/token/x", rows).await;
 }
 
 /// Threats J-05, A06, A07, A08: with all of the RSA family allowed, and a key that names none of them, a signature counts for its own algorithm
@@ -87,28 +86,27 @@ async fn signatures_of_one_rsa_algorithm_do_not_pass_for_another() {
     let mut untied = key.public_jwk();
     untied.as_object_mut().expect("an object").remove("alg");
     idp.set_jwks(json!({"keys": [untied, tied.public_jwk()]}));
-    let scene = Scene::between(idp, |issuer, upstream| {
-        let toml = add_to(&minimal(issuer, upstream), "server", "auth_failures = \"off\"");
-        replaced(&toml, "[\"RS256\", \"ES256\", \"EdDSA\"]", &json!(ALL_ALGORITHMS).to_string())
-    })
-    .await;
+    let config = Config::minimal()
+        .without_auth_failure_limit()
+        .replace("issuers.main", &format!("algorithms = {}", json!(ALL_ALGORITHMS)));
+    let fixture = Fixture::with_idp(idp, config).await;
     let mut rows = Vec::new();
     for said in ALL_ALGORITHMS {
         for used in ALL_ALGORITHMS {
-            let token = scene.token().header("alg", said).sign(&key.clone().with_algorithm(used));
+            let token = fixture.token().header("alg", said).sign(&key.clone().with_algorithm(used));
             rows.push((said, token, if said == used { Ok(()) } else { Err("signature invalid") }));
         }
-        let token = scene.token().header("alg", said).sign(&tied);
+        let token = fixture.token().header("alg", said).sign(&tied);
         rows.push((said, token, if said == "RS512" { Ok(()) } else { Err("key not for this algorithm") }));
     }
-    scene.hold_tokens("/token/x", rows).await;
+    fixture.assert_verdicts("/token/x", rows).await;
 }
 
 /// RFC 7518 §3.4; threats J-06, A30, A31: an ES256 signature is r and s, 32 bytes each, and neither is zero.
 #[tokio::test]
 async fn an_ecdsa_signature_has_one_form() {
-    let scene = scene().await;
-    let token = scene.token().sign(&TestKey::es256("e1"));
+    let fixture = start().await;
+    let token = fixture.token().sign(&TestKey::es256("e1"));
     let (signed, signature) = token.rsplit_once('.').expect("three segments");
     let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64url");
     let (r, s) = signature.split_at(32);
@@ -122,8 +120,8 @@ async fn an_ecdsa_signature_has_one_form() {
     let der = [&[0x30, u8::try_from(inside.len()).expect("short")][..], &inside].concat();
     let with = |signature: &[u8]| format!("{signed}.{}", base64url(signature));
     let bad = Err("signature invalid");
-    scene
-        .hold_tokens(
+    fixture
+        .assert_verdicts(
             "/token/x",
             [
                 ("as it should be", token.clone(), Ok(())),
@@ -146,7 +144,7 @@ async fn an_ecdsa_signature_has_one_form() {
 /// RFC 8725 §3.10; threats J-07, J-08, A11, A14: keys that a token brings along or points to are neither used nor fetched.
 #[tokio::test]
 async fn a_token_does_not_choose_its_key() {
-    let (scene, elsewhere) = (scene().await, Origin::start().await);
+    let (fixture, elsewhere) = (start().await, Origin::start().await);
     let (good, evil) = (TestKey::rsa("k1"), TestKey::rsa("evil"));
     let own = |kid: &str| evil.clone().with_kid(kid);
     let url = format!("http://{}/jwks", elsewhere.addr());
@@ -159,56 +157,56 @@ async fn a_token_does_not_choose_its_key() {
         ("jku", json!("http://169.254.169.254/latest/meta-data")),
         ("jku", json!("file:///etc/passwd")),
     ] {
-        let token = scene.token().header(member, value);
+        let token = fixture.token().header(member, value);
         rows.push((member, token.sign(&own("evil")), Err("key unknown")));
         rows.push((member, token.sign(&own("k1")), Err("signature invalid")));
         rows.push((member, token.clone().without_header("kid").sign(&own("k1")), Err("signature invalid")));
         rows.push((member, token.sign(&good), Ok(())));
     }
     for kid in ["../../../../dev/null", "http://127.0.0.1/k1", "/etc/passwd", "k1;ls", "' OR '1'='1"] {
-        rows.push((kid, scene.token().sign(&own(kid)), Err("key unknown")));
+        rows.push((kid, fixture.token().sign(&own(kid)), Err("key unknown")));
     }
-    scene.hold_tokens("/token/x", rows).await;
+    fixture.assert_verdicts("/token/x", rows).await;
     assert_eq!(elsewhere.connections(), 0);
-    assert_eq!(scene.idp.fetches(), 1, "an unknown name within the cooldown is no reason to ask again");
+    assert_eq!(fixture.idp.fetches(), 1, "an unknown name within the cooldown is no reason to ask again");
 }
 
 /// RFC 7515 §4.1.4; threats J-09, J-60: the name of a key is an opaque text, compared exactly. Without one, the issuer's own keys are tried.
 #[tokio::test]
 async fn the_name_of_a_key_is_compared_exactly() {
-    let scene = scene().await;
+    let fixture = start().await;
     let key = TestKey::rsa("k1");
     let mut rows = vec![
-        ("as published", scene.good_token(), Ok(())),
+        ("as published", fixture.good_token(), Ok(())),
         (
             "an escape in JSON",
-            scene.token().raw_header(header(r#"{"alg":"RS256","kid":"\u006b1"}"#)).sign(&key),
+            fixture.token().raw_header(header(r#"{"alg":"RS256","kid":"\u006b1"}"#)).sign(&key),
             Ok(()),
         ),
-        ("none", scene.token().without_header("kid").sign(&key), Ok(())),
+        ("none", fixture.token().without_header("kid").sign(&key), Ok(())),
         (
             "none, by a stranger",
-            scene.token().without_header("kid").sign(&TestKey::rsa("k2")),
+            fixture.token().without_header("kid").sign(&TestKey::rsa("k2")),
             Err("signature invalid"),
         ),
-        ("too long", scene.token().header("kid", "k".repeat(257)).sign(&key), Err("header malformed")),
+        ("too long", fixture.token().header("kid", "k".repeat(257)).sign(&key), Err("header malformed")),
     ];
     for kid in ["K1", "k1 ", " k1", "k1\0", "k", "k11", "k1\n", "", "%6b1"] {
-        rows.push((kid, scene.token().header("kid", kid).sign(&key), Err("key unknown")));
+        rows.push((kid, fixture.token().header("kid", kid).sign(&key), Err("key unknown")));
     }
     for (name, kid) in [("number", json!(1)), ("null", json!(null)), ("array", json!(["k1"])), ("object", json!({}))] {
-        rows.push((name, scene.token().header("kid", kid).sign(&key), Err("header malformed")));
+        rows.push((name, fixture.token().header("kid", kid).sign(&key), Err("header malformed")));
     }
-    scene.hold_tokens("/token/x", rows).await;
+    fixture.assert_verdicts("/token/x", rows).await;
 }
 
 /// RFC 7515 §4.1.11, RFC 7797 §7, RFC 7516 §4.1; threats J-10 to J-13, A09, A16, A18: no extension is understood, and none may be passed over.
 #[tokio::test]
 async fn a_header_that_asks_for_more_is_refused() {
-    let scene = scene().await;
+    let fixture = start().await;
     let key = TestKey::rsa("k1");
-    let with = |name: &str, value: Value| scene.token().header(name, value).sign(&key);
-    let raw = |text: &str| scene.token().raw_header(header(text)).sign(&key);
+    let with = |name: &str, value: Value| fixture.token().header(name, value).sign(&key);
+    let raw = |text: &str| fixture.token().raw_header(header(text)).sign(&key);
     let (extension, encrypted, malformed) =
         (Err("header extension not supported"), Err("encrypted token"), Err("header malformed"));
     let mut rows = vec![
@@ -230,55 +228,55 @@ async fn a_header_that_asks_for_more_is_refused() {
     }
     for value in [json!(false), json!(true), json!("false"), json!(null)] {
         rows.push(("b64", with("b64", value.clone()), extension));
-        let both = scene.token().header("b64", value).header("crit", json!(["b64"]));
+        let both = fixture.token().header("b64", value).header("crit", json!(["b64"]));
         rows.push(("b64 and crit", both.sign(&key), extension));
     }
-    scene.hold_tokens("/token/x", rows).await;
+    fixture.assert_verdicts("/token/x", rows).await;
 }
 
 /// RFC 8725 §3.11, RFC 9068 §2.1, RFC 7515 §4.1.9; threat J-15: other kinds of tokens are signed with the same keys.
 #[tokio::test]
 async fn the_type_is_that_of_an_access_token() {
-    let scene = scene().await;
+    let fixture = start().await;
     let key = TestKey::rsa("k1");
-    let mut rows = vec![("absent", scene.token().without_header("typ").sign(&key), Ok(()))];
+    let mut rows = vec![("absent", fixture.token().without_header("typ").sign(&key), Ok(()))];
     for typ in ["at+jwt", "AT+JWT", "application/at+jwt", "Application/AT+JWT", "JWT", "jwt", "application/jwt"] {
-        rows.push((typ, scene.token().header("typ", typ).sign(&key), Ok(())));
+        rows.push((typ, fixture.token().header("typ", typ).sign(&key), Ok(())));
     }
     for typ in
         ["id_token", "dpop+jwt", "logout+jwt", "secevent+jwt", "token-introspection+jwt", "JOSE", "at+jwt ", "", "at"]
     {
-        rows.push((typ, scene.token().header("typ", typ).sign(&key), Err("token type not allowed")));
+        rows.push((typ, fixture.token().header("typ", typ).sign(&key), Err("token type not allowed")));
     }
     for typ in [json!(null), json!(["at+jwt"]), json!(1)] {
-        rows.push(("not a string", scene.token().header("typ", typ).sign(&key), Err("header malformed")));
+        rows.push(("not a string", fixture.token().header("typ", typ).sign(&key), Err("header malformed")));
     }
-    scene.hold_tokens("/token/x", rows).await;
+    fixture.assert_verdicts("/token/x", rows).await;
 }
 
 /// Every claim is covered by the signature: no change passes, whatever was verified before (threat J-83).
 #[tokio::test]
 async fn a_changed_claim_needs_a_new_signature() {
-    let scene = scene().await;
+    let fixture = start().await;
     let key = TestKey::rsa("k1");
-    let token = scene.good_token();
-    let mallory = scene.token().claim("sub", "mallory").sign(&key);
+    let token = fixture.good_token();
+    let mallory = fixture.token().claim("sub", "mallory").sign(&key);
     let (signed, _) = mallory.rsplit_once('.').expect("three segments");
     let (_, signature) = token.rsplit_once('.').expect("three segments");
     let stranger = |token: TokenBuilder| token.sign(&TestKey::rsa("k2").with_kid("k1"));
-    scene
-        .hold_tokens(
+    fixture
+        .assert_verdicts(
             "/token/x",
             [
                 ("alice's", token.clone(), Ok(())),
                 ("alice's signature below mallory's claims", format!("{signed}.{signature}"), Err("signature invalid")),
-                ("a stranger's signature", stranger(scene.token()), Err("signature invalid")),
-                ("expired, and a stranger's signature", stranger(scene.token().claim("exp", 1)), Err("expired")),
+                ("a stranger's signature", stranger(fixture.token()), Err("signature invalid")),
+                ("expired, and a stranger's signature", stranger(fixture.token().claim("exp", 1)), Err("expired")),
                 ("mallory's own", mallory.clone(), Ok(())),
             ],
         )
         .await;
     let subjects: Vec<_> =
-        scene.origin.requests().iter().filter_map(|r| r.header("x-identity-subject").map(str::to_owned)).collect();
+        fixture.origin.requests().iter().filter_map(|r| r.header("x-identity-subject").map(str::to_owned)).collect();
     assert_eq!(subjects, ["alice", "mallory"]);
 }

@@ -2,17 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::support::gateway::minimal;
-use crate::support::scene::{Scene, add_to};
+use crate::support::config::Config;
+use crate::support::fixture::Fixture;
 use crate::support::token::{TestKey, TokenBuilder};
 
 /// With further lines for the issuer, and no guard against failures: tables are full of them.
-async fn scene(issuer_lines: &str) -> Scene {
-    Scene::with(|issuer, upstream| {
-        let toml = add_to(&minimal(issuer, upstream), "server", "auth_failures = \"off\"");
-        add_to(&toml, "issuers.main", issuer_lines)
-    })
-    .await
+async fn start(issuer_lines: &str) -> Fixture {
+    let config = Config::minimal().without_auth_failure_limit().add("issuers.main", issuer_lines);
+    Fixture::start(config).await
 }
 
 fn sign(token: &TokenBuilder) -> String {
@@ -22,8 +19,8 @@ fn sign(token: &TokenBuilder) -> String {
 /// RFC 7800 §3.1, RFC 9449 §7.2, RFC 8705 §3; threats J-16, J-44: what the same issuer signs for other purposes, and what is bound to a key.
 #[tokio::test]
 async fn only_access_tokens_are_taken_and_bound_ones_not_without_proof() {
-    let scene = scene("").await;
-    let with = |claim: &str, value: Value| sign(&scene.token().claim(claim, value));
+    let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
+    let with = |claim: &str, value: Value| sign(&fixture.token().claim(claim, value));
     let (other, bound) = (Err("not an access token"), Err("sender-constrained without proof"));
     let mut rows = vec![
         ("typ Bearer, as one provider writes", with("typ", json!("Bearer")), Ok(())),
@@ -45,14 +42,14 @@ async fn only_access_tokens_are_taken_and_bound_ones_not_without_proof() {
     for value in [json!({"jkt": "x"}), json!({"x5t#S256": "x"}), json!({}), json!(null), json!("x")] {
         rows.push(("cnf", with("cnf", value), bound));
     }
-    scene.hold_tokens("/token/x", rows).await;
+    fixture.assert_verdicts("/token/x", rows).await;
 }
 
 /// RFC 9068 §2.2, §4: with the profile, nothing less will do.
 #[tokio::test]
 async fn the_profile_of_rfc_9068_asks_for_its_type_and_claims() {
-    let scene = scene("profile = \"rfc9068\"").await;
-    let full = || scene.token().claim("client_id", "svc").claim("jti", "1");
+    let fixture = start("profile = \"rfc9068\"").await;
+    let full = || fixture.token().claim("client_id", "svc").claim("jti", "1");
     let mut rows = vec![
         ("all there", sign(&full()), Ok(())),
         ("long type", sign(&full().header("typ", "application/at+jwt")), Ok(())),
@@ -69,16 +66,16 @@ async fn the_profile_of_rfc_9068_asks_for_its_type_and_claims() {
     for value in [json!(7), json!(""), json!(null)] {
         rows.push(("jti", sign(&full().claim("jti", value)), Err("claim of the wrong type")));
     }
-    scene.hold_tokens("/token/x", rows).await;
+    fixture.assert_verdicts("/token/x", rows).await;
 }
 
 /// OpenID Connect Core §2: where an issuer signs nothing else, its ID tokens are taken by explicit choice, and then no access tokens.
 #[tokio::test]
 async fn the_profile_of_id_tokens_takes_those() {
-    let scene = scene("profile = \"id_token\"").await;
-    let token = |typ: &str| scene.token().header("typ", typ);
-    scene
-        .hold_tokens(
+    let fixture = start("profile = \"id_token\"").await;
+    let token = |typ: &str| fixture.token().header("typ", typ);
+    fixture
+        .assert_verdicts(
             "/token/x",
             [
                 ("with a nonce", sign(&token("JWT").claim("nonce", "n").claim("at_hash", "x")), Ok(())),
@@ -95,24 +92,24 @@ async fn the_profile_of_id_tokens_takes_those() {
 /// Where the claims are read is the operator's choice; of subject, audience and client the first that is there counts.
 #[tokio::test]
 async fn claims_are_read_where_configured() {
-    let scene = scene(
+    let fixture = start(
         "subject_claim = [\"/https:~1~1shop.example~1uid\", \"sub\"]\naudience_claim = [\"resource\", \"aud\"]\nclient_claim = \"ext.client\"",
     )
     .await;
     let uid = "https://shop.example/uid";
     for (name, token, expected) in [
-        ("the usual", scene.token(), Some(("alice", None))),
-        ("the first", scene.token().claim(uid, "u-7"), Some(("u-7", None))),
-        ("the first, alone", scene.token().claim(uid, "u-7").without("sub"), Some(("u-7", None))),
-        ("the first is unusable", scene.token().claim(uid, 7), None),
-        ("the client", scene.token().claim("ext", json!({"client": "svc"})), Some(("alice", Some("svc")))),
-        ("a client elsewhere", scene.token().claim("azp", "svc"), Some(("alice", None))),
-        ("the first audience", scene.token().claim("resource", "api").without("aud"), Some(("alice", None))),
-        ("the first audience is another", scene.token().claim("resource", "x"), None),
+        ("the usual", fixture.token(), Some(("alice", None))),
+        ("the first", fixture.token().claim(uid, "u-7"), Some(("u-7", None))),
+        ("the first, alone", fixture.token().claim(uid, "u-7").without("sub"), Some(("u-7", None))),
+        ("the first is unusable", fixture.token().claim(uid, 7), None),
+        ("the client", fixture.token().claim("ext", json!({"client": "svc"})), Some(("alice", Some("svc")))),
+        ("a client elsewhere", fixture.token().claim("azp", "svc"), Some(("alice", None))),
+        ("the first audience", fixture.token().claim("resource", "api").without("aud"), Some(("alice", None))),
+        ("the first audience is another", fixture.token().claim("resource", "x"), None),
     ] {
-        let before = scene.origin.requests().len();
-        let answer = scene.get("/token/x", &sign(&token)).await;
-        let requests = scene.origin.requests();
+        let before = fixture.origin.requests().len();
+        let answer = fixture.get_with_token("/token/x", &sign(&token)).await;
+        let requests = fixture.origin.requests();
         let seen = requests.get(before).map(|seen| {
             (
                 seen.header("x-identity-subject").unwrap_or_default().to_owned(),

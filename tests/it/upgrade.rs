@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::client::Conn;
-use crate::support::gateway::Surroundings;
+use crate::support::config::Config;
+use crate::support::fixture::Fixture;
 use crate::support::nginx::Nginx;
 use crate::support::origin::{Behaviour, Origin};
 use crate::support::raw_origin::RawOrigin;
-use crate::support::site::Site;
 use crate::support::token::TestKey;
 
 /// A request for a WebSocket (RFC 6455 §4.1) with further field lines.
@@ -19,8 +19,8 @@ fn wish(path: &str, lines: &str) -> String {
     )
 }
 
-fn authorization(site: &Site) -> String {
-    format!("Authorization: {}\r\n", site.bearer("alice"))
+fn authorization(fixture: &Fixture) -> String {
+    format!("Authorization: {}\r\n", fixture.bearer("alice"))
 }
 
 /// Sends a word through a tunnel and waits for it to come back.
@@ -32,50 +32,48 @@ async fn echo(conn: &mut Conn, word: &str) {
 /// Contract 4, threats UP-2, A80: no tunnel without a token, and none before the upstream's 101.
 #[tokio::test]
 async fn a_tunnel_opens_after_authorisation_and_the_upstreams_word() {
-    let site = Site::start("").await;
-    site.origin.behave("/token/ws", Behaviour::Upgrade);
-    let addr = site.gateway.addr();
+    let fixture = Fixture::start(Config::minimal()).await;
+    fixture.origin.behave("/token/ws", Behaviour::Upgrade);
 
-    let mut stranger = Conn::open(addr).await;
+    let mut stranger = fixture.connect().await;
     stranger.send(wish("/token/ws", "") + "early bytes").await;
     let refused = stranger.read_response().await;
     assert_eq!((refused.status, &refused.json()["code"]), (401, &json!("credentials_missing")));
-    assert!(site.origin.requests().is_empty() && site.origin.connections() == 0);
+    assert!(fixture.origin.requests().is_empty() && fixture.origin.connections() == 0);
 
-    let mut conn = Conn::open(addr).await;
-    conn.send(wish("/token/ws", &(authorization(&site) + "X-Identity-Subject: mallory\r\n"))).await;
+    let mut conn = fixture.connect().await;
+    conn.send(wish("/token/ws", &(authorization(&fixture) + "X-Identity-Subject: mallory\r\n"))).await;
     let switched = conn.read_response().await;
     assert_eq!((switched.status, switched.header("upgrade")), (101, Some("websocket")));
     assert!(switched.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("upgrade")));
     assert!(switched.header("x-request-id").is_some());
     echo(&mut conn, "ping").await;
-    let seen = &site.origin.requests()[0];
+    let seen = &fixture.origin.requests()[0];
     assert_eq!((seen.header("upgrade"), seen.header("connection")), (Some("websocket"), Some("upgrade")));
     assert_eq!((seen.header("x-identity-subject"), seen.header("authorization")), (Some("alice"), None));
     assert_eq!(seen.header("sec-websocket-version"), Some("13"));
     echo(&mut conn, &"x".repeat(100_000)).await;
 
     // One line for the tunnel, when it is over, with what passed through it.
-    assert_eq!(site.gateway.wait_for_access_lines(1).await.len(), 1, "the stranger's only");
+    assert_eq!(fixture.gateway.wait_for_access_lines(1).await.len(), 1, "the stranger's only");
     drop(conn);
-    site.origin.wait_for_open_connections(0).await;
-    let lines = site.gateway.wait_for_access_lines(2).await;
+    fixture.origin.wait_for_open_connections(0).await;
+    let lines = fixture.gateway.wait_for_access_lines(2).await;
     let expect = json!([101, 100_004, 100_004, "token", "main"]);
     let line = &lines[1];
     assert_eq!(json!([line["status"], line["bytes_in"], line["bytes_out"], line["route"], line["upstream"]]), expect);
-    site.gateway.wait_for_metric(r#"portcullis_requests_total{route="token",method="GET",status="101"}"#, 1.0).await;
+    fixture.gateway.wait_for_metric(r#"portcullis_requests_total{route="token",method="GET",status="101"}"#, 1.0).await;
 }
 
 /// Threats UP-2, A80: what the client sends ahead stays here until the upstream has agreed.
 #[tokio::test]
 async fn no_byte_of_the_new_protocol_passes_before_the_101() {
     let origin = RawOrigin::start([]).await;
-    let more = format!(
-        "[upstreams.raw]\nservers = [\"http://{}\"]\nresponse_timeout = \"100ms\"\n[[routes]]\npath = \"/raw/*\"\naccess = \"public\"\nupstream = \"raw\"\n",
-        origin.addr()
-    );
-    let site = Site::start(&more).await;
-    let mut conn = Conn::open(site.gateway.addr()).await;
+    let config = Config::minimal()
+        .upstream("raw", &[origin.addr()], "response_timeout = \"100ms\"")
+        .route("raw", "access = \"public\"\nupstream = \"raw\"");
+    let fixture = Fixture::start(config).await;
+    let mut conn = fixture.connect().await;
     conn.send(wish("/raw/ws", "") + "GET /raw/early HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(conn.read_response().await.status, 504, "it never answered");
     let received = origin.received();
@@ -86,8 +84,8 @@ async fn no_byte_of_the_new_protocol_passes_before_the_101() {
 /// RFC 9110 §7.8: a server may ignore the wish; then its answer is one like another, and so is what follows on the connection.
 #[tokio::test]
 async fn an_upstream_that_does_not_switch_answers_as_usual() {
-    let site = Site::start("").await;
-    let mut conn = Conn::open(site.gateway.addr()).await;
+    let fixture = Fixture::start(Config::minimal()).await;
+    let mut conn = fixture.connect().await;
     for path in ["/public/1", "/public/2"] {
         conn.send(wish(path, "")).await;
         let answer = conn.read_response().await;
@@ -101,8 +99,8 @@ async fn an_upstream_that_does_not_switch_answers_as_usual() {
 /// `Connection` option mean nothing.
 #[tokio::test]
 async fn other_wishes_are_refused_or_left_out() {
-    let site = Site::start("").await;
-    site.origin.behave("/public/ws", Behaviour::Upgrade);
+    let fixture = Fixture::start(Config::minimal()).await;
+    fixture.origin.behave("/public/ws", Behaviour::Upgrade);
     for (name, lines, status) in [
         ("h2c", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n", 400),
         ("TLS (RFC 2817)", "Connection: Upgrade\r\nUpgrade: TLS/1.2\r\n", 400),
@@ -111,13 +109,13 @@ async fn other_wishes_are_refused_or_left_out() {
         ("two fields", "Connection: Upgrade\r\nUpgrade: websocket\r\nUpgrade: h2c\r\n", 400),
         ("case does not hide it", "Connection: upgrade\r\nUpgrade: H2C\r\n", 400),
     ] {
-        let mut conn = Conn::open(site.gateway.addr()).await;
+        let mut conn = fixture.connect().await;
         conn.send(format!("GET /public/ws HTTP/1.1\r\nHost: a\r\n{lines}\r\n")).await;
         let answer = conn.read_response().await;
         assert_eq!((answer.status, &answer.json()["code"]), (status, &json!("framing_refused")), "{name}");
         assert_eq!(conn.read_to_close().await, b"", "{name}: closed");
     }
-    assert!(site.origin.requests().is_empty());
+    assert!(fixture.origin.requests().is_empty());
     for (name, request) in [
         ("not named by Connection", "GET /public/1 HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n"),
         (
@@ -126,11 +124,11 @@ async fn other_wishes_are_refused_or_left_out() {
         ),
         ("HTTP/1.0", "GET /public/1 HTTP/1.0\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"),
     ] {
-        let mut conn = Conn::open(site.gateway.addr()).await;
+        let mut conn = fixture.connect().await;
         conn.send(request).await;
         let answer = conn.read_response().await;
         assert_eq!(answer.status, 200, "{name}: {}", answer.text());
-        let seen = site.origin.requests().pop().expect(name);
+        let seen = fixture.origin.requests().pop().expect(name);
         assert_eq!((seen.header("upgrade"), seen.header("connection")), (None, None), "{name}");
     }
 }
@@ -138,17 +136,17 @@ async fn other_wishes_are_refused_or_left_out() {
 /// Threats UP-5: the token is the tunnel's permission, and the tunnel does not outlive it.
 #[tokio::test]
 async fn a_tunnel_ends_with_its_token() {
-    let site = Site::start_in("", "leeway = \"0s\"", "", Surroundings::default()).await;
-    site.origin.behave("/token/ws", Behaviour::Upgrade);
-    let token = site.token().claim("exp", site.clock.clock().now().seconds() + 1).sign(&TestKey::rsa("k1"));
-    site.advance(Duration::from_millis(700));
-    let mut conn = Conn::open(site.gateway.addr()).await;
+    let fixture = Fixture::start(Config::minimal().add("issuers.main", "leeway = \"0s\"")).await;
+    fixture.origin.behave("/token/ws", Behaviour::Upgrade);
+    let token = fixture.token().claim("exp", fixture.clock.clock().now().seconds() + 1).sign(&TestKey::rsa("k1"));
+    fixture.clock.advance(Duration::from_millis(700));
+    let mut conn = fixture.connect().await;
     conn.send(wish("/token/ws", &format!("Authorization: Bearer {token}\r\n"))).await;
     assert_eq!(conn.read_response().await.status, 101);
     echo(&mut conn, "still good").await;
     assert_eq!(conn.read_to_close().await, b"");
-    site.origin.wait_for_open_connections(0).await;
-    let line = site.gateway.wait_for_access_lines(1).await.remove(0);
+    fixture.origin.wait_for_open_connections(0).await;
+    let line = fixture.gateway.wait_for_access_lines(1).await.remove(0);
     assert_eq!(json!([line["status"], line["bytes_in"], line["bytes_out"]]), json!([101, 10, 10]));
     let lived = line["duration_ms"].as_f64().expect("a number");
     assert!((300.0..2_000.0).contains(&lived), "{lived}");
@@ -159,18 +157,17 @@ async fn a_tunnel_ends_with_its_token() {
 async fn a_tunnel_holds_its_slot_at_the_upstream() {
     let origin = Origin::start().await;
     origin.behave("/slot/ws", Behaviour::Upgrade);
-    let more = format!(
-        "[upstreams.slot]\nservers = [\"http://{}\"]\nmax_connections = 1\n[[routes]]\npath = \"/slot/*\"\naccess = \"public\"\nupstream = \"slot\"\n",
-        origin.addr()
-    );
-    let site = Site::start(&more).await;
-    let mut tunnel = Conn::open(site.gateway.addr()).await;
+    let config = Config::minimal()
+        .upstream("slot", &[origin.addr()], "max_connections = 1")
+        .route("slot", "access = \"public\"\nupstream = \"slot\"");
+    let fixture = Fixture::start(config).await;
+    let mut tunnel = fixture.connect().await;
     tunnel.send(wish("/slot/ws", "")).await;
     assert_eq!(tunnel.read_response().await.status, 101);
     echo(&mut tunnel, "ping").await;
-    let mut waiting = Conn::open(site.gateway.addr()).await;
+    let mut waiting = fixture.connect().await;
     waiting.send("GET /slot/1 HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    site.gateway.wait_for_metric(r#"portcullis_upstream_connections{upstream="slot",state="pending"}"#, 1.0).await;
+    fixture.gateway.wait_for_metric(r#"portcullis_upstream_connections{upstream="slot",state="pending"}"#, 1.0).await;
     assert_eq!(origin.requests().len(), 1);
     drop(tunnel);
     assert_eq!(waiting.read_response().await.status, 200);
@@ -179,17 +176,17 @@ async fn a_tunnel_holds_its_slot_at_the_upstream() {
 /// A drain leaves tunnels alone until `drain_timeout`; then they are cut.
 #[tokio::test]
 async fn a_tunnel_outlives_the_drain_until_its_timeout() {
-    let site = Site::start_with("drain_timeout = \"400ms\"", "").await;
-    site.origin.behave("/public/ws", Behaviour::Upgrade);
-    let mut conn = Conn::open(site.gateway.addr()).await;
+    let fixture = Fixture::start(Config::minimal().add("server", "drain_timeout = \"400ms\"")).await;
+    fixture.origin.behave("/public/ws", Behaviour::Upgrade);
+    let mut conn = fixture.connect().await;
     conn.send(wish("/public/ws", "")).await;
     assert_eq!(conn.read_response().await.status, 101);
-    site.gateway.drain();
-    while tokio::net::TcpStream::connect(site.gateway.addr()).await.is_ok() {}
+    fixture.gateway.drain();
+    while tokio::net::TcpStream::connect(fixture.gateway.addr()).await.is_ok() {}
     echo(&mut conn, "while draining").await;
     assert_eq!(conn.read_to_close().await, b"");
-    site.gateway.wait_for_end().await;
-    let line = site.gateway.wait_for_access_lines(1).await.remove(0);
+    fixture.gateway.wait_for_end().await;
+    let line = fixture.gateway.wait_for_access_lines(1).await.remove(0);
     assert_eq!(json!([line["status"], line["bytes_in"], line["bytes_out"]]), json!([101, 14, 14]));
 }
 
@@ -199,16 +196,15 @@ async fn a_tunnel_passes_through_nginx() {
     let origin = Origin::start().await;
     origin.behave("/proxied/ws", Behaviour::Upgrade);
     let Some(nginx) = Nginx::start(origin.addr()).await else { return };
-    let more = format!(
-        "[upstreams.nginx]\nservers = [\"http://{}\"]\n[[routes]]\npath = \"/proxied/*\"\nupstream = \"nginx\"\n",
-        nginx.addr()
-    );
-    let site = Site::start(&more).await;
-    let mut stranger = Conn::open(site.gateway.addr()).await;
+    let config = Config::minimal()
+        .upstream("nginx", &[nginx.addr()], "")
+        .route("nginx", "path = \"/proxied/*\"\nupstream = \"nginx\"");
+    let fixture = Fixture::start(config).await;
+    let mut stranger = fixture.connect().await;
     stranger.send(wish("/proxied/ws", "")).await;
     assert_eq!(stranger.read_response().await.status, 401);
-    let mut conn = Conn::open(site.gateway.addr()).await;
-    conn.send(wish("/proxied/ws", &authorization(&site))).await;
+    let mut conn = fixture.connect().await;
+    conn.send(wish("/proxied/ws", &authorization(&fixture))).await;
     assert_eq!(conn.read_response().await.status, 101);
     echo(&mut conn, "ping").await;
     echo(&mut conn, &"y".repeat(50_000)).await;

@@ -4,23 +4,22 @@ use std::net::{SocketAddr, TcpListener};
 
 use serde_json::json;
 
-use crate::support::client::{self, Conn};
+use crate::support::client;
+use crate::support::config::Config;
+use crate::support::fixture::Fixture;
 use crate::support::origin::{Behaviour, Origin};
 use crate::support::raw_origin::{RawOrigin, Step};
-use crate::support::site::Site;
-
-/// With one worker there is one pool: what a connection is used for can be told exactly.
-const ONE_WORKER: &str = "workers = 1";
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// An upstream NAME with further keys, and the public route `/NAME/*` to it.
-fn upstream(name: &str, servers: &[SocketAddr], keys: &str) -> String {
-    let servers: Vec<_> = servers.iter().map(|addr| format!("\"http://{addr}\"")).collect();
-    format!(
-        "[upstreams.{name}]\nservers = [{}]\n{keys}\n[[routes]]\nname = \"{name}\"\npath = \"/{name}/*\"\naccess = \"public\"\nupstream = \"{name}\"\n",
-        servers.join(", ")
-    )
+fn with_upstream(config: Config, name: &str, servers: &[SocketAddr], keys: &str) -> Config {
+    config.upstream(name, servers, keys).route(name, &format!("access = \"public\"\nupstream = \"{name}\""))
+}
+
+/// The same with one worker.
+fn upstream(name: &str, servers: &[SocketAddr], keys: &str) -> Config {
+    with_upstream(Config::minimal().one_worker(), name, servers, keys)
 }
 
 /// A port that nobody listens on.
@@ -35,11 +34,10 @@ fn connections(name: &str, state: &str) -> String {
 /// RFC 9112 §9.3: a connection whose answer was read to its end carries the next request, whatever kind of answer it was.
 #[tokio::test]
 async fn requests_follow_each_other_on_one_connection() {
-    let site = Site::start_with(ONE_WORKER, "").await;
-    let addr = site.gateway.addr();
-    site.origin.behave("/public/204", Behaviour::answer(204, &[], ""));
-    site.origin.behave("/public/304", Behaviour::answer(304, &[], ""));
-    site.origin.behave("/public/large", Behaviour::Large(300_000));
+    let fixture = Fixture::start(Config::minimal().one_worker()).await;
+    fixture.origin.behave("/public/204", Behaviour::answer(204, &[], ""));
+    fixture.origin.behave("/public/304", Behaviour::answer(304, &[], ""));
+    fixture.origin.behave("/public/large", Behaviour::Large(300_000));
     for (method, path, body, status) in [
         ("GET", "/public/1", &b""[..], 200),
         ("POST", "/public/1", b"some", 200),
@@ -49,10 +47,10 @@ async fn requests_follow_each_other_on_one_connection() {
         ("GET", "/public/large", b"", 200),
         ("DELETE", "/public/1", b"", 200),
     ] {
-        assert_eq!(client::request(addr, method, path, &[], body).await.status, status, "{method} {path}");
+        assert_eq!(fixture.request(method, path, &[], body).await.status, status, "{method} {path}");
     }
-    assert_eq!((site.origin.requests().len(), site.origin.connections()), (7, 1));
-    let samples = site.gateway.metrics().await;
+    assert_eq!((fixture.origin.requests().len(), fixture.origin.connections()), (7, 1));
+    let samples = fixture.gateway.metrics().await;
     for (state, count) in [("active", 0), ("idle", 1), ("pending", 0)] {
         assert_eq!(samples.count(&connections("main", state)), count, "{state}");
     }
@@ -64,11 +62,11 @@ async fn requests_follow_each_other_on_one_connection() {
 #[tokio::test]
 async fn an_idle_connection_is_given_up_in_time() {
     let origin = Origin::start().await;
-    let site = Site::start_with(ONE_WORKER, &upstream("brief", &[origin.addr()], "keep_alive = \"50ms\"")).await;
-    assert_eq!(site.get("/brief/1", &[]).await.status, 200);
+    let fixture = Fixture::start(upstream("brief", &[origin.addr()], "keep_alive = \"50ms\"")).await;
+    assert_eq!(fixture.get("/brief/1", &[]).await.status, 200);
     origin.wait_for_open_connections(0).await;
-    assert_eq!(site.gateway.count(&connections("brief", "idle")).await, 0);
-    assert_eq!(site.get("/brief/2", &[]).await.status, 200);
+    assert_eq!(fixture.gateway.count(&connections("brief", "idle")).await, 0);
+    assert_eq!(fixture.get("/brief/2", &[]).await.status, 200);
     assert_eq!(origin.connections(), 2);
 }
 
@@ -89,12 +87,11 @@ async fn a_stale_connection_is_met_by_one_harmless_retry() {
     ] {
         let first_is_fresh = matches!(steps[0], Step::Close);
         let origin = RawOrigin::start(steps).await;
-        let site = Site::start_with(ONE_WORKER, &upstream("raw", &[origin.addr()], "")).await;
-        let addr = site.gateway.addr();
+        let fixture = Fixture::start(upstream("raw", &[origin.addr()], "")).await;
         if !first_is_fresh {
-            assert_eq!(site.get("/raw/warm-up", &[]).await.status, 200, "{name}");
+            assert_eq!(fixture.get("/raw/warm-up", &[]).await.status, 200, "{name}");
         }
-        let answer = client::request(addr, method, "/raw/1", &[], body).await;
+        let answer = fixture.request(method, "/raw/1", &[], body).await;
         assert_eq!(answer.status, status, "{name}: {}", answer.text());
         if status == 502 {
             assert_eq!(answer.json()["code"], "upstream_failed", "{name}");
@@ -102,7 +99,7 @@ async fn a_stale_connection_is_met_by_one_harmless_retry() {
         let seen: usize = origin.received().iter().map(|bytes| bytes.matches(" HTTP/1.1\r\n").count()).sum();
         assert_eq!(seen, requests, "{name}");
         let retried = r#"portcullis_upstream_retries_total{upstream="raw"}"#;
-        assert_eq!(site.gateway.count(retried).await, retries, "{name}");
+        assert_eq!(fixture.gateway.count(retried).await, retries, "{name}");
     }
 }
 
@@ -112,9 +109,9 @@ async fn a_server_that_closes_after_each_answer_is_no_fault() {
     let with_close = OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
     for (name, text) in [("announced", &*with_close), ("not announced", OK)] {
         let origin = RawOrigin::start((0..8).map(|_| Step::answer_and_close(text))).await;
-        let site = Site::start_with(ONE_WORKER, &upstream("raw", &[origin.addr()], "")).await;
+        let fixture = Fixture::start(upstream("raw", &[origin.addr()], "")).await;
         for request in 0..5 {
-            let answer = site.get("/raw/1", &[]).await;
+            let answer = fixture.get("/raw/1", &[]).await;
             assert_eq!((answer.status, &*answer.text()), (200, "ok"), "{name}, {request}: {}", answer.text());
             assert_eq!(answer.header("connection"), Some("close"), "ours with the client, which asked for it");
         }
@@ -124,43 +121,41 @@ async fn a_server_that_closes_after_each_answer_is_no_fault() {
 /// Threats FR-10, FR-12, U2: a connection whose answer was not read to its end, or whose request was not sent to its end, is never used again.
 #[tokio::test]
 async fn a_connection_in_doubt_is_not_used_again() {
-    let site = Site::start_with(ONE_WORKER, "").await;
-    let addr = site.gateway.addr();
-
-    let chunks = site.origin.stream("/public/stream");
-    let mut leaving = Conn::open(addr).await;
+    let fixture = Fixture::start(Config::minimal().one_worker()).await;
+    let chunks = fixture.origin.stream("/public/stream");
+    let mut leaving = fixture.connect().await;
     leaving.send("GET /public/stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(leaving.read_head().await.status, 200);
     chunks.send("part");
     leaving.read_until("part").await;
-    assert_eq!(site.gateway.count(&connections("main", "active")).await, 1);
+    assert_eq!(fixture.gateway.count(&connections("main", "active")).await, 1);
     drop(leaving);
     chunks.abandoned().await;
-    site.origin.wait_for_open_connections(0).await;
-    assert_eq!(site.get("/public/tag-1", &[]).await.json()["target"], "/public/tag-1", "its own answer");
-    assert_eq!(site.origin.connections(), 2);
+    fixture.origin.wait_for_open_connections(0).await;
+    assert_eq!(fixture.get("/public/tag-1", &[]).await.json()["target"], "/public/tag-1", "its own answer");
+    assert_eq!(fixture.origin.connections(), 2);
 
-    site.origin.behave("/public/early", Behaviour::EarlyAnswer { status: 403 });
-    let mut uploading = Conn::open(addr).await;
+    fixture.origin.behave("/public/early", Behaviour::EarlyAnswer { status: 403 });
+    let mut uploading = fixture.connect().await;
     uploading.send("POST /public/early HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nGET /public/hidden HTTP/1.1\r\n\r\n").await;
     assert_eq!(uploading.read_head().await.status, 403);
     drop(uploading);
-    assert_eq!(site.get("/public/tag-2", &[]).await.json()["target"], "/public/tag-2", "its own answer");
-    assert_eq!(site.origin.connections(), 3, "the one with half a request on it is gone");
-    assert!(site.origin.requests().iter().all(|request| request.target != "/public/hidden"));
+    assert_eq!(fixture.get("/public/tag-2", &[]).await.json()["target"], "/public/tag-2", "its own answer");
+    assert_eq!(fixture.origin.connections(), 3, "the one with half a request on it is gone");
+    assert!(fixture.origin.requests().iter().all(|request| request.target != "/public/hidden"));
 }
 
 /// RFC 9112 §8: an answer that breaks off breaks the client's off too; a part must not be taken for the whole.
 #[tokio::test]
 async fn an_answer_that_breaks_off_breaks_off_for_the_client() {
-    let site = Site::start_with(ONE_WORKER, "").await;
+    let fixture = Fixture::start(Config::minimal().one_worker()).await;
     for (name, announced) in [("with a length", Some(100)), ("chunked", None)] {
-        site.origin.behave("/public/cut", Behaviour::CloseMidBody { announced, sent: "part".into() });
-        let text = client::raw(site.gateway.addr(), "GET /public/cut HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        fixture.origin.behave("/public/cut", Behaviour::CloseMidBody { announced, sent: "part".into() });
+        let text = client::raw(fixture.gateway.addr(), "GET /public/cut HTTP/1.1\r\nHost: a\r\n\r\n").await;
         assert!(text.starts_with("HTTP/1.1 200 ") && text.contains("part"), "{name}: {text}");
         assert!(!text.ends_with("0\r\n\r\n"), "{name}: no end where there was none: {text}");
     }
-    assert_eq!(site.get("/public/1", &[]).await.status, 200);
+    assert_eq!(fixture.get("/public/1", &[]).await.status, 200);
 }
 
 /// Contract 1.4 `max_connections`, `max_pending`: one at a time, one waits, the next is told at once.
@@ -168,24 +163,23 @@ async fn an_answer_that_breaks_off_breaks_off_for_the_client() {
 async fn a_full_server_makes_some_wait_and_tells_the_rest() {
     let origin = Origin::start().await;
     let keys = "max_connections = 1\nmax_pending = 1";
-    let site = Site::start(&upstream("small", &[origin.addr()], keys)).await;
-    let addr = site.gateway.addr();
+    let fixture = Fixture::start(upstream("small", &[origin.addr()], keys)).await;
     let chunks = origin.stream("/small/first");
-    let mut first = Conn::open(addr).await;
+    let mut first = fixture.connect().await;
     first.send("GET /small/first HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(first.read_head().await.status, 200);
-    let mut second = Conn::open(addr).await;
+    let mut second = fixture.connect().await;
     second.send("GET /small/second HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    site.gateway.wait_for_metric(&connections("small", "pending"), 1.0).await;
-    let third = site.get("/small/third", &[]).await;
+    fixture.gateway.wait_for_metric(&connections("small", "pending"), 1.0).await;
+    let third = fixture.get("/small/third", &[]).await;
     assert_eq!((third.status, &third.json()["code"]), (503, &json!("upstream_busy")));
-    assert_eq!(site.gateway.count(&connections("small", "pending")).await, 1, "the third never waited");
+    assert_eq!(fixture.gateway.count(&connections("small", "pending")).await, 1, "the third never waited");
     chunks.finish();
     assert_eq!(second.read_response().await.json()["target"], "/small/second");
     let targets: Vec<_> = origin.requests().into_iter().map(|request| request.target).collect();
     assert_eq!(targets, ["/small/first", "/small/second"]);
     let rejected = r#"portcullis_rejections_total{route="small",code="upstream_busy"}"#;
-    assert_eq!(site.gateway.count(rejected).await, 1);
+    assert_eq!(fixture.gateway.count(rejected).await, 1);
 }
 
 /// Whoever leaves gives back what it held: a connection, a place in the queue. Threats A118.
@@ -194,29 +188,28 @@ async fn a_client_that_leaves_gives_its_place_back() {
     let origin = Origin::start().await;
     origin.behave("/small/hang", Behaviour::Hang);
     let keys = "max_connections = 1\nmax_pending = 1";
-    let site = Site::start(&upstream("small", &[origin.addr()], keys)).await;
-    let addr = site.gateway.addr();
+    let fixture = Fixture::start(upstream("small", &[origin.addr()], keys)).await;
     for round in 1..=3 {
-        let mut holding = Conn::open(addr).await;
+        let mut holding = fixture.connect().await;
         holding.send("GET /small/hang HTTP/1.1\r\nHost: a\r\n\r\n").await;
         origin.wait_for_open_connections(1).await;
-        site.gateway.wait_for_metric(&connections("small", "active"), 1.0).await;
-        let mut waiting = Conn::open(addr).await;
+        fixture.gateway.wait_for_metric(&connections("small", "active"), 1.0).await;
+        let mut waiting = fixture.connect().await;
         waiting.send("GET /small/never HTTP/1.1\r\nHost: a\r\n\r\n").await;
-        site.gateway.wait_for_metric(&connections("small", "pending"), 1.0).await;
+        fixture.gateway.wait_for_metric(&connections("small", "pending"), 1.0).await;
         drop(waiting);
-        let lines = site.gateway.wait_for_access_lines(3 * round - 2).await;
+        let lines = fixture.gateway.wait_for_access_lines(3 * round - 2).await;
         assert_eq!(lines[3 * round - 3]["status"], 499, "{lines:?}");
-        assert_eq!(site.gateway.count(&connections("small", "pending")).await, 0);
+        assert_eq!(fixture.gateway.count(&connections("small", "pending")).await, 0);
         drop(holding);
-        let lines = site.gateway.wait_for_access_lines(3 * round - 1).await;
+        let lines = fixture.gateway.wait_for_access_lines(3 * round - 1).await;
         assert_eq!(
             (&lines[3 * round - 2]["status"], &lines[3 * round - 2]["reason"]),
             (&json!(499), &json!("the client left"))
         );
-        assert_eq!(site.get("/small/good", &[]).await.status, 200, "round {round}");
-        site.gateway.wait_for_access_lines(3 * round).await;
-        assert_eq!(site.gateway.count(&connections("small", "active")).await, 0);
+        assert_eq!(fixture.get("/small/good", &[]).await.status, 200, "round {round}");
+        fixture.gateway.wait_for_access_lines(3 * round).await;
+        assert_eq!(fixture.gateway.count(&connections("small", "active")).await, 0);
     }
     assert!(origin.requests().iter().all(|request| request.target != "/small/never"));
 }
@@ -226,12 +219,12 @@ async fn a_client_that_leaves_gives_its_place_back() {
 async fn nobody_waits_for_a_connection_for_ever() {
     let origin = Origin::start().await;
     let keys = "max_connections = 1\nresponse_timeout = \"100ms\"";
-    let site = Site::start(&upstream("small", &[origin.addr()], keys)).await;
+    let fixture = Fixture::start(upstream("small", &[origin.addr()], keys)).await;
     let _chunks = origin.stream("/small/first");
-    let mut first = Conn::open(site.gateway.addr()).await;
+    let mut first = fixture.connect().await;
     first.send("GET /small/first HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(first.read_head().await.status, 200);
-    let second = site.get("/small/second", &[]).await;
+    let second = fixture.get("/small/second", &[]).await;
     assert_eq!((second.status, &second.json()["code"]), (503, &json!("upstream_busy")));
 }
 
@@ -241,19 +234,19 @@ async fn servers_share_the_requests_as_the_balance_says() {
     for (balance, while_one_is_busy) in [("round_robin", [4, 3]), ("least_request", [1, 6])] {
         let (one, other) = (Origin::start().await, Origin::start().await);
         let keys = format!("balance = \"{balance}\"");
-        let site = Site::start_with(ONE_WORKER, &upstream("two", &[one.addr(), other.addr()], &keys)).await;
+        let fixture = Fixture::start(upstream("two", &[one.addr(), other.addr()], &keys)).await;
         for _ in 0..6 {
-            assert_eq!(site.get("/two/1", &[]).await.status, 200);
+            assert_eq!(fixture.get("/two/1", &[]).await.status, 200);
         }
         let counts = [one.requests().len(), other.requests().len()];
         assert_eq!(counts, [3, 3], "{balance}: equals are served in turn");
 
         let streams = [one.stream("/two/stream"), other.stream("/two/stream")];
-        let mut long = Conn::open(site.gateway.addr()).await;
+        let mut long = fixture.connect().await;
         long.send("GET /two/stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
         assert_eq!(long.read_head().await.status, 200);
         for _ in 0..6 {
-            assert_eq!(site.get("/two/1", &[]).await.status, 200);
+            assert_eq!(fixture.get("/two/1", &[]).await.status, 200);
         }
         let mut more = [one.requests().len() - 3, other.requests().len() - 3];
         let busy_is_first = one.requests().iter().any(|request| request.target == "/two/stream");
@@ -290,40 +283,39 @@ async fn faults_of_the_upstream_have_a_code_each() {
         // No whole answer: half a status line, and then nothing.
         ("silent", Step::answer("HTTP/1.1 2"), 504, "upstream_timeout"),
     ];
-    let mut more = upstream("unreachable", &[closed], "");
+    let mut config = with_upstream(Config::minimal(), "unreachable", &[closed], "");
     let mut origins = Vec::new();
     for (name, step, ..) in &cases {
         let origin = RawOrigin::start([step.clone()]).await;
-        more += &upstream(name, &[origin.addr()], "response_timeout = \"100ms\"");
+        config = with_upstream(config, name, &[origin.addr()], "response_timeout = \"100ms\"");
         origins.push(origin);
     }
-    let site = Site::start(&more).await;
+    let fixture = Fixture::start(config).await;
     let expected = cases.iter().map(|(name, _, status, code)| (*name, *status, *code));
     for (name, status, code) in expected.chain([("unreachable", 502, "upstream_unreachable")]) {
-        eprintln!("{name}");
-        let answer = site.get(&format!("/{name}/1"), &[]).await;
+        let answer = fixture.get(&format!("/{name}/1"), &[]).await;
         assert_eq!((answer.status, &answer.json()["code"]), (status, &json!(code)), "{name}");
         assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{name}");
         assert!(!format!("{:?}{}", answer.headers, answer.text()).to_lowercase().contains("secret"), "{name}");
         let sample = format!("portcullis_rejections_total{{route=\"{name}\",code=\"{code}\"}}");
-        assert_eq!(site.gateway.count(&sample).await, 1, "{name}");
-        assert_eq!(site.gateway.count(&connections(name, "idle")).await, 0, "{name}: not used again");
+        assert_eq!(fixture.gateway.count(&sample).await, 1, "{name}");
+        assert_eq!(fixture.gateway.count(&connections(name, "idle")).await, 0, "{name}: not used again");
     }
 }
 
 /// Contract 1.9 `timeout`: bounds the whole exchange, before the head and after it.
 #[tokio::test]
 async fn a_routes_timeout_bounds_the_whole_exchange() {
-    let more = "[[routes]]\nname = \"timed\"\npath = \"/timed/*\"\naccess = \"public\"\nupstream = \"main\"\ntimeout = \"100ms\"\n";
-    let site = Site::start(more).await;
-    site.origin.behave("/timed/hang", Behaviour::Hang);
-    site.origin.behave("/timed/stall", Behaviour::Stall { sent: "part".into() });
-    let hanging = site.get("/timed/hang", &[]).await;
+    let config = Config::minimal().route("timed", "access = \"public\"\ntimeout = \"100ms\"");
+    let fixture = Fixture::start(config).await;
+    fixture.origin.behave("/timed/hang", Behaviour::Hang);
+    fixture.origin.behave("/timed/stall", Behaviour::Stall { sent: "part".into() });
+    let hanging = fixture.get("/timed/hang", &[]).await;
     assert_eq!((hanging.status, &hanging.json()["code"]), (504, &json!("upstream_timeout")));
-    let stalled = client::raw(site.gateway.addr(), "GET /timed/stall HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let stalled = client::raw(fixture.gateway.addr(), "GET /timed/stall HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(stalled.contains("part") && !stalled.ends_with("0\r\n\r\n"), "cut off, and not ended: {stalled}");
-    site.origin.wait_for_open_connections(0).await;
-    assert_eq!(site.get("/timed/1", &[]).await.status, 200);
+    fixture.origin.wait_for_open_connections(0).await;
+    assert_eq!(fixture.get("/timed/1", &[]).await.status, 200);
 }
 
 /// Contract 1.4 `response_timeout` runs from the end of the request: a long upload is not a slow upstream.
@@ -331,13 +323,13 @@ async fn a_routes_timeout_bounds_the_whole_exchange() {
 async fn a_long_upload_is_not_a_slow_upstream() {
     let origin = Origin::start().await;
     origin.behave("/brief/hang", Behaviour::Hang);
-    let site = Site::start(&upstream("brief", &[origin.addr()], "response_timeout = \"100ms\"")).await;
-    let mut uploading = Conn::open(site.gateway.addr()).await;
+    let fixture = Fixture::start(upstream("brief", &[origin.addr()], "response_timeout = \"100ms\"")).await;
+    let mut uploading = fixture.connect().await;
     uploading.send("POST /brief/upload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n").await;
     origin.wait_until("the first piece", |all| all.iter().any(|request| request.body == "one")).await;
     // Each of these takes as long as the timeout, so that the upload takes longer.
     for _ in 0..3 {
-        assert_eq!(site.get("/brief/hang", &[]).await.status, 504);
+        assert_eq!(fixture.get("/brief/hang", &[]).await.status, 504);
     }
     uploading.send("3\r\ntwo\r\n0\r\n\r\n").await;
     let answer = uploading.read_response().await;
@@ -349,25 +341,25 @@ async fn a_long_upload_is_not_a_slow_upstream() {
 async fn a_reload_drops_the_pools_of_what_it_changed() {
     let origin = Origin::start().await;
     let before = upstream("pooled", &[origin.addr()], "keep_alive = \"60s\"");
-    let site = Site::start_with(ONE_WORKER, &before).await;
-    assert_eq!(site.get("/pooled/1", &[]).await.status, 200);
-    site.reload(&format!("{before}remove_headers = [\"X-Debug\"]\n")).await;
-    assert_eq!(site.get("/pooled/2", &[]).await.status, 200);
+    let fixture = Fixture::start(before.clone()).await;
+    assert_eq!(fixture.get("/pooled/1", &[]).await.status, 200);
+    fixture.reload(before.clone().add("routes.pooled", "remove_headers = [\"X-Debug\"]")).await;
+    assert_eq!(fixture.get("/pooled/2", &[]).await.status, 200);
     assert_eq!(origin.connections(), 1, "the route changed, not the upstream");
 
     // Whatever began under the old settings ends there, and its connection is not kept either.
     let chunks = origin.stream("/pooled/stream");
-    let mut old = Conn::open(site.gateway.addr()).await;
+    let mut old = fixture.connect().await;
     old.send("GET /pooled/stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(old.read_head().await.status, 200);
-    site.reload(&upstream("pooled", &[origin.addr()], "keep_alive = \"59s\"")).await;
-    assert_eq!(site.get("/pooled/3", &[]).await.status, 200);
+    fixture.reload(before.replace("upstreams.pooled", "keep_alive = \"59s\"")).await;
+    assert_eq!(fixture.get("/pooled/3", &[]).await.status, 200);
     assert_eq!(origin.connections(), 2);
     chunks.send("last");
     chunks.finish();
     old.read_until("last\r\n0\r\n\r\n").await;
     origin.wait_for_open_connections(1).await;
-    assert_eq!(site.get("/pooled/4", &[]).await.status, 200);
+    assert_eq!(fixture.get("/pooled/4", &[]).await.status, 200);
     assert_eq!(origin.connections(), 2);
-    assert_eq!(site.gateway.count(&connections("pooled", "idle")).await, 1);
+    assert_eq!(fixture.gateway.count(&connections("pooled", "idle")).await, 1);
 }

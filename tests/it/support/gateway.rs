@@ -6,62 +6,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis::app::{self, ConfigSource, Options, RunningGateway, StartError};
+use portcullis::app::{self, Options, RunningGateway, ConfigSource, StartError};
 use portcullis::primitives::clock::Clock;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use super::temporary::TempDir;
 use super::{client, within};
-
-/// A `gateway.toml` with one issuer, one upstream and a route per kind of demand, on free ports.
-///
-/// `/public/*` for anyone · `/token/*` any token · `/scope/*` scope `orders:read` · `/admin/*` role `admin`.
-pub(crate) fn minimal(issuer: &str, upstream: SocketAddr) -> String {
-    format!(
-        r#"
-[server]
-listen = "127.0.0.1:0"
-workers = 2
-drain_delay = "0s"
-
-[admin]
-listen = "127.0.0.1:0"
-
-[issuers.main]
-issuer = "{issuer}"
-audiences = ["api"]
-algorithms = ["RS256", "ES256", "EdDSA"]
-role_claims = ["roles"]
-
-[upstreams.main]
-servers = ["http://{upstream}"]
-
-[[routes]]
-name = "public"
-path = "/public/*"
-access = "public"
-upstream = "main"
-
-[[routes]]
-name = "token"
-path = "/token/*"
-upstream = "main"
-
-[[routes]]
-name = "scope"
-path = "/scope/*"
-scopes = ["orders:read"]
-upstream = "main"
-
-[[routes]]
-name = "admin"
-path = "/admin/*"
-roles = ["admin"]
-upstream = "main"
-"#
-    )
-}
 
 /// A running gateway. It stops, and its file goes, when dropped.
 #[derive(Debug)]
@@ -71,53 +22,34 @@ pub(crate) struct Gateway {
     directory: TempDir,
 }
 
-/// What surrounds the process: the clock, the environment's variables.
-#[derive(Clone, Debug)]
-pub(crate) struct Surroundings {
-    pub(crate) clock: Clock,
-    pub(crate) environment: BTreeMap<String, String>,
-    /// How often the file is looked at. Never within a test, unless the test is about that.
-    pub(crate) config_poll_interval: Duration,
-}
-
-impl Default for Surroundings {
-    fn default() -> Self {
-        Self { clock: Clock::system(), environment: BTreeMap::new(), config_poll_interval: Duration::from_secs(3600) }
-    }
-}
+/// How often the file is checked for changes, unless a test is about that: never within a test.
+const NEVER: Duration = Duration::from_secs(3600);
 
 impl Gateway {
     /// # Panics
     ///
     /// If the gateway does not start; the panic says why.
-    pub(crate) async fn start(toml: &str) -> Self {
-        Self::start_in(toml, Surroundings::default()).await
+    pub(crate) async fn start(toml: &str, clock: Clock) -> Self {
+        Self::start_watching(toml, clock, NEVER).await
     }
 
-    /// Like [`start`](Self::start), with a clock or variables of the test's own.
-    pub(crate) async fn start_in(toml: &str, surroundings: Surroundings) -> Self {
-        Self::try_start_in(toml, surroundings)
-            .await
-            .unwrap_or_else(|error| panic!("the gateway does not start: {error}"))
-    }
-
-    /// For a start that should fail.
-    pub(crate) async fn try_start_in(toml: &str, surroundings: Surroundings) -> Result<Self, StartError> {
+    /// Like [`start`](Self::start), and checks the file for changes at this interval.
+    pub(crate) async fn start_watching(toml: &str, clock: Clock, interval: Duration) -> Self {
         let directory = TempDir::new();
         let config = directory.write("gateway.toml", toml);
         let (lines, access) = watch::channel(Vec::new());
-        let Surroundings { clock, environment, config_poll_interval } = surroundings;
         let options = Options {
             source: ConfigSource::File(config),
-            environment: Arc::new(move |name: &str| environment.get(name).cloned()),
+            environment: Arc::new(|_: &str| None),
             clock,
             access_sink: Some(Box::new(Captured(lines))),
-            config_poll_interval,
+            config_poll_interval: interval,
         };
-        // Starting may wait for threads: the test's own runtime goes on meanwhile.
+        // Starting may wait for threads; the test's own runtime keeps running meanwhile.
         let starting = tokio::task::spawn_blocking(move || app::start(options));
-        let running = within("the gateway's start", starting).await.expect("starting does not panic")?;
-        Ok(Self { running: Some(running), access, directory })
+        let running = within("the gateway's start", starting).await.expect("starting does not panic");
+        let running = running.unwrap_or_else(|error| panic!("the gateway does not start: {error}\n{toml}"));
+        Self { running: Some(running), access, directory }
     }
 
     fn running(&self) -> &RunningGateway {
@@ -161,7 +93,7 @@ impl Gateway {
 
     /// Waits until the gateway has ended by itself, after [`drain`](Self::drain).
     pub(crate) async fn wait_for_end(&self) {
-        within("the gateway's end", self.running().stopped()).await;
+        within("the gateway's end", self.running().ended()).await;
     }
 
     /// How many connections each worker serves.

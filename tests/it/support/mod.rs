@@ -15,15 +15,15 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
 
 pub(crate) mod client;
+pub(crate) mod config;
+pub(crate) mod fixture;
 pub(crate) mod gateway;
 pub(crate) mod idp;
 pub(crate) mod nginx;
 pub(crate) mod origin;
 pub(crate) mod provider;
 pub(crate) mod raw_origin;
-pub(crate) mod scene;
 mod serving;
-pub(crate) mod site;
 pub(crate) mod temporary;
 pub(crate) mod token;
 mod wire;

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::client::{self, Conn};
+use super::config::Config;
 use super::gateway::Samples;
 use super::idp::Idp;
 use super::nginx::Nginx;
@@ -51,6 +52,46 @@ fn a_chunked_body_ends_where_its_last_chunk_does() {
         let body = Body::parse(Framing::Chunked, bytes.as_bytes(), false);
         let expect = expect.map(|(content, length)| Body { content: content.as_bytes().to_vec(), length });
         assert_eq!(body, expect, "{name}");
+    }
+}
+
+#[test]
+fn edits_of_the_configuration_change_what_they_name() {
+    let config = Config::minimal()
+        .add("issuers.main", "leeway = \"5s\"")
+        .replace("routes.scope", "scopes = [\"other\"]")
+        .append("[limits.calls]\nkey = \"ip\"")
+        .route("extra", "access = \"public\"");
+    let origin = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+    let text = config.to_toml("https://idp.test", origin);
+    for part in [
+        "issuer = \"https://idp.test\"\n",
+        "leeway = \"5s\"\n",
+        "servers = [\"http://127.0.0.1:9\"]\n",
+        "scopes = [\"other\"]\n",
+        "[limits.calls]\nkey = \"ip\"\n",
+        "path = \"/extra/*\"\n",
+    ] {
+        assert_eq!(text.matches(part).count(), 1, "{part} in\n{text}");
+    }
+}
+
+#[test]
+fn an_edit_that_does_not_fit_the_configuration_panics() {
+    let rows: [(&str, fn(Config) -> Config); 10] = [
+        ("a key that is there", |config| config.add("server", "workers = 3")),
+        ("a table that is not there", |config| config.add("issuers.other", "leeway = \"5s\"")),
+        ("a route that is not there", |config| config.add("routes.other", "methods = [\"GET\"]")),
+        ("no line", |config| config.add("server", "")),
+        ("a key to replace that is not there", |config| config.replace("server", "realm = \"x\"")),
+        ("the value that it has", |config| config.replace("server", "workers = 2")),
+        ("a table key that is there", |config| config.append("[server]\nworkers = 3")),
+        ("a route name that is there", |config| config.route("scope", "")),
+        ("a value in place of a table", |config| config.append("server = 1")),
+        ("not TOML", |config| config.append("[server")),
+    ];
+    for (name, edit) in rows {
+        assert!(std::panic::catch_unwind(|| edit(Config::minimal())).is_err(), "{name}");
     }
 }
 

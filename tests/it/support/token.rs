@@ -235,6 +235,11 @@ impl TokenBuilder {
         format!("{unsigned}.{signature}")
     }
 
+    /// The value of `Authorization` with this token, signed with the RSA key `k1`.
+    pub(crate) fn to_bearer(&self) -> String {
+        format!("Bearer {}", self.sign(&TestKey::rsa("k1")))
+    }
+
     /// The token with nothing after its second dot, as the algorithm `none` has it (RFC 7515 §A.5).
     pub(crate) fn unsigned(&self) -> String {
         format!("{}.", self.signing_input(None))

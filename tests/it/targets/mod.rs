@@ -2,25 +2,27 @@
 
 use serde_json::json;
 
-use crate::support::client::{Answer, Conn};
-use crate::support::gateway::{Gateway, minimal};
-use crate::support::idp::Idp;
+use crate::support::client::Answer;
+use crate::support::config::Config;
+use crate::support::fixture::Fixture;
 use crate::support::raw_origin::{RawOrigin, Step};
 
 mod routing;
 
-async fn start(more: impl Fn(String) -> String) -> (Gateway, RawOrigin) {
-    let (idp, upstream) = (Idp::start().await, RawOrigin::start(vec![Step::Echo; 200]).await);
-    (Gateway::start(&more(minimal(&idp.issuer(), upstream.addr()))).await, upstream)
+/// The gateway before an upstream that echoes each request as it received it.
+async fn start(config: Config) -> (Fixture, RawOrigin) {
+    let upstream = RawOrigin::start(vec![Step::Echo; 200]).await;
+    (Fixture::start(config.main_server(upstream.addr())).await, upstream)
 }
 
-fn route(keys: &str) -> String {
-    format!("\n[[routes]]\naccess = \"public\"\nupstream = \"main\"\n{keys}\n")
+/// A public route for `path`.
+fn public(config: Config, path: &str, keys: &str) -> Config {
+    config.route(path, &format!("path = \"{path}\"\naccess = \"public\"\n{keys}"))
 }
 
 /// `GET` with a target of any bytes; the host is `g`.
-async fn get(gateway: &Gateway, target: &[u8]) -> Answer {
-    let mut conn = Conn::open(gateway.addr()).await;
+async fn get(fixture: &Fixture, target: &[u8]) -> Answer {
+    let mut conn = fixture.connect().await;
     conn.send([b"GET ", target, b" HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n"].concat()).await;
     conn.read_response().await
 }
@@ -37,7 +39,7 @@ fn code(answer: &Answer) -> String {
 /// PA-1, PA-2, PA-3, PA-5, PA-10: no spelling leads from the open route into the closed one.
 #[tokio::test]
 async fn paths_that_could_be_read_in_two_ways_are_400_and_go_nowhere() {
-    let (gateway, upstream) = start(|toml| toml).await;
+    let (fixture, upstream) = start(Config::minimal()).await;
     let deep = "/public".to_owned() + &"/a".repeat(300);
     for target in [
         "/public/../admin/x",
@@ -99,7 +101,7 @@ async fn paths_that_could_be_read_in_two_ways_are_400_and_go_nowhere() {
         "/public/\u{2025}/admin",
         deep.as_str(),
     ] {
-        let answer = get(&gateway, target.as_bytes()).await;
+        let answer = get(&fixture, target.as_bytes()).await;
         assert_eq!(answer.status, 400, "{target}: {}", answer.text());
         // A byte that hyper itself does not take in a target is no HTTP at all.
         assert!(matches!(code(&answer).as_str(), "path_refused" | "framing_refused"), "{target}: {}", answer.text());
@@ -115,7 +117,7 @@ async fn paths_that_could_be_read_in_two_ways_are_400_and_go_nowhere() {
         b"?x",
         b"g:80",
     ] {
-        assert_eq!(get(&gateway, bytes).await.status, 400, "{:?}", bytes.escape_ascii().to_string());
+        assert_eq!(get(&fixture, bytes).await.status, 400, "{:?}", bytes.escape_ascii().to_string());
     }
     assert_eq!(upstream.received(), Vec::<String>::new(), "not a byte");
 }
@@ -123,8 +125,8 @@ async fn paths_that_could_be_read_in_two_ways_are_400_and_go_nowhere() {
 /// I2, PA-4, PA-6, PA-7; RFC 3986 §6.2.2.
 #[tokio::test]
 async fn what_is_matched_is_what_is_forwarded() {
-    let (gateway, _upstream) =
-        start(|toml| toml + &route("path = \"/caf%c3%A9/{id}\"") + &route("path = \"/exact\"")).await;
+    let config = public(public(Config::minimal(), "/caf%c3%A9/{id}", ""), "/exact", "");
+    let (fixture, _upstream) = start(config).await;
     for (name, target, forwarded) in [
         ("as it is", "/public/a/b.c", "/public/a/b.c"),
         ("the pattern's root", "/public", "/public"),
@@ -140,11 +142,11 @@ async fn what_is_matched_is_what_is_forwarded() {
         ("a query behind an escape", "/public/%41?%41", "/public/A?%41"),
         ("a literal beyond ASCII", "/caf%c3%a9/7", "/caf%C3%A9/7"),
     ] {
-        let answer = get(&gateway, target.as_bytes()).await;
+        let answer = get(&fixture, target.as_bytes()).await;
         assert_eq!((answer.status, line(&answer)), (200, format!("GET {forwarded} HTTP/1.1")), "{name}");
     }
     // No part of a request target, and never sent on (RFC 9112 §3.2).
-    let fragment = get(&gateway, b"/public/x#/../admin").await;
+    let fragment = get(&fixture, b"/public/x#/../admin").await;
     assert!(fragment.status == 400 || line(&fragment) == "GET /public/x HTTP/1.1", "{}", fragment.text());
     for (name, target) in [
         ("another case", "/Public/x"),
@@ -155,7 +157,7 @@ async fn what_is_matched_is_what_is_forwarded() {
         ("one segment less", "/caf%c3%a9"),
         ("the root", "/"),
     ] {
-        let answer = get(&gateway, target.as_bytes()).await;
+        let answer = get(&fixture, target.as_bytes()).await;
         assert_eq!((answer.status, &*code(&answer)), (404, "route_not_found"), "{name}");
     }
 }
@@ -163,10 +165,8 @@ async fn what_is_matched_is_what_is_forwarded() {
 /// PA-5.
 #[tokio::test]
 async fn path_parameters_pass_only_where_they_are_allowed() {
-    let (gateway, _upstream) = start(|toml| {
-        toml + &route("path = \"/matrix/*\"\npath_parameters = \"allow\"") + &route("path = \"/plain/*\"")
-    })
-    .await;
+    let config = public(Config::minimal(), "/matrix/*", "path_parameters = \"allow\"");
+    let (fixture, _upstream) = start(public(config, "/plain/*", "")).await;
     for (target, status) in [
         ("/matrix/a;v=1/b", 200),
         ("/matrix/a%3Bv", 200),
@@ -175,7 +175,7 @@ async fn path_parameters_pass_only_where_they_are_allowed() {
         ("/matrix/;x/a", 400),
         ("/nowhere/a;b", 400),
     ] {
-        let answer = get(&gateway, target.as_bytes()).await;
+        let answer = get(&fixture, target.as_bytes()).await;
         assert_eq!(answer.status, status, "{target}: {}", answer.text());
         assert!(status != 200 || line(&answer) == format!("GET {target} HTTP/1.1"), "{target}: {}", line(&answer));
     }
@@ -184,12 +184,11 @@ async fn path_parameters_pass_only_where_they_are_allowed() {
 /// PA-8.
 #[tokio::test]
 async fn prefixes_are_exchanged_between_segments_only() {
-    let (gateway, _upstream) = start(|toml| {
-        toml + &route("path = \"/api/*\"\nstrip_prefix = \"/api\"\nadd_prefix = \"/v2\"")
-            + &route("path = \"/bare/*\"\nstrip_prefix = \"/bare\"")
-            + &route("path = \"/more/*\"\nadd_prefix = \"/inner\"")
-    })
-    .await;
+    let config = Config::minimal()
+        .route("api", "access = \"public\"\nstrip_prefix = \"/api\"\nadd_prefix = \"/v2\"")
+        .route("bare", "access = \"public\"\nstrip_prefix = \"/bare\"")
+        .route("more", "access = \"public\"\nadd_prefix = \"/inner\"");
+    let (fixture, _upstream) = start(config).await;
     for (target, forwarded) in [
         ("/api/orders/7?x=%2f", "/v2/orders/7?x=%2f"),
         ("/api", "/v2"),
@@ -204,24 +203,24 @@ async fn prefixes_are_exchanged_between_segments_only() {
         ("/bare/http:evil.example/x", "/http:evil.example/x"),
         ("/more/x", "/inner/more/x"),
     ] {
-        let answer = get(&gateway, target.as_bytes()).await;
+        let answer = get(&fixture, target.as_bytes()).await;
         assert_eq!((answer.status, line(&answer)), (200, format!("GET {forwarded} HTTP/1.1")), "{target}");
     }
     for target in
         ["/apiadmin", "/bare//evil.example/x", "/bare/../admin", "/bare/%2fevil.example", "/bare\\evil.example"]
     {
-        assert!(matches!(get(&gateway, target.as_bytes()).await.status, 400 | 404), "{target}");
+        assert!(matches!(get(&fixture, target.as_bytes()).await.status, 400 | 404), "{target}");
     }
 }
 
 /// C6: the log has the path without its query, and one line for each request, whatever stood in it.
 #[tokio::test]
 async fn refused_targets_are_logged_without_their_query_on_one_line() {
-    let (gateway, _upstream) = start(|toml| toml).await;
-    get(&gateway, b"/public/%0d%0aforged?token=secret").await;
-    get(&gateway, "/public/\u{e9}\u{202e}?token=secret".as_bytes()).await;
-    get(&gateway, b"/nowhere?token=secret").await;
-    let lines = gateway.wait_for_access_lines(3).await;
+    let (fixture, _upstream) = start(Config::minimal()).await;
+    get(&fixture, b"/public/%0d%0aforged?token=secret").await;
+    get(&fixture, "/public/\u{e9}\u{202e}?token=secret".as_bytes()).await;
+    get(&fixture, b"/nowhere?token=secret").await;
+    let lines = fixture.gateway.wait_for_access_lines(3).await;
     assert_eq!(
         lines.iter().map(|line| line["status"].clone()).collect::<Vec<_>>(),
         [json!(400), json!(400), json!(404)]

@@ -1,24 +1,26 @@
 //! Hosts, methods and the choice of a route.
 
-use super::{code, get, line, route, start};
-use crate::support::client::{self, raw};
+use super::{code, get, line, public, start};
+use crate::support::client::raw;
+use crate::support::config::Config;
 
 /// PA-4, TG-1: which route applies. The order in the file is the wrong one on purpose.
 #[tokio::test]
 async fn the_most_telling_host_and_path_win() {
-    let (gateway, _upstream) = start(|toml| {
-        let host = |host: &str, path: &str, prefix: &str| {
-            route(&format!("name = \"{prefix}\"\n{host}path = \"{path}\"\nadd_prefix = \"/{prefix}\""))
-        };
-        toml + &host("", "/h/*", "any")
-            + &host("host = \"*.example.com\"\n", "/h/*", "wild")
-            + &host("host = \"api.example.com\"\n", "/h/*", "exact")
-            + &host("", "/p/*", "rest")
-            + &host("", "/p/{id}", "bound")
-            + &host("", "/p/list", "literal")
-            + &host("methods = [\"POST\"]\n", "/p/list", "method")
-    })
-    .await;
+    let mut config = Config::minimal();
+    for (name, path, line) in [
+        ("any", "/h/*", ""),
+        ("wild", "/h/*", "host = \"*.example.com\""),
+        ("exact", "/h/*", "host = \"api.example.com\""),
+        ("rest", "/p/*", ""),
+        ("bound", "/p/{id}", ""),
+        ("literal", "/p/list", ""),
+        ("method", "/p/list", "methods = [\"POST\"]"),
+    ] {
+        let lines = format!("access = \"public\"\npath = \"{path}\"\nadd_prefix = \"/{name}\"\n{line}");
+        config = config.route(name, &lines);
+    }
+    let (fixture, _upstream) = start(config).await;
     for (name, method, host, target, route) in [
         ("exact", "GET", "api.example.com", "/h/x", "exact"),
         ("exact, with a port", "GET", "api.example.com:8443", "/h/x", "exact"),
@@ -39,7 +41,7 @@ async fn the_most_telling_host_and_path_win() {
         ("rest", "GET", "g", "/p/7/8", "rest"),
         ("rest, nothing below", "GET", "g", "/p", "rest"),
     ] {
-        let answer = client::request(gateway.addr(), method, target, &[("Host", host)], b"").await;
+        let answer = fixture.request(method, target, &[("Host", host)], b"").await;
         let normal = target.replace("%73", "s");
         assert_eq!(line(&answer), format!("{method} /{route}{normal} HTTP/1.1"), "{name}: {}", answer.text());
         assert!(answer.text().contains(&format!("host: {host}\r\n")), "{name}: the host goes on as it came");
@@ -49,12 +51,12 @@ async fn the_most_telling_host_and_path_win() {
 /// TG-1, TG-2; RFC 9112 §3.2: one valid host, or the connection ends.
 #[tokio::test]
 async fn a_request_names_exactly_one_valid_host() {
-    let (gateway, upstream) = start(|toml| toml).await;
+    let (fixture, upstream) = start(Config::minimal()).await;
     let ask = |target: &str, hosts: &str| {
         let bytes = format!(
             "GET {target} HTTP/1.1\r\n{hosts}\r\nGET /public/marker HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n"
         );
-        raw(gateway.addr(), bytes)
+        raw(fixture.gateway.addr(), bytes)
     };
     for (name, target, hosts) in [
         ("none", "/public/x", ""),
@@ -98,11 +100,8 @@ async fn a_request_names_exactly_one_valid_host() {
 /// UP-4, TG-3; RFC 9110 §9.3.6–§9.3.8, §10.2.1, §15.5.6.
 #[tokio::test]
 async fn methods_are_routed_or_405_with_allow() {
-    let (gateway, upstream) = start(|toml| {
-        toml + &route("path = \"/read\"\nmethods = [\"GET\"]")
-            + &route("path = \"/write\"\nmethods = [\"PUT\", \"POST\"]")
-    })
-    .await;
+    let config = public(Config::minimal(), "/read", "methods = [\"GET\"]");
+    let (fixture, upstream) = start(public(config, "/write", "methods = [\"PUT\", \"POST\"]")).await;
     for (name, method, target, status, allow) in [
         ("a method that is listed", "GET", "/read", 200, None),
         ("HEAD where GET is", "HEAD", "/read", 200, None),
@@ -121,7 +120,7 @@ async fn methods_are_routed_or_405_with_allow() {
         ("a method without a route", "GET", "/nowhere", 404, None),
     ] {
         let host = if method == "CONNECT" && target == "g:443" { "g:443" } else { "g" };
-        let answer = client::request(gateway.addr(), method, target, &[("Host", host)], b"").await;
+        let answer = fixture.request(method, target, &[("Host", host)], b"").await;
         let sorted = answer.header("allow").map(|allow| {
             let mut methods: Vec<_> = allow.split(", ").collect();
             methods.sort_unstable();
@@ -145,16 +144,16 @@ async fn methods_are_routed_or_405_with_allow() {
     assert!(forwarded.iter().any(|request| request.starts_with("HEAD /read HTTP/1.1\r\n")), "HEAD stays HEAD");
     for (route, status, least) in [("public", 200, 2.0), ("", 405, 2.0)] {
         let sample = format!(r#"portcullis_requests_total{{route="{route}",method="other",status="{status}"}}"#);
-        gateway.wait_for_metric(&sample, least).await;
+        fixture.gateway.wait_for_metric(&sample, least).await;
     }
-    let text = gateway.metrics().await.text().to_owned();
+    let text = fixture.gateway.metrics().await.text().to_owned();
     assert!(!text.contains("BREW") && !text.contains("PROPFIND"), "LM-2: no label is a client's word");
 }
 
 /// RFC 9728 §3: no route may claim what the gateway serves itself.
 #[tokio::test]
 async fn reserved_paths_are_never_an_upstreams() {
-    let (gateway, upstream) = start(|toml| toml + &route("path = \"/*\"")).await;
+    let (fixture, upstream) = start(public(Config::minimal(), "/*", "")).await;
     for target in [
         "/.portcullis/jwks.json",
         "/.portcullis",
@@ -165,12 +164,12 @@ async fn reserved_paths_are_never_an_upstreams() {
         "/.well-known/oauth-protected-resource/orders",
         "/%2ewell-known/oauth-protected-resource",
     ] {
-        let answer = get(&gateway, target.as_bytes()).await;
+        let answer = get(&fixture, target.as_bytes()).await;
         assert_eq!((answer.status, &*code(&answer)), (404, "route_not_found"), "{target}");
     }
     assert_eq!(upstream.received(), Vec::<String>::new());
     for target in ["/", "/metrics", "/livez", "/.well-known/security.txt", "/.portcullisx", "/x/.portcullis/y"] {
-        let answer = get(&gateway, target.as_bytes()).await;
+        let answer = get(&fixture, target.as_bytes()).await;
         assert_eq!((answer.status, line(&answer)), (200, format!("GET {target} HTTP/1.1")), "{target}");
     }
 }

@@ -3,8 +3,10 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Edge, all};
+use super::{all, forwarded};
 use crate::support::client::h2;
+use crate::support::config::Config;
+use crate::support::fixture::Fixture;
 use crate::support::origin::Received;
 
 /// The identity headers, by any spelling that a backend may fold into ours, sorted.
@@ -33,14 +35,13 @@ const FORGED: [(&str, &str); 12] = [
 /// HH-1, I3, C2, A60–A63.
 #[tokio::test]
 async fn forged_identity_headers_reach_no_upstream_on_any_route() {
-    let edge = Edge::with(|toml| {
-        toml + "\n[[routes]]\npath = \"/optional/*\"\naccess = \"optional\"\nupstream = \"main\"\n\
-            \n[[routes]]\npath = \"/report/*\"\nreport_only = true\nscopes = [\"never\"]\nupstream = \"main\"\n"
-    })
-    .await;
-    let bearer =
-        edge.bearer(|token| token.claim("client_id", "shop").claim("roles", json!(["buyer", "seller"])).scope("b a"));
-    let issuer = edge.idp.issuer();
+    let config = Config::minimal()
+        .route("optional", "access = \"optional\"")
+        .route("report", "report_only = true\nscopes = [\"never\"]");
+    let fixture = Fixture::start(config).await;
+    let token = fixture.token().claim("client_id", "shop").claim("roles", json!(["buyer", "seller"])).scope("b a");
+    let bearer = token.to_bearer();
+    let issuer = fixture.idp.issuer();
     let whole = [
         ("x-identity-client", "shop"),
         ("x-identity-issuer", &*issuer),
@@ -59,20 +60,21 @@ async fn forged_identity_headers_reach_no_upstream_on_any_route() {
         ("a token without the scope, reported", "/report/a", Some(&bearer), &whole),
     ] {
         let token: Vec<_> = token.map(|token| ("Authorization", token)).into_iter().collect();
-        let received = edge.seen(target, &[&FORGED[..], &token].concat()).await;
+        let received = forwarded(&fixture, target, &[&FORGED[..], &token].concat()).await;
         assert_eq!(identity(&received), owned(expected), "{name}");
         let over_h2: Vec<_> = FORGED.iter().chain(&token).map(|&(n, v)| (n.to_ascii_lowercase(), v)).collect();
         let over_h2: Vec<_> = over_h2.iter().map(|(n, v)| (n.as_str(), *v)).collect();
-        assert_eq!(h2(edge.gateway.addr()).await.get(target, &over_h2).await.status, 200, "{name}");
-        assert_eq!(identity(&edge.origin.requests().pop().expect(name)), owned(expected), "{name}, HTTP/2");
+        assert_eq!(h2(fixture.gateway.addr()).await.get(target, &over_h2).await.status, 200, "{name}");
+        assert_eq!(identity(&fixture.origin.requests().pop().expect(name)), owned(expected), "{name}, HTTP/2");
     }
     for target in ["/token/a", "/nowhere", "/publicly"] {
-        let before = edge.origin.requests().len();
-        assert!(matches!(edge.get(target, &FORGED).await.status, 401 | 404), "{target}");
-        assert_eq!(edge.origin.requests().len(), before, "{target}");
+        let before = fixture.origin.requests().len();
+        assert!(matches!(fixture.get(target, &FORGED).await.status, 401 | 404), "{target}");
+        assert_eq!(fixture.origin.requests().len(), before, "{target}");
     }
     let similar =
-        edge.seen("/public/a", &[("XIdentitySubject", "x"), ("Identity-Subject", "y"), ("X-Identity", "z")]).await;
+        forwarded(&fixture, "/public/a", &[("XIdentitySubject", "x"), ("Identity-Subject", "y"), ("X-Identity", "z")])
+            .await;
     assert_eq!(
         ["xidentitysubject", "identity-subject", "x-identity"].map(|n| similar.header(n)),
         [Some("x"), Some("y"), Some("z")]
@@ -82,10 +84,14 @@ async fn forged_identity_headers_reach_no_upstream_on_any_route() {
 /// HH-1, RS-1: a value can neither break a header nor be mistaken for another.
 #[tokio::test]
 async fn identity_values_are_encoded_bounded_or_absent() {
-    let edge = Edge::with(|toml| {
-        toml + "\n[identity.headers]\nX-Identity-Subject = \"subject\"\nX-Identity-Roles = \"roles\"\nX-Identity-Email = \"claim:email\"\nX-User = \"claim:/https:~1~1e.example~1user\"\n"
-    })
-    .await;
+    let table = r#"
+[identity.headers]
+X-Identity-Subject = "subject"
+X-Identity-Roles = "roles"
+X-Identity-Email = "claim:email"
+X-User = "claim:/https:~1~1e.example~1user"
+"#;
+    let fixture = Fixture::start(Config::minimal().append(table)).await;
     let (limit, over) = ("a".repeat(4096), "a".repeat(4097));
     for (name, claim, value, header, expected) in [
         ("as it is", "sub", json!("alice smith"), "x-identity-subject", Some("alice smith")),
@@ -111,7 +117,7 @@ async fn identity_values_are_encoded_bounded_or_absent() {
         ("longer", "email", json!(over), "x-identity-email", None),
         ("longer once it is encoded", "email", json!("é".repeat(1000)), "x-identity-email", None),
     ] {
-        let bearer = edge.bearer(|token| token.claim(claim, value.clone()));
+        let bearer = fixture.token().claim(claim, value.clone()).to_bearer();
         let forged = [
             ("X-Identity-Subject", "admin"),
             ("X-Identity-Roles", "admin"),
@@ -119,11 +125,11 @@ async fn identity_values_are_encoded_bounded_or_absent() {
             ("X_User", "admin"),
             ("X-Identity-Issuer", "admin"),
         ];
-        let received = edge.seen("/token/a", &[&forged[..], &[("Authorization", &bearer)]].concat()).await;
+        let received = forwarded(&fixture, "/token/a", &[&forged[..], &[("Authorization", &bearer)]].concat()).await;
         assert_eq!(all(&received, header), expected.into_iter().collect::<Vec<_>>(), "{name}");
         assert!(!received.headers.iter().any(|(_, value)| value == "admin"), "{name}: {:?}", received.headers);
     }
-    let omitted = edge.gateway.metric("portcullis_identity_headers_omitted_total").await;
+    let omitted = fixture.gateway.metric("portcullis_identity_headers_omitted_total").await;
     assert!((omitted - 2.0).abs() < f64::EPSILON, "{omitted}");
 }
 
@@ -155,8 +161,8 @@ fn any_name() -> impl Strategy<Value = String> {
 #[test]
 fn whatever_names_are_sent_identity_is_the_tokens() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built");
-    let edge = runtime.block_on(Edge::start());
-    let bearer = edge.bearer(|token| token);
+    let fixture = runtime.block_on(Fixture::start(Config::minimal()));
+    let bearer = fixture.bearer("alice");
     let names = proptest::collection::vec((any_name(), "[ -~]{0,12}"), 0..12);
     let config = ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(fields in names, known in any::<bool>(), nominate in any::<bool>(), version_2 in any::<bool>())| {
@@ -171,11 +177,11 @@ fn whatever_names_are_sent_identity_is_the_tokens() {
         let sent: Vec<_> = sent.iter().map(|(n, v)| (n.as_str(), *v)).collect();
         let target = if known { "/token/p" } else { "/public/p" };
         let status = runtime.block_on(async {
-            if version_2 { h2(edge.gateway.addr()).await.get(target, &sent).await.status } else { edge.get(target, &sent).await.status }
+            if version_2 { h2(fixture.gateway.addr()).await.get(target, &sent).await.status } else { fixture.get(target, &sent).await.status }
         });
         prop_assert_eq!(status, 200);
-        let received = edge.origin.requests().pop().expect("a request at the origin");
-        let issuer = edge.idp.issuer();
+        let received = fixture.origin.requests().pop().expect("a request at the origin");
+        let issuer = fixture.idp.issuer();
         let expected = [("x-identity-issuer", issuer.as_str()), ("x-identity-scopes", "orders:read"), ("x-identity-subject", "alice")];
         let expected: Vec<_> = expected.iter().filter(|_| known).map(|&(n, v)| (n.to_owned(), v.to_owned())).collect();
         prop_assert_eq!(identity(&received), expected);

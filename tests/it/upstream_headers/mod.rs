@@ -3,45 +3,17 @@
 
 use serde_json::json;
 
-use crate::support::client::{self, Answer};
-use crate::support::gateway::{Gateway, minimal};
-use crate::support::idp::Idp;
-use crate::support::origin::{Behaviour, Origin, Received};
-use crate::support::token::{TestKey, TokenBuilder};
+use crate::support::config::Config;
+use crate::support::fixture::Fixture;
+use crate::support::origin::{Behaviour, Received};
 
 mod identity;
 
-struct Edge {
-    gateway: Gateway,
-    origin: Origin,
-    idp: Idp,
-}
-
-impl Edge {
-    async fn start() -> Self {
-        Self::with(|toml| toml).await
-    }
-
-    async fn with(change: impl Fn(String) -> String) -> Self {
-        let (idp, origin) = (Idp::start().await, Origin::start().await);
-        let toml = change(minimal(&idp.issuer(), origin.addr()));
-        Self { gateway: Gateway::start(&toml).await, origin, idp }
-    }
-
-    fn bearer(&self, change: impl Fn(TokenBuilder) -> TokenBuilder) -> String {
-        format!("Bearer {}", change(TokenBuilder::new(&self.idp.issuer())).sign(&TestKey::rsa("k1")))
-    }
-
-    async fn get(&self, target: &str, fields: &[(&str, &str)]) -> Answer {
-        client::get(self.gateway.addr(), target, fields).await
-    }
-
-    /// What the upstream received of a `GET` that passed.
-    async fn seen(&self, target: &str, fields: &[(&str, &str)]) -> Received {
-        let answer = self.get(target, fields).await;
-        assert_eq!(answer.status, 200, "{target}: {}", answer.text());
-        self.origin.requests().pop().expect("a request at the origin")
-    }
+/// Sends a `GET` that must pass; returns what the upstream received of it.
+async fn forwarded(fixture: &Fixture, target: &str, fields: &[(&str, &str)]) -> Received {
+    let answer = fixture.get(target, fields).await;
+    assert_eq!(answer.status, 200, "{target}: {}", answer.text());
+    fixture.origin.requests().pop().expect("a request at the origin")
 }
 
 fn all<'a>(received: &'a Received, name: &str) -> Vec<&'a str> {
@@ -51,23 +23,23 @@ fn all<'a>(received: &'a Received, name: &str) -> Vec<&'a str> {
 /// HH-2, I5; RFC 9110 §7.6.1.
 #[tokio::test]
 async fn connection_names_away_a_clients_fields_and_none_of_ours() {
-    let edge = Edge::start().await;
-    let bearer = edge.bearer(|token| token);
+    let fixture = Fixture::start(Config::minimal()).await;
+    let bearer = fixture.bearer("alice");
     let ours = "x-identity-subject, X-Identity-Issuer, host, via, x-request-id, forwarded, x-forwarded-for, traceparent, authorization, cookie";
-    let received = edge
-        .seen(
-            "/token/a",
-            &[
-                ("Connection", ours),
-                ("Connection", "X-Private, close, , @, x-private-two"),
-                ("X-Private", "1"),
-                ("X-Private-Two", "2"),
-                ("X-Public", "3"),
-                ("Cookie", "a=1"),
-                ("Authorization", &bearer),
-            ],
-        )
-        .await;
+    let received = forwarded(
+        &fixture,
+        "/token/a",
+        &[
+            ("Connection", ours),
+            ("Connection", "X-Private, close, , @, x-private-two"),
+            ("X-Private", "1"),
+            ("X-Private-Two", "2"),
+            ("X-Public", "3"),
+            ("Cookie", "a=1"),
+            ("Authorization", &bearer),
+        ],
+    )
+    .await;
     for name in [
         "x-identity-subject",
         "x-identity-issuer",
@@ -91,11 +63,9 @@ async fn connection_names_away_a_clients_fields_and_none_of_ours() {
 #[tokio::test]
 async fn authorization_stays_here_unless_the_upstream_is_trusted_with_it() {
     for (name, forward) in [("by default", false), ("with forward_token", true)] {
-        let edge = Edge::with(|toml| {
-            toml.replace("[upstreams.main]", &format!("[upstreams.main]\nforward_token = {forward}"))
-        })
-        .await;
-        let bearer = edge.bearer(|token| token);
+        let config = Config::minimal().add("upstreams.main", &format!("forward_token = {forward}"));
+        let fixture = Fixture::start(config).await;
+        let bearer = fixture.bearer("alice");
         for (target, value) in [("/token/a", bearer.as_str()), ("/public/a", &bearer), ("/public/a", "Basic YTpi")] {
             let fields = [
                 ("Authorization", value),
@@ -103,7 +73,7 @@ async fn authorization_stays_here_unless_the_upstream_is_trusted_with_it() {
                 ("X-Api-Key", "k"),
                 ("Proxy-Authorization", "Basic YTpi"),
             ];
-            let received = edge.seen(target, &fields).await;
+            let received = forwarded(&fixture, target, &fields).await;
             assert_eq!(all(&received, "authorization"), if forward { vec![value] } else { vec![] }, "{name}: {target}");
             assert_eq!(
                 (received.header("cookie"), received.header("x-api-key")),
@@ -128,13 +98,12 @@ const FORWARDING: [(&str, &str); 6] = [
 #[tokio::test]
 async fn forwarding_fields_are_replaced_for_strangers_and_appended_for_trusted_proxies() {
     for (name, trusted) in [("a stranger", false), ("a trusted proxy", true)] {
-        let edge = Edge::with(|toml| {
-            if trusted { toml.replace("workers = 2", "workers = 2\ntrusted_proxies = [\"127.0.0.0/8\"]") } else { toml }
-        })
-        .await;
+        let proxies = if trusted { "[\"127.0.0.0/8\"]" } else { "[]" };
+        let config = Config::minimal().add("server", &format!("trusted_proxies = {proxies}"));
+        let fixture = Fixture::start(config).await;
         let fields = [&FORWARDING[..], &[("Host", "g"), ("Via", "1.0 fred"), ("Via", "1.1 barney")]].concat();
-        let answer = edge.get("/public/a", &fields).await;
-        let received = edge.origin.requests().remove(0);
+        let answer = fixture.get("/public/a", &fields).await;
+        let received = fixture.origin.requests().remove(0);
         let id = answer.header("x-request-id").expect("on every answer");
         assert_eq!(all(&received, "x-request-id"), [id], "{name}");
         assert_eq!(id == "from-the-proxy.1", trusted, "{name}: {id}");
@@ -153,11 +122,11 @@ async fn forwarding_fields_are_replaced_for_strangers_and_appended_for_trusted_p
         let fields = ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
         assert_eq!(fields.map(|field| all(&received, field).join("|")), expected, "{name}");
         assert_eq!(received.header("x-forwarded-prefix"), trusted.then_some("/evil"), "{name}");
-        let line = edge.gateway.wait_for_access_lines(1).await.remove(0);
+        let line = fixture.gateway.wait_for_access_lines(1).await.remove(0);
         assert_eq!(line["client"], json!(if trusted { "192.0.2.7" } else { "127.0.0.1" }), "{name}");
         assert_eq!(line["request_id"], json!(id), "{name}");
         for bad in ["", "a b", "a\"b", "a/b", &"a".repeat(65)] {
-            let answer = edge.get("/public/a", &[("X-Request-Id", bad)]).await;
+            let answer = fixture.get("/public/a", &[("X-Request-Id", bad)]).await;
             assert_ne!(answer.header("x-request-id"), Some(bad), "{name}: no id for a log");
         }
     }
@@ -166,7 +135,7 @@ async fn forwarding_fields_are_replaced_for_strangers_and_appended_for_trusted_p
 /// HH-3, HH-5; RFC 9110 §7.6.1.
 #[tokio::test]
 async fn overrides_and_hop_by_hop_fields_go_no_further() {
-    let edge = Edge::start().await;
+    let fixture = Fixture::start(Config::minimal()).await;
     let gone = [
         "X-Real-IP",
         "X-Original-URL",
@@ -196,7 +165,7 @@ async fn overrides_and_hop_by_hop_fields_go_no_further() {
         .map(|name| (*name, "1"))
         .chain([("X-Kept", "1"), ("Origin", "https://a.example"), ("Range", "bytes=0-1")])
         .collect();
-    let received = edge.seen("/public/a", &fields).await;
+    let received = forwarded(&fixture, "/public/a", &fields).await;
     for name in gone {
         assert_eq!(received.header(name), None, "{name}");
     }
@@ -218,8 +187,8 @@ async fn overrides_and_hop_by_hop_fields_go_no_further() {
         ("Set-Cookie", "b=2"),
         ("Server", "fred"),
     ];
-    edge.origin.behave("/public/back", Behaviour::answer(201, &back, "made"));
-    let answer = edge.get("/public/back", &[]).await;
+    fixture.origin.behave("/public/back", Behaviour::answer(201, &back, "made"));
+    let answer = fixture.get("/public/back", &[]).await;
     assert_eq!((answer.status, &*answer.text()), (201, "made"));
     for name in
         ["x-private", "keep-alive", "proxy-connection", "upgrade", "trailer", "x-identity-subject", "x_identity_roles"]
@@ -229,16 +198,16 @@ async fn overrides_and_hop_by_hop_fields_go_no_further() {
     assert_eq!(answer.headers_named("set-cookie"), ["a=1", "b=2"]);
     assert_eq!((answer.header("x-kept"), answer.header("server")), (Some("1"), Some("fred")));
     let ids = answer.headers_named("x-request-id");
-    assert_eq!(ids, [edge.origin.requests()[1].header("x-request-id").expect("an id")], "the gateway's, once");
+    assert_eq!(ids, [fixture.origin.requests()[1].header("x-request-id").expect("an id")], "the gateway's, once");
 }
 
 /// W3C Trace Context, level 1.
 #[tokio::test]
 async fn a_trace_is_continued_or_begun() {
-    let edge = Edge::start().await;
+    let fixture = Fixture::start(Config::minimal()).await;
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let good = format!("00-{trace}-b7ad6b7169203331-01");
-    let received = edge.seen("/public/a", &[("traceparent", &good), ("tracestate", "a=1")]).await;
+    let received = forwarded(&fixture, "/public/a", &[("traceparent", &good), ("tracestate", "a=1")]).await;
     let sent = all(&received, "traceparent");
     assert!(sent.len() == 1 && sent[0].starts_with(&format!("00-{trace}-")) && sent[0].ends_with("-01"), "{sent:?}");
     assert!(!sent[0].contains("b7ad6b7169203331"), "a span of our own: {sent:?}");
@@ -249,7 +218,7 @@ async fn a_trace_is_continued_or_begun() {
         ("all zero", vec![("traceparent", "00-00000000000000000000000000000000-b7ad6b7169203331-01")]),
         ("two", vec![("traceparent", &*good), ("traceparent", &*good)]),
     ] {
-        let received = edge.seen("/public/a", &fields).await;
+        let received = forwarded(&fixture, "/public/a", &fields).await;
         let sent = all(&received, "traceparent");
         assert!(sent.len() == 1 && sent[0].len() == 55 && !sent[0].contains(trace), "{name}: {sent:?}");
         assert_eq!(received.header("tracestate"), None, "{name}");
@@ -260,10 +229,10 @@ async fn a_trace_is_continued_or_begun() {
 #[tokio::test]
 async fn the_host_is_the_clients_or_the_servers() {
     for (mode, of_server) in [("preserve", false), ("upstream", true)] {
-        let edge =
-            Edge::with(|toml| toml.replace("[upstreams.main]", &format!("[upstreams.main]\nhost = \"{mode}\""))).await;
-        let received = edge.seen("/public/a", &[("Host", "Shop.Example:81")]).await;
-        let expected = if of_server { edge.origin.addr().to_string() } else { "Shop.Example:81".into() };
+        let config = Config::minimal().add("upstreams.main", &format!("host = \"{mode}\""));
+        let fixture = Fixture::start(config).await;
+        let received = forwarded(&fixture, "/public/a", &[("Host", "Shop.Example:81")]).await;
+        let expected = if of_server { fixture.origin.addr().to_string() } else { "Shop.Example:81".into() };
         assert_eq!(all(&received, "host"), [expected], "{mode}");
         assert_eq!(received.header("x-forwarded-host"), Some("Shop.Example:81"), "{mode}");
     }
@@ -272,14 +241,17 @@ async fn the_host_is_the_clients_or_the_servers() {
 /// What a route sets and removes, on refusals too.
 #[tokio::test]
 async fn routes_set_and_remove_headers_in_both_directions() {
-    let edge = Edge::with(|toml| {
-        let keys = "set_headers = { X-Tenant = \"shop\", X-Api-Key = \"gateways\" }\nremove_headers = [\"Cookie\", \"User-Agent\"]\n\
-            set_response_headers = { Strict-Transport-Security = \"max-age=63072000\", Cache-Control = \"private\" }\n\
-            remove_response_headers = [\"Server\", \"X-Content-Type-Options\"]\nupstream = \"main\"\n";
-        toml + &format!("\n[[routes]]\npath = \"/set/*\"\naccess = \"public\"\n{keys}\n[[routes]]\npath = \"/closed/*\"\n{keys}")
-    })
-    .await;
-    edge.origin.behave("/set/back", Behaviour::answer(200, &[("Server", "fred"), ("Cache-Control", "max-age=60")], ""));
+    let keys = r#"
+set_headers = { X-Tenant = "shop", X-Api-Key = "gateways" }
+remove_headers = ["Cookie", "User-Agent"]
+set_response_headers = { Strict-Transport-Security = "max-age=63072000", Cache-Control = "private" }
+remove_response_headers = ["Server", "X-Content-Type-Options"]
+"#;
+    let config = Config::minimal().route("set", &format!("access = \"public\"\n{keys}")).route("closed", keys);
+    let fixture = Fixture::start(config).await;
+    fixture
+        .origin
+        .behave("/set/back", Behaviour::answer(200, &[("Server", "fred"), ("Cache-Control", "max-age=60")], ""));
     let fields = [
         ("X-Tenant", "evil"),
         ("X-Tenant", "worse"),
@@ -288,13 +260,13 @@ async fn routes_set_and_remove_headers_in_both_directions() {
         ("User-Agent", "curl"),
         ("Accept", "*/*"),
     ];
-    let received = edge.seen("/set/a", &fields).await;
+    let received = forwarded(&fixture, "/set/a", &fields).await;
     assert_eq!((all(&received, "x-tenant"), all(&received, "x-api-key")), (vec!["shop"], vec!["gateways"]));
     assert_eq!(["cookie", "user-agent", "accept"].map(|name| received.header(name)), [None, None, Some("*/*")]);
     for (name, target, status) in
         [("an answer", "/set/back", 200), ("a refusal", "/closed/a", 401), ("a path refused later", "/nowhere", 404)]
     {
-        let answer = edge.get(target, &[]).await;
+        let answer = fixture.get(target, &[]).await;
         assert_eq!(answer.status, status, "{name}");
         let applies = status != 404;
         assert_eq!(
