@@ -26,8 +26,13 @@ fn sign(token: &TokenBuilder) -> String {
 /// RFC 7519 §4.1.4 to §4.1.6; threats J-23, J-26, J-27: to the second, on either side of each boundary.
 #[tokio::test]
 async fn times_hold_to_the_second() {
-    for (lines, leeway) in [("", LEEWAY), ("leeway = \"0s\"", 0), ("leeway = \"5m\"", 300)] {
-        let fixture = start(lines).await;
+    let config = || Config::minimal().without_auth_failure_limit();
+    for (config, leeway) in [
+        (config(), LEEWAY),
+        (config().add("issuers.main", "leeway = \"0s\""), 0),
+        (config().add("issuers.main", "leeway = \"5m\""), 300),
+    ] {
+        let fixture = Fixture::start(config).await;
         let with = |claim: &str, at: u64| sign(&fixture.token().claim(claim, at));
         let by_stranger = fixture.token().claim("exp", NOW - leeway).sign(&TestKey::rsa("k2").with_kid("k1"));
         fixture
