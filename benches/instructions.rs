@@ -16,7 +16,7 @@ mod token;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use rig::{Equipment, Rig};
+use rig::{Features, Rig};
 
 /// How far a count may be above its figure: what compilers and libraries move without anybody's doing.
 const TOLERANCE_PERCENT: u64 = 3;
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     if let [_, run, workload] = &arguments[..]
         && run == "run"
     {
-        exchange(workload);
+        run_workload(workload);
         return ExitCode::SUCCESS;
     }
     if !cfg!(target_arch = "x86_64") || Command::new("valgrind").arg("--version").output().is_err() {
@@ -77,10 +77,10 @@ fn collected(workload: &str) -> u64 {
     line.1.trim().parse().expect("a number")
 }
 
-fn exchange(workload: &str) {
-    let bare = Equipment { access_log: false, cors_and_limit: false };
+fn run_workload(workload: &str) {
+    let bare = Features { access_log: false, cors_and_limit: false };
     let (mut rig, status) = match workload {
-        "equipped" => (Rig::start(Equipment { access_log: true, cors_and_limit: true }), 200),
+        "equipped" => (Rig::start(Features { access_log: true, cors_and_limit: true }), 200),
         "expired" => (Rig::start(bare), 401),
         "known" => (Rig::start(bare), 200),
         other => panic!("{other} is not one of {WORKLOADS:?}"),
@@ -88,7 +88,7 @@ fn exchange(workload: &str) {
     let token = if status == 401 { rig.expired("alice") } else { rig.token("alice") };
     let request = Rig::request(&token);
     for _ in 0..WARM_UP {
-        assert_eq!(rig.exchange(&request), status);
+        assert_eq!(rig.round_trip(&request), status);
     }
     counted(&mut rig, &request, status);
 }
@@ -97,6 +97,6 @@ fn exchange(workload: &str) {
 #[inline(never)]
 fn counted(rig: &mut Rig, request: &[u8], status: u16) {
     for _ in 0..REQUESTS {
-        assert_eq!(rig.exchange(request), status);
+        assert_eq!(rig.round_trip(request), status);
     }
 }

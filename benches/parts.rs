@@ -177,8 +177,8 @@ fn cors(bencher: Bencher<'_, '_>) {
         max_age: HeaderValue::from_static("600"),
     };
     let asked: HeaderMap = [(header::ORIGIN, HeaderValue::from_static("https://5.example"))].into_iter().collect();
-    bencher.with_inputs(HeaderMap::new).bench_local_values(|mut answer| {
-        policy.write(&policy.grant(&asked), &mut answer);
-        answer
+    bencher.with_inputs(HeaderMap::new).bench_local_values(|mut response| {
+        policy.write(&policy.grant(&asked), &mut response);
+        response
     });
 }

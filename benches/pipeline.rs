@@ -9,7 +9,7 @@ mod rig;
 mod token;
 
 use divan::{AllocProfiler, Bencher};
-use rig::{Equipment, Rig};
+use rig::{Features, Rig};
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
@@ -18,22 +18,22 @@ fn main() {
     divan::main();
 }
 
-const BARE: Equipment = Equipment { access_log: false, cors_and_limit: false };
+const BARE: Features = Features { access_log: false, cors_and_limit: false };
 
 /// The token's verdict is known.
 #[divan::bench]
 fn known_token(bencher: Bencher<'_, '_>) {
     let mut rig = Rig::start(BARE);
     let request = Rig::request(&rig.token("alice"));
-    bencher.bench_local(|| assert_eq!(rig.exchange(&request), 200));
+    bencher.bench_local(|| assert_eq!(rig.round_trip(&request), 200));
 }
 
 /// The same with access log, CORS and a limit on the caller.
 #[divan::bench]
 fn known_token_fully_equipped(bencher: Bencher<'_, '_>) {
-    let mut rig = Rig::start(Equipment { access_log: true, cors_and_limit: true });
+    let mut rig = Rig::start(Features { access_log: true, cors_and_limit: true });
     let request = Rig::request(&rig.token("alice"));
-    bencher.bench_local(|| assert_eq!(rig.exchange(&request), 200));
+    bencher.bench_local(|| assert_eq!(rig.round_trip(&request), 200));
 }
 
 /// Each token is verified.
@@ -42,7 +42,7 @@ fn new_token(bencher: Bencher<'_, '_>) {
     let mut rig = Rig::start(BARE);
     let requests: Vec<Vec<u8>> = (0..2_000).map(|n| Rig::request(&rig.token(&format!("user-{n}")))).collect();
     let mut turn = requests.iter();
-    bencher.bench_local(|| assert_eq!(rig.exchange(turn.next().expect("more tokens than iterations")), 200));
+    bencher.bench_local(|| assert_eq!(rig.round_trip(turn.next().expect("more tokens than iterations")), 200));
 }
 
 /// Refused by its time, before any public-key operation.
@@ -50,7 +50,7 @@ fn new_token(bencher: Bencher<'_, '_>) {
 fn expired_token(bencher: Bencher<'_, '_>) {
     let mut rig = Rig::start(BARE);
     let request = Rig::request(&rig.expired("alice"));
-    bencher.bench_local(|| assert_eq!(rig.exchange(&request), 401));
+    bencher.bench_local(|| assert_eq!(rig.round_trip(&request), 401));
 }
 
 /// Refused without a look at anything.
@@ -58,5 +58,5 @@ fn expired_token(bencher: Bencher<'_, '_>) {
 fn no_token(bencher: Bencher<'_, '_>) {
     let mut rig = Rig::start(BARE);
     let request = b"GET /orders/1 HTTP/1.1\r\nHost: api.example\r\n\r\n";
-    bencher.bench_local(|| assert_eq!(rig.exchange(request), 401));
+    bencher.bench_local(|| assert_eq!(rig.round_trip(request), 401));
 }

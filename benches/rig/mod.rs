@@ -17,7 +17,7 @@ use portcullis::plan::adopt::Adopter;
 use portcullis::primitives::clock::Clock;
 use portcullis::primitives::random;
 use portcullis::primitives::shutdown::{self, Trigger};
-use portcullis::telemetry::LineFormat;
+use portcullis::telemetry::Format;
 use portcullis::telemetry::access_log::AccessLog;
 use portcullis::telemetry::metrics::Metrics;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -27,11 +27,11 @@ use tokio::sync::Semaphore;
 
 use crate::token::{TestKey, TokenBuilder};
 
-/// Who issues the rig's tokens.
+/// Caller issues the rig's tokens.
 pub(crate) const ISSUER: &str = "https://idp.example";
 
-/// What the origin answers, whatever is asked.
-const ANSWER: &[u8] =
+/// What the origin responses, whatever is asked.
+const RESPONSE: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{\"status\":\"shipped\"}";
 
 /// See the module's text.
@@ -46,7 +46,7 @@ pub(crate) struct Rig {
 
 /// What of the gateway is put to work.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Equipment {
+pub(crate) struct Features {
     /// An access log, written nowhere.
     pub(crate) access_log: bool,
     /// CORS, and a limit on each caller.
@@ -57,7 +57,7 @@ impl Rig {
     /// # Panics
     ///
     /// If it cannot be set up.
-    pub(crate) fn start(equipment: Equipment) -> Self {
+    pub(crate) fn start(features: Features) -> Self {
         let runtime =
             Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).expect("a runtime");
         let key = TestKey::rsa("rig");
@@ -68,14 +68,12 @@ impl Rig {
         let (trigger, shutdown) = shutdown::channel();
         let client = runtime.block_on(async {
             let origin = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-            let text = configuration(&keys.display().to_string(), origin.local_addr().expect("bound"), equipment);
+            let text = configuration(&keys.display().to_string(), origin.local_addr().expect("bound"), features);
             let loaded = config::load_text("the rig", &text, &|_| None);
             let plan = Plan::compile(loaded).unwrap_or_else(|problems| panic!("{problems}"));
             let (clock, metrics) = (Clock::system(), Metrics::new(Clock::system()));
-            let log = if equipment.access_log {
-                let (log, writer) = AccessLog::new(LineFormat::Json, Box::new(std::io::sink()), &metrics);
-                std::thread::spawn(move || writer.run());
-                log
+            let log = if features.access_log {
+                AccessLog::start(Format::Json, Box::new(std::io::sink()), &metrics).expect("a thread")
             } else {
                 AccessLog::off()
             };
@@ -90,13 +88,13 @@ impl Rig {
             let downstream = Downstream { slots: Arc::new(Semaphore::new(16)), open, handle: handles(1).remove(0) };
             let gateway = Rc::new(Gateway::new(Worker::new(Arc::new(ArcSwap::from(adopted)), shutdown.clone())));
             tokio::task::spawn_local(downstream::serve(vec![listener], gateway, downstream, shutdown));
-            tokio::task::spawn_local(answer_all(origin));
+            tokio::task::spawn_local(serve_origin(origin));
             TcpStream::connect(address).await.expect("the gateway listens")
         });
         let mut rig = Self { runtime, client, buffer: vec![0; 16 * 1024].into(), key, files, _trigger: trigger };
         // Until the keys are there.
         let good = Self::request(&rig.token("warm-up"));
-        while rig.exchange(&good) != 200 {}
+        while rig.round_trip(&good) != 200 {}
         rig
     }
 
@@ -131,18 +129,18 @@ impl Rig {
         .into_bytes()
     }
 
-    /// Sends a request and reads its answer; returns the status.
+    /// Sends a request and reads its response; returns the status.
     ///
     /// # Panics
     ///
-    /// If there is no answer.
-    pub(crate) fn exchange(&mut self, request: &[u8]) -> u16 {
+    /// If there is no response.
+    pub(crate) fn round_trip(&mut self, request: &[u8]) -> u16 {
         let Self { runtime, client, buffer, .. } = self;
         runtime.block_on(async {
             client.write_all(request).await.expect("the gateway reads");
             let mut length = 0;
             loop {
-                let count = client.read(&mut buffer[length..]).await.expect("the gateway answers");
+                let count = client.read(&mut buffer[length..]).await.expect("the gateway responses");
                 assert_ne!(count, 0, "the gateway has closed the connection");
                 length += count;
                 if is_whole(&buffer[..length]) {
@@ -159,18 +157,18 @@ impl Drop for Rig {
     }
 }
 
-/// Whether an answer with a length is there to its end. Looks at no more than it must, and allocates nothing.
-fn is_whole(answer: &[u8]) -> bool {
-    let Some(head) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+/// Whether a response with a length is there to its end. Looks at no more than it must, and allocates nothing.
+fn is_whole(response: &[u8]) -> bool {
+    let Some(head) = response.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
     let field = b"content-length: ";
-    let at = answer[..head].windows(field.len()).position(|name| name.eq_ignore_ascii_case(field));
-    let digits = at.map_or(&b"0"[..], |at| &answer[at + field.len()..head]);
+    let at = response[..head].windows(field.len()).position(|name| name.eq_ignore_ascii_case(field));
+    let digits = at.map_or(&b"0"[..], |at| &response[at + field.len()..head]);
     let length =
         digits.iter().take_while(|byte| byte.is_ascii_digit()).fold(0, |n, byte| n * 10 + usize::from(byte - b'0'));
-    answer.len() >= head + 4 + length
+    response.len() >= head + 4 + length
 }
 
-async fn answer_all(origin: TcpListener) {
+async fn serve_origin(origin: TcpListener) {
     loop {
         let (mut stream, _) = origin.accept().await.expect("a connection");
         tokio::task::spawn_local(async move {
@@ -180,7 +178,7 @@ async fn answer_all(origin: TcpListener) {
                 length += count;
                 if buffer[..length].ends_with(b"\r\n\r\n") {
                     length = 0;
-                    if stream.write_all(ANSWER).await.is_err() {
+                    if stream.write_all(RESPONSE).await.is_err() {
                         return;
                     }
                 }
@@ -189,8 +187,8 @@ async fn answer_all(origin: TcpListener) {
     }
 }
 
-fn configuration(keys: &str, origin: SocketAddr, equipment: Equipment) -> String {
-    let Equipment { access_log: _, cors_and_limit } = equipment;
+fn configuration(keys: &str, origin: SocketAddr, features: Features) -> String {
+    let Features { access_log: _, cors_and_limit } = features;
     let (tables, route) = if cors_and_limit {
         (
             "[cors.web]\norigins = [\"https://shop.example\"]\n[limits.caller]\nkey = \"subject\"\nrate = \"1000000/s\"\n",

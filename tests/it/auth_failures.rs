@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::client::Answer;
+use crate::support::client::Response;
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 use crate::support::idp::Idp;
@@ -26,7 +26,7 @@ fn badly_signed(fixture: &Fixture, number: u32) -> String {
     fixture.token().claim("jti", number).sign(&TestKey::rsa("k2").with_kid("k1"))
 }
 
-async fn from(fixture: &Fixture, address: &str, token: &str) -> Answer {
+async fn from(fixture: &Fixture, address: &str, token: &str) -> Response {
     let credentials = format!("Bearer {token}");
     fixture.get("/token/x", &[("Authorization", &credentials), ("X-Forwarded-For", address)]).await
 }
@@ -44,7 +44,7 @@ async fn checked(fixture: &Fixture) -> u64 {
 
 /// `auth_failures`: over the limit, a token whose verdict is not known is refused before any crypto, good or not.
 #[tokio::test]
-async fn over_the_limit_nothing_new_is_verified() {
+async fn over_the_limit_verifies_no_new_tokens() {
     let fixture = start().await;
     use_up(&fixture, "192.0.2.1").await;
     let before = checked(&fixture).await;
@@ -55,13 +55,13 @@ async fn over_the_limit_nothing_new_is_verified() {
         ("no JWT", "abc".to_owned()),
         ("a good one that is new", fixture.token().claim("sub", "bob").sign(&TestKey::rsa("k1"))),
     ] {
-        let answer = from(&fixture, "192.0.2.1", &token).await;
-        assert_eq!((answer.status, &answer.json()["code"]), (429, &json!("rate_limited")), "{name}");
-        assert_eq!(answer.header("retry-after"), Some("1"), "{name}");
-        assert_eq!(answer.header("ratelimit-policy"), Some("\"auth_failures\";q=60;w=60"), "{name}");
-        assert_eq!(answer.header("ratelimit"), Some("\"auth_failures\";r=0;t=1"), "{name}");
-        assert_eq!(answer.header("www-authenticate"), None, "{name}");
-        assert_eq!(answer.json()["violated-policies"], json!(["auth_failures"]), "{name}");
+        let response = from(&fixture, "192.0.2.1", &token).await;
+        assert_eq!((response.status, &response.json()["code"]), (429, &json!("rate_limited")), "{name}");
+        assert_eq!(response.header("retry-after"), Some("1"), "{name}");
+        assert_eq!(response.header("ratelimit-policy"), Some("\"auth_failures\";q=60;w=60"), "{name}");
+        assert_eq!(response.header("ratelimit"), Some("\"auth_failures\";r=0;t=1"), "{name}");
+        assert_eq!(response.header("www-authenticate"), None, "{name}");
+        assert_eq!(response.json()["violated-policies"], json!(["auth_failures"]), "{name}");
     }
     assert_eq!(checked(&fixture).await, before);
     assert_eq!(fixture.gateway.count("portcullis_limited_total{limit=\"auth_failures\"}").await, 4);
@@ -70,7 +70,7 @@ async fn over_the_limit_nothing_new_is_verified() {
 
 /// Nobody behind the same address is locked out by a neighbour: what is known to be good passes, and so does what needs no token.
 #[tokio::test]
-async fn over_the_limit_a_token_that_is_known_to_be_good_passes() {
+async fn over_the_limit_still_accepts_cached_good_tokens() {
     let fixture = start().await;
     let good = fixture.good_token();
     assert_eq!(from(&fixture, "192.0.2.1", &good).await.status, 200);
@@ -84,7 +84,7 @@ async fn over_the_limit_a_token_that_is_known_to_be_good_passes() {
 
 /// Each address has a budget of its own; a client of IPv6 has its whole /64, which is what it can choose from (threat RL-3).
 #[tokio::test]
-async fn failures_count_for_their_own_address() {
+async fn counts_failures_per_address() {
     let fixture = start().await;
     use_up(&fixture, "192.0.2.1").await;
     use_up(&fixture, "2001:db8:1:2::1").await;
@@ -105,7 +105,7 @@ async fn failures_count_for_their_own_address() {
 
 /// The budget comes back with time.
 #[tokio::test]
-async fn the_guard_forgets_at_its_rate() {
+async fn the_limit_refills_at_its_rate() {
     let fixture = start().await;
     use_up(&fixture, "192.0.2.1").await;
     fixture.clock.advance(Duration::from_millis(999));
@@ -120,7 +120,7 @@ async fn the_guard_forgets_at_its_rate() {
 
 /// Only work for nothing counts: a signature that was computed, a key that was looked for.
 #[tokio::test]
-async fn what_costs_nothing_or_is_nobodys_fault_does_not_count() {
+async fn counts_only_failures_that_cost_crypto_or_a_key_lookup() {
     type Make = fn(&Fixture) -> String;
     let sign = |token: TokenBuilder| token.sign(&TestKey::rsa("k1"));
     let rows: &[(&str, Make, u16, bool)] = &[
@@ -146,7 +146,7 @@ async fn what_costs_nothing_or_is_nobodys_fault_does_not_count() {
 
 /// An identity provider's outage is not held against its users.
 #[tokio::test]
-async fn unavailable_keys_do_not_count() {
+async fn does_not_count_unavailable_keys() {
     let config = config("auth_failures = { rate = \"60/min\", burst = 1 }");
     let fixture = Fixture::with_idp(Idp::reserve(), config).await;
     for round in 0..3 {
@@ -156,7 +156,7 @@ async fn unavailable_keys_do_not_count() {
 
 /// `"off"` turns it off; by default a hundred at once are let pass.
 #[tokio::test]
-async fn the_guard_can_be_turned_off_and_is_on_by_default() {
+async fn the_limit_is_on_by_default_and_can_be_turned_off() {
     for (lines, last) in [("auth_failures = \"off\"", 401), ("", 429)] {
         let fixture = Fixture::start(config(lines)).await;
         let bad = badly_signed(&fixture, 1);

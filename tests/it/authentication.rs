@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::support::client::{self, Answer};
+use crate::support::client::{self, Response};
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 use crate::support::idp::Idp;
@@ -19,19 +19,19 @@ const EXPIRED: &str =
 const MALFORMED: &str = "Bearer realm=\"portcullis\", error=\"invalid_request\", error_description=\"The request's credentials are malformed\"";
 const LACKS_SCOPE: &str = "Bearer realm=\"portcullis\", error=\"insufficient_scope\", error_description=\"The access token lacks a scope\", scope=\"orders:read\"";
 
-/// Name, target, `Authorization` fields; status, code and challenge of the answer.
+/// Name, target, `Authorization` fields; status, code and challenge of the response.
 type Row<'a> = (&'a str, &'a str, &'a [&'a str], u16, &'a str, Option<&'a str>);
 
 /// Everything that a refusal promises beside its own status, code and challenge.
-fn assert_is_problem(name: &str, answer: &Answer, title: &str) {
-    assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{name}");
-    assert_eq!(answer.headers_named("cache-control"), ["no-store"], "{name}");
-    let body = answer.json();
+fn assert_is_problem(name: &str, response: &Response, title: &str) {
+    assert_eq!(response.header("content-type"), Some("application/problem+json"), "{name}");
+    assert_eq!(response.headers_named("cache-control"), ["no-store"], "{name}");
+    let body = response.json();
     let members: Vec<_> = body.as_object().expect("a problem is an object").keys().map(String::as_str).collect();
     assert_eq!(members, ["code", "detail", "request_id", "status", "title", "type"], "{name}");
     assert_eq!((&body["type"], &body["title"]), (&json!("about:blank"), &json!(title)), "{name}");
-    assert_eq!(body["status"], answer.status, "{name}");
-    let ids = answer.headers_named("x-request-id");
+    assert_eq!(body["status"], response.status, "{name}");
+    let ids = response.headers_named("x-request-id");
     assert_eq!((ids.len(), &body["request_id"]), (1, &json!(ids[0])), "{name}: {ids:?}");
 }
 
@@ -80,14 +80,14 @@ async fn every_refusal_of_credentials_has_its_status_challenge_and_body() {
             _ => "Forbidden",
         };
         let headers: Vec<_> = fields.iter().map(|field| ("Authorization", *field)).collect();
-        for (version, answer) in
+        for (version, response) in
             [("HTTP/1.1", fixture.get(target, &headers).await), ("HTTP/2", h2.get(target, &headers).await)]
         {
             let name = format!("{name}, {version}");
-            assert_eq!((answer.status, &answer.json()["code"]), (*status, &json!(code)), "{name}");
+            assert_eq!((response.status, &response.json()["code"]), (*status, &json!(code)), "{name}");
             let challenges: Vec<_> = challenge.iter().copied().collect();
-            assert_eq!(answer.headers_named("www-authenticate"), challenges, "{name}");
-            assert_is_problem(&name, &answer, title);
+            assert_eq!(response.headers_named("www-authenticate"), challenges, "{name}");
+            assert_is_problem(&name, &response, title);
         }
     }
     assert!(fixture.origin.requests().is_empty());
@@ -95,12 +95,12 @@ async fn every_refusal_of_credentials_has_its_status_challenge_and_body() {
 
 /// RFC 9110 §11.1, RFC 6750 §2.1; threat J-21: the counterpart of the table above.
 #[tokio::test]
-async fn the_scheme_has_any_case_and_any_number_of_spaces_behind_it() {
+async fn accepts_the_bearer_scheme_in_any_case_and_with_extra_spaces() {
     let fixture = Fixture::start(Config::minimal()).await;
     let token = fixture.good_token();
     for scheme in ["Bearer", "bearer", "BEARER", "bEaReR", "Bearer  "] {
-        let answer = fixture.get("/scope/x", &[("Authorization", &format!("{scheme} {token}"))]).await;
-        assert_eq!(answer.status, 200, "{scheme:?}: {}", answer.text());
+        let response = fixture.get("/scope/x", &[("Authorization", &format!("{scheme} {token}"))]).await;
+        assert_eq!(response.status, 200, "{scheme:?}: {}", response.text());
     }
 }
 
@@ -108,13 +108,13 @@ async fn the_scheme_has_any_case_and_any_number_of_spaces_behind_it() {
 #[tokio::test]
 async fn the_challenge_names_the_configured_realm() {
     let fixture = Fixture::start(Config::minimal().add("server", "realm = \"Orders of shop 7\"")).await;
-    let answer = fixture.get("/token/x", &[]).await;
-    assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"Orders of shop 7\""));
+    let response = fixture.get("/token/x", &[]).await;
+    assert_eq!(response.header("www-authenticate"), Some("Bearer realm=\"Orders of shop 7\""));
 }
 
 /// On a public route nothing is asked for, nothing is looked at, and nobody is anybody: a token of whatever kind changes nothing.
 #[tokio::test]
-async fn a_public_route_looks_at_no_token() {
+async fn a_public_route_ignores_tokens() {
     let fixture = Fixture::start(Config::minimal()).await;
     let good = format!("Bearer {}", fixture.good_token());
     let rows: &[(&str, &[&str])] = &[
@@ -126,13 +126,13 @@ async fn a_public_route_looks_at_no_token() {
     ];
     for (name, fields) in rows {
         let headers: Vec<_> = fields.iter().map(|field| ("Authorization", *field)).collect();
-        let answer = fixture.get("/public/x", &headers).await;
-        assert_eq!(answer.status, 200, "{name}");
+        let response = fixture.get("/public/x", &headers).await;
+        assert_eq!(response.status, 200, "{name}");
         let seen = fixture.origin.requests().pop().expect("the upstream was asked");
         let told: Vec<_> =
             seen.headers.iter().filter(|(h, _)| h.starts_with("x-identity") || h == "authorization").collect();
         assert!(told.is_empty(), "{name}: {told:?}");
-        let line = fixture.gateway.access_line_of(&answer).await;
+        let line = fixture.gateway.access_line_of(&response).await;
         assert_eq!((&line["issuer"], &line["subject"]), (&Value::Null, &Value::Null), "{name}");
     }
     assert_eq!(fixture.verifications("accepted", "miss").await, 0, "nobody was verified");
@@ -140,7 +140,7 @@ async fn a_public_route_looks_at_no_token() {
 
 /// Threat A39: optional means without a token or with a good one; a bad one never turns into none.
 #[tokio::test]
-async fn optional_access_takes_no_token_or_a_good_one_never_a_bad_one() {
+async fn optional_access_accepts_no_token_or_a_good_one_but_refuses_a_bad_one() {
     let fixture = Fixture::start(Config::minimal().route("optional", "access = \"optional\"")).await;
     let key = TestKey::rsa("k1");
     let bearer = |token: TokenBuilder| format!("Bearer {}", token.sign(&key));
@@ -161,8 +161,8 @@ async fn optional_access_takes_no_token_or_a_good_one_never_a_bad_one() {
     for (name, fields, status, subject) in rows {
         let headers: Vec<_> = fields.iter().map(|field| ("Authorization", *field)).collect();
         let before = fixture.origin.requests().len();
-        let answer = fixture.get("/optional/x", &headers).await;
-        assert_eq!(answer.status, *status, "{name}");
+        let response = fixture.get("/optional/x", &headers).await;
+        assert_eq!(response.status, *status, "{name}");
         let requests = fixture.origin.requests();
         assert_eq!(requests.len() - before, usize::from(*status == 200), "{name}");
         if *status == 200 {
@@ -173,7 +173,7 @@ async fn optional_access_takes_no_token_or_a_good_one_never_a_bad_one() {
 
 /// Threats J-43, A10; the bound is `max_token_size`, and what is longer is not even parsed.
 #[tokio::test]
-async fn a_token_may_be_as_long_as_configured_and_not_a_byte_longer() {
+async fn refuses_a_token_one_byte_over_max_token_size() {
     for (name, written, bound) in [
         ("default", None, 8 * 1024),
         ("larger", Some("max_token_size = \"12 KiB\""), 12 * 1024),
@@ -208,7 +208,7 @@ async fn a_token_may_be_as_long_as_configured_and_not_a_byte_longer() {
 
 /// Threats J-90, A33: who tries tokens learns nothing about which part was wrong. Only expiry has a text of its own, because a client can mend it.
 #[tokio::test]
-async fn all_faults_of_tokens_but_expiry_get_one_identical_answer() {
+async fn every_bad_token_but_an_expired_one_gets_the_same_response() {
     let fixture = Fixture::start(Config::minimal()).await;
     let key = TestKey::rsa("k1");
     let stranger = TestKey::rsa("k2");
@@ -231,16 +231,16 @@ async fn all_faults_of_tokens_but_expiry_get_one_identical_answer() {
     ];
     let mut looks = BTreeMap::new();
     for (name, token) in faults {
-        let answer = fixture.get_with_token("/scope/x", &token).await;
-        let id = answer.header("x-request-id").expect("an id").to_owned();
-        let body = answer.text().replace(&id, "ID");
-        let headers: Vec<_> = answer
+        let response = fixture.get_with_token("/scope/x", &token).await;
+        let id = response.header("x-request-id").expect("an id").to_owned();
+        let body = response.text().replace(&id, "ID");
+        let headers: Vec<_> = response
             .headers
             .iter()
             .filter(|(name, _)| !name.eq_ignore_ascii_case("date"))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.replace(&id, "ID")))
             .collect();
-        looks.entry((answer.status, headers, body)).or_insert_with(Vec::new).push(name);
+        looks.entry((response.status, headers, body)).or_insert_with(Vec::new).push(name);
     }
     assert_eq!(looks.len(), 1, "{looks:#?}");
     let expired = fixture.get_with_token("/scope/x", &sign(fixture.token().claim("exp", 1_000_000_000))).await;
@@ -250,18 +250,18 @@ async fn all_faults_of_tokens_but_expiry_get_one_identical_answer() {
 
 /// RFC 6750 §2.2 and §2.3 are not offered; threat J-21: a token in a query or a form is no credential, and reaches no log.
 #[tokio::test]
-async fn a_token_elsewhere_than_in_authorization_is_none() {
+async fn accepts_tokens_in_the_authorization_header_only() {
     let fixture = Fixture::start(Config::minimal()).await;
     let (addr, token) = (fixture.gateway.addr(), fixture.good_token());
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
-    for (name, answer) in [
+    for (name, response) in [
         ("query", client::get(addr, &format!("/token/x?access_token={token}"), &[]).await),
         ("form", client::request(addr, "POST", "/token/x", &form, format!("access_token={token}").as_bytes()).await),
         ("cookie", client::get(addr, "/token/x", &[("Cookie", &format!("access_token={token}"))]).await),
         ("proxy", client::get(addr, "/token/x", &[("Proxy-Authorization", &format!("Bearer {token}"))]).await),
     ] {
-        assert_eq!((answer.status, &answer.json()["code"]), (401, &json!("credentials_missing")), "{name}");
-        let line = fixture.gateway.access_line_of(&answer).await;
+        assert_eq!((response.status, &response.json()["code"]), (401, &json!("credentials_missing")), "{name}");
+        let line = fixture.gateway.access_line_of(&response).await;
         assert_eq!(line["path"], "/token/x", "{name}");
         assert!(!line.to_string().contains(&token[..20]), "{name}: {line}");
     }
@@ -270,13 +270,13 @@ async fn a_token_elsewhere_than_in_authorization_is_none() {
 
 /// Threat J-93: what is not served is 404 with whatever credentials, so that these cannot be tried out there.
 #[tokio::test]
-async fn an_unknown_route_is_not_found_with_any_credentials() {
+async fn an_unknown_path_is_404_whatever_the_credentials() {
     let fixture = Fixture::start(Config::minimal()).await;
     let good = format!("Bearer {}", fixture.good_token());
     for fields in [&[][..], &["Bearer abc"], &["Bearer"], &[&good], &[&good, &good]] {
         let headers: Vec<_> = fields.iter().map(|field| ("Authorization", *field)).collect();
-        let answer = fixture.get("/elsewhere", &headers).await;
-        assert_eq!((answer.status, &answer.json()["code"]), (404, &json!("route_not_found")), "{fields:?}");
-        assert_eq!(answer.header("www-authenticate"), None, "{fields:?}");
+        let response = fixture.get("/elsewhere", &headers).await;
+        assert_eq!((response.status, &response.json()["code"]), (404, &json!("route_not_found")), "{fields:?}");
+        assert_eq!(response.header("www-authenticate"), None, "{fields:?}");
     }
 }

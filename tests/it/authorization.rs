@@ -22,10 +22,13 @@ async fn hold(fixture: &Fixture, rows: impl IntoIterator<Item = Row>) {
             .iter()
             .fold(fixture.token().without("scope"), |token, (claim, value)| token.claim(claim, value.clone()));
         let before = fixture.origin.requests().len();
-        let answer = fixture.get_with_token(&format!("/{route}/x"), &token.sign(&TestKey::rsa("k1"))).await;
-        let line = fixture.gateway.access_line_of(&answer).await;
-        let found =
-            if answer.status == 200 { Ok(()) } else { Err((answer.status, line["reason"].as_str().unwrap_or("none"))) };
+        let response = fixture.get_with_token(&format!("/{route}/x"), &token.sign(&TestKey::rsa("k1"))).await;
+        let line = fixture.gateway.access_line_of(&response).await;
+        let found = if response.status == 200 {
+            Ok(())
+        } else {
+            Err((response.status, line["reason"].as_str().unwrap_or("none")))
+        };
         assert_eq!(found, expected, "{name}");
         assert_eq!(fixture.origin.requests().len() - before, usize::from(expected.is_ok()), "{name}");
     }
@@ -38,7 +41,7 @@ const OTHER_CLAIM: Result<(), (u16, &str)> = Err((403, "a claim does not match")
 
 /// RFC 6749 §3.3; threats J-39, J-41: names are compared exactly, and an empty list asks for no more than a good token.
 #[tokio::test]
-async fn scopes_all_of_these_and_one_of_those() {
+async fn requires_all_scopes_and_one_of_any_scopes() {
     let config = Config::minimal()
         .add("issuers.main", r#"scope_claims = ["scope", "scp", "permissions", "https.scopes"]"#)
         .route("all", r#"scopes = ["a", "b:c"]"#)
@@ -94,7 +97,7 @@ async fn scopes_all_of_these_and_one_of_those() {
 
 /// Threat J-40: roles by way of the usual claims of several providers; what is not a name gives none.
 #[tokio::test]
-async fn roles_from_wherever_a_provider_writes_them() {
+async fn reads_roles_from_every_configured_claim() {
     let claims = r#"role_claims = [
         "roles", "realm_access.roles", "/urn:zitadel:iam:org:project:roles", "/https:~1~1shop.example~1roles",
     ]"#;
@@ -138,13 +141,13 @@ async fn roles_from_wherever_a_provider_writes_them() {
         ],
     )
     .await;
-    let answer = fixture.get_with_token("/any/x", &fixture.good_token()).await;
-    assert_eq!((&answer.json()["code"], answer.header("www-authenticate")), (&json!("access_denied"), None));
+    let response = fixture.get_with_token("/any/x", &fixture.good_token()).await;
+    assert_eq!((&response.json()["code"], response.header("www-authenticate")), (&json!("access_denied"), None));
 }
 
 /// `claims`: values compare by type and value; of an array one element must match; all entries count.
 #[tokio::test]
-async fn claims_have_one_of_the_allowed_values() {
+async fn requires_one_of_the_listed_values_of_each_claim() {
     let config = Config::minimal()
         .route("plan", r#"claims = { plan = ["gold", "platinum"] }"#)
         .route("level", "claims = { level = [3, 4.5] }")
@@ -200,7 +203,7 @@ async fn claims_have_one_of_the_allowed_values() {
 /// Threats A25, J-34, J-82, J-86: one token on routes with different demands, again and again and in every order. What is remembered of it is
 /// whom it speaks for, never what that one may do.
 #[tokio::test]
-async fn a_remembered_token_is_judged_anew_by_each_route() {
+async fn each_route_authorizes_a_cached_token_by_its_own_rules() {
     let other = Idp::start().await;
     let config = Config::minimal()
         .replace("issuers.main", r#"audiences = ["api", "web"]"#)
@@ -244,7 +247,7 @@ async fn a_remembered_token_is_judged_anew_by_each_route() {
 
 /// RFC 8725 §3.8; threats A38, J-37: a route takes the issuers it names, and no issuer speaks for another, not even with a key of the same name.
 #[tokio::test]
-async fn a_route_takes_the_issuers_and_audiences_that_it_names() {
+async fn a_route_accepts_only_its_issuers_and_audiences() {
     let other = Idp::start().await;
     let (ours, theirs) = (TestKey::rsa("k1"), TestKey::rsa("k2").with_kid("k1"));
     other.set_keys(&[&theirs]);

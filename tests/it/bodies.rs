@@ -9,7 +9,7 @@ use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 use crate::support::gateway::Gateway;
 use crate::support::origin::Behaviour;
-use crate::support::within;
+use crate::support::with_deadline;
 
 const MIB: usize = 1024 * 1024;
 
@@ -70,13 +70,13 @@ async fn bodies_stream_in_both_directions() {
 
 /// DO-2; RFC 9110 §15.5.14.
 #[tokio::test]
-async fn a_body_that_says_it_is_too_large_is_413_at_once() {
+async fn a_content_length_over_the_limit_is_413_at_once() {
     let Fixture { gateway, origin, .. } = &Fixture::start(config().add("server", "max_body_size = \"10 B\"")).await;
     let post = |length: u64| format!("POST /public/a HTTP/1.1\r\nHost: g\r\nContent-Length: {length}\r\n\r\n");
     let mut conn = Conn::open(gateway.addr()).await;
     conn.send(post(11)).await;
-    let answer = conn.read_response().await;
-    assert_eq!((answer.status, &answer.json()["code"]), (413, &json!("body_too_large")));
+    let response = conn.read_response().await;
+    assert_eq!((response.status, &response.json()["code"]), (413, &json!("body_too_large")));
     assert_eq!(origin.connections(), 0, "no byte of it was sent, none was asked of the upstream");
     let mut conn = Conn::open(gateway.addr()).await;
     conn.send(post(10) + "0123456789").await;
@@ -85,7 +85,7 @@ async fn a_body_that_says_it_is_too_large_is_413_at_once() {
 
 /// DO-2: the limit holds for what comes, whatever was announced; the upstream never takes a part for the whole.
 #[tokio::test]
-async fn a_body_that_becomes_too_large_is_413_and_the_upstream_request_is_broken_off() {
+async fn a_body_that_grows_over_the_limit_is_413_and_aborts_the_upstream_request() {
     let config = config()
         .add("server", "max_body_size = \"10 B\"")
         .route("more", "access = \"public\"\nmax_body_size = \"20 B\"");
@@ -95,8 +95,8 @@ async fn a_body_that_becomes_too_large_is_413_and_the_upstream_request_is_broken
     conn.send(head("/public/a") + &chunk("0123456789")).await;
     origin.wait_until("ten bytes", |all| all.iter().any(|request| request.body_length == 10)).await;
     conn.send(chunk("x")).await;
-    let answer = conn.read_response().await;
-    assert_eq!((answer.status, &answer.json()["code"]), (413, &json!("body_too_large")));
+    let response = conn.read_response().await;
+    assert_eq!((response.status, &response.json()["code"]), (413, &json!("body_too_large")));
     origin.wait_for_open_connections(0).await;
     assert!(!origin.requests()[0].complete && origin.requests()[0].body_length == 10);
     for (name, path, content, status) in [
@@ -112,7 +112,7 @@ async fn a_body_that_becomes_too_large_is_413_and_the_upstream_request_is_broken
 
 /// The default bound is 10 MiB; larger ones pass where a route says so, without being held.
 #[tokio::test]
-async fn large_bodies_pass_whole() {
+async fn large_bodies_pass_complete() {
     let Fixture { gateway, origin, .. } = &Fixture::start(unlimited()).await;
     origin.behave("/public/large", Behaviour::Large(8 * MIB as u64));
     let down = client::get(gateway.addr(), "/public/large", &[]).await;
@@ -128,14 +128,14 @@ async fn large_bodies_pass_whole() {
 
 /// C6, DO-3: whoever leaves early leaves nothing behind, and is on record.
 #[tokio::test]
-async fn a_client_that_leaves_takes_its_upstream_request_along() {
-    for name in ["before the answer", "during its own body", "during the answer", "over HTTP/2"] {
+async fn a_client_that_disconnects_aborts_its_upstream_request() {
+    for name in ["before the response", "during its own body", "during the response", "over HTTP/2"] {
         let Fixture { gateway, origin, .. } = &Fixture::start(config()).await;
         origin.behave("/public/hang", Behaviour::Hang);
         let chunks = origin.stream("/public/stream");
         let mut conn = Conn::open(gateway.addr()).await;
         let status = match name {
-            "before the answer" => {
+            "before the response" => {
                 conn.send("GET /public/hang HTTP/1.1\r\nHost: g\r\n\r\n").await;
                 499
             }
@@ -143,7 +143,7 @@ async fn a_client_that_leaves_takes_its_upstream_request_along() {
                 conn.send("POST /public/up HTTP/1.1\r\nHost: g\r\nContent-Length: 10\r\n\r\nhello").await;
                 499
             }
-            "during the answer" => {
+            "during the response" => {
                 conn.send("GET /public/stream HTTP/1.1\r\nHost: g\r\n\r\n").await;
                 chunks.send("one");
                 conn.read_until(&chunk("one")).await;
@@ -153,7 +153,7 @@ async fn a_client_that_leaves_takes_its_upstream_request_along() {
                 let h2 = h2(gateway.addr()).await;
                 let asking = h2.get("/public/hang", &[]);
                 tokio::select! {
-                    answer = asking => panic!("no answer was sent: {answer:?}"),
+                    response = asking => panic!("no response was sent: {response:?}"),
                     _ = origin.wait_for_requests(1) => 499,
                 }
             }
@@ -174,7 +174,7 @@ async fn a_client_that_leaves_takes_its_upstream_request_along() {
 
 /// FR-12: a part is never taken for the whole (RFC 9112 §8).
 #[tokio::test]
-async fn an_answer_that_is_cut_off_breaks_the_clients_connection_off() {
+async fn a_truncated_response_closes_the_clients_connection() {
     let Fixture { gateway, origin, .. } = &Fixture::start(config()).await;
     for (name, announced) in [("chunked", None), ("with a length", Some(100))] {
         origin.behave("/public/cut", Behaviour::CloseMidBody { announced, sent: "four".into() });
@@ -202,7 +202,7 @@ async fn an_answer_that_is_cut_off_breaks_the_clients_connection_off() {
 
 /// DO-3: `body_idle_timeout` holds for either body.
 #[tokio::test]
-async fn an_answer_that_stops_is_broken_off() {
+async fn body_idle_timeout_aborts_a_stalled_response() {
     let Fixture { gateway, origin, .. } =
         &Fixture::start(config().add("server", "body_idle_timeout = \"100ms\"")).await;
     origin.behave("/public/stall", Behaviour::Stall { sent: "some".into() });
@@ -215,7 +215,7 @@ async fn an_answer_that_stops_is_broken_off() {
 
 /// DO-3: an upstream that takes nothing of a request's body is no slow client's fault.
 #[tokio::test]
-async fn an_upstream_that_takes_nothing_of_a_body_is_504() {
+async fn an_upstream_that_does_not_read_the_request_body_is_504() {
     // The kernel accepts for it; nobody ever reads.
     let deaf = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let config = unlimited()
@@ -227,36 +227,36 @@ async fn an_upstream_that_takes_nothing_of_a_body_is_504() {
     conn.send(format!("PUT /unlimited/a HTTP/1.1\r\nHost: g\r\nContent-Length: {}\r\n\r\n", body.len())).await;
     // It may be told before it has said all.
     let _ = conn.try_send(&body).await;
-    let answer = conn.read_response().await;
-    assert_eq!((answer.status, &answer.json()["code"]), (504, &json!("upstream_timeout")));
+    let response = conn.read_response().await;
+    assert_eq!((response.status, &response.json()["code"]), (504, &json!("upstream_timeout")));
 }
 
 /// A85 and its kind: what the rest of a body would have been must not become the next request's head.
 #[tokio::test]
-async fn a_connection_whose_request_was_cut_short_is_not_used_again() {
+async fn never_reuses_a_connection_with_an_unfinished_request_body() {
     let upstream = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let fixture = Fixture::start(config().main_server(upstream.local_addr().expect("bound"))).await;
     let mut conn = fixture.connect().await;
     conn.send("POST /public/early HTTP/1.1\r\nHost: g\r\nContent-Length: 10\r\n\r\nhello").await;
-    let (mut cut_short, _) = within("the first connection", upstream.accept()).await.expect("accepted");
-    answer_after("hello", &mut cut_short).await;
-    assert_eq!(conn.read_response().await.text(), "ok", "the answer came before the body was whole");
+    let (mut cut_short, _) = with_deadline("the first connection", upstream.accept()).await.expect("accepted");
+    respond_after("hello", &mut cut_short).await;
+    assert_eq!(conn.read_response().await.text(), "ok", "the response came before the body was whole");
     let other = async {
-        let (mut own, _) = within("a connection of its own", upstream.accept()).await.expect("accepted");
-        answer_after("\r\n\r\n", &mut own).await;
+        let (mut own, _) = with_deadline("a connection of its own", upstream.accept()).await.expect("accepted");
+        respond_after("\r\n\r\n", &mut own).await;
     };
     let (innocent, ()) = tokio::join!(fixture.get("/public/innocent", &[]), other);
     assert_eq!(innocent.text(), "ok");
     let mut rest = String::new();
-    within("the first connection's end", cut_short.read_to_string(&mut rest)).await.expect("closed in order");
+    with_deadline("the first connection's end", cut_short.read_to_string(&mut rest)).await.expect("closed in order");
     assert_eq!(rest, "", "and nothing more went there");
 }
 
-/// Reads up to `mark` and answers `ok`.
-async fn answer_after(mark: &str, stream: &mut TcpStream) {
+/// Reads up to `mark` and responses `ok`.
+async fn respond_after(mark: &str, stream: &mut TcpStream) {
     let mut received = Vec::new();
     while !received.ends_with(mark.as_bytes()) {
-        assert_ne!(within(mark, stream.read_buf(&mut received)).await.expect("readable"), 0, "{received:?}");
+        assert_ne!(with_deadline(mark, stream.read_buf(&mut received)).await.expect("readable"), 0, "{received:?}");
     }
     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.expect("writable");
 }
@@ -265,9 +265,9 @@ async fn answer_after(mark: &str, stream: &mut TcpStream) {
 #[tokio::test]
 async fn the_access_log_counts_the_bytes_of_both_bodies() {
     let Fixture { gateway, origin, .. } = &Fixture::start(config().add("server", "max_body_size = \"1 MiB\"")).await;
-    origin.behave("/public/fixed", Behaviour::answer(200, &[], "0123456"));
+    origin.behave("/public/fixed", Behaviour::response(200, &[], "0123456"));
     origin.behave("/public/large", Behaviour::Large(300_000));
-    origin.behave("/public/none", Behaviour::answer(204, &[], ""));
+    origin.behave("/public/none", Behaviour::response(204, &[], ""));
     let chunks = origin.stream("/public/stream");
     for piece in ["ab", "cde"] {
         chunks.send(piece);
@@ -283,8 +283,8 @@ async fn the_access_log_counts_the_bytes_of_both_bodies() {
         ("PUT", "/public/fixed", &large, 200, 200_000, 7),
         ("POST", "/public/none", b"hello", 204, 5, 0),
     ] {
-        let answer = client::request(gateway.addr(), method, target, &[], body).await;
-        assert_eq!((answer.status, answer.body.len()), (status, bytes_out), "{method} {target}");
+        let response = client::request(gateway.addr(), method, target, &[], body).await;
+        assert_eq!((response.status, response.body.len()), (status, bytes_out), "{method} {target}");
         expected.push(json!([method, target, status, bytes_in, bytes_out]));
     }
     let refused = client::get(gateway.addr(), "/token/a", &[]).await;

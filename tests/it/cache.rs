@@ -17,7 +17,7 @@ async fn verified(fixture: &Fixture) -> (u64, u64) {
 
 /// Each token is verified once, whichever worker meets it; bad ones are not remembered, since there is no end of them (threats J-84, J-87).
 #[tokio::test]
-async fn a_good_token_is_verified_once_and_a_bad_one_is_not_kept() {
+async fn caches_good_tokens_and_never_bad_ones() {
     let fixture = Fixture::start(Config::minimal()).await;
     let (alice, bob) = (fixture.good_token(), fixture.token().claim("sub", "bob").sign(&TestKey::rsa("k1")));
     for token in [&alice, &bob, &alice, &alice, &bob] {
@@ -40,7 +40,7 @@ async fn a_good_token_is_verified_once_and_a_bad_one_is_not_kept() {
 
 /// Threats J-23, J-80, J-85, I7: a remembered token ends in the same second as one that is not.
 #[tokio::test]
-async fn a_remembered_token_ends_in_the_same_second_as_a_new_one() {
+async fn a_cached_token_expires_in_the_same_second_as_an_uncached_one() {
     let fixture = Fixture::start(Config::minimal()).await;
     let token =
         |id: u32| fixture.token().claim("exp", NOW + 300).claim("iat", NOW).claim("jti", id).sign(&TestKey::rsa("k1"));
@@ -70,7 +70,7 @@ async fn a_remembered_token_ends_in_the_same_second_as_a_new_one() {
 /// Threat J-82, I7: whatever a reload changes about tokens holds for the next request, also for those that are remembered. `true`: it still
 /// passes.
 #[tokio::test]
-async fn a_reload_holds_at_once_for_remembered_tokens() {
+async fn a_reload_applies_at_once_to_cached_tokens() {
     let issuer = "issuers.main";
     for (name, config, passes) in [
         ("audience", Config::minimal().replace(issuer, "audiences = [\"api2\"]"), false),
@@ -100,7 +100,7 @@ async fn a_reload_holds_at_once_for_remembered_tokens() {
 
 /// Identity headers are made once per verified token: a reload that changes them makes them anew.
 #[tokio::test]
-async fn a_reload_of_identity_headers_holds_at_once_for_remembered_tokens() {
+async fn a_reload_of_identity_headers_applies_at_once_to_cached_tokens() {
     let fixture = Fixture::start(Config::minimal()).await;
     let token = fixture.token().claim("email", "alice@shop.example").sign(&TestKey::rsa("k1"));
     assert_eq!(fixture.get_with_token("/token/x", &token).await.status, 200);
@@ -117,7 +117,7 @@ async fn a_reload_of_identity_headers_holds_at_once_for_remembered_tokens() {
 
 /// An issuer that a reload has taken out speaks for nobody any more.
 #[tokio::test]
-async fn a_removed_issuer_is_forgotten() {
+async fn refuses_cached_tokens_of_a_removed_issuer() {
     let fixture = Fixture::start(Config::minimal()).await;
     let token = fixture.good_token();
     assert_eq!(fixture.get_with_token("/token/x", &token).await.status, 200);
@@ -127,7 +127,7 @@ async fn a_removed_issuer_is_forgotten() {
 
 /// A configuration that is kept out changes nothing, neither the rules nor what is remembered.
 #[tokio::test]
-async fn a_configuration_that_is_kept_out_changes_nothing() {
+async fn a_rejected_configuration_changes_nothing() {
     let fixture = Fixture::start(Config::minimal()).await;
     let token = fixture.good_token();
     assert_eq!(fixture.get_with_token("/scope/x", &token).await.status, 200);
@@ -136,9 +136,9 @@ async fn a_configuration_that_is_kept_out_changes_nothing() {
     assert_eq!(verified(&fixture).await, (1, 1));
 }
 
-/// Threat A24: under concurrency each answer carries its own subject, cached or not.
+/// Threat A24: under concurrency each response carries its own subject, cached or not.
 #[tokio::test]
-async fn nobody_gets_the_identity_of_another() {
+async fn concurrent_requests_each_carry_their_own_identity() {
     let fixture = Fixture::start(Config::minimal()).await;
     let h2 = client::h2(fixture.gateway.addr()).await;
     let mut asking = tokio::task::JoinSet::new();
@@ -148,8 +148,8 @@ async fn nobody_gets_the_identity_of_another() {
             let token = fixture.token().claim("sub", &*subject).claim("iat", NOW).sign(&TestKey::rsa("k1"));
             let h2 = h2.clone();
             asking.spawn(async move {
-                let answer = h2.get("/token/x", &[("Authorization", &format!("Bearer {token}"))]).await;
-                let echoed = answer.json();
+                let response = h2.get("/token/x", &[("Authorization", &format!("Bearer {token}"))]).await;
+                let echoed = response.json();
                 let headers = echoed["headers"].as_array().cloned().unwrap_or_default();
                 let told = headers.iter().find(|pair| pair[0] == "x-identity-subject").map(|pair| pair[1].clone());
                 (round, subject, told)

@@ -7,7 +7,7 @@ use crate::support::fixture::Fixture;
 
 /// Cognito puts no audience into its access tokens: the client's id stands for it; Okta calls the client `cid`.
 #[tokio::test]
-async fn audience_and_client_are_read_where_the_settings_say() {
+async fn reads_audience_and_client_from_the_configured_claims() {
     let keys = "audience_claim = \"client_id\"\nclient_claim = [\"cid\", \"azp\"]";
     let fixture = Fixture::start(Config::minimal().add("issuers.main", keys)).await;
     let good = || fixture.token().without("aud").claim("client_id", "api").claim("azp", "second");
@@ -19,8 +19,8 @@ async fn audience_and_client_are_read_where_the_settings_say() {
         ("a client that is no text", good().claim("cid", json!(7)), 401, None),
     ] {
         let before = fixture.origin.requests().len();
-        let answer = fixture.get("/token/a", &[("authorization", &token.to_bearer())]).await;
-        assert_eq!(answer.status, status, "{name}: {}", answer.text());
+        let response = fixture.get("/token/a", &[("authorization", &token.to_bearer())]).await;
+        assert_eq!(response.status, status, "{name}: {}", response.text());
         let seen = fixture.origin.requests();
         assert_eq!(seen.len() - before, usize::from(status == 200), "{name}");
         if let Some(client) = client {
@@ -31,7 +31,7 @@ async fn audience_and_client_are_read_where_the_settings_say() {
 
 /// PA-5, A47: `;` is 400 before it is matched, unless the route lets it in; then it goes on as it came.
 #[tokio::test]
-async fn path_parameters_pass_only_where_a_route_allows_them() {
+async fn refuses_path_parameters_before_matching_unless_the_route_allows_them() {
     let config = Config::minimal().route("matrix", "access = \"public\"\npath_parameters = \"allow\"");
     let fixture = Fixture::start(config).await;
     for (path, status) in [

@@ -56,7 +56,7 @@ fn file(directory: &TempDir) -> String {
 }
 
 #[test]
-fn check_prints_the_routes_in_the_order_of_their_precedence() {
+fn check_prints_the_routes_in_order_of_precedence() {
     let directory = TempDir::new();
     let file = file(&directory);
     let output = portcullis(&["check", "-c", &file]);
@@ -72,7 +72,7 @@ fn check_prints_the_routes_in_the_order_of_their_precedence() {
 }
 
 #[test]
-fn check_tells_all_problems_on_stderr_and_ends_with_78() {
+fn check_prints_all_problems_to_stderr_and_exits_with_78() {
     let directory = TempDir::new();
     let path = directory.write("bad.toml", "[server]\nlisten = 1\n[routs]\n");
     let output = portcullis(&["check", "-c", path.to_str().expect("UTF-8")]);
@@ -86,7 +86,7 @@ fn check_tells_all_problems_on_stderr_and_ends_with_78() {
 }
 
 #[tokio::test]
-async fn check_online_asks_issuers_and_upstreams() {
+async fn check_online_contacts_issuers_and_upstreams() {
     let (idp, origin, directory) = (Idp::start().await, Origin::start().await, TempDir::new());
     let good = directory.write("good.toml", Config::minimal().to_toml(&idp.issuer(), origin.addr()));
     let output = portcullis(&["check", "--online", "-c", good.to_str().expect("UTF-8")]);
@@ -99,7 +99,7 @@ async fn check_online_asks_issuers_and_upstreams() {
 }
 
 #[test]
-fn explain_says_what_decided_and_where_it_stands() {
+fn explain_names_the_deciding_rule_and_its_line() {
     let directory = TempDir::new();
     let file = file(&directory);
     let claims = |name: &str, scope: &str, roles: Value| {
@@ -131,7 +131,7 @@ fn explain_says_what_decided_and_where_it_stands() {
 }
 
 #[test]
-fn explain_verifies_a_real_token_and_speaks_json() {
+fn explain_verifies_a_real_token_and_prints_json() {
     let directory = TempDir::new();
     let file = file(&directory);
     let token = TokenBuilder::new("https://idp.example").scope("other").sign(&TestKey::rsa("k1"));
@@ -194,7 +194,7 @@ fn explain_goes_through_every_stage_of_a_request_in_order() {
 }
 
 #[test]
-fn schema_and_completions_are_for_machines() {
+fn schema_and_completions_print_machine_readable_output() {
     let schema: Value = serde_json::from_slice(&portcullis(&["schema"]).stdout).expect("JSON");
     for table in ["server", "admin", "issuers", "upstreams", "cors", "limits", "identity", "routes", "log"] {
         assert!(schema["properties"].get(table).is_some(), "{table}");
@@ -204,7 +204,7 @@ fn schema_and_completions_are_for_machines() {
 }
 
 #[test]
-fn wrong_usage_ends_with_64_and_help_with_0() {
+fn usage_errors_exit_with_64_and_help_with_0() {
     for (arguments, expected) in [
         (&["--version"][..], 0),
         (&["--help"], 0),
@@ -260,7 +260,7 @@ impl Drop for Run {
 }
 
 #[tokio::test]
-async fn run_reloads_on_sighup_drains_on_sigterm_and_health_sees_it() {
+async fn run_reloads_on_sighup_and_drains_on_sigterm() {
     let (idp, origin, directory) = (Idp::start().await, Origin::start().await, TempDir::new());
     let write = |config: Config| directory.write("gateway.toml", config.to_toml(&idp.issuer(), origin.addr()));
     let file = write(Config::minimal()).to_str().expect("UTF-8").to_owned();
@@ -268,15 +268,17 @@ async fn run_reloads_on_sighup_drains_on_sigterm_and_health_sees_it() {
     let [data, admin] = run.1[..] else { panic!("two addresses: {:?}", run.1) };
     let url = format!("http://{admin}/readyz");
     idp.wait_for_fetches(1).await;
-    crate::support::within("ready", async { while code(&portcullis(&["health", &url])) != 0 {} }).await;
+    crate::support::with_deadline("ready", async { while code(&portcullis(&["health", &url])) != 0 {} }).await;
     assert_eq!(client::get(data, "/extra", &[]).await.status, 404);
     write(Config::minimal().route("extra", "path = \"/extra\"\naccess = \"public\""));
     run.signal("-HUP");
-    crate::support::within("the new route", async { while client::get(data, "/extra", &[]).await.status != 200 {} })
-        .await;
+    crate::support::with_deadline("the new route", async {
+        while client::get(data, "/extra", &[]).await.status != 200 {}
+    })
+    .await;
     run.signal("-TERM");
     let ended = tokio::task::spawn_blocking(move || run.0.wait().map(|status| (status, run)));
-    let (status, _run) = crate::support::within("the end", ended).await.expect("no panic").expect("it ends");
+    let (status, _run) = crate::support::with_deadline("the end", ended).await.expect("no panic").expect("it ends");
     assert_eq!(status.code(), Some(0));
     assert_eq!(code(&portcullis(&["health", &url])), 1);
 }

@@ -1,10 +1,10 @@
-//! CORS as a browser sees it (Fetch, "CORS protocol"): preflights, and the headers on every kind of answer.
+//! CORS as a browser sees it (Fetch, "CORS protocol"): preflights, and the headers on every kind of response.
 
 use std::net::TcpListener;
 
 use serde_json::json;
 
-use crate::support::client::Answer;
+use crate::support::client::Response;
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 use crate::support::origin::Behaviour;
@@ -71,31 +71,31 @@ fn config() -> Config {
     Config::minimal().append(POLICIES)
 }
 
-async fn preflight(fixture: &Fixture, path: &str, origin: &str, method: &str) -> Answer {
+async fn preflight(fixture: &Fixture, path: &str, origin: &str, method: &str) -> Response {
     let headers = [("Origin", origin), ("Access-Control-Request-Method", method)];
     fixture.request("OPTIONS", path, &headers, b"").await
 }
 
 /// The fields of the CORS protocol and `Vary`, without the prefix, sorted.
-fn cors(answer: &Answer) -> Vec<String> {
+fn cors(response: &Response) -> Vec<String> {
     let short = |name: &str| match name.to_ascii_lowercase().as_str() {
         "vary" => Some("vary".to_owned()),
         name => name.strip_prefix("access-control-").map(str::to_owned),
     };
     let mut fields: Vec<_> =
-        answer.headers.iter().filter_map(|(name, value)| Some(format!("{}: {value}", short(name)?))).collect();
+        response.headers.iter().filter_map(|(name, value)| Some(format!("{}: {value}", short(name)?))).collect();
     fields.sort();
     fields
 }
 
-/// What a listed origin gets with every answer but a preflight's.
+/// What a listed origin gets with every response but a preflight's.
 fn granted() -> Vec<String> {
     [format!("allow-origin: {SHOP}"), format!("expose-headers: {EXPOSED}"), "vary: Origin".to_owned()].into()
 }
 
 /// Fetch §3.2.2 and §4.9; threats CO-1, CO-3: answered here, by the route of the requested method, without a token.
 #[tokio::test]
-async fn a_preflight_is_answered_by_the_policy_of_the_requested_method() {
+async fn the_policy_of_the_requested_method_answers_a_preflight() {
     let fixture = Fixture::start(config()).await;
     let vary = "vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
     let read = [
@@ -132,10 +132,14 @@ async fn a_preflight_is_answered_by_the_policy_of_the_requested_method() {
         ("another case", "/shop/1", "https://SHOP.example.com", "GET", &[vary]),
         ("null", "/shop/1", "null", "GET", &[vary]),
     ] {
-        let answer = preflight(&fixture, path, origin, method).await;
-        assert_eq!((answer.status, cors(&answer)), (204, expect.iter().map(ToString::to_string).collect()), "{name}");
-        assert_eq!((&*answer.body, answer.header("content-length")), (&b""[..], None), "{name}: RFC 9110 §8.6");
-        assert!(answer.header("x-request-id").is_some(), "{name}");
+        let response = preflight(&fixture, path, origin, method).await;
+        assert_eq!(
+            (response.status, cors(&response)),
+            (204, expect.iter().map(ToString::to_string).collect()),
+            "{name}"
+        );
+        assert_eq!((&*response.body, response.header("content-length")), (&b""[..], None), "{name}: RFC 9110 §8.6");
+        assert!(response.header("x-request-id").is_some(), "{name}");
     }
     assert!(fixture.origin.requests().is_empty(), "no preflight reaches the upstream");
     let answered = r#"portcullis_requests_total{route="read",method="OPTIONS",status="204"}"#;
@@ -144,7 +148,7 @@ async fn a_preflight_is_answered_by_the_policy_of_the_requested_method() {
 
 /// Contract 3: any other `OPTIONS` is a request like another: routed by its own method, asked for a token.
 #[tokio::test]
-async fn what_is_no_preflight_is_an_ordinary_request() {
+async fn other_options_requests_are_ordinary_requests() {
     let fixture = Fixture::start(config()).await;
     let asks = ("Access-Control-Request-Method", "GET");
     let put = ("Access-Control-Request-Method", "PUT");
@@ -159,42 +163,42 @@ async fn what_is_no_preflight_is_an_ordinary_request() {
         ("a route for all methods", "/account/1", &[origin], 401, "credentials_missing"),
         ("a route without policy", "/token/1", &[origin, asks], 401, "credentials_missing"),
     ] {
-        let answer = fixture.request("OPTIONS", path, headers, b"").await;
-        assert_eq!((answer.status, &answer.json()["code"]), (status, &json!(code)), "{name}");
+        let response = fixture.request("OPTIONS", path, headers, b"").await;
+        assert_eq!((response.status, &response.json()["code"]), (status, &json!(code)), "{name}");
     }
     let alice = fixture.bearer("alice");
     let headers = [origin, ("Authorization", &*alice)];
-    let answer = fixture.request("OPTIONS", "/account/1", &headers, b"").await;
-    assert_eq!((answer.status, &answer.json()["method"]), (200, &json!("OPTIONS")), "with a token it is forwarded");
+    let response = fixture.request("OPTIONS", "/account/1", &headers, b"").await;
+    assert_eq!((response.status, &response.json()["method"]), (200, &json!("OPTIONS")), "with a token it is forwarded");
 }
 
 /// Contract 3, threats CO-3: a preflight spends nobody's budget.
 #[tokio::test]
-async fn a_preflight_costs_nothing() {
+async fn a_preflight_spends_no_quota() {
     let fixture = Fixture::start(config()).await;
     for _ in 0..5 {
-        let answer = preflight(&fixture, "/limited/1", SHOP, "GET").await;
-        assert_eq!((answer.status, answer.header("ratelimit")), (204, None));
+        let response = preflight(&fixture, "/limited/1", SHOP, "GET").await;
+        assert_eq!((response.status, response.header("ratelimit")), (204, None));
     }
     let first = fixture.get("/limited/1", &[("Origin", SHOP)]).await;
     assert_eq!((first.status, first.header("ratelimit")), (200, Some("\"calls\";r=1;t=3600")));
 }
 
-/// Contract 3, threats CO-1, CO-5: on every answer to a listed origin, whoever made it; never for another one.
+/// Contract 3, threats CO-1, CO-5: on every response to a listed origin, whoever made it; never for another one.
 #[tokio::test]
-async fn every_answer_of_the_route_carries_the_grant() {
+async fn every_response_of_the_route_carries_the_cors_headers() {
     let closed = TcpListener::bind(("127.0.0.1", 0)).expect("a free port").local_addr().expect("an address");
     let gone = "access = \"public\"\nupstream = \"gone\"\ncors = \"shop\"";
     let fixture = Fixture::start(config().upstream("gone", &[closed], "").route("gone", gone)).await;
-    fixture.origin.behave("/shop/missing", Behaviour::answer(404, &[], "no such order"));
-    fixture.origin.behave("/shop/fails", Behaviour::answer(500, &[], ""));
+    fixture.origin.behave("/shop/missing", Behaviour::response(404, &[], "no such order"));
+    fixture.origin.behave("/shop/fails", Behaviour::response(500, &[], ""));
     for _ in 0..2 {
         fixture.get("/limited/1", &[]).await;
     }
     let good = fixture.bearer("alice");
     let poor = fixture.token().scope("other").to_bearer();
     for (name, path, authorization, status) in [
-        ("a good answer", "/shop/1", Some(&good), 200),
+        ("a good response", "/shop/1", Some(&good), 200),
         ("not found by the upstream", "/shop/missing", Some(&good), 404),
         ("an error of the upstream", "/shop/fails", Some(&good), 500),
         ("no token", "/shop/1", None, 401),
@@ -209,20 +213,20 @@ async fn every_answer_of_the_route_carries_the_grant() {
         ] {
             let mut headers: Vec<_> = authorization.map(|value| ("Authorization", &**value)).into_iter().collect();
             headers.extend(origin.map(|origin| ("Origin", origin)));
-            let answer = fixture.get(path, &headers).await;
-            assert_eq!((answer.status, cors(&answer)), (status, expect), "{name}, {origin:?}");
+            let response = fixture.get(path, &headers).await;
+            assert_eq!((response.status, cors(&response)), (status, expect), "{name}, {origin:?}");
         }
     }
     // Before a route is chosen there is no policy to speak of.
     for (path, method, status) in [("/nowhere", "GET", 404), ("/shop/1", "POST", 405)] {
-        let answer = fixture.request(method, path, &[("Origin", SHOP)], b"").await;
-        assert_eq!((answer.status, cors(&answer)), (status, Vec::<String>::new()), "{path}");
+        let response = fixture.request(method, path, &[("Origin", SHOP)], b"").await;
+        assert_eq!((response.status, cors(&response)), (status, Vec::<String>::new()), "{path}");
     }
 }
 
 /// Threats CO-4, HH-6: the gateway's word replaces the upstream's; without a policy the upstream's own stands.
 #[tokio::test]
-async fn the_policy_replaces_what_the_upstream_says() {
+async fn the_policy_replaces_the_upstreams_cors_headers() {
     let fixture = Fixture::start(config()).await;
     let theirs = [
         ("Access-Control-Allow-Origin", "*"),
@@ -232,7 +236,7 @@ async fn the_policy_replaces_what_the_upstream_says() {
         ("Vary", "Accept"),
     ];
     for path in ["/shop/1", "/open/1", "/public/1", "/account/1"] {
-        fixture.origin.behave(path, Behaviour::answer(200, &theirs, "{}"));
+        fixture.origin.behave(path, Behaviour::response(200, &theirs, "{}"));
     }
     let alice = fixture.bearer("alice");
     let exposed = "expose-headers: WWW-Authenticate, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id";
@@ -286,20 +290,20 @@ async fn the_policy_replaces_what_the_upstream_says() {
             ],
         ),
     ] {
-        let answer = fixture.get(path, &[("Origin", from), ("Authorization", &alice)]).await;
-        assert_eq!((answer.status, cors(&answer)), (200, expect), "{name}");
+        let response = fixture.get(path, &[("Origin", from), ("Authorization", &alice)]).await;
+        assert_eq!((response.status, cors(&response)), (200, expect), "{name}");
     }
 }
 
 /// Contract 1.9 `report_only`: an origin that the policy denies is reported, and what the upstream says stands.
 #[tokio::test]
-async fn a_route_that_only_reports_leaves_unlisted_origins_to_the_upstream() {
+async fn report_only_leaves_unlisted_origins_to_the_upstream() {
     let fixture = Fixture::start(config()).await;
-    fixture.origin.behave("/tried/1", Behaviour::answer(200, &[("Access-Control-Allow-Origin", "*")], "{}"));
+    fixture.origin.behave("/tried/1", Behaviour::response(200, &[("Access-Control-Allow-Origin", "*")], "{}"));
     let stranger = fixture.get("/tried/1", &[("Origin", "https://new.example")]).await;
     assert_eq!(cors(&stranger), ["allow-origin: *"]);
     let asked = preflight(&fixture, "/tried/1", "https://new.example", "GET").await;
-    assert_eq!((asked.status, cors(&asked)), (200, vec!["allow-origin: *".to_owned()]), "the upstream answers it");
+    assert_eq!((asked.status, cors(&asked)), (200, vec!["allow-origin: *".to_owned()]), "the upstream responses it");
     let listed = fixture.get("/tried/1", &[("Origin", SHOP)]).await;
     assert_eq!(cors(&listed), granted());
     let would = r#"portcullis_would_reject_total{route="tried",code="origin_denied"}"#;

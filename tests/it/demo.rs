@@ -1,11 +1,11 @@
-//! `portcullis demo`, as a newcomer meets it: the guide's commands bring the answers that it promises.
+//! `portcullis demo`, as a newcomer meets it: the guide's commands bring the responses that it promises.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::client::{self, Answer};
+use crate::support::client::{self, Response};
 
 /// The demo in a process of its own; ended when dropped.
 struct Demo {
@@ -45,7 +45,7 @@ impl Demo {
         self.values["GW"].trim_start_matches("http://").parse().expect("the guide gives an address")
     }
 
-    async fn ask(&self, method: &str, path: &str, token: Option<&str>, headers: &[(&str, &str)]) -> Answer {
+    async fn ask(&self, method: &str, path: &str, token: Option<&str>, headers: &[(&str, &str)]) -> Response {
         let bearer = token.map(|name| format!("Bearer {}", self.values[name]));
         let mut all: Vec<(&str, &str)> = headers.to_vec();
         if let Some(bearer) = &bearer {
@@ -64,7 +64,7 @@ impl Drop for Demo {
 }
 
 #[tokio::test]
-async fn the_guides_commands_bring_the_answers_that_it_promises() {
+async fn the_commands_of_the_guide_get_the_responses_it_shows() {
     let demo = Demo::start();
     assert!(demo.guide.contains("Ready."), "{}", demo.guide);
     for (name, method, path, token, status, code) in [
@@ -78,9 +78,9 @@ async fn the_guides_commands_bring_the_answers_that_it_promises() {
         ("the role is there", "GET", "/admin/users", Some("ADMIN"), 200, None),
         ("a path trick", "GET", "/public/../admin/users", None, 400, Some("path_refused")),
     ] {
-        let answer = demo.ask(method, path, token, &[]).await;
-        let told = (answer.status >= 400).then(|| answer.json()["code"].as_str().map(str::to_owned)).flatten();
-        assert_eq!((answer.status, told.as_deref()), (status, code), "{name}: {}", answer.text());
+        let response = demo.ask(method, path, token, &[]).await;
+        let told = (response.status >= 400).then(|| response.json()["code"].as_str().map(str::to_owned)).flatten();
+        assert_eq!((response.status, told.as_deref()), (status, code), "{name}: {}", response.text());
     }
 }
 
@@ -88,16 +88,16 @@ async fn the_guides_commands_bring_the_answers_that_it_promises() {
 async fn forged_identity_headers_do_not_reach_the_sample_upstream() {
     let demo = Demo::start();
     let forged = [("x-identity-subject", "root"), ("x_identity_roles", "admin")];
-    let answer = demo.ask("GET", "/orders/7", Some("READER"), &forged).await;
-    let received = &answer.json()["the_upstream_received"];
+    let response = demo.ask("GET", "/orders/7", Some("READER"), &forged).await;
+    let received = &response.json()["the_upstream_received"];
     assert_eq!(received["identity"]["x-identity-subject"], "reader");
     assert_eq!(received["identity"]["x-identity-plan"], "free");
-    assert!(!answer.text().contains("root") && !answer.text().contains("x_identity_roles"), "{}", answer.text());
-    assert!(received["other_headers"].get("authorization").is_none(), "{}", answer.text());
+    assert!(!response.text().contains("root") && !response.text().contains("x_identity_roles"), "{}", response.text());
+    assert!(received["other_headers"].get("authorization").is_none(), "{}", response.text());
 }
 
 #[tokio::test]
-async fn the_sixth_request_in_a_minute_is_told_when_to_come_again() {
+async fn the_sixth_request_in_a_minute_gets_429_with_retry_after() {
     let demo = Demo::start();
     for _ in 0..5 {
         assert_eq!(demo.ask("GET", "/limited", Some("READER"), &[]).await.status, 200);
@@ -116,13 +116,13 @@ async fn the_sixth_request_in_a_minute_is_told_when_to_come_again() {
 async fn a_preflight_from_the_allowed_origin_is_answered_without_a_token() {
     let demo = Demo::start();
     let headers = [("origin", "http://localhost:3000"), ("access-control-request-method", "GET")];
-    let answer = demo.ask("OPTIONS", "/browser/x", None, &headers).await;
-    assert_eq!(answer.status, 204);
-    assert_eq!(answer.header("access-control-allow-origin"), Some("http://localhost:3000"));
+    let response = demo.ask("OPTIONS", "/browser/x", None, &headers).await;
+    assert_eq!(response.status, 204);
+    assert_eq!(response.header("access-control-allow-origin"), Some("http://localhost:3000"));
 }
 
 #[test]
-fn a_port_that_is_taken_is_told_with_the_flag_that_changes_it() {
+fn names_the_flag_that_changes_a_port_in_use() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("it is bound").port().to_string();
     for flag in ["--port", "--issuer-port", "--upstream-port", "--admin-port"] {

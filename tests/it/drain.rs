@@ -4,26 +4,26 @@ use crate::support::client;
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 use crate::support::origin::Behaviour;
-use crate::support::within;
+use crate::support::with_deadline;
 
 async fn ready(fixture: &Fixture) -> (u16, String) {
-    let answer = client::get(fixture.gateway.admin(), "/readyz", &[]).await;
-    (answer.status, answer.text())
+    let response = client::get(fixture.gateway.admin(), "/readyz", &[]).await;
+    (response.status, response.text())
 }
 
 #[tokio::test]
-async fn it_is_not_ready_at_once_and_still_serves_during_the_delay() {
+async fn draining_turns_readiness_off_at_once_and_serves_during_the_delay() {
     let fixture = Fixture::start(Config::minimal().replace("server", "drain_delay = \"10m\"")).await;
     assert_eq!(fixture.get("/token/a", &[("authorization", &fixture.bearer("a"))]).await.status, 200);
     assert_eq!(ready(&fixture).await.0, 200);
     fixture.gateway.drain();
-    within("not ready", async { while ready(&fixture).await.0 != 503 {} }).await;
+    with_deadline("not ready", async { while ready(&fixture).await.0 != 503 {} }).await;
     assert!(ready(&fixture).await.1.contains("draining"));
     assert_eq!(fixture.get("/public/a", &[]).await.status, 200);
 }
 
 #[tokio::test]
-async fn requests_under_way_are_finished_and_the_process_ends() {
+async fn active_requests_finish_before_the_process_ends() {
     let fixture = Fixture::start(Config::minimal()).await;
     let chunks = fixture.origin.stream("/public/a");
     let mut busy = fixture.connect().await;
@@ -31,8 +31,10 @@ async fn requests_under_way_are_finished_and_the_process_ends() {
     assert_eq!(busy.read_head().await.status, 200);
     fixture.gateway.drain();
     // New connections are refused once the listeners are closed.
-    within("closed listeners", async { while tokio::net::TcpStream::connect(fixture.gateway.addr()).await.is_ok() {} })
-        .await;
+    with_deadline("closed listeners", async {
+        while tokio::net::TcpStream::connect(fixture.gateway.addr()).await.is_ok() {}
+    })
+    .await;
     chunks.send("the end");
     chunks.finish();
     assert!(busy.read_until("the end").await.ends_with("the end"));
@@ -40,15 +42,17 @@ async fn requests_under_way_are_finished_and_the_process_ends() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_may_bring_one_more_request_and_is_told_to_close() {
+async fn an_idle_connection_may_send_one_more_request_while_draining() {
     let fixture = Fixture::start(Config::minimal()).await;
     let mut idle = fixture.connect().await;
     idle.send("GET /public/a HTTP/1.1\r\nHost: gateway\r\n\r\n").await;
     let first = idle.read_response().await;
     assert_eq!((first.status, first.header("connection")), (200, None));
     fixture.gateway.drain();
-    within("closed listeners", async { while tokio::net::TcpStream::connect(fixture.gateway.addr()).await.is_ok() {} })
-        .await;
+    with_deadline("closed listeners", async {
+        while tokio::net::TcpStream::connect(fixture.gateway.addr()).await.is_ok() {}
+    })
+    .await;
     idle.send("GET /public/b HTTP/1.1\r\nHost: gateway\r\n\r\n").await;
     let last = idle.read_response().await;
     assert_eq!((last.status, last.header("connection")), (200, Some("close")));
@@ -57,7 +61,7 @@ async fn an_idle_connection_may_bring_one_more_request_and_is_told_to_close() {
 }
 
 #[tokio::test]
-async fn what_does_not_finish_is_cut_off_after_the_timeout() {
+async fn a_request_that_outlasts_drain_timeout_is_cut_off() {
     let fixture = Fixture::start(Config::minimal().add("server", "drain_timeout = \"50ms\"")).await;
     fixture.origin.behave("/public/never", Behaviour::Hang);
     let mut stuck = fixture.connect().await;
@@ -65,5 +69,5 @@ async fn what_does_not_finish_is_cut_off_after_the_timeout() {
     fixture.origin.wait_for_requests(1).await;
     fixture.gateway.drain();
     fixture.gateway.wait_for_end().await;
-    assert!(stuck.read_to_close().await.is_empty(), "no answer was made up");
+    assert!(stuck.read_to_close().await.is_empty(), "no response was made up");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::client::{self, Answer, Conn};
+use crate::support::client::{self, Conn, Response};
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 use crate::support::origin::Behaviour;
@@ -15,31 +15,31 @@ async fn start(server: &str) -> Fixture {
     Fixture::start(Config::minimal().one_worker().add("server", server)).await
 }
 
-fn assert_problem(name: &str, answer: &Answer, status: u16, code: &str) {
-    assert_eq!(answer.status, status, "{name}: {}", answer.text());
-    let problem = answer.json();
+fn assert_problem(name: &str, response: &Response, status: u16, code: &str) {
+    assert_eq!(response.status, status, "{name}: {}", response.text());
+    let problem = response.json();
     assert_eq!((&problem["status"], &problem["code"]), (&json!(status), &json!(code)), "{name}");
     assert_eq!(problem["type"], json!("about:blank"), "{name}");
-    assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{name}");
-    assert_eq!(answer.header("cache-control"), Some("no-store"), "{name}");
-    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{name}");
-    assert_eq!(answer.header("connection"), Some("close"), "{name}");
-    assert_eq!(answer.headers_named("x-request-id"), [problem["request_id"].as_str().expect(name)], "{name}");
+    assert_eq!(response.header("content-type"), Some("application/problem+json"), "{name}");
+    assert_eq!(response.header("cache-control"), Some("no-store"), "{name}");
+    assert_eq!(response.header("x-content-type-options"), Some("nosniff"), "{name}");
+    assert_eq!(response.header("connection"), Some("close"), "{name}");
+    assert_eq!(response.headers_named("x-request-id"), [problem["request_id"].as_str().expect(name)], "{name}");
 }
 
-fn assert_line(name: &str, line: &Value, answer: &Answer, code: &str) {
-    assert_eq!((&line["status"], &line["code"]), (&json!(answer.status), &json!(code)), "{name}: {line}");
-    assert_eq!(line["request_id"].as_str(), answer.header("x-request-id"), "{name}: {line}");
+fn assert_line(name: &str, line: &Value, response: &Response, code: &str) {
+    assert_eq!((&line["status"], &line["code"]), (&json!(response.status), &json!(code)), "{name}: {line}");
+    assert_eq!(line["request_id"].as_str(), response.header("x-request-id"), "{name}: {line}");
     assert_eq!(
         (&line["client"], &line["bytes_out"]),
-        (&json!("127.0.0.1"), &json!(answer.body.len())),
+        (&json!("127.0.0.1"), &json!(response.body.len())),
         "{name}: {line}"
     );
 }
 
 /// FR-8, DO-1, DO-2, C6; RFC 6585 §5, RFC 9110 §15.5.9 and §15.5.15.
 #[tokio::test]
-async fn what_never_became_a_request_is_answered_counted_and_logged_once() {
+async fn an_incomplete_or_oversized_head_gets_one_response_one_count_and_one_log_line() {
     let Fixture { gateway, origin, .. } = &start("header_timeout = \"100ms\"").await;
     let rows = [
         ("no HTTP", "GET /public/secret\0 HTTP/1.1\r\nHost: g\r\n\r\n".to_owned(), 400, "framing_refused"),
@@ -81,12 +81,12 @@ async fn what_never_became_a_request_is_answered_counted_and_logged_once() {
         let before = gateway.metrics().await.get(&rejections).unwrap_or(0.0);
         let mut conn = Conn::open(gateway.addr()).await;
         let _ = conn.try_send(bytes).await;
-        let answer = conn.read_response().await;
-        assert_problem(name, &answer, *status, code);
+        let response = conn.read_response().await;
+        assert_problem(name, &response, *status, code);
         assert_eq!(conn.read_to_close().await, b"", "{name}");
         let lines = gateway.wait_for_access_lines(index + 1).await;
         assert_eq!(lines.len(), index + 1, "{name}");
-        assert_line(name, &lines[index], &answer, code);
+        assert_line(name, &lines[index], &response, code);
         let counted = gateway.metric(&rejections).await - before;
         assert!((counted - 1.0).abs() < f64::EPSILON, "{name}: {counted}");
     }
@@ -98,7 +98,7 @@ async fn what_never_became_a_request_is_answered_counted_and_logged_once() {
 
 /// The other side of the limits: what fits passes.
 #[tokio::test]
-async fn a_head_within_its_limits_passes() {
+async fn accepts_a_head_within_the_limits() {
     let Fixture { gateway, .. } = &Fixture::start(Config::minimal().one_worker()).await;
     let (long, many) = ("a".repeat(30 * 1024), "1".repeat(8_000));
     for (name, target, fields) in [
@@ -106,14 +106,14 @@ async fn a_head_within_its_limits_passes() {
         ("a long target", format!("/public/{many}"), vec![]),
         ("ninety fields", "/public/a".to_owned(), vec![("X-A", "1"); 90]),
     ] {
-        let answer = client::get(gateway.addr(), &target, &fields).await;
-        assert_eq!((answer.status, &answer.json()["target"]), (200, &json!(target)), "{name}");
+        let response = client::get(gateway.addr(), &target, &fields).await;
+        assert_eq!((response.status, &response.json()["target"]), (200, &json!(target)), "{name}");
     }
 }
 
 /// DO-1: a connection that says nothing costs no longer than its deadline, and is no request.
 #[tokio::test]
-async fn silent_connections_are_closed_without_a_word() {
+async fn closes_silent_connections_without_a_response() {
     let Fixture { gateway, .. } = &start("header_timeout = \"100ms\"\nidle_timeout = \"100ms\"").await;
     let mut silent = Conn::open(gateway.addr()).await;
     assert_eq!(silent.read_to_close().await, b"");
@@ -134,7 +134,7 @@ async fn silent_connections_are_closed_without_a_word() {
 
 /// DO-1: the patience for a head is for all of it; a byte now and then buys nothing.
 #[tokio::test]
-async fn a_head_that_trickles_has_one_deadline_in_all() {
+async fn header_timeout_covers_the_whole_head() {
     let Fixture { gateway, .. } = &start("header_timeout = \"200ms\"").await;
     let mut conn = Conn::open(gateway.addr()).await;
     conn.send("GET /public/a HTTP/1.1\r\nHost: g\r\nX-A: ").await;
@@ -148,14 +148,14 @@ async fn a_head_that_trickles_has_one_deadline_in_all() {
             }
         }
     };
-    crate::support::within("the end of a trickling connection", trickling).await;
+    crate::support::with_deadline("the end of a trickling connection", trickling).await;
     let lines = gateway.wait_for_access_lines(1).await;
     assert_eq!((&lines[0]["status"], &lines[0]["code"]), (&json!(408), &json!("client_timeout")));
 }
 
 /// FR-13, DO-1; RFC 9110 §15.5.9.
 #[tokio::test]
-async fn a_body_that_stops_is_408_and_the_upstream_request_is_broken_off() {
+async fn a_stalled_request_body_is_408_and_aborts_the_upstream_request() {
     let Fixture { gateway, origin, .. } = &start("body_idle_timeout = \"100ms\"").await;
     for (index, (name, head, part)) in [
         ("a length", "Content-Length: 10\r\n", "hello"),
@@ -168,8 +168,8 @@ async fn a_body_that_stops_is_408_and_the_upstream_request_is_broken_off() {
     {
         let mut conn = Conn::open(gateway.addr()).await;
         conn.send(format!("POST /public/a HTTP/1.1\r\nHost: g\r\n{head}\r\n{part}")).await;
-        let answer = conn.read_response().await;
-        assert_problem(name, &answer, 408, "client_timeout");
+        let response = conn.read_response().await;
+        assert_problem(name, &response, 408, "client_timeout");
         assert_eq!(conn.read_to_close().await, b"", "{name}");
         origin.wait_for_open_connections(0).await;
         let lines = gateway.wait_for_access_lines(index + 1).await;
@@ -182,9 +182,9 @@ async fn a_body_that_stops_is_408_and_the_upstream_request_is_broken_off() {
     assert!(origin.requests().iter().all(|request| !request.complete));
 }
 
-/// DO-1: an answer that nobody takes is given up, and the upstream is let go.
+/// DO-1: a response that nobody takes is given up, and the upstream is let go.
 #[tokio::test]
-async fn a_client_that_takes_no_bytes_is_closed() {
+async fn closes_a_client_that_reads_nothing() {
     let Fixture { gateway, origin, .. } = &start("body_idle_timeout = \"200ms\"").await;
     let length = 64 * 1024 * 1024;
     origin.behave("/public/large", Behaviour::Large(length));
@@ -199,7 +199,7 @@ async fn a_client_that_takes_no_bytes_is_closed() {
 
 /// FR-11; RFC 9110 §10.1.1: nobody is told to go on who would be refused afterwards.
 #[tokio::test]
-async fn expect_is_answered_by_the_gateway_and_only_after_authorisation() {
+async fn sends_100_continue_only_after_authorization() {
     let Fixture { gateway, origin, .. } = &Fixture::start(Config::minimal().one_worker()).await;
     let head = |path: &str, expect: &str| {
         format!("POST {path} HTTP/1.1\r\nHost: g\r\nExpect: {expect}\r\nContent-Length: 5\r\n\r\n")
@@ -216,8 +216,8 @@ async fn expect_is_answered_by_the_gateway_and_only_after_authorisation() {
     conn.send(head("/public/a", "100-continue")).await;
     assert_eq!(conn.read_response().await.status, 100);
     conn.send("hello").await;
-    let answer = conn.read_response().await;
-    assert_eq!((answer.status, &answer.json()["body"]), (200, &json!("hello")));
+    let response = conn.read_response().await;
+    assert_eq!((response.status, &response.json()["body"]), (200, &json!("hello")));
     conn.send(head("/public/b", "100-continue")).await;
     assert_eq!(conn.read_response().await.status, 100, "each request is told anew");
     conn.send("world").await;
@@ -232,7 +232,7 @@ async fn expect_is_answered_by_the_gateway_and_only_after_authorisation() {
 
 /// Contract 1.1 `max_connections`: those beyond it wait and are then served, whichever worker the kernel gave them to.
 #[tokio::test]
-async fn a_slot_that_is_free_is_free_for_every_worker() {
+async fn max_connections_is_shared_by_all_workers() {
     let fixture = Fixture::start(Config::minimal().add("server", "max_connections = 1")).await;
     for number in 0..16 {
         assert_eq!(fixture.get("/public/a", &[]).await.status, 200, "{number}");
@@ -241,7 +241,7 @@ async fn a_slot_that_is_free_is_free_for_every_worker() {
 
 /// A connection that rests between two requests is the same to its client, and keeps its deadlines.
 #[tokio::test]
-async fn an_idle_connection_goes_on_after_a_rest() {
+async fn a_parked_idle_connection_still_serves_requests() {
     let Fixture { gateway, origin, .. } = &start("idle_timeout = \"2s\"\nheader_timeout = \"600ms\"").await;
     let mut conn = Conn::open(gateway.addr()).await;
     for (name, wait) in [("at first", false), ("after a rest", true), ("after another", true)] {
@@ -261,7 +261,7 @@ async fn an_idle_connection_goes_on_after_a_rest() {
 
 /// What was sent along with a request and is not yet another one does not keep the connection from its deadlines.
 #[tokio::test]
-async fn the_beginning_of_a_next_request_has_its_time_like_any_other() {
+async fn header_timeout_applies_to_a_pipelined_partial_head() {
     let Fixture { gateway, .. } = &start("idle_timeout = \"2s\"\nheader_timeout = \"600ms\"").await;
     let mut begun = Conn::open(gateway.addr()).await;
     begun.send("GET /public/a HTTP/1.1\r\nHost: g\r\n\r\nG").await;

@@ -1,11 +1,11 @@
 //! Framing and request smuggling: bytes on a socket, and what of them reaches an upstream that records every byte.
 //!
 //! The oracle: behind each attack hides a whole marker request, where a reader confused about the body's end would see one. It must
-//! never reach the upstream, and afterwards an innocent client on the same upstream connection must get its own answer.
+//! never reach the upstream, and afterwards an innocent client on the same upstream connection must get its own response.
 
 use serde_json::json;
 
-use crate::support::client::{Answer, Conn, raw};
+use crate::support::client::{Conn, Response, raw};
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 use crate::support::origin::Behaviour;
@@ -34,11 +34,11 @@ impl RecordedFixture {
         raw(self.fixture.gateway.addr(), bytes).await
     }
 
-    /// A stranger's request right after an attack: the answer is about that very request.
-    async fn innocent_client_gets_its_own_answer(&self, after: &str) {
+    /// A stranger's request right after an attack: the response is about that very request.
+    async fn assert_next_client_is_unaffected(&self, after: &str) {
         let tag = format!("/public/innocent?after={}", after.replace(' ', "-"));
-        let answer = self.conn().await.request("GET", &tag, &[], b"").await;
-        assert!(answer.text().starts_with(&format!("GET {tag} HTTP/1.1\r\n")), "{after}: {:?}", answer.text());
+        let response = self.conn().await.request("GET", &tag, &[], b"").await;
+        assert!(response.text().starts_with(&format!("GET {tag} HTTP/1.1\r\n")), "{after}: {:?}", response.text());
     }
 
     fn assert_no_marker(&self, after: &str) {
@@ -56,7 +56,7 @@ fn assert_refused(name: &str, received: &str, status: u16, code: &str) {
     let (head, body) = received.split_once("\r\n\r\n").expect("a head");
     let head = head.to_ascii_lowercase();
     let problem: serde_json::Value =
-        serde_json::from_str(body).unwrap_or_else(|_| panic!("{name}: one answer: {body:?}"));
+        serde_json::from_str(body).unwrap_or_else(|_| panic!("{name}: one response: {body:?}"));
     assert_eq!((&problem["status"], &problem["code"]), (&json!(status), &json!(code)), "{name}");
     for field in ["connection: close", "content-type: application/problem+json", "cache-control: no-store"] {
         assert!(head.contains(&format!("\r\n{field}")), "{name}: {field}: {head}");
@@ -127,7 +127,7 @@ async fn ambiguous_or_malformed_heads_are_400_and_never_reach_the_upstream() {
     ];
     for (name, bytes) in &rows {
         assert_refused(name, &recorded.raw(bytes).await, 400, "framing_refused");
-        recorded.innocent_client_gets_its_own_answer(name).await;
+        recorded.assert_next_client_is_unaffected(name).await;
     }
     assert_eq!(recorded.upstream.requests().len(), rows.len(), "only the innocent ones");
     assert_eq!(recorded.upstream.received().len(), 1, "all of them on one connection");
@@ -137,7 +137,7 @@ async fn ambiguous_or_malformed_heads_are_400_and_never_reach_the_upstream() {
 
 /// FR-1, FR-2, FR-3, FR-4; RFC 9112 §6.3: what is let through is framed anew, in one way.
 #[tokio::test]
-async fn what_passes_is_framed_once_and_anew() {
+async fn forwarded_requests_have_exactly_one_framing() {
     let recorded = RecordedFixture::start().await;
     let chunked = format!("5\r\nhello\r\n0\r\n\r\n{MARKER}");
     let hello = format!("hello{MARKER}");
@@ -166,7 +166,7 @@ async fn what_passes_is_framed_once_and_anew() {
         assert_eq!(conn.read_response().await.status, 200, "{name}");
         let pipelined = if closes { conn.read_to_close().await } else { conn.read_response().await.body };
         assert_eq!(pipelined.is_empty(), closes, "{name}: what follows is the next request, or the connection ends");
-        recorded.innocent_client_gets_its_own_answer(name).await;
+        recorded.assert_next_client_is_unaffected(name).await;
         let requests = recorded.upstream.requests().split_off(before);
         assert_eq!(requests.len(), if closes { 2 } else { 3 }, "{name}: {requests:#?}");
         let (head, body) = requests[0].split_once("\r\n\r\n").expect(name);
@@ -182,7 +182,7 @@ async fn what_passes_is_framed_once_and_anew() {
 
 /// FR-5; RFC 9112 §7.1.
 #[tokio::test]
-async fn malformed_chunks_break_the_request_off() {
+async fn malformed_chunks_abort_the_request() {
     let recorded = RecordedFixture::start().await;
     let long_extension = format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(20_000));
     let many_trailers = format!("5\r\nhello\r\n0\r\n{}\r\n", "T: 1\r\n".repeat(2_000));
@@ -203,7 +203,7 @@ async fn malformed_chunks_break_the_request_off() {
     ] {
         let attack = format!("POST /public/a HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n{body}{MARKER}");
         assert_refused(name, &recorded.raw(attack).await, 400, "framing_refused");
-        recorded.innocent_client_gets_its_own_answer(name).await;
+        recorded.assert_next_client_is_unaffected(name).await;
         recorded.assert_no_marker(name);
     }
     let whole = recorded.upstream.requests();
@@ -212,7 +212,7 @@ async fn malformed_chunks_break_the_request_off() {
 
 /// FR-5, FR-6; RFC 9110 §6.5.1, RFC 9112 §7.1.1.
 #[tokio::test]
-async fn chunk_extensions_and_trailers_go_no_further() {
+async fn removes_chunk_extensions_and_trailers() {
     let recorded = RecordedFixture::start().await;
     let mut conn = recorded.conn().await;
     conn.send("POST /public/a HTTP/1.1\r\nHost: g\r\nTrailer: X-Identity-Subject\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n").await;
@@ -228,7 +228,7 @@ async fn chunk_extensions_and_trailers_go_no_further() {
 
 /// FR-8: a line that ends with LF alone is one line to everybody, since it is written anew (RFC 9112 §2.2).
 #[tokio::test]
-async fn bare_line_feeds_are_refused_or_written_as_crlf() {
+async fn bare_line_feeds_are_refused_or_rewritten_as_crlf() {
     let recorded = RecordedFixture::start().await;
     let received = recorded.raw("GET /public/a HTTP/1.1\nHost: g\nX-A: 1\nConnection: close\n\n").await;
     let status = received.get(9..12);
@@ -245,7 +245,7 @@ async fn bare_line_feeds_are_refused_or_written_as_crlf() {
 
 /// FR-7; I3: a connection has no identity, only requests have.
 #[tokio::test]
-async fn pipelined_requests_are_answered_in_order_and_authenticated_alone() {
+async fn answers_pipelined_requests_in_order_and_authenticates_each() {
     let recorded = RecordedFixture::start().await;
     let request = |target: &str, more: &str| format!("GET {target} HTTP/1.1\r\nHost: g\r\n{more}\r\n");
     let bearer = format!("Authorization: {}\r\n", recorded.fixture.bearer("alice"));
@@ -260,26 +260,30 @@ async fn pipelined_requests_are_answered_in_order_and_authenticated_alone() {
     ];
     let mut conn = recorded.conn().await;
     conn.send(all.concat()).await;
-    let mut answers: Vec<Answer> = Vec::new();
+    let mut responses: Vec<Response> = Vec::new();
     for _ in 0..6 {
-        answers.push(conn.read_response().await);
+        responses.push(conn.read_response().await);
     }
-    assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200, 401, 200, 200, 403, 400]);
-    assert!(answers[0].text().starts_with("GET /token/1 ") && answers[0].text().contains("x-identity-subject: alice"));
-    assert!(answers[2].text().starts_with("GET /public/3 ") && !answers[2].text().contains("x-identity"));
-    assert!(answers[3].text().starts_with("GET /token/4 ") && answers[3].text().contains("x-identity-subject: alice"));
+    assert_eq!(responses.iter().map(|response| response.status).collect::<Vec<_>>(), [200, 401, 200, 200, 403, 400]);
+    assert!(
+        responses[0].text().starts_with("GET /token/1 ") && responses[0].text().contains("x-identity-subject: alice")
+    );
+    assert!(responses[2].text().starts_with("GET /public/3 ") && !responses[2].text().contains("x-identity"));
+    assert!(
+        responses[3].text().starts_with("GET /token/4 ") && responses[3].text().contains("x-identity-subject: alice")
+    );
     assert_eq!(conn.read_to_close().await, b"", "nothing behind the malformed one is answered");
     assert_eq!(recorded.upstream.requests().len(), 3);
 }
 
 /// FR-9; RFC 9112 §9.3.
 #[tokio::test]
-async fn http_1_0_closes_unless_asked_and_is_authenticated_each_time() {
+async fn http_1_0_closes_by_default_and_authenticates_each_request() {
     let recorded = RecordedFixture::start().await;
     let closed = recorded.raw(format!("POST /public/a HTTP/1.0\r\nHost: g\r\n\r\n{MARKER}")).await;
     assert!(
         closed.get(8..13) == Some(" 200 ") && closed.matches("HTTP/1.").count() == 2,
-        "one answer, one echo: {closed}"
+        "one response, one echo: {closed}"
     );
     recorded.assert_no_marker("HTTP/1.0 without a length has no body and no successor");
     let mut conn = recorded.conn().await;
@@ -295,7 +299,7 @@ async fn http_1_0_closes_unless_asked_and_is_authenticated_each_time() {
 
 /// FR-10: bodies where nobody expects them are framed aloud; none are invented.
 #[tokio::test]
-async fn bodies_keep_explicit_framing_under_every_method() {
+async fn frames_bodies_explicitly_under_every_method() {
     let recorded = RecordedFixture::start().await;
     for (name, method, fields, body, expected) in [
         ("GET with a length", "GET", "Content-Length: 5\r\n", "hello", "content-length: 5"),
@@ -327,16 +331,16 @@ async fn bodies_keep_explicit_framing_under_every_method() {
         let framing =
             head.lines().filter(|line| line.starts_with("content-length") || line.starts_with("transfer-encoding"));
         assert_eq!(framing.collect::<Vec<_>>().join(" "), expected, "{name}");
-        recorded.innocent_client_gets_its_own_answer(name).await;
+        recorded.assert_next_client_is_unaffected(name).await;
     }
 }
 
-/// FR-10, FR-12: an upstream that answers without reading leaves a connection that nobody else may use.
+/// FR-10, FR-12: an upstream that responses without reading leaves a connection that nobody else may use.
 #[tokio::test]
-async fn an_early_answer_is_passed_on_and_its_connection_is_not_used_again() {
+async fn forwards_an_early_response_and_does_not_reuse_its_connection() {
     let fixture = Fixture::start(Config::minimal().one_worker()).await;
     let origin = &fixture.origin;
-    origin.behave("/public/early", Behaviour::EarlyAnswer { status: 403 });
+    origin.behave("/public/early", Behaviour::EarlyResponse { status: 403 });
     let mut conn = fixture.connect().await;
     conn.send("POST /public/early HTTP/1.1\r\nHost: g\r\nContent-Length: 1000000\r\n\r\nhello").await;
     assert_eq!(conn.read_response().await.status, 403);

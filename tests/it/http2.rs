@@ -1,33 +1,33 @@
-//! HTTP/2 with prior knowledge (RFC 9113 §3.3): the same decisions and answers as over HTTP/1.1, and no way around them.
+//! HTTP/2 with prior knowledge (RFC 9113 §3.3): the same decisions and responses as over HTTP/1.1, and no way around them.
 //!
 //! What no HTTP library would send is written here as frames, with header blocks that use neither Huffman codes nor the dynamic table.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::support::client::{Answer, Conn, h2};
+use crate::support::client::{Conn, Response, h2};
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 use crate::support::origin::Behaviour;
 use crate::support::raw_origin::{RawOrigin, Step};
 
-/// What two answers must have in common: all of it but the request's own id and the connection's own fields.
-fn essence(answer: &Answer) -> (u16, Vec<(String, String)>, Value) {
+/// What two responses must have in common: all of it but the request's own id and the connection's own fields.
+fn comparable_parts(response: &Response) -> (u16, Vec<(String, String)>, Value) {
     let own = ["connection", "date", "x-request-id", "content-length", "keep-alive"];
-    let fields = answer.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone()));
+    let fields = response.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone()));
     let mut fields: Vec<_> = fields.filter(|(name, _)| !own.contains(&name.as_str())).collect();
     fields.sort();
-    let mut problem = if answer.body.is_empty() { Value::Null } else { answer.json() };
+    let mut problem = if response.body.is_empty() { Value::Null } else { response.json() };
     if let Some(problem) = problem.as_object_mut() {
         let id = problem.remove("request_id");
-        assert_eq!(id.as_ref().and_then(Value::as_str), answer.header("x-request-id"));
+        assert_eq!(id.as_ref().and_then(Value::as_str), response.header("x-request-id"));
     }
-    (answer.status, fields, problem)
+    (response.status, fields, problem)
 }
 
 /// RFC 9110 §1.2: one semantics, whatever the version.
 #[tokio::test]
-async fn refusals_are_the_same_over_both_versions() {
+async fn refusals_are_the_same_over_http_1_and_http_2() {
     let config = Config::minimal()
         .add("server", "max_body_size = \"1 KiB\"")
         .route("read", "path = \"/read\"\nmethods = [\"GET\"]\naccess = \"public\"");
@@ -61,7 +61,7 @@ async fn refusals_are_the_same_over_both_versions() {
         let old = fixture.request(method, target, &fields, body).await;
         let new = h2.request(method, target, &fields, body).await;
         assert_eq!((new.status, &new.json()["code"]), (status, &json!(code)), "{name}: {}", new.text());
-        assert_eq!(essence(&new), essence(&old), "{name}");
+        assert_eq!(comparable_parts(&new), comparable_parts(&old), "{name}");
         assert_eq!(new.header("connection"), None, "{name}: of no meaning in HTTP/2");
         assert_eq!(new.headers_named("x-request-id").len(), 1, "{name}");
     }
@@ -72,7 +72,7 @@ async fn refusals_are_the_same_over_both_versions() {
 
 /// H2-5, H2-6; RFC 9113 §8.2.3, §8.3.1.
 #[tokio::test]
-async fn requests_become_http_1_1_with_one_host_and_one_cookie() {
+async fn forwards_http_2_requests_as_http_1_1_with_one_host_and_one_cookie() {
     let fixture = Fixture::start(Config::minimal()).await;
     let bearer = fixture.bearer("alice");
     let h2 = h2(fixture.gateway.addr()).await;
@@ -102,18 +102,18 @@ async fn requests_become_http_1_1_with_one_host_and_one_cookie() {
         ("another port", "api.example.com:81", 400),
         ("a list", "api.example.com,evil", 400),
     ] {
-        let answer = h2.get("http://api.example.com/public/a", &[("host", host)]).await;
-        assert_eq!(answer.status, status, "{name}: {}", answer.text());
+        let response = h2.get("http://api.example.com/public/a", &[("host", host)]).await;
+        assert_eq!(response.status, status, "{name}: {}", response.text());
     }
     for field in ["g:", "user@g", "g:99999"] {
-        let answer = h2.try_request("GET", &format!("http://{field}/public/a"), &[], b"").await;
-        assert!(!matches!(answer, Ok(answer) if answer.status == 200), "{field}");
+        let response = h2.try_request("GET", &format!("http://{field}/public/a"), &[], b"").await;
+        assert!(!matches!(response, Ok(response) if response.status == 200), "{field}");
     }
 }
 
 /// I4: the body is streamed, with framing made anew.
 #[tokio::test]
-async fn bodies_are_framed_for_the_upstream() {
+async fn frames_http_2_bodies_for_an_http_1_1_upstream() {
     let fixture = Fixture::start(Config::minimal()).await;
     let h2 = h2(fixture.gateway.addr()).await;
     for (name, method, body, length) in [
@@ -135,7 +135,7 @@ async fn bodies_are_framed_for_the_upstream() {
 
 /// FR-7, J-86: streams of one connection share nothing but the connection.
 #[tokio::test]
-async fn concurrent_streams_are_authenticated_alone() {
+async fn authenticates_concurrent_streams_separately() {
     let fixture = Fixture::start(Config::minimal()).await;
     let bearers = ["alice", "bob", "carol"].map(|subject| fixture.bearer(subject));
     let h2 = h2(fixture.gateway.addr()).await;
@@ -149,12 +149,12 @@ async fn concurrent_streams_are_authenticated_alone() {
         });
     }
     while let Some(stream) = streams.join_next().await {
-        let (number, answer) = stream.expect("no stream panics");
+        let (number, response) = stream.expect("no stream panics");
         let Some(subject) = ["alice", "bob", "carol"].get(number % 4) else {
-            assert_eq!(answer.status, 401, "{number}");
+            assert_eq!(response.status, 401, "{number}");
             continue;
         };
-        let echoed = answer.json();
+        let echoed = response.json();
         assert_eq!(echoed["target"], json!(format!("/token/{number}")));
         let subjects: Vec<_> = echoed["headers"]
             .as_array()
@@ -227,17 +227,18 @@ enum Outcome {
     Status(u16),
 }
 
-const USUAL: [(&str, &str); 4] = [(":method", "GET"), (":scheme", "http"), (":authority", "g"), (":path", "/public/a")];
+const GET_REQUEST: [(&str, &str); 4] =
+    [(":method", "GET"), (":scheme", "http"), (":authority", "g"), (":path", "/public/a")];
 
 /// H2-2, H2-3, H2-4, H2-5; RFC 9113 §8.1.1, §8.2, §8.3.
 #[tokio::test]
 async fn malformed_requests_never_reach_the_upstream() {
     let fixture = Fixture::start(Config::minimal()).await;
-    let with = |fields: &[(&'static str, &'static str)]| [&USUAL[..], fields].concat();
+    let with = |fields: &[(&'static str, &'static str)]| [&GET_REQUEST[..], fields].concat();
     let instead = |name: &'static str, value: &'static str| -> Vec<_> {
-        USUAL.iter().map(|&(given, old)| (given, if given == name { value } else { old })).collect()
+        GET_REQUEST.iter().map(|&(given, old)| (given, if given == name { value } else { old })).collect()
     };
-    let without = |name: &str| -> Vec<_> { USUAL.iter().copied().filter(|(given, _)| *given != name).collect() };
+    let without = |name: &str| -> Vec<_> { GET_REQUEST.iter().copied().filter(|(given, _)| *given != name).collect() };
     for (name, fields) in [
         ("connection", with(&[("connection", "x-identity-subject")])),
         ("keep-alive", with(&[("keep-alive", "1")])),
@@ -251,7 +252,7 @@ async fn malformed_requests_never_reach_the_upstream() {
         ("an empty name", with(&[("", "1")])),
         ("a value with a line break", with(&[("x-a", "1\r\nx-identity-subject: admin")])),
         ("a value with a NUL", with(&[("x-a", "1\0")])),
-        ("a pseudo-field behind a field", [&[("x-a", "1")], &USUAL[..]].concat()),
+        ("a pseudo-field behind a field", [&[("x-a", "1")], &GET_REQUEST[..]].concat()),
         ("an unknown pseudo-field", with(&[(":user", "admin")])),
         ("two methods", with(&[(":method", "POST")])),
         ("two paths", with(&[(":path", "/admin/a")])),
@@ -281,7 +282,7 @@ async fn malformed_requests_never_reach_the_upstream() {
         assert!(fixture.origin.requests().is_empty(), "{name}: {:#?}", fixture.origin.requests());
     }
     for (name, fields) in [
-        ("as usual", USUAL.to_vec()),
+        ("as usual", GET_REQUEST.to_vec()),
         ("a host and no authority", [&without(":authority")[..], &[("host", "g")]].concat()),
         ("te: trailers", with(&[("te", "trailers")])),
         ("the scheme of a client before a proxy", instead(":scheme", "https")),
@@ -301,10 +302,10 @@ async fn malformed_requests_never_reach_the_upstream() {
 
 /// H2-1, H2-6; RFC 9113 §8.1.1: chunked while the end is open, never longer or shorter than announced, trailers dropped.
 #[tokio::test]
-async fn a_stream_of_open_length_is_chunked_as_it_comes() {
+async fn forwards_an_http_2_body_of_unknown_length_in_chunks() {
     let upstream = RawOrigin::start(vec![Step::Echo; 20]).await;
     let fixture = Fixture::start(Config::minimal().one_worker().main_server(upstream.addr())).await;
-    let post = |more: &[(&'static str, &'static str)]| [&[(":method", "POST")], &USUAL[1..], more].concat();
+    let post = |more: &[(&'static str, &'static str)]| [&[(":method", "POST")], &GET_REQUEST[1..], more].concat();
     let mut frames = Frames::open(&fixture).await;
     frames.headers(1, &post(&[]), false).await;
     frames.send(0, 0, 1, b"hel").await;
@@ -333,15 +334,15 @@ async fn a_stream_of_open_length_is_chunked_as_it_comes() {
     assert!(upstream.requests().iter().all(|request| !request.contains("content-length: 9")), "none was completed");
 }
 
-/// DO-3: a client that opens no window for its answer holds the upstream's connection no longer than `body_idle_timeout`.
+/// DO-3: a client that opens no window for its response holds the upstream's connection no longer than `body_idle_timeout`.
 #[tokio::test]
-async fn an_answer_that_is_not_taken_is_given_up() {
+async fn aborts_a_response_whose_stream_window_stays_closed() {
     /// `SETTINGS_INITIAL_WINDOW_SIZE` is 0.
     const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
     let fixture = Fixture::start(Config::minimal().add("server", "body_idle_timeout = \"100ms\"")).await;
     fixture.origin.behave("/public/a", Behaviour::Large(8 * 1024 * 1024));
     let mut frames = Frames::open_with(&fixture, &NO_WINDOW).await;
-    frames.headers(1, &USUAL, true).await;
+    frames.headers(1, &GET_REQUEST, true).await;
     assert_eq!(frames.outcome(1).await, Outcome::Status(200));
     fixture.origin.wait_for_open_connections(0).await;
 }

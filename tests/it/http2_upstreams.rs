@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::support::client::{self, h2};
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
-use crate::support::{background, within};
+use crate::support::{background, with_deadline};
 
 /// An HTTP/2 server that echoes what it was asked, once it is let.
 struct H2Origin {
@@ -61,7 +61,7 @@ impl H2Origin {
 
     async fn wait_until_under_way(&self, wanted: usize) {
         let mut seen = self.under_way.subscribe();
-        within("requests under way", seen.wait_for(|count| *count == wanted)).await.expect("the origin lives");
+        with_deadline("requests under way", seen.wait_for(|count| *count == wanted)).await.expect("the origin lives");
     }
 }
 
@@ -110,8 +110,8 @@ fn all_pass(fixture: &Fixture, count: usize) -> JoinSet<()> {
     for number in 0..count {
         let addr = fixture.gateway.addr();
         asking.spawn(async move {
-            let answer = within("an answer", client::get(addr, &format!("/public/{number}"), &[])).await;
-            assert_eq!(answer.status, 200, "{number}: {}", answer.text());
+            let response = with_deadline("a response", client::get(addr, &format!("/public/{number}"), &[])).await;
+            assert_eq!(response.status, 200, "{number}: {}", response.text());
         });
     }
     asking
@@ -119,12 +119,12 @@ fn all_pass(fixture: &Fixture, count: usize) -> JoinSet<()> {
 
 /// RFC 9113 §8.2.2 and §8.3.1: the host becomes the authority, nothing is said about connections; the rest is as in HTTP/1.1.
 #[tokio::test]
-async fn a_request_goes_on_in_http_2s_own_form() {
+async fn forwards_a_request_in_http_2_form() {
     let (fixture, origin) = start(100, "").await;
     let headers = [("Host", "api.example"), ("Connection", "x-private, close"), ("X-Private", "1"), ("X-Kept", "1")];
-    let answer = fixture.request("POST", "/public/a?b=c", &headers, b"hello").await;
-    let seen = answer.json();
-    assert_eq!((answer.status, &seen["version"]), (200, &json!("HTTP/2.0")), "{seen}");
+    let response = fixture.request("POST", "/public/a?b=c", &headers, b"hello").await;
+    let seen = response.json();
+    assert_eq!((response.status, &seen["version"]), (200, &json!("HTTP/2.0")), "{seen}");
     assert_eq!((&seen["uri"], &seen["body"]), (&json!("http://api.example/public/a?b=c"), &json!("hello")));
     let names: Vec<_> =
         seen["headers"].as_array().expect("a list").iter().filter_map(|pair| pair[0].as_str()).collect();
@@ -142,15 +142,15 @@ async fn a_request_goes_on_in_http_2s_own_form() {
         assert_eq!(names.contains(&name), there, "{name}: {names:?}");
     }
     let grpc = [("Content-Type", "application/grpc"), ("TE", "trailers")];
-    let answer = fixture.request("POST", "/public/call", &grpc, b"call").await;
+    let response = fixture.request("POST", "/public/call", &grpc, b"call").await;
     assert!(
-        answer.json()["headers"].as_array().expect("a list").contains(&json!(["te", "trailers"])),
+        response.json()["headers"].as_array().expect("a list").contains(&json!(["te", "trailers"])),
         "{}",
-        answer.text()
+        response.text()
     );
     let upgrade = [("Connection", "upgrade"), ("Upgrade", "websocket")];
-    let answer = fixture.get("/public/socket", &upgrade).await;
-    assert_eq!(answer.status, 200, "a wish to switch is passed over");
+    let response = fixture.get("/public/socket", &upgrade).await;
+    assert_eq!(response.status, 200, "a wish to switch is passed over");
     let own = h2(fixture.gateway.addr()).await.get("/public/through", &[]).await;
     assert_eq!(own.status, 200, "HTTP/2 on both sides");
     assert_eq!(origin.connections(), 1);
@@ -158,7 +158,7 @@ async fn a_request_goes_on_in_http_2s_own_form() {
 
 /// The first burst opens one connection, and more are opened only when all streams that the server allows are taken.
 #[tokio::test]
-async fn connections_are_shared_and_as_few_as_will_do() {
+async fn shares_connections_and_opens_no_more_than_needed() {
     for (allowed, requests, connections) in [(100, 30, 1), (2, 6, 3), (1, 3, 3)] {
         let (fixture, origin) = start(allowed, "").await;
         origin.gate.send_replace(false);
@@ -190,7 +190,7 @@ async fn a_full_server_makes_some_wait_and_tells_the_rest() {
 
 /// A client that leaves resets its stream, and nobody else's.
 #[tokio::test]
-async fn a_client_that_leaves_gives_its_stream_back() {
+async fn an_aborted_client_request_frees_its_stream() {
     let (fixture, origin) = start(2, "max_connections = 1").await;
     origin.gate.send_replace(false);
     let stays = all_pass(&fixture, 1);
@@ -209,7 +209,7 @@ async fn a_client_that_leaves_gives_its_stream_back() {
 
 /// Whoever waits for a connection that cannot be opened is told with the one who tried.
 #[tokio::test]
-async fn a_server_that_is_not_there_is_502_for_all_who_wait() {
+async fn an_unreachable_server_is_502_for_all_waiting_requests() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let addr = nobody.local_addr().expect("bound");
     drop(nobody);
@@ -221,7 +221,7 @@ async fn a_server_that_is_not_there_is_502_for_all_who_wait() {
             async move { client::get(addr, &format!("/public/{number}"), &[]).await }
         })
         .collect();
-    for answer in asking.join_all().await {
-        assert_eq!((answer.status, &answer.json()["code"]), (502, &json!("upstream_unreachable")));
+    for response in asking.join_all().await {
+        assert_eq!((response.status, &response.json()["code"]), (502, &json!("upstream_unreachable")));
     }
 }

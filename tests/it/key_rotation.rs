@@ -9,7 +9,7 @@ use crate::support::client;
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 use crate::support::token::TestKey;
-use crate::support::{background, within};
+use crate::support::{background, with_deadline};
 
 /// The default `jwks_cooldown`, and a second.
 const COOLDOWN: Duration = Duration::from_secs(31);
@@ -23,7 +23,7 @@ async fn status_of(fixture: &Fixture, token: &str) -> u16 {
     fixture.get_with_token("/token/x", token).await.status
 }
 
-/// Sends one token of its own per name of a key, all at once; returns how many answers had which status.
+/// Sends one token of its own per name of a key, all at once; returns how many responses had which status.
 async fn flood(fixture: &Fixture, kids: impl IntoIterator<Item = String>, key: &TestKey) -> Vec<(u16, usize)> {
     let h2 = client::h2(fixture.gateway.addr()).await;
     let mut asking = tokio::task::JoinSet::new();
@@ -33,7 +33,7 @@ async fn flood(fixture: &Fixture, kids: impl IntoIterator<Item = String>, key: &
         asking.spawn(async move { h2.get("/token/x", &[("Authorization", &format!("Bearer {token}"))]).await.status });
     }
     let mut counted = std::collections::BTreeMap::new();
-    for status in within("all answers", asking.join_all()).await {
+    for status in with_deadline("all responses", asking.join_all()).await {
         *counted.entry(status).or_insert(0) += 1;
     }
     counted.into_iter().collect()
@@ -41,7 +41,7 @@ async fn flood(fixture: &Fixture, kids: impl IntoIterator<Item = String>, key: &
 
 /// Threats J-69, J-88, A40: a token with a new key makes the set be fetched; all who need it wait for that one fetch, and none is refused.
 #[tokio::test]
-async fn a_new_key_is_fetched_once_for_all_who_wait_for_it() {
+async fn one_fetch_serves_all_requests_that_wait_for_a_new_key() {
     let fixture = start().await;
     assert_eq!(status_of(&fixture, &fixture.good_token()).await, 200);
     let new = TestKey::rsa("k2");
@@ -62,7 +62,7 @@ async fn the_first_requests_wait_for_the_first_keys() {
 
 /// Threats J-68, J-91, A27: whoever invents names of keys causes one fetch per cooldown, and nobody else notices.
 #[tokio::test]
-async fn invented_key_names_cause_one_fetch_per_cooldown() {
+async fn unknown_key_ids_cause_one_fetch_per_cooldown() {
     let fixture = start().await;
     let (good, stranger) = (fixture.good_token(), TestKey::rsa("k2"));
     assert_eq!(status_of(&fixture, &good).await, 200);
@@ -82,7 +82,7 @@ async fn invented_key_names_cause_one_fetch_per_cooldown() {
 /// `keys_unavailable`: an unknown key after a fetch that succeeded does not exist, after one that failed it may. Known keys do not
 /// care (threat A27).
 #[tokio::test]
-async fn an_unknown_key_is_invalid_after_a_good_fetch_and_unavailable_after_a_bad_one() {
+async fn an_unknown_key_is_401_after_a_good_fetch_and_503_after_a_failed_one() {
     let fixture = start().await;
     let good = fixture.good_token();
     let unknown = |name: &str| fixture.token().sign(&TestKey::rsa("k2").with_kid(name));
@@ -92,9 +92,9 @@ async fn an_unknown_key_is_invalid_after_a_good_fetch_and_unavailable_after_a_ba
     assert_eq!(status_of(&fixture, &unknown("b")).await, 401, "asked for, and not there");
     fixture.idp.fail_with(500);
     fixture.clock.advance(COOLDOWN);
-    let answer = fixture.get_with_token("/token/x", &unknown("c")).await;
-    assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("keys_unavailable")));
-    assert_eq!(answer.header("retry-after"), Some("30"), "the cooldown");
+    let response = fixture.get_with_token("/token/x", &unknown("c")).await;
+    assert_eq!((response.status, &response.json()["code"]), (503, &json!("keys_unavailable")));
+    assert_eq!(response.header("retry-after"), Some("30"), "the cooldown");
     assert_eq!(status_of(&fixture, &unknown("d")).await, 503, "within the cooldown of the failure");
     assert_eq!(status_of(&fixture, &good).await, 200, "remembered");
     let another = fixture.token().claim("sub", "bob").sign(&TestKey::rsa("k1"));
@@ -106,7 +106,7 @@ async fn an_unknown_key_is_invalid_after_a_good_fetch_and_unavailable_after_a_ba
 
 /// Threats J-71, J-81, A26, D6: a key that is published no more, or another under its name, counts no more, nor does a remembered verdict by it.
 #[tokio::test]
-async fn a_withdrawn_key_is_refused_at_once_also_for_remembered_tokens() {
+async fn refuses_a_token_whose_key_has_left_the_key_set() {
     for (name, published, reason) in [
         ("withdrawn", vec![TestKey::es256("e1")], "key unknown"),
         ("replaced", vec![TestKey::es256("e1"), TestKey::rsa("k2").with_kid("k1")], "signature invalid"),
@@ -132,7 +132,7 @@ async fn a_withdrawn_key_is_refused_at_once_also_for_remembered_tokens() {
 
 /// Threat J-73: as long as a key stays published, a remembered token needs no new signature check whatever else changes.
 #[tokio::test]
-async fn a_key_that_stays_keeps_its_remembered_tokens() {
+async fn a_refresh_keeps_cached_tokens_whose_key_is_still_published() {
     let fixture = start().await;
     let token = fixture.good_token();
     assert_eq!(status_of(&fixture, &token).await, 200);
@@ -150,7 +150,7 @@ async fn a_key_that_stays_keeps_its_remembered_tokens() {
 /// Threats J-67, A27: an outage of the identity provider is noticed by nobody until the keys are older than `jwks_max_stale`; then nobody gets
 /// through, remembered or not, and it is 503 and not 401.
 #[tokio::test]
-async fn the_last_good_keys_serve_until_they_are_too_old() {
+async fn stale_keys_are_used_until_jwks_max_stale() {
     let config = Config::minimal().add("issuers.main", "jwks_max_stale = \"1h\"\njwks_refresh = \"10m\"");
     let fixture = Fixture::start(config).await;
     let token = fixture.token().claim("exp", 1_900_000_000).sign(&TestKey::rsa("k1"));
@@ -165,9 +165,9 @@ async fn the_last_good_keys_serve_until_they_are_too_old() {
     );
     fixture.clock.advance(Duration::from_secs(1));
     for (name, token) in [("remembered", token.clone()), ("fresh", fresh("b"))] {
-        let answer = fixture.get_with_token("/token/x", &token).await;
-        assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("keys_unavailable")), "{name}");
-        assert!(answer.header("retry-after").is_some(), "{name}");
+        let response = fixture.get_with_token("/token/x", &token).await;
+        assert_eq!((response.status, &response.json()["code"]), (503, &json!("keys_unavailable")), "{name}");
+        assert!(response.header("retry-after").is_some(), "{name}");
     }
     // It had its keys: taking every replica out of service for one identity provider's outage would make it everybody's.
     assert_eq!(client::get(fixture.gateway.admin(), "/readyz", &[]).await.status, 200);
@@ -179,7 +179,7 @@ async fn the_last_good_keys_serve_until_they_are_too_old() {
 
 /// Threat J-63: a set that is no set, or has nothing usable, does not replace one that is.
 #[tokio::test]
-async fn a_broken_set_does_not_replace_a_good_one() {
+async fn an_invalid_key_set_does_not_replace_a_good_one() {
     let fixture = start().await;
     assert_eq!(status_of(&fixture, &fixture.good_token()).await, 200);
     for (name, document) in [
@@ -199,7 +199,7 @@ async fn a_broken_set_does_not_replace_a_good_one() {
 
 /// Threat J-64: while a fetch hangs, tokens with known keys are verified as ever.
 #[tokio::test]
-async fn a_fetch_that_hangs_holds_up_no_known_key() {
+async fn a_hanging_fetch_does_not_delay_known_keys() {
     let fixture = start().await;
     assert_eq!(status_of(&fixture, &fixture.good_token()).await, 200);
     fixture.idp.hang();
@@ -218,7 +218,7 @@ async fn a_fetch_that_hangs_holds_up_no_known_key() {
 
 /// RFC 9111 §5.2.2 and `jwks_refresh`: the set is fetched anew by itself within its lifetime, which the cache headers set within bounds.
 #[tokio::test]
-async fn keys_are_refreshed_by_themselves_in_time() {
+async fn refreshes_keys_within_their_cache_lifetime() {
     let fixture = start().await;
     fixture.idp.set_header("Cache-Control", "no-store");
     assert_eq!(status_of(&fixture, &fixture.good_token()).await, 200);
@@ -237,7 +237,7 @@ async fn keys_are_refreshed_by_themselves_in_time() {
 
 /// An alert can be written on the age of the keys.
 #[tokio::test]
-async fn the_state_of_the_keys_is_in_the_metrics() {
+async fn metrics_show_the_state_of_the_keys() {
     let fixture = start().await;
     assert_eq!(status_of(&fixture, &fixture.good_token()).await, 200);
     fixture.idp.set_keys(&[&TestKey::rsa("k1"), &TestKey::es256("e1"), &TestKey::ed25519("d1")]);

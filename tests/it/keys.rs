@@ -10,22 +10,22 @@ use crate::support::fixture::{Fixture, NOW};
 use crate::support::idp::Idp;
 use crate::support::temporary::TempDir;
 use crate::support::token::{TestKey, TokenBuilder, base64url};
-use crate::support::within;
+use crate::support::with_deadline;
 
 /// What an operator sees at `/readyz`: the status and the reasons.
 async fn readiness(fixture: &Fixture) -> (u16, Vec<String>) {
-    let answer = client::get(fixture.gateway.admin(), "/readyz", &[]).await;
-    let reasons = answer.json()["reasons"].as_array().cloned().unwrap_or_default();
-    (answer.status, reasons.iter().map(|reason| reason.as_str().expect("a text").to_owned()).collect())
+    let response = client::get(fixture.gateway.admin(), "/readyz", &[]).await;
+    let reasons = response.json()["reasons"].as_array().cloned().unwrap_or_default();
+    (response.status, reasons.iter().map(|reason| reason.as_str().expect("a text").to_owned()).collect())
 }
 
 /// Nobody gets through to a protected route, everybody to a public one, and the operator is told why.
 async fn assert_has_no_keys(name: &str, fixture: &Fixture, why: &str) {
-    let answer = fixture.get_with_token("/token/x", &fixture.good_token()).await;
-    assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("keys_unavailable")), "{name}");
-    assert_eq!(answer.header("www-authenticate"), None, "{name}");
-    assert_eq!(answer.header("cache-control"), Some("no-store"), "{name}");
-    let retry_after: u64 = answer.header("retry-after").expect("when to come again").parse().expect("seconds");
+    let response = fixture.get_with_token("/token/x", &fixture.good_token()).await;
+    assert_eq!((response.status, &response.json()["code"]), (503, &json!("keys_unavailable")), "{name}");
+    assert_eq!(response.header("www-authenticate"), None, "{name}");
+    assert_eq!(response.header("cache-control"), Some("no-store"), "{name}");
+    let retry_after: u64 = response.header("retry-after").expect("when to come again").parse().expect("seconds");
     assert!((1..=30).contains(&retry_after), "{name}: {retry_after}");
     assert!(fixture.origin.requests().is_empty(), "{name}");
     let (status, reasons) = readiness(fixture).await;
@@ -41,7 +41,7 @@ async fn assert_has_no_keys(name: &str, fixture: &Fixture, why: &str) {
 
 /// OpenID Connect Discovery §4, RFC 7517 §5: one document, one key set, and then no more: verification is offline.
 #[tokio::test]
-async fn keys_are_discovered_once_and_tokens_verified_offline() {
+async fn fetches_keys_once_and_verifies_offline() {
     let fixture = Fixture::start(Config::minimal()).await;
     for subject in ["alice", "bob", "carol", "dave", "alice"] {
         let token = fixture.token().claim("sub", subject).sign(&TestKey::rsa("k1"));
@@ -56,12 +56,12 @@ async fn keys_are_discovered_once_and_tokens_verified_offline() {
 }
 
 /// What is done to an identity provider before a gateway meets it.
-type Spoil<'a> = Box<dyn Fn(&Idp) + 'a>;
+type Fault<'a> = Box<dyn Fn(&Idp) + 'a>;
 
 /// OpenID Connect Discovery §4.3, RFC 8414 §3.3; threats J-65, J-66, A36: a document that is not the issuer's own, or leads elsewhere, is not
 /// followed. `true`: the key set was asked for.
 #[tokio::test]
-async fn a_discovery_document_is_checked_before_it_is_followed() {
+async fn checks_the_discovery_document_before_following_it() {
     let member = |name: &'static str, value: Value| {
         move |idp: &Idp| {
             let mut document = idp.discovery();
@@ -76,17 +76,17 @@ async fn a_discovery_document_is_checked_before_it_is_followed() {
             idp.set_discovery(document);
         }
     };
-    let rows: Vec<(&str, Spoil<'_>, &str)> = vec![
-        ("another issuer", Box::new(member("issuer", json!("https://idp.example"))), "is for issuer"),
+    let rows: Vec<(&str, Fault<'_>, &str)> = vec![
+        ("another issuer", Box::new(member("issuer", json!("https://idp.example"))), "is of issuer"),
         (
             "a slash too many",
             Box::new(|idp| member("issuer", json!(format!("{}/", idp.issuer())))(idp)),
-            "differ by a trailing slash",
+            "differ by a slash",
         ),
         ("no issuer", Box::new(without("issuer")), "malformed"),
         ("issuers", Box::new(|idp| member("issuer", json!([idp.issuer()]))(idp)), "malformed"),
         ("no jwks_uri", Box::new(without("jwks_uri")), "malformed"),
-        ("not a URL", Box::new(member("jwks_uri", json!("/jwks"))), "it is not a URL"),
+        ("not a URL", Box::new(member("jwks_uri", json!("/jwks"))), "it is no URL"),
         ("plain http", Box::new(member("jwks_uri", json!("http://192.0.2.1/jwks"))), "it is not https"),
         ("a file", Box::new(member("jwks_uri", json!("file:///etc/passwd"))), "it is not https"),
         ("cloud metadata", Box::new(member("jwks_uri", json!("https://169.254.169.254/"))), "internal address"),
@@ -109,9 +109,9 @@ async fn a_discovery_document_is_checked_before_it_is_followed() {
             "status 302",
         ),
     ];
-    for (name, spoil, why) in rows {
+    for (name, apply_fault, why) in rows {
         let idp = Idp::start().await;
-        spoil(&idp);
+        apply_fault(&idp);
         let fixture = Fixture::with_idp(idp, Config::minimal()).await;
         assert_has_no_keys(name, &fixture, why).await;
         assert_eq!((fixture.idp.discovery_fetches(), fixture.idp.fetches()), (1, 0), "{name}");
@@ -120,7 +120,7 @@ async fn a_discovery_document_is_checked_before_it_is_followed() {
 
 /// RFC 7517 §5; threats J-63, J-64, J-65: what is no key set is none, however it is spelt.
 #[tokio::test]
-async fn a_document_without_a_usable_key_is_no_key_set() {
+async fn refuses_a_key_set_without_usable_keys() {
     let key = TestKey::rsa("k1").public_jwk();
     let text = |padding: usize| format!("{{\"keys\":[{key}],\"x\":\"{}\"}}", "x".repeat(padding));
     for (name, document, why) in [
@@ -132,7 +132,7 @@ async fn a_document_without_a_usable_key_is_no_key_set() {
         ("keys twice", json!(format!("{{\"keys\":[],\"keys\":[{key}]}}")), "malformed"),
         ("only unusable ones", json!({"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}), "none of the 1 keys"),
         ("too many", json!({"keys": vec![key.clone(); 101]}), "101 keys"),
-        ("too long", json!(text(513 * 1024)), "larger than the limit"),
+        ("too long", json!(text(513 * 1024)), "longer than"),
     ] {
         let idp = Idp::start().await;
         idp.set_jwks(document);
@@ -147,20 +147,20 @@ async fn a_document_without_a_usable_key_is_no_key_set() {
 
 /// Threats J-67, A35: the gateway starts without its identity provider, says so, and recovers by itself, without a request and without a reload.
 #[tokio::test]
-async fn a_gateway_starts_before_its_identity_provider_does() {
+async fn starts_without_its_identity_provider_and_recovers() {
     let mut fixture = Fixture::with_idp(Idp::reserve(), Config::minimal()).await;
     assert_has_no_keys("down", &fixture, "cannot fetch").await;
     assert_eq!(fixture.get_with_token("/token/x", "abc").await.status, 401, "what is no JWT needs no key");
     fixture.idp.listen().await;
     fixture.clock.advance(std::time::Duration::from_secs(31));
     fixture.idp.wait_for_fetches(1).await;
-    within("readiness", async { while readiness(&fixture).await.0 != 200 {} }).await;
+    with_deadline("readiness", async { while readiness(&fixture).await.0 != 200 {} }).await;
     assert_eq!(fixture.get_with_token("/token/x", &fixture.good_token()).await.status, 200);
 }
 
 /// Threat D5: each issuer is on its own.
 #[tokio::test]
-async fn an_issuer_that_is_down_fails_its_own_tokens_only() {
+async fn an_unavailable_issuer_affects_only_its_own_tokens() {
     let down = Idp::reserve();
     let table = format!("[issuers.down]\nissuer = \"{}\"\naudiences = [\"api\"]", down.issuer());
     let fixture = Fixture::start(Config::minimal().append(&table)).await;
@@ -183,7 +183,7 @@ async fn an_issuer_that_is_down_fails_its_own_tokens_only() {
 
 /// `discovery_url` and `jwks_url`: the issuer is a name then, and need not be where anything is.
 #[tokio::test]
-async fn keys_may_be_elsewhere_than_at_the_issuer() {
+async fn fetches_keys_from_jwks_url_or_discovery_url() {
     let name = "urn:shop:idp";
     let token = TokenBuilder::at(name, NOW).sign(&TestKey::rsa("k1"));
     for (key, path, discoveries) in
@@ -212,7 +212,7 @@ async fn keys_may_be_elsewhere_than_at_the_issuer() {
 
 /// `jwks_file`: no network at all; a change is noticed when the keys are looked at again.
 #[tokio::test]
-async fn keys_may_be_in_a_file() {
+async fn reads_keys_from_a_file_and_rereads_it() {
     let directory = TempDir::new();
     let write = |keys: &[&TestKey]| {
         let set = json!({"keys": keys.iter().map(|key| key.public_jwk()).collect::<Vec<_>>()});
@@ -241,7 +241,7 @@ async fn keys_may_be_in_a_file() {
 /// Threats J-50, J-51, J-57, J-58, J-61, J-62, T7, T8: keys are taken one by one. What cannot be used is left out, whatever it is, and takes none of
 /// the good ones along; none of it ever verifies anything.
 #[tokio::test]
-async fn unusable_keys_lose_no_good_ones() {
+async fn skips_unusable_keys_and_keeps_the_good_ones() {
     let (rsa, ec) = (TestKey::rsa("k1"), TestKey::es256("e1"));
     let odd = TestKey::rsa("odd");
     let spoilt = |kid: &str, change: &dyn Fn(&mut Value)| {
@@ -290,7 +290,7 @@ async fn unusable_keys_lose_no_good_ones() {
 
 /// A key that has a name twice with different material (threat J-59): both are the issuer's own, and a signature of either is.
 #[tokio::test]
-async fn two_keys_may_share_a_name() {
+async fn accepts_either_of_two_keys_with_the_same_id() {
     let (first, second) = (TestKey::rsa("k1"), TestKey::rsa("k2").with_kid("k1"));
     let idp = Idp::start().await;
     idp.set_keys(&[&first, &second]);

@@ -1,10 +1,10 @@
-//! Rate limits as clients see them: who shares a budget, what the answers say, what spends a budget and what does not.
+//! Rate limits as clients see them: who shares a budget, what the responses say, what spends a budget and what does not.
 
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::client::{self, Answer};
+use crate::support::client::{self, Response};
 use crate::support::config::Config;
 use crate::support::fixture::{Fixture, NOW};
 use crate::support::idp::Idp;
@@ -24,20 +24,20 @@ fn trust_loopback(config: Config) -> Config {
 }
 
 /// Policies and states of all limits that were counted.
-fn fields(answer: &Answer) -> (Vec<&str>, Vec<&str>) {
-    (answer.headers_named("ratelimit-policy"), answer.headers_named("ratelimit"))
+fn fields(response: &Response) -> (Vec<&str>, Vec<&str>) {
+    (response.headers_named("ratelimit-policy"), response.headers_named("ratelimit"))
 }
 
 /// RFC 6585 §4, RFC 9110 §10.2.3, draft-ietf-httpapi-ratelimit-headers-10; threats RL-6.
 #[tokio::test]
-async fn a_burst_passes_and_then_the_answer_says_when_to_come_again() {
+async fn allows_a_burst_and_then_refuses_with_retry_after() {
     let fixture = Fixture::start(limited("key = \"subject\"\nrate = \"60/min\"\nburst = 3", "")).await;
     let alice = fixture.bearer("alice");
     let call = async || fixture.get("/calls/1", &[("Authorization", &alice)]).await;
     for state in ["\"calls\";r=2;t=1", "\"calls\";r=1;t=2", "\"calls\";r=0;t=3"] {
-        let answer = call().await;
-        assert_eq!((answer.status, fields(&answer)), (200, (vec!["\"calls\";q=60;w=60"], vec![state])));
-        assert_eq!(answer.header("retry-after"), None);
+        let response = call().await;
+        assert_eq!((response.status, fields(&response)), (200, (vec!["\"calls\";q=60;w=60"], vec![state])));
+        assert_eq!(response.header("retry-after"), None);
     }
     let refused = call().await;
     assert_eq!(refused.status, 429);
@@ -75,7 +75,7 @@ async fn a_burst_passes_and_then_the_answer_says_when_to_come_again() {
 
 /// Retry-After is in whole seconds, rounded up: never too early (RFC 9110 §10.2.3).
 #[tokio::test]
-async fn retry_after_is_as_long_as_the_rate_says() {
+async fn retry_after_matches_the_rate() {
     for (rate, seconds) in [("10/s", "1"), ("60/min", "1"), ("40/min", "2"), ("4/min", "15"), ("1/h", "3600")] {
         let limit = format!("key = \"route\"\nrate = \"{rate}\"\nburst = 1");
         let fixture = Fixture::start(limited(&limit, "access = \"public\"")).await;
@@ -86,9 +86,9 @@ async fn retry_after_is_as_long_as_the_rate_says() {
     }
 }
 
-/// Who calls: the subject of `main` unless told otherwise.
+/// Caller calls: the subject of `main` unless told otherwise.
 #[derive(Clone, Copy, Default)]
-struct Who {
+struct Caller {
     subject: &'static str,
     /// Of the second issuer.
     foreign: bool,
@@ -100,13 +100,13 @@ struct Who {
     path: Option<&'static str>,
 }
 
-const ALICE: Who =
-    Who { subject: "alice", foreign: false, claims: &[], address: "192.0.2.1", header: None, path: None };
-const BOB: Who = Who { subject: "bob", ..ALICE };
+const ALICE: Caller =
+    Caller { subject: "alice", foreign: false, claims: &[], address: "192.0.2.1", header: None, path: None };
+const BOB: Caller = Caller { subject: "bob", ..ALICE };
 
 /// Contract: who shares a budget, by each kind of key; every accept row has a refuse row. Threats RL-3, RL-4, RL-5, A72.
 #[tokio::test]
-async fn each_key_shares_a_budget_among_those_it_names() {
+async fn each_key_type_counts_its_own_group_of_callers() {
     let other = Idp::start().await;
     let kinds = ["ip", "subject", "client", "issuer", "route", "claim:org.tenant", "header:X-Api-Key"];
     let other_issuer = format!("[issuers.other]\nissuer = \"{}\"\naudiences = [\"api\"]", other.issuer());
@@ -128,56 +128,56 @@ async fn each_key_shares_a_budget_among_those_it_names() {
     for (kind, name, who, expect) in [
         ("ip", "the first", ALICE, 200),
         ("ip", "another caller at the same address", BOB, 429),
-        ("ip", "the same caller elsewhere", Who { address: elsewhere, ..ALICE }, 200),
-        ("ip", "the same address as IPv6 writes it", Who { address: "::ffff:192.0.2.1", ..BOB }, 429),
-        ("ip", "an IPv6 host", Who { address: "2001:db8:1:2::1", ..ALICE }, 200),
-        ("ip", "its neighbour in the /64", Who { address: "2001:db8:1:2:ffff::99", ..ALICE }, 429),
-        ("ip", "the next /64", Who { address: "2001:db8:1:3::1", ..ALICE }, 200),
+        ("ip", "the same caller elsewhere", Caller { address: elsewhere, ..ALICE }, 200),
+        ("ip", "the same address as IPv6 writes it", Caller { address: "::ffff:192.0.2.1", ..BOB }, 429),
+        ("ip", "an IPv6 host", Caller { address: "2001:db8:1:2::1", ..ALICE }, 200),
+        ("ip", "its neighbour in the /64", Caller { address: "2001:db8:1:2:ffff::99", ..ALICE }, 429),
+        ("ip", "the next /64", Caller { address: "2001:db8:1:3::1", ..ALICE }, 200),
         ("subject", "the first", ALICE, 200),
         (
             "subject",
             "the same subject elsewhere, with another token",
-            Who { address: elsewhere, claims: acme, ..ALICE },
+            Caller { address: elsewhere, claims: acme, ..ALICE },
             429,
         ),
-        ("subject", "another path, with a query", Who { path: Some("/k1/2?x=1"), ..ALICE }, 429),
-        ("subject", "the second route with this limit", Who { path: Some("/second/k1"), ..ALICE }, 429),
+        ("subject", "another path, with a query", Caller { path: Some("/k1/2?x=1"), ..ALICE }, 429),
+        ("subject", "the second route with this limit", Caller { path: Some("/second/k1"), ..ALICE }, 429),
         ("subject", "another subject", BOB, 200),
-        ("subject", "the same name at another issuer", Who { foreign: true, ..ALICE }, 200),
-        ("client", "the first", Who { claims: app("app"), ..ALICE }, 200),
-        ("client", "another subject with the same client", Who { claims: app("app"), ..BOB }, 429),
-        ("client", "the same subject with another client", Who { claims: app("web"), ..ALICE }, 200),
-        ("client", "the same client at another issuer", Who { claims: app("app"), foreign: true, ..ALICE }, 200),
+        ("subject", "the same name at another issuer", Caller { foreign: true, ..ALICE }, 200),
+        ("client", "the first", Caller { claims: app("app"), ..ALICE }, 200),
+        ("client", "another subject with the same client", Caller { claims: app("app"), ..BOB }, 429),
+        ("client", "the same subject with another client", Caller { claims: app("web"), ..ALICE }, 200),
+        ("client", "the same client at another issuer", Caller { claims: app("app"), foreign: true, ..ALICE }, 200),
         ("client", "no client: counted as the subject", ALICE, 200),
         ("client", "no client, again", ALICE, 429),
         ("client", "no client, another subject", BOB, 200),
         ("issuer", "the first", ALICE, 200),
-        ("issuer", "another subject elsewhere", Who { address: elsewhere, ..BOB }, 429),
-        ("issuer", "another issuer", Who { foreign: true, ..ALICE }, 200),
+        ("issuer", "another subject elsewhere", Caller { address: elsewhere, ..BOB }, 429),
+        ("issuer", "another issuer", Caller { foreign: true, ..ALICE }, 200),
         ("route", "the first", ALICE, 200),
-        ("route", "anybody else", Who { foreign: true, address: elsewhere, ..BOB }, 429),
-        ("route", "another route with this limit", Who { path: Some("/second/k4"), ..ALICE }, 200),
-        ("claim:org.tenant", "the first", Who { claims: acme, ..ALICE }, 200),
-        ("claim:org.tenant", "another subject of the tenant", Who { claims: acme, ..BOB }, 429),
-        ("claim:org.tenant", "another tenant", Who { claims: beta, ..ALICE }, 200),
-        ("claim:org.tenant", "the same tenant at another issuer", Who { claims: acme, foreign: true, ..ALICE }, 200),
-        ("claim:org.tenant", "a number", Who { claims: seven, ..ALICE }, 200),
-        ("claim:org.tenant", "the same number as text", Who { claims: seven_as_text, ..BOB }, 429),
+        ("route", "anybody else", Caller { foreign: true, address: elsewhere, ..BOB }, 429),
+        ("route", "another route with this limit", Caller { path: Some("/second/k4"), ..ALICE }, 200),
+        ("claim:org.tenant", "the first", Caller { claims: acme, ..ALICE }, 200),
+        ("claim:org.tenant", "another subject of the tenant", Caller { claims: acme, ..BOB }, 429),
+        ("claim:org.tenant", "another tenant", Caller { claims: beta, ..ALICE }, 200),
+        ("claim:org.tenant", "the same tenant at another issuer", Caller { claims: acme, foreign: true, ..ALICE }, 200),
+        ("claim:org.tenant", "a number", Caller { claims: seven, ..ALICE }, 200),
+        ("claim:org.tenant", "the same number as text", Caller { claims: seven_as_text, ..BOB }, 429),
         ("claim:org.tenant", "no such claim: counted as the subject", ALICE, 200),
         ("claim:org.tenant", "no such claim, again", ALICE, 429),
         ("claim:org.tenant", "no such claim, another subject", BOB, 200),
-        ("header:X-Api-Key", "the first", Who { header: Some("red"), ..ALICE }, 200),
+        ("header:X-Api-Key", "the first", Caller { header: Some("red"), ..ALICE }, 200),
         (
             "header:X-Api-Key",
             "another caller with the same value",
-            Who { header: Some("red"), address: elsewhere, ..BOB },
+            Caller { header: Some("red"), address: elsewhere, ..BOB },
             429,
         ),
-        ("header:X-Api-Key", "another value", Who { header: Some("blue"), ..ALICE }, 200),
-        ("header:X-Api-Key", "another case is another value", Who { header: Some("Red"), ..ALICE }, 200),
+        ("header:X-Api-Key", "another value", Caller { header: Some("blue"), ..ALICE }, 200),
+        ("header:X-Api-Key", "another case is another value", Caller { header: Some("Red"), ..ALICE }, 200),
         ("header:X-Api-Key", "no header: counted by address", ALICE, 200),
         ("header:X-Api-Key", "no header, again", BOB, 429),
-        ("header:X-Api-Key", "no header, elsewhere", Who { address: elsewhere, ..ALICE }, 200),
+        ("header:X-Api-Key", "no header, elsewhere", Caller { address: elsewhere, ..ALICE }, 200),
     ] {
         let place = kinds.iter().position(|known| *known == kind).expect(kind);
         let issuer = if who.foreign { other.issuer() } else { fixture.idp.issuer() };
@@ -190,18 +190,18 @@ async fn each_key_shares_a_budget_among_those_it_names() {
         let mut headers = vec![("Authorization", &*bearer), ("X-Forwarded-For", who.address)];
         headers.extend(who.header.map(|value| ("X-Api-Key", value)));
         let path = who.path.map_or_else(|| format!("/k{place}/1"), str::to_owned);
-        let answer = fixture.get(&path, &headers).await;
-        assert_eq!(answer.status, expect, "{kind}: {name}: {}", answer.text());
+        let response = fixture.get(&path, &headers).await;
+        assert_eq!(response.status, expect, "{kind}: {name}: {}", response.text());
     }
 }
 
 /// Threats RL-1: what a stranger says of its address buys no fresh budget.
 #[tokio::test]
-async fn the_address_is_the_peers_unless_a_trusted_proxy_says_otherwise() {
+async fn ignores_forwarding_headers_of_untrusted_peers() {
     let config = limited("key = \"ip\"\nrate = \"1/h\"\nburst = 1", "access = \"public\"");
     let fixture = Fixture::start(config).await;
     assert_eq!(fixture.get("/calls/1", &[("X-Forwarded-For", "192.0.2.1")]).await.status, 200);
-    for field in ["X-Forwarded-For", "Forwarded", "X-Real-IP", "True-Client-IP"] {
+    for field in ["X-Forwarded-For", "Forwarded", "X-ProviderFixture-IP", "True-Client-IP"] {
         let value = if field == "Forwarded" { "for=198.51.100.7" } else { "198.51.100.7" };
         assert_eq!(fixture.get("/calls/1", &[(field, value)]).await.status, 429, "{field}");
     }
@@ -209,7 +209,7 @@ async fn the_address_is_the_peers_unless_a_trusted_proxy_says_otherwise() {
 
 /// Contract 1.6: a limit by address, route or header is counted before the token is looked at. It spares us that work.
 #[tokio::test]
-async fn a_limit_by_address_counts_what_is_refused_later() {
+async fn a_limit_by_address_counts_requests_that_are_refused_later() {
     let fixture = Fixture::start(limited("key = \"ip\"\nrate = \"1/h\"\nburst = 3", "scopes = [\"admin\"]")).await;
     let alice = fixture.bearer("alice");
     let forged = format!("Bearer {}", fixture.token().sign(&TestKey::rsa("k2").with_kid("k1")));
@@ -221,8 +221,8 @@ async fn a_limit_by_address_counts_what_is_refused_later() {
         ("one too many, without token", None, 429, "\"calls\";r=0;t=3600"),
     ] {
         let headers: Vec<_> = authorization.map(|value| ("Authorization", &**value)).into_iter().collect();
-        let answer = fixture.get("/calls/1", &headers).await;
-        assert_eq!((answer.status, answer.headers_named("ratelimit")), (status, vec![state]), "{name}");
+        let response = fixture.get("/calls/1", &headers).await;
+        assert_eq!((response.status, response.headers_named("ratelimit")), (status, vec![state]), "{name}");
     }
     // The last token was not looked at: nothing was verified for it.
     let refused = r#"portcullis_token_verifications_total{issuer="main",result="refused",cache="miss"}"#;
@@ -232,7 +232,7 @@ async fn a_limit_by_address_counts_what_is_refused_later() {
 
 /// Threats RL-4: a budget is spent by its owner only, and only by what was allowed.
 #[tokio::test]
-async fn a_limit_by_subject_is_not_spent_by_strangers_or_by_refusals() {
+async fn only_allowed_requests_spend_a_limit_by_subject() {
     let fixture = Fixture::start(limited("key = \"subject\"\nrate = \"1/h\"\nburst = 1", "roles = [\"staff\"]")).await;
     let token = || fixture.token().claim("sub", "alice");
     let staff = token().claim("roles", json!(["staff"]));
@@ -246,8 +246,8 @@ async fn a_limit_by_subject_is_not_spent_by_strangers_or_by_refusals() {
         ("with the role, again", &good, 429, true),
         ("without the role, once used up", &poor, 403, false),
     ] {
-        let answer = fixture.get("/calls/1", &[("Authorization", &format!("Bearer {token}"))]).await;
-        assert_eq!((answer.status, answer.header("ratelimit").is_some()), (status, is_counted), "{name}");
+        let response = fixture.get("/calls/1", &[("Authorization", &format!("Bearer {token}"))]).await;
+        assert_eq!((response.status, response.header("ratelimit").is_some()), (status, is_counted), "{name}");
     }
     fixture.get("/calls/1", &[]).await;
     assert_eq!(fixture.gateway.count(r#"portcullis_limited_total{limit="calls"}"#).await, 1);
@@ -255,7 +255,7 @@ async fn a_limit_by_subject_is_not_spent_by_strangers_or_by_refusals() {
 
 /// On a route that takes callers without a token, those are counted by their address.
 #[tokio::test]
-async fn an_anonymous_caller_is_counted_by_its_address() {
+async fn counts_anonymous_callers_by_address() {
     let config = limited("key = \"subject\"\nrate = \"1/h\"\nburst = 1", "access = \"optional\"");
     let fixture = Fixture::start(trust_loopback(config)).await;
     let alice = fixture.bearer("alice");
@@ -271,7 +271,7 @@ async fn an_anonymous_caller_is_counted_by_its_address() {
 
 /// Contract 1.6: `tiers` give other rates by the value of a claim.
 #[tokio::test]
-async fn a_tier_has_its_own_rate() {
+async fn a_tier_sets_its_own_rate() {
     let limit =
         "key = \"subject\"\nrate = \"60/min\"\nburst = 1\ntiers = { claim = \"plan\", rates = { gold = \"600/min\" } }";
     let fixture = Fixture::start(limited(limit, "")).await;
@@ -298,7 +298,7 @@ async fn a_tier_has_its_own_rate() {
 
 /// Several limits on a route: each has its line; what one refuses is not counted by those behind it.
 #[tokio::test]
-async fn several_limits_are_counted_in_turn_until_one_refuses() {
+async fn counts_several_limits_in_order_until_one_refuses() {
     let limits = r#"
 [limits.address]
 key = "ip"
@@ -324,11 +324,11 @@ burst = 9
         ("the person's is used up", &alice, 429, vec![address, person], Some("person")),
         ("the address's is used up", &bob, 429, vec![address], Some("address")),
     ] {
-        let answer = fixture.get("/calls/1", &[("Authorization", who)]).await;
-        assert_eq!((answer.status, answer.headers_named("ratelimit-policy")), (status, policies.clone()), "{name}");
-        assert_eq!(answer.headers_named("ratelimit").len(), policies.len(), "{name}");
+        let response = fixture.get("/calls/1", &[("Authorization", who)]).await;
+        assert_eq!((response.status, response.headers_named("ratelimit-policy")), (status, policies.clone()), "{name}");
+        assert_eq!(response.headers_named("ratelimit").len(), policies.len(), "{name}");
         if let Some(violated) = violated {
-            assert_eq!(answer.json()["violated-policies"], json!([violated]), "{name}");
+            assert_eq!(response.json()["violated-policies"], json!([violated]), "{name}");
         }
     }
     let samples = fixture.gateway.metrics().await;
@@ -339,7 +339,7 @@ burst = 9
 
 /// Threats RL-5: another method, another case of the host, another protocol are the same caller.
 #[tokio::test]
-async fn variants_of_a_request_share_one_budget() {
+async fn variants_of_a_request_share_one_quota() {
     let fixture = Fixture::start(limited("key = \"subject\"\nrate = \"1/h\"\nburst = 4", "")).await;
     let (addr, alice) = (fixture.gateway.addr(), fixture.bearer("alice"));
     let authorized = [("Authorization", &*alice)];
@@ -357,12 +357,12 @@ async fn variants_of_a_request_share_one_budget() {
 
 /// Contract 1.9 `report_only`: what would have been refused is counted and logged, and passes.
 #[tokio::test]
-async fn a_route_that_only_reports_lets_pass_and_says_so() {
+async fn report_only_counts_and_logs_a_rate_limit_but_forwards() {
     let fixture = Fixture::start(limited("key = \"subject\"\nrate = \"1/h\"\nburst = 1", "report_only = true")).await;
     let alice = fixture.bearer("alice");
     for expect in ["\"calls\";r=0;t=3600", "\"calls\";r=0;t=3600"] {
-        let answer = fixture.get("/calls/1", &[("Authorization", &alice)]).await;
-        assert_eq!((answer.status, answer.headers_named("ratelimit")), (200, vec![expect]));
+        let response = fixture.get("/calls/1", &[("Authorization", &alice)]).await;
+        assert_eq!((response.status, response.headers_named("ratelimit")), (200, vec![expect]));
     }
     let lines = fixture.gateway.wait_for_access_lines(2).await;
     let told: Vec<_> = lines.iter().map(|line| (&line["status"], &line["code"], &line["would_reject"])).collect();

@@ -1,4 +1,4 @@
-//! A real nginx as the upstream: streaming, kept-alive connections and bodiless answers as other people's HTTP has them.
+//! A real nginx as the upstream: streaming, kept-alive connections and bodiless responses as other people's HTTP has them.
 
 use crate::support::client;
 use crate::support::config::Config;
@@ -21,7 +21,7 @@ fn connections(state: &str) -> String {
 
 /// 8 MiB stream through whole, over both protocols and beside each other.
 #[tokio::test]
-async fn large_answers_stream_through_whole() {
+async fn large_responses_stream_through_complete() {
     let origin = Origin::start().await;
     let Some((nginx, fixture)) = start(&origin).await else { return };
     let addr = fixture.gateway.addr();
@@ -31,19 +31,19 @@ async fn large_answers_stream_through_whole() {
         h2.get("/big", &[]),
         h2.get("/big", &[("Range", "bytes=100-199")]),
     );
-    for (name, answer, status, length) in
+    for (name, response, status, length) in
         [("HTTP/1.1", one, 200, Nginx::BIG_BYTES), ("HTTP/2", two, 200, Nginx::BIG_BYTES), ("a range", three, 206, 100)]
     {
-        assert_eq!((answer.status, answer.body.len()), (status, length), "{name}");
-        assert_eq!(answer.header("content-length"), Some(&*length.to_string()), "{name}");
-        assert!(answer.body.iter().all(|byte| *byte == b'x'), "{name}");
+        assert_eq!((response.status, response.body.len()), (status, length), "{name}");
+        assert_eq!(response.header("content-length"), Some(&*length.to_string()), "{name}");
+        assert!(response.body.iter().all(|byte| *byte == b'x'), "{name}");
     }
     assert_eq!(nginx.error_log(), "");
 }
 
-/// Bodiless answers leave the connection where it was: `HEAD`, 304, and what follows them, all on one connection each way.
+/// Bodiless responses leave the connection where it was: `HEAD`, 304, and what follows them, all on one connection each way.
 #[tokio::test]
-async fn one_connection_carries_answers_with_and_without_body() {
+async fn one_connection_carries_responses_with_and_without_a_body() {
     let origin = Origin::start().await;
     let Some((nginx, fixture)) = start(&origin).await else { return };
     let mut conn = fixture.connect().await;
@@ -66,7 +66,7 @@ async fn one_connection_carries_answers_with_and_without_body() {
 
 /// A body streams through nginx to the origin behind it and back, piece by piece.
 #[tokio::test]
-async fn pieces_arrive_as_they_are_sent() {
+async fn chunks_arrive_as_they_are_sent() {
     let origin = Origin::start().await;
     let Some((_nginx, fixture)) = start(&origin).await else { return };
     let chunks = origin.stream("/proxied/stream");

@@ -51,7 +51,7 @@ async fn traffic(fixture: &Fixture) {
 }
 
 #[tokio::test]
-async fn every_metric_is_there_after_traffic() {
+async fn every_metric_has_a_sample_after_traffic() {
     let fixture = Fixture::start(config()).await;
     traffic(&fixture).await;
     fixture.gateway.wait_for_access_lines(7).await;
@@ -79,7 +79,7 @@ async fn every_metric_is_there_after_traffic() {
 
 /// LM-2: labels come from the configuration and from closed sets.
 #[tokio::test]
-async fn a_client_cannot_make_series() {
+async fn a_client_cannot_create_metric_series() {
     let fixture = Fixture::start(Config::minimal()).await;
     // Keys and a first unmatched request bring their series.
     assert_eq!(fixture.get("/token/a", &[("authorization", &fixture.bearer("alice"))]).await.status, 200);
@@ -94,7 +94,7 @@ async fn a_client_cannot_make_series() {
 }
 
 #[tokio::test]
-async fn each_request_has_one_line_with_the_promised_fields() {
+async fn each_request_has_one_access_log_line_with_the_documented_fields() {
     let fixture = Fixture::start(config()).await;
     traffic(&fixture).await;
     let lines = fixture.gateway.wait_for_access_lines(7).await;
@@ -134,7 +134,7 @@ async fn each_request_has_one_line_with_the_promised_fields() {
 }
 
 #[tokio::test]
-async fn subjects_are_named_where_the_configuration_says_so() {
+async fn logs_the_subject_in_clear_text_only_if_configured() {
     let fixture = Fixture::start(Config::minimal().append("[log]\nsubject = true")).await;
     fixture.get("/token/a", &[("authorization", &fixture.bearer("alice"))]).await;
     assert_eq!(fixture.gateway.wait_for_access_lines(1).await[0]["subject"], "alice");
@@ -142,7 +142,7 @@ async fn subjects_are_named_where_the_configuration_says_so() {
 
 /// I10: what must never be written is planted wherever a client can put it.
 #[tokio::test]
-async fn no_secret_reaches_the_log_the_metrics_or_an_answer() {
+async fn no_secret_reaches_the_log_the_metrics_or_a_response() {
     const SECRET: &str = "pl4nted";
     let fixture = Fixture::start(Config::minimal()).await;
     let token = fixture.bearer("alice");
@@ -152,11 +152,11 @@ async fn no_secret_reaches_the_log_the_metrics_or_an_answer() {
         ("/token/a".to_owned(), vec![("authorization", "Basic pl4nted")]),
         ("/public/a".to_owned(), vec![("x-request-id", "pl4nted"), ("proxy-authorization", "pl4nted")]),
     ] {
-        let answer = fixture.get(&path, &headers).await;
-        if answer.status != 200 {
-            assert!(!answer.text().contains(SECRET), "{path}: {}", answer.text());
+        let response = fixture.get(&path, &headers).await;
+        if response.status != 200 {
+            assert!(!response.text().contains(SECRET), "{path}: {}", response.text());
         }
-        assert!(answer.headers.iter().all(|(_, value)| !value.contains(SECRET)), "{path}: {:?}", answer.headers);
+        assert!(response.headers.iter().all(|(_, value)| !value.contains(SECRET)), "{path}: {:?}", response.headers);
     }
     let lines = fixture.gateway.wait_for_access_lines(4).await;
     let log = lines.iter().map(Value::to_string).collect::<String>();
@@ -168,7 +168,7 @@ async fn no_secret_reaches_the_log_the_metrics_or_an_answer() {
 }
 
 #[tokio::test]
-async fn the_admin_listener_answers_operators_and_nobody_else() {
+async fn the_admin_listener_refuses_foreign_hosts_and_origins() {
     let fixture = Fixture::start(Config::minimal()).await;
     let admin = fixture.gateway.admin();
     for (name, target, headers, status) in [
@@ -189,7 +189,7 @@ async fn the_admin_listener_answers_operators_and_nobody_else() {
 
 /// A keep-alive connection that says nothing is closed after `idle_timeout`, without a word.
 #[tokio::test]
-async fn an_idle_connection_is_closed() {
+async fn closes_an_idle_connection_without_logging_it() {
     let fixture = Fixture::start(Config::minimal().add("server", "idle_timeout = \"50ms\"")).await;
     let mut idle = fixture.connect().await;
     idle.send("GET /public/a HTTP/1.1\r\nHost: gateway\r\n\r\n").await;

@@ -7,21 +7,21 @@ use std::time::Duration;
 use portcullis::primitives::clock::{Clock, ManualClock};
 use serde_json::json;
 
-use crate::support::client::{self, Answer};
+use crate::support::client::{self, Response};
 use crate::support::config::Config;
 use crate::support::gateway::Gateway;
 use crate::support::origin::Origin;
 use crate::support::provider::Provider;
 
 /// The provider, with a gateway before an upstream. The provider's clock is the machine's; the gateway's begins there and is moved by the test.
-struct Real {
+struct ProviderFixture {
     provider: Provider,
     origin: Origin,
     gateway: Gateway,
     clock: ManualClock,
 }
 
-impl Real {
+impl ProviderFixture {
     async fn start(config: Config) -> Option<Self> {
         let provider = Provider::start().await?;
         let origin = Origin::start().await;
@@ -34,14 +34,14 @@ impl Real {
         self.provider.token("orders:read", Provider::RESOURCE).await
     }
 
-    async fn get(&self, target: &str, token: &str) -> Answer {
+    async fn get(&self, target: &str, token: &str) -> Response {
         client::get(self.gateway.addr(), target, &[("Authorization", &format!("Bearer {token}"))]).await
     }
 
     async fn assert_refused(&self, name: &str, token: &str, reason: &str) {
-        let answer = self.get("/scope/x", token).await;
-        assert_eq!((answer.status, &answer.json()["code"]), (401, &json!("token_invalid")), "{name}");
-        assert_eq!(self.gateway.access_line_of(&answer).await["reason"], reason, "{name}");
+        let response = self.get("/scope/x", token).await;
+        assert_eq!((response.status, &response.json()["code"]), (401, &json!("token_invalid")), "{name}");
+        assert_eq!(self.gateway.access_line_of(&response).await["reason"], reason, "{name}");
     }
 }
 
@@ -52,11 +52,11 @@ fn config() -> Config {
 
 /// OpenID Connect Discovery §4, RFC 7517, RFC 8707, RFC 9068: discovery, keys and a JWT access token of the provider's, with both profiles.
 #[tokio::test]
-async fn its_access_tokens_are_accepted_and_their_holder_is_named_to_the_upstream() {
+async fn accepts_access_tokens_of_a_certified_provider_and_forwards_the_identity() {
     for lines in ["profile = \"default\"", "profile = \"rfc9068\""] {
-        let Some(real) = Real::start(config().add("issuers.main", lines)).await else { return };
-        let answer = real.get("/scope/x", &real.token().await).await;
-        assert_eq!(answer.status, 200, "{lines}: {}", answer.text());
+        let Some(real) = ProviderFixture::start(config().add("issuers.main", lines)).await else { return };
+        let response = real.get("/scope/x", &real.token().await).await;
+        assert_eq!(response.status, 200, "{lines}: {}", response.text());
         let seen = real.origin.requests().pop().expect("the upstream was asked");
         for (name, value) in [
             ("x-identity-subject", "svc"),
@@ -74,8 +74,8 @@ async fn its_access_tokens_are_accepted_and_their_holder_is_named_to_the_upstrea
 
 /// RFC 6750 §3.1: what the provider granted is what counts here.
 #[tokio::test]
-async fn its_scopes_and_roles_decide() {
-    let Some(real) = Real::start(config()).await else { return };
+async fn authorizes_by_the_scopes_and_roles_the_provider_granted() {
+    let Some(real) = ProviderFixture::start(config()).await else { return };
     let other_scope = real.provider.token("orders:write", Provider::RESOURCE).await;
     let both = real.provider.token("orders:read orders:write", Provider::RESOURCE).await;
     for (name, target, token, status, code) in [
@@ -84,18 +84,18 @@ async fn its_scopes_and_roles_decide() {
         ("both scopes", "/scope/x", &both, 200, None),
         ("another role", "/admin/x", &both, 403, Some("access_denied")),
     ] {
-        let answer = real.get(target, token).await;
-        assert_eq!(answer.status, status, "{name}");
+        let response = real.get(target, token).await;
+        assert_eq!(response.status, status, "{name}");
         if let Some(code) = code {
-            assert_eq!(answer.json()["code"], code, "{name}");
+            assert_eq!(response.json()["code"], code, "{name}");
         }
     }
 }
 
 /// Tokens of the provider's that are no JWTs, or not for us.
 #[tokio::test]
-async fn its_other_tokens_are_refused() {
-    let Some(real) = Real::start(config()).await else { return };
+async fn refuses_opaque_forged_and_expired_tokens_of_the_provider() {
+    let Some(real) = ProviderFixture::start(config()).await else { return };
     let opaque = real.provider.token("orders:read", Provider::OPAQUE_RESOURCE).await;
     real.assert_refused("opaque", &opaque, "not a JWT").await;
     let token = real.token().await;
@@ -113,8 +113,8 @@ async fn its_other_tokens_are_refused() {
 
 /// OpenID Connect Core §10.1.1; threats J-69, J-71: the provider rotates its keys while the gateway runs. The old key stays for a while, then it goes.
 #[tokio::test]
-async fn it_rotates_its_keys_while_the_gateway_runs() {
-    let Some(real) = Real::start(config().add("issuers.main", "leeway = \"5m\"")).await else { return };
+async fn follows_the_providers_key_rotation() {
+    let Some(real) = ProviderFixture::start(config().add("issuers.main", "leeway = \"5m\"")).await else { return };
     let first = real.token().await;
     assert_eq!(real.get("/scope/x", &first).await.status, 200);
 
@@ -137,8 +137,10 @@ async fn it_rotates_its_keys_while_the_gateway_runs() {
 
 /// Threat J-70: rotation is also noticed without a token, when the set is due.
 #[tokio::test]
-async fn its_dropped_key_is_noticed_at_the_scheduled_refresh() {
-    let Some(real) = Real::start(config().add("issuers.main", "leeway = \"5m\"\njwks_refresh = \"2m\"")).await else {
+async fn a_scheduled_refresh_drops_a_withdrawn_key() {
+    let Some(real) =
+        ProviderFixture::start(config().add("issuers.main", "leeway = \"5m\"\njwks_refresh = \"2m\"")).await
+    else {
         return;
     };
     let old = real.token().await;

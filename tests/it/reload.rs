@@ -17,7 +17,7 @@ fn extended() -> Config {
 }
 
 #[tokio::test]
-async fn a_good_file_takes_effect_at_once_and_is_counted() {
+async fn a_valid_file_takes_effect_at_once_and_is_counted() {
     let fixture = Fixture::start(Config::minimal()).await;
     assert_eq!(fixture.get("/extra", &[]).await.status, 404);
     fixture.reload(extended()).await;
@@ -26,7 +26,7 @@ async fn a_good_file_takes_effect_at_once_and_is_counted() {
 }
 
 #[tokio::test]
-async fn a_bad_file_is_kept_out_reported_and_counted() {
+async fn an_invalid_file_is_rejected_reported_and_counted() {
     let fixture = Fixture::start(extended()).await;
     let no_file = "[issuers.b]\nissuer = \"b\"\naudiences = [\"b\"]\njwks_file = \"/none\"";
     fixture.gateway.rewrite("[server");
@@ -45,7 +45,7 @@ async fn a_bad_file_is_kept_out_reported_and_counted() {
 }
 
 #[tokio::test]
-async fn what_needs_a_restart_is_refused_by_name() {
+async fn rejects_a_reload_that_needs_a_restart_and_names_the_key() {
     let fixture = Fixture::start(Config::minimal()).await;
     for (table, line, named) in [
         ("server", "listen = \"127.0.0.2:0\"", "server.listen"),
@@ -59,7 +59,7 @@ async fn what_needs_a_restart_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_changed_file_is_noticed_without_a_signal() {
+async fn reloads_a_changed_file_without_a_signal() {
     let (idp, origin) = (Idp::start().await, Origin::start().await);
     let toml = |config: Config| config.to_toml(&idp.issuer(), origin.addr());
     let interval = Duration::from_millis(10);
@@ -76,7 +76,7 @@ async fn a_changed_file_is_noticed_without_a_signal() {
 }
 
 #[tokio::test]
-async fn a_request_under_way_keeps_the_configuration_it_began_with() {
+async fn an_active_request_keeps_the_configuration_it_started_with() {
     let fixture = Fixture::start(extended()).await;
     let chunks = fixture.origin.stream("/extra");
     let mut connection = fixture.connect().await;
@@ -91,7 +91,7 @@ async fn a_request_under_way_keeps_the_configuration_it_began_with() {
 }
 
 #[tokio::test]
-async fn an_unchanged_limit_keeps_its_count() {
+async fn a_reload_keeps_the_counts_of_an_unchanged_limit() {
     let limited = |config: Config| {
         let table = "[limits.two]\nkey = \"ip\"\nrate = \"1/h\"\nburst = 2";
         config.append(table).route("l", "path = \"/l\"\naccess = \"public\"\nlimits = [\"two\"]")
@@ -106,14 +106,14 @@ async fn an_unchanged_limit_keeps_its_count() {
 }
 
 #[tokio::test]
-async fn keys_survive_a_reload() {
+async fn a_reload_keeps_the_fetched_keys() {
     let fixture = Fixture::start(Config::minimal()).await;
     assert_eq!(fixture.get("/token/a", &[("authorization", &fixture.bearer("alice"))]).await.status, 200);
     let before = fixture.idp.fetches();
     fixture.reload(extended()).await;
     fixture.reload(Config::minimal().append("[identity.headers]\nX-User = \"subject\"")).await;
-    let answer = fixture.get("/token/a", &[("authorization", &fixture.bearer("alice"))]).await;
-    assert_eq!(answer.status, 200);
+    let response = fixture.get("/token/a", &[("authorization", &fixture.bearer("alice"))]).await;
+    assert_eq!(response.status, 200);
     assert_eq!(fixture.idp.fetches(), before, "nothing is fetched for a reload");
     let seen = fixture.origin.requests().pop().expect("the request");
     assert_eq!((seen.header("x-user"), seen.header("x-identity-subject")), (Some("alice"), None));

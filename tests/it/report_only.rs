@@ -27,7 +27,7 @@ type Row<'a> = (&'a str, &'a str, &'a [&'a str], Option<(&'a str, &'a str)>, Opt
 
 /// `report_only`; threat A39: everything passes, only a verified caller is named to the upstream, and the first reason is reported.
 #[tokio::test]
-async fn what_would_be_refused_passes_and_is_reported() {
+async fn report_only_forwards_and_reports_what_it_would_refuse() {
     let fixture = Fixture::start(config()).await;
     let key = TestKey::rsa("k1");
     let bearer = |token: TokenBuilder| format!("Bearer {}", token.sign(&key));
@@ -71,16 +71,16 @@ async fn what_would_be_refused_passes_and_is_reported() {
         // What a client says of itself is no identity either.
         let forged = [("X-Identity-Subject", "mallory"), ("X-Identity-Roles", "admin")];
         let headers: Vec<_> = fields.iter().map(|field| ("Authorization", *field)).chain(forged).collect();
-        let answer = fixture.get(&format!("/{route}/x"), &headers).await;
-        assert_eq!(answer.status, 200, "{name}: {}", answer.text());
-        assert_eq!(answer.header("www-authenticate"), None, "{name}");
+        let response = fixture.get(&format!("/{route}/x"), &headers).await;
+        assert_eq!(response.status, 200, "{name}: {}", response.text());
+        assert_eq!(response.header("www-authenticate"), None, "{name}");
         let seen = fixture.origin.requests().pop().expect("the upstream was asked");
         assert_eq!(seen.header("x-identity-subject"), *subject, "{name}");
         if subject.is_none() {
             let told: Vec<_> = seen.headers.iter().filter(|(field, _)| field.starts_with("x-identity")).collect();
             assert!(told.is_empty(), "{name}: {told:?}");
         }
-        let line = fixture.gateway.access_line_of(&answer).await;
+        let line = fixture.gateway.access_line_of(&response).await;
         let reported = line.get("would_reject").zip(line.get("reason")).map(|(code, why)| (text(code), text(why)));
         assert_eq!(reported, *report, "{name}: {line}");
         assert_eq!((&line["status"], line.get("code")), (&json!(200), None), "{name}");
@@ -100,7 +100,7 @@ fn text(value: &Value) -> &str {
 
 /// The counterpart: without `report_only` the same is refused and counted as that.
 #[tokio::test]
-async fn a_route_that_enforces_reports_nothing_as_would_be() {
+async fn an_enforcing_route_reports_no_would_be_refusals() {
     let fixture = Fixture::start(Config::minimal()).await;
     assert_eq!(fixture.get_with_token("/admin/x", &fixture.good_token()).await.status, 403);
     assert_eq!(fixture.get("/admin/x", &[]).await.status, 401);
@@ -115,18 +115,18 @@ async fn a_route_that_enforces_reports_nothing_as_would_be() {
 
 /// An identity provider that is down keeps nobody out of a route that only reports.
 #[tokio::test]
-async fn missing_keys_are_reported_too() {
+async fn report_only_reports_missing_keys() {
     let fixture = Fixture::with_idp(Idp::reserve(), config()).await;
-    let answer = fixture.get_with_token("/report/x", &fixture.good_token()).await;
-    assert_eq!(answer.status, 200);
-    assert_eq!(fixture.gateway.access_line_of(&answer).await["would_reject"], "keys_unavailable");
+    let response = fixture.get_with_token("/report/x", &fixture.good_token()).await;
+    assert_eq!(response.status, 200);
+    assert_eq!(fixture.gateway.access_line_of(&response).await["would_reject"], "keys_unavailable");
     let seen = fixture.origin.requests().pop().expect("the upstream was asked");
     assert_eq!(seen.header("x-identity-subject"), None);
 }
 
 /// What is no matter of authorisation is refused on such a route as well.
 #[tokio::test]
-async fn a_request_that_nobody_can_read_is_refused_all_the_same() {
+async fn report_only_still_refuses_ambiguous_paths() {
     let fixture = Fixture::start(config()).await;
     for target in ["/report/../admin/x", "/report/%2e%2e/x", "/report//x"] {
         assert_eq!(fixture.get(target, &[]).await.status, 400, "{target}");
@@ -134,17 +134,17 @@ async fn a_request_that_nobody_can_read_is_refused_all_the_same() {
     assert!(fixture.origin.requests().is_empty());
 }
 
-/// A preflight that such a route does not answer is a request of its own, and none that the route allows.
+/// A preflight that such a route does not response is a request of its own, and none that the route allows.
 #[tokio::test]
-async fn a_preflight_of_a_foreign_origin_does_not_go_under_the_rules_it_asks_about() {
+async fn a_preflight_from_an_unlisted_origin_is_routed_by_its_own_method() {
     let config = Config::minimal()
         .route("browser", "report_only = true\nmethods = [\"GET\"]\ncors = \"spa\"")
         .append("[cors.spa]\norigins = [\"https://app.example\"]");
     let fixture = Fixture::start(config).await;
     for (origin, status) in [("https://app.example", 204), ("https://evil.example", 405)] {
         let headers = [("Origin", origin), ("Access-Control-Request-Method", "GET")];
-        let answer = fixture.request("OPTIONS", "/browser/x", &headers, b"").await;
-        assert_eq!(answer.status, status, "{origin}");
+        let response = fixture.request("OPTIONS", "/browser/x", &headers, b"").await;
+        assert_eq!(response.status, status, "{origin}");
     }
     assert!(fixture.origin.requests().is_empty());
 }

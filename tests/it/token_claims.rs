@@ -25,7 +25,7 @@ fn sign(token: &TokenBuilder) -> String {
 
 /// RFC 7519 §4.1.4 to §4.1.6; threats J-23, J-26, J-27: to the second, on either side of each boundary.
 #[tokio::test]
-async fn times_hold_to_the_second() {
+async fn checks_times_to_the_second() {
     let config = || Config::minimal().without_auth_failure_limit();
     for (config, leeway) in [
         (config(), LEEWAY),
@@ -57,7 +57,7 @@ async fn times_hold_to_the_second() {
 
 /// Threats J-29, J-80, J-85: one token as time goes by, its verdict remembered; the clock may be set back as well.
 #[tokio::test]
-async fn a_token_lives_by_the_clock() {
+async fn a_token_is_valid_from_nbf_to_exp_by_the_gateways_clock() {
     let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
     let token = sign(&fixture.token().claim("exp", NOW + 300).claim("nbf", NOW + 100));
     for (seconds, expected) in [
@@ -78,7 +78,7 @@ async fn a_token_lives_by_the_clock() {
 
 /// RFC 7519 §2 `NumericDate`; threats J-22, J-24, J-25, A01, A02: a claim of the wrong type is not an absent one, and no number is too large.
 #[tokio::test]
-async fn times_are_numbers_and_exp_is_there() {
+async fn times_must_be_numbers_and_exp_is_required() {
     let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
     let mut rows = vec![("exp absent", sign(&fixture.token().without("exp")), Err("required claim missing"))];
     let wrong = [
@@ -135,7 +135,7 @@ async fn times_are_numbers_and_exp_is_there() {
 
 /// Threat J-28: where a lifetime is bounded it has to be told, and the times have to make sense among themselves.
 #[tokio::test]
-async fn a_lifetime_is_bounded_where_configured() {
+async fn max_lifetime_bounds_the_lifetime() {
     let fixture = start("max_lifetime = \"10m\"").await;
     let times = |iat: u64, exp: u64| fixture.token().claim("iat", iat).claim("exp", exp);
     let too_long = Err("lifetime too long");
@@ -158,7 +158,7 @@ async fn a_lifetime_is_bounded_where_configured() {
 
 /// RFC 7519 §4.1.3, RFC 9068 §4; threats J-30 to J-33, A02, A21, A28, A34: one of the configured audiences, exactly.
 #[tokio::test]
-async fn the_audience_is_ours() {
+async fn the_audience_must_be_a_configured_one() {
     let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
     let aud = |value: Value| sign(&fixture.token().claim("aud", value));
     let mut rows = vec![
@@ -228,7 +228,7 @@ async fn the_issuer_is_compared_byte_for_byte() {
 
 /// RFC 9068 §2.2, RFC 6749; threats J-38, J-45, J-46: somebody must be meant, and it must fit a header. A token is no one-time password.
 #[tokio::test]
-async fn the_subject_is_a_text_that_names_somebody() {
+async fn the_subject_must_be_a_non_empty_string_without_control_characters() {
     let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
     let sub = |value: Value| sign(&fixture.token().claim("sub", value));
     let missing = Err("subject missing");
@@ -262,7 +262,7 @@ async fn the_subject_is_a_text_that_names_somebody() {
 
 /// RFC 7519 §4; threat J-14: two members of one name are read differently by different readers, so that neither counts.
 #[tokio::test]
-async fn no_member_of_the_claims_occurs_twice() {
+async fn refuses_duplicate_members_in_the_claims() {
     let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
     let issuer = fixture.idp.issuer();
     let with = |more: &str| {
@@ -289,7 +289,7 @@ async fn no_member_of_the_claims_occurs_twice() {
 
 /// Threat J-25, J-85: an endless token is not kept beyond reason, and does not stop the clock.
 #[tokio::test]
-async fn an_endless_token_is_good_for_as_long_as_its_key_is() {
+async fn a_token_that_never_expires_still_needs_fresh_keys() {
     let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
     let token = sign(&fixture.token().claim("exp", u64::MAX));
     for days in [0, 1, 365] {
@@ -299,6 +299,6 @@ async fn an_endless_token_is_good_for_as_long_as_its_key_is() {
     // The key set has not been renewed for longer than it may be used.
     fixture.idp.fail_with(500);
     fixture.clock.advance(Duration::from_secs(25 * 3_600));
-    let answer = fixture.get_with_token("/token/x", &token).await;
-    assert_eq!(answer.status, 503);
+    let response = fixture.get_with_token("/token/x", &token).await;
+    assert_eq!(response.status, 503);
 }

@@ -14,7 +14,7 @@ async fn start() -> Fixture {
 
 /// RFC 7515 §7.1, RFC 8259; threats J-17, J-18, J-48: header and payload are one JSON object each, of bounded depth.
 #[tokio::test]
-async fn header_and_payload_are_one_json_object_each() {
+async fn header_and_payload_must_each_be_one_json_object() {
     let fixture = start().await;
     let key = TestKey::rsa("k1");
     let good_header = r#"{"alg":"RS256","kid":"k1"}"#;
@@ -70,7 +70,7 @@ const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123
 
 /// RFC 7515 §2, RFC 4648 §3.5; threats J-02, J-19a, J-19b, J-20, A16, A17: a token has one spelling, and three segments.
 #[tokio::test]
-async fn a_token_has_three_segments_and_one_spelling() {
+async fn a_token_must_have_three_segments_in_canonical_base64url() {
     let fixture = start().await;
     let token = fixture.good_token();
     let (signed, signature) = token.rsplit_once('.').expect("three segments");

@@ -28,7 +28,7 @@ fn header(text: &str) -> Vec<u8> {
 
 /// RFC 8725 §3.1 and §3.2; threats J-01, J-03, J-04, A04, A05, A12, A13, A19, A29: the key decides the algorithm, and only asymmetric ones exist.
 #[tokio::test]
-async fn the_algorithm_is_an_allowed_one_and_the_keys_own() {
+async fn the_algorithm_must_be_allowed_and_match_the_key() {
     let fixture = start().await;
     let (rsa, p256, p384, ed) =
         (TestKey::rsa("k1"), TestKey::es256("e1"), TestKey::es384("p1"), TestKey::ed25519("d1"));
@@ -80,7 +80,7 @@ async fn the_algorithm_is_an_allowed_one_and_the_keys_own() {
 /// Threats J-05, A06, A07, A08: with all of the RSA family allowed, and a key that names none of them, a signature counts for its own algorithm
 /// only; a key that names one is for that one.
 #[tokio::test]
-async fn signatures_of_one_rsa_algorithm_do_not_pass_for_another() {
+async fn a_signature_of_one_rsa_algorithm_fails_under_another() {
     let idp = Idp::start().await;
     let (key, tied) = (TestKey::rsa("k1"), TestKey::rsa("k2").with_algorithm("RS512"));
     let mut untied = key.public_jwk();
@@ -104,7 +104,7 @@ async fn signatures_of_one_rsa_algorithm_do_not_pass_for_another() {
 
 /// RFC 7518 §3.4; threats J-06, A30, A31: an ES256 signature is r and s, 32 bytes each, and neither is zero.
 #[tokio::test]
-async fn an_ecdsa_signature_has_one_form() {
+async fn accepts_only_the_fixed_size_ecdsa_signature() {
     let fixture = start().await;
     let token = fixture.token().sign(&TestKey::es256("e1"));
     let (signed, signature) = token.rsplit_once('.').expect("three segments");
@@ -143,7 +143,7 @@ async fn an_ecdsa_signature_has_one_form() {
 
 /// RFC 8725 §3.10; threats J-07, J-08, A11, A14: keys that a token brings along or points to are neither used nor fetched.
 #[tokio::test]
-async fn a_token_does_not_choose_its_key() {
+async fn ignores_keys_that_a_token_carries_or_points_to() {
     let (fixture, elsewhere) = (start().await, Origin::start().await);
     let (good, evil) = (TestKey::rsa("k1"), TestKey::rsa("evil"));
     let own = |kid: &str| evil.clone().with_kid(kid);
@@ -173,7 +173,7 @@ async fn a_token_does_not_choose_its_key() {
 
 /// RFC 7515 §4.1.4; threats J-09, J-60: the name of a key is an opaque text, compared exactly. Without one, the issuer's own keys are tried.
 #[tokio::test]
-async fn the_name_of_a_key_is_compared_exactly() {
+async fn compares_the_key_id_exactly() {
     let fixture = start().await;
     let key = TestKey::rsa("k1");
     let mut rows = vec![
@@ -202,7 +202,7 @@ async fn the_name_of_a_key_is_compared_exactly() {
 
 /// RFC 7515 §4.1.11, RFC 7797 §7, RFC 7516 §4.1; threats J-10 to J-13, A09, A16, A18: no extension is understood, and none may be passed over.
 #[tokio::test]
-async fn a_header_that_asks_for_more_is_refused() {
+async fn refuses_header_extensions_and_duplicate_header_members() {
     let fixture = start().await;
     let key = TestKey::rsa("k1");
     let with = |name: &str, value: Value| fixture.token().header(name, value).sign(&key);
@@ -236,7 +236,7 @@ async fn a_header_that_asks_for_more_is_refused() {
 
 /// RFC 8725 §3.11, RFC 9068 §2.1, RFC 7515 §4.1.9; threat J-15: other kinds of tokens are signed with the same keys.
 #[tokio::test]
-async fn the_type_is_that_of_an_access_token() {
+async fn refuses_types_other_than_an_access_tokens() {
     let fixture = start().await;
     let key = TestKey::rsa("k1");
     let mut rows = vec![("absent", fixture.token().without_header("typ").sign(&key), Ok(()))];
@@ -256,7 +256,7 @@ async fn the_type_is_that_of_an_access_token() {
 
 /// Every claim is covered by the signature: no change passes, whatever was verified before (threat J-83).
 #[tokio::test]
-async fn a_changed_claim_needs_a_new_signature() {
+async fn a_changed_claim_invalidates_the_signature() {
     let fixture = start().await;
     let key = TestKey::rsa("k1");
     let token = fixture.good_token();

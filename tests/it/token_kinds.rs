@@ -18,7 +18,7 @@ fn sign(token: &TokenBuilder) -> String {
 
 /// RFC 7800 §3.1, RFC 9449 §7.2, RFC 8705 §3; threats J-16, J-44: what the same issuer signs for other purposes, and what is bound to a key.
 #[tokio::test]
-async fn only_access_tokens_are_taken_and_bound_ones_not_without_proof() {
+async fn refuses_tokens_of_other_kinds_and_sender_constrained_tokens() {
     let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
     let with = |claim: &str, value: Value| sign(&fixture.token().claim(claim, value));
     let (other, bound) = (Err("not an access token"), Err("sender-constrained without proof"));
@@ -47,7 +47,7 @@ async fn only_access_tokens_are_taken_and_bound_ones_not_without_proof() {
 
 /// RFC 9068 §2.2, §4: with the profile, nothing less will do.
 #[tokio::test]
-async fn the_profile_of_rfc_9068_asks_for_its_type_and_claims() {
+async fn the_rfc9068_profile_requires_its_type_and_claims() {
     let fixture = start("profile = \"rfc9068\"").await;
     let full = || fixture.token().claim("client_id", "svc").claim("jti", "1");
     let mut rows = vec![
@@ -71,7 +71,7 @@ async fn the_profile_of_rfc_9068_asks_for_its_type_and_claims() {
 
 /// OpenID Connect Core §2: where an issuer signs nothing else, its ID tokens are taken by explicit choice, and then no access tokens.
 #[tokio::test]
-async fn the_profile_of_id_tokens_takes_those() {
+async fn the_id_token_profile_accepts_id_tokens_only() {
     let fixture = start("profile = \"id_token\"").await;
     let token = |typ: &str| fixture.token().header("typ", typ);
     fixture
@@ -91,7 +91,7 @@ async fn the_profile_of_id_tokens_takes_those() {
 
 /// Where the claims are read is the operator's choice; of subject, audience and client the first that is there counts.
 #[tokio::test]
-async fn claims_are_read_where_configured() {
+async fn reads_claims_from_the_configured_paths() {
     let fixture = start(
         "subject_claim = [\"/https:~1~1shop.example~1uid\", \"sub\"]\naudience_claim = [\"resource\", \"aud\"]\nclient_claim = \"ext.client\"",
     )
@@ -108,7 +108,7 @@ async fn claims_are_read_where_configured() {
         ("the first audience is another", fixture.token().claim("resource", "x"), None),
     ] {
         let before = fixture.origin.requests().len();
-        let answer = fixture.get_with_token("/token/x", &sign(&token)).await;
+        let response = fixture.get_with_token("/token/x", &sign(&token)).await;
         let requests = fixture.origin.requests();
         let seen = requests.get(before).map(|seen| {
             (
@@ -117,6 +117,6 @@ async fn claims_are_read_where_configured() {
             )
         });
         let expected = expected.map(|(subject, client)| (subject.to_owned(), client.map(str::to_owned)));
-        assert_eq!((answer.status == 200, seen), (expected.is_some(), expected), "{name}");
+        assert_eq!((response.status == 200, seen), (expected.is_some(), expected), "{name}");
     }
 }

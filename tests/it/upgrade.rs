@@ -31,7 +31,7 @@ async fn echo(conn: &mut Conn, word: &str) {
 
 /// Contract 4, threats UP-2, A80: no tunnel without a token, and none before the upstream's 101.
 #[tokio::test]
-async fn a_tunnel_opens_after_authorisation_and_the_upstreams_word() {
+async fn a_tunnel_opens_after_authorization_and_the_upstreams_101() {
     let fixture = Fixture::start(Config::minimal()).await;
     fixture.origin.behave("/token/ws", Behaviour::Upgrade);
 
@@ -81,16 +81,16 @@ async fn no_byte_of_the_new_protocol_passes_before_the_101() {
     assert!(!received[0].contains("early"), "{received:?}");
 }
 
-/// RFC 9110 §7.8: a server may ignore the wish; then its answer is one like another, and so is what follows on the connection.
+/// RFC 9110 §7.8: a server may ignore the wish; then its response is one like another, and so is what follows on the connection.
 #[tokio::test]
-async fn an_upstream_that_does_not_switch_answers_as_usual() {
+async fn an_upstream_that_ignores_the_upgrade_responds_as_usual() {
     let fixture = Fixture::start(Config::minimal()).await;
     let mut conn = fixture.connect().await;
     for path in ["/public/1", "/public/2"] {
         conn.send(wish(path, "")).await;
-        let answer = conn.read_response().await;
-        assert_eq!((answer.status, &answer.json()["target"]), (200, &json!(path)));
-        assert_eq!(answer.header("upgrade"), None);
+        let response = conn.read_response().await;
+        assert_eq!((response.status, &response.json()["target"]), (200, &json!(path)));
+        assert_eq!(response.header("upgrade"), None);
     }
     assert_eq!(conn.request("GET", "/token/1", &[], b"").await.status, 401, "each request is judged anew");
 }
@@ -98,7 +98,7 @@ async fn an_upstream_that_does_not_switch_answers_as_usual() {
 /// Contract 4, threats UP-1, UP-3, A90: `h2c` and TLS would change who reads what follows; several protocols or a wish without its
 /// `Connection` option mean nothing.
 #[tokio::test]
-async fn other_wishes_are_refused_or_left_out() {
+async fn other_upgrades_are_refused_or_removed() {
     let fixture = Fixture::start(Config::minimal()).await;
     fixture.origin.behave("/public/ws", Behaviour::Upgrade);
     for (name, lines, status) in [
@@ -111,8 +111,8 @@ async fn other_wishes_are_refused_or_left_out() {
     ] {
         let mut conn = fixture.connect().await;
         conn.send(format!("GET /public/ws HTTP/1.1\r\nHost: a\r\n{lines}\r\n")).await;
-        let answer = conn.read_response().await;
-        assert_eq!((answer.status, &answer.json()["code"]), (status, &json!("framing_refused")), "{name}");
+        let response = conn.read_response().await;
+        assert_eq!((response.status, &response.json()["code"]), (status, &json!("framing_refused")), "{name}");
         assert_eq!(conn.read_to_close().await, b"", "{name}: closed");
     }
     assert!(fixture.origin.requests().is_empty());
@@ -126,8 +126,8 @@ async fn other_wishes_are_refused_or_left_out() {
     ] {
         let mut conn = fixture.connect().await;
         conn.send(request).await;
-        let answer = conn.read_response().await;
-        assert_eq!(answer.status, 200, "{name}: {}", answer.text());
+        let response = conn.read_response().await;
+        assert_eq!(response.status, 200, "{name}: {}", response.text());
         let seen = fixture.origin.requests().pop().expect(name);
         assert_eq!((seen.header("upgrade"), seen.header("connection")), (None, None), "{name}");
     }
@@ -135,7 +135,7 @@ async fn other_wishes_are_refused_or_left_out() {
 
 /// Threats UP-5: the token is the tunnel's permission, and the tunnel does not outlive it.
 #[tokio::test]
-async fn a_tunnel_ends_with_its_token() {
+async fn a_tunnel_ends_when_its_token_expires() {
     let fixture = Fixture::start(Config::minimal().add("issuers.main", "leeway = \"0s\"")).await;
     fixture.origin.behave("/token/ws", Behaviour::Upgrade);
     let token = fixture.token().claim("exp", fixture.clock.clock().now().seconds() + 1).sign(&TestKey::rsa("k1"));
@@ -154,7 +154,7 @@ async fn a_tunnel_ends_with_its_token() {
 
 /// A tunnel is a connection at the upstream like another: it takes one of its slots, and gives it back.
 #[tokio::test]
-async fn a_tunnel_holds_its_slot_at_the_upstream() {
+async fn a_tunnel_counts_towards_max_connections() {
     let origin = Origin::start().await;
     origin.behave("/slot/ws", Behaviour::Upgrade);
     let config = Config::minimal()
@@ -175,7 +175,7 @@ async fn a_tunnel_holds_its_slot_at_the_upstream() {
 
 /// A drain leaves tunnels alone until `drain_timeout`; then they are cut.
 #[tokio::test]
-async fn a_tunnel_outlives_the_drain_until_its_timeout() {
+async fn draining_leaves_tunnels_open_until_drain_timeout() {
     let fixture = Fixture::start(Config::minimal().add("server", "drain_timeout = \"400ms\"")).await;
     fixture.origin.behave("/public/ws", Behaviour::Upgrade);
     let mut conn = fixture.connect().await;

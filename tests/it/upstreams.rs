@@ -31,12 +31,12 @@ fn connections(name: &str, state: &str) -> String {
     format!("portcullis_upstream_connections{{upstream=\"{name}\",state=\"{state}\"}}")
 }
 
-/// RFC 9112 §9.3: a connection whose answer was read to its end carries the next request, whatever kind of answer it was.
+/// RFC 9112 §9.3: a connection whose response was read to its end carries the next request, whatever kind of response it was.
 #[tokio::test]
-async fn requests_follow_each_other_on_one_connection() {
+async fn consecutive_requests_reuse_one_connection() {
     let fixture = Fixture::start(Config::minimal().one_worker()).await;
-    fixture.origin.behave("/public/204", Behaviour::answer(204, &[], ""));
-    fixture.origin.behave("/public/304", Behaviour::answer(304, &[], ""));
+    fixture.origin.behave("/public/204", Behaviour::response(204, &[], ""));
+    fixture.origin.behave("/public/304", Behaviour::response(304, &[], ""));
     fixture.origin.behave("/public/large", Behaviour::Large(300_000));
     for (method, path, body, status) in [
         ("GET", "/public/1", &b""[..], 200),
@@ -60,7 +60,7 @@ async fn requests_follow_each_other_on_one_connection() {
 
 /// Contract 1.4 `keep_alive`: an idle connection is closed by us, before the server does.
 #[tokio::test]
-async fn an_idle_connection_is_given_up_in_time() {
+async fn closes_an_idle_upstream_connection_after_keep_alive() {
     let origin = Origin::start().await;
     let fixture = Fixture::start(upstream("brief", &[origin.addr()], "keep_alive = \"50ms\"")).await;
     assert_eq!(fixture.get("/brief/1", &[]).await.status, 200);
@@ -73,17 +73,17 @@ async fn an_idle_connection_is_given_up_in_time() {
 /// RFC 9110 §9.2.2, RFC 9112 §9.3.1: a request that meets a reused connection in the moment of its close is sent once more only if that
 /// does no harm; on a fresh connection never; and never twice.
 #[tokio::test]
-async fn a_stale_connection_is_met_by_one_harmless_retry() {
-    let answer = || Step::answer(OK);
+async fn retries_once_on_a_stale_connection_if_the_request_is_safe_to_repeat() {
+    let response = || Step::response(OK);
     for (name, steps, method, body, status, requests, retries) in [
-        ("GET", vec![answer(), Step::Close, answer()], "GET", &b""[..], 200, 3, 1),
-        ("PUT without body", vec![answer(), Step::Close, answer()], "PUT", b"", 200, 3, 1),
-        ("DELETE", vec![answer(), Step::Close, answer()], "DELETE", b"", 200, 3, 1),
-        ("POST without body", vec![answer(), Step::Close, answer()], "POST", b"", 502, 2, 0),
-        ("POST with a body", vec![answer(), Step::Close, answer()], "POST", b"pay", 502, 2, 0),
-        ("PUT with a body", vec![answer(), Step::Close, answer()], "PUT", b"pay", 502, 2, 0),
-        ("only one retry", vec![answer(), Step::Close, Step::Close, answer()], "GET", b"", 502, 3, 1),
-        ("a fresh connection", vec![Step::Close, answer()], "GET", b"", 502, 1, 0),
+        ("GET", vec![response(), Step::Close, response()], "GET", &b""[..], 200, 3, 1),
+        ("PUT without body", vec![response(), Step::Close, response()], "PUT", b"", 200, 3, 1),
+        ("DELETE", vec![response(), Step::Close, response()], "DELETE", b"", 200, 3, 1),
+        ("POST without body", vec![response(), Step::Close, response()], "POST", b"", 502, 2, 0),
+        ("POST with a body", vec![response(), Step::Close, response()], "POST", b"pay", 502, 2, 0),
+        ("PUT with a body", vec![response(), Step::Close, response()], "PUT", b"pay", 502, 2, 0),
+        ("only one retry", vec![response(), Step::Close, Step::Close, response()], "GET", b"", 502, 3, 1),
+        ("a fresh connection", vec![Step::Close, response()], "GET", b"", 502, 1, 0),
     ] {
         let first_is_fresh = matches!(steps[0], Step::Close);
         let origin = RawOrigin::start(steps).await;
@@ -91,10 +91,10 @@ async fn a_stale_connection_is_met_by_one_harmless_retry() {
         if !first_is_fresh {
             assert_eq!(fixture.get("/raw/warm-up", &[]).await.status, 200, "{name}");
         }
-        let answer = fixture.request(method, "/raw/1", &[], body).await;
-        assert_eq!(answer.status, status, "{name}: {}", answer.text());
+        let response = fixture.request(method, "/raw/1", &[], body).await;
+        assert_eq!(response.status, status, "{name}: {}", response.text());
         if status == 502 {
-            assert_eq!(answer.json()["code"], "upstream_failed", "{name}");
+            assert_eq!(response.json()["code"], "upstream_failed", "{name}");
         }
         let seen: usize = origin.received().iter().map(|bytes| bytes.matches(" HTTP/1.1\r\n").count()).sum();
         assert_eq!(seen, requests, "{name}");
@@ -103,24 +103,24 @@ async fn a_stale_connection_is_met_by_one_harmless_retry() {
     }
 }
 
-/// A server that closes after each answer, as many do, costs connections but no answers.
+/// A server that closes after each response, as many do, costs connections but no responses.
 #[tokio::test]
-async fn a_server_that_closes_after_each_answer_is_no_fault() {
+async fn a_server_that_closes_after_each_response_causes_no_errors() {
     let with_close = OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
     for (name, text) in [("announced", &*with_close), ("not announced", OK)] {
-        let origin = RawOrigin::start((0..8).map(|_| Step::answer_and_close(text))).await;
+        let origin = RawOrigin::start((0..8).map(|_| Step::response_and_close(text))).await;
         let fixture = Fixture::start(upstream("raw", &[origin.addr()], "")).await;
         for request in 0..5 {
-            let answer = fixture.get("/raw/1", &[]).await;
-            assert_eq!((answer.status, &*answer.text()), (200, "ok"), "{name}, {request}: {}", answer.text());
-            assert_eq!(answer.header("connection"), Some("close"), "ours with the client, which asked for it");
+            let response = fixture.get("/raw/1", &[]).await;
+            assert_eq!((response.status, &*response.text()), (200, "ok"), "{name}, {request}: {}", response.text());
+            assert_eq!(response.header("connection"), Some("close"), "ours with the client, which asked for it");
         }
     }
 }
 
-/// Threats FR-10, FR-12, U2: a connection whose answer was not read to its end, or whose request was not sent to its end, is never used again.
+/// Threats FR-10, FR-12, U2: a connection whose response was not read to its end, or whose request was not sent to its end, is never used again.
 #[tokio::test]
-async fn a_connection_in_doubt_is_not_used_again() {
+async fn never_reuses_a_connection_with_an_unfinished_request_or_response() {
     let fixture = Fixture::start(Config::minimal().one_worker()).await;
     let chunks = fixture.origin.stream("/public/stream");
     let mut leaving = fixture.connect().await;
@@ -130,24 +130,24 @@ async fn a_connection_in_doubt_is_not_used_again() {
     leaving.read_until("part").await;
     assert_eq!(fixture.gateway.count(&connections("main", "active")).await, 1);
     drop(leaving);
-    chunks.abandoned().await;
+    chunks.wait_for_close().await;
     fixture.origin.wait_for_open_connections(0).await;
-    assert_eq!(fixture.get("/public/tag-1", &[]).await.json()["target"], "/public/tag-1", "its own answer");
+    assert_eq!(fixture.get("/public/tag-1", &[]).await.json()["target"], "/public/tag-1", "its own response");
     assert_eq!(fixture.origin.connections(), 2);
 
-    fixture.origin.behave("/public/early", Behaviour::EarlyAnswer { status: 403 });
+    fixture.origin.behave("/public/early", Behaviour::EarlyResponse { status: 403 });
     let mut uploading = fixture.connect().await;
     uploading.send("POST /public/early HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nGET /public/hidden HTTP/1.1\r\n\r\n").await;
     assert_eq!(uploading.read_head().await.status, 403);
     drop(uploading);
-    assert_eq!(fixture.get("/public/tag-2", &[]).await.json()["target"], "/public/tag-2", "its own answer");
+    assert_eq!(fixture.get("/public/tag-2", &[]).await.json()["target"], "/public/tag-2", "its own response");
     assert_eq!(fixture.origin.connections(), 3, "the one with half a request on it is gone");
     assert!(fixture.origin.requests().iter().all(|request| request.target != "/public/hidden"));
 }
 
-/// RFC 9112 §8: an answer that breaks off breaks the client's off too; a part must not be taken for the whole.
+/// RFC 9112 §8: a response that breaks off breaks the client's off too; a part must not be taken for the whole.
 #[tokio::test]
-async fn an_answer_that_breaks_off_breaks_off_for_the_client() {
+async fn a_truncated_upstream_response_is_truncated_for_the_client() {
     let fixture = Fixture::start(Config::minimal().one_worker()).await;
     for (name, announced) in [("with a length", Some(100)), ("chunked", None)] {
         fixture.origin.behave("/public/cut", Behaviour::CloseMidBody { announced, sent: "part".into() });
@@ -216,7 +216,7 @@ async fn a_client_that_leaves_gives_its_place_back() {
 
 /// Waiting for a connection is bounded by `response_timeout` too.
 #[tokio::test]
-async fn nobody_waits_for_a_connection_for_ever() {
+async fn waiting_for_a_connection_ends_after_response_timeout() {
     let origin = Origin::start().await;
     let keys = "max_connections = 1\nresponse_timeout = \"100ms\"";
     let fixture = Fixture::start(upstream("small", &[origin.addr()], keys)).await;
@@ -230,7 +230,7 @@ async fn nobody_waits_for_a_connection_for_ever() {
 
 /// Contract 1.4 `balance`.
 #[tokio::test]
-async fn servers_share_the_requests_as_the_balance_says() {
+async fn balances_requests_over_servers_as_configured() {
     for (balance, while_one_is_busy) in [("round_robin", [4, 3]), ("least_request", [1, 6])] {
         let (one, other) = (Origin::start().await, Origin::start().await);
         let keys = format!("balance = \"{balance}\"");
@@ -260,28 +260,28 @@ async fn servers_share_the_requests_as_the_balance_says() {
 
 /// Contract 3: what the other side's faults look like to a client: fixed texts, nothing of the upstream's.
 #[tokio::test]
-async fn faults_of_the_upstream_have_a_code_each() {
+async fn each_kind_of_upstream_failure_has_its_status_and_code() {
     let closed = closed_port();
     let huge = format!("HTTP/1.1 200 OK\r\nX-Huge: {}\r\n\r\n", "x".repeat(70_000));
     let cases = [
-        ("garbage", Step::answer_and_close("secret nonsense\r\n\r\n"), 502, "upstream_failed"),
+        ("garbage", Step::response_and_close("secret nonsense\r\n\r\n"), 502, "upstream_failed"),
         (
             "two-lengths",
-            Step::answer("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nsecret"),
+            Step::response("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nsecret"),
             502,
             "upstream_failed",
         ),
-        ("huge-head", Step::answer(huge), 502, "upstream_failed"),
-        ("half-a-head", Step::answer_and_close("HTTP/1.1 200 OK\r\nX-Secret: 1"), 502, "upstream_failed"),
+        ("huge-head", Step::response(huge), 502, "upstream_failed"),
+        ("half-a-head", Step::response_and_close("HTTP/1.1 200 OK\r\nX-Secret: 1"), 502, "upstream_failed"),
         ("closes", Step::Close, 502, "upstream_failed"),
         (
             "switches-unasked",
-            Step::answer("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nsecret"),
+            Step::response("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nsecret"),
             502,
             "upstream_failed",
         ),
-        // No whole answer: half a status line, and then nothing.
-        ("silent", Step::answer("HTTP/1.1 2"), 504, "upstream_timeout"),
+        // No whole response: half a status line, and then nothing.
+        ("silent", Step::response("HTTP/1.1 2"), 504, "upstream_timeout"),
     ];
     let mut config = with_upstream(Config::minimal(), "unreachable", &[closed], "");
     let mut origins = Vec::new();
@@ -293,10 +293,10 @@ async fn faults_of_the_upstream_have_a_code_each() {
     let fixture = Fixture::start(config).await;
     let expected = cases.iter().map(|(name, _, status, code)| (*name, *status, *code));
     for (name, status, code) in expected.chain([("unreachable", 502, "upstream_unreachable")]) {
-        let answer = fixture.get(&format!("/{name}/1"), &[]).await;
-        assert_eq!((answer.status, &answer.json()["code"]), (status, &json!(code)), "{name}");
-        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{name}");
-        assert!(!format!("{:?}{}", answer.headers, answer.text()).to_lowercase().contains("secret"), "{name}");
+        let response = fixture.get(&format!("/{name}/1"), &[]).await;
+        assert_eq!((response.status, &response.json()["code"]), (status, &json!(code)), "{name}");
+        assert_eq!(response.header("content-type"), Some("application/problem+json"), "{name}");
+        assert!(!format!("{:?}{}", response.headers, response.text()).to_lowercase().contains("secret"), "{name}");
         let sample = format!("portcullis_rejections_total{{route=\"{name}\",code=\"{code}\"}}");
         assert_eq!(fixture.gateway.count(&sample).await, 1, "{name}");
         assert_eq!(fixture.gateway.count(&connections(name, "idle")).await, 0, "{name}: not used again");
@@ -305,7 +305,7 @@ async fn faults_of_the_upstream_have_a_code_each() {
 
 /// Contract 1.9 `timeout`: bounds the whole exchange, before the head and after it.
 #[tokio::test]
-async fn a_routes_timeout_bounds_the_whole_exchange() {
+async fn the_route_timeout_covers_the_request_and_the_whole_response() {
     let config = Config::minimal().route("timed", "access = \"public\"\ntimeout = \"100ms\"");
     let fixture = Fixture::start(config).await;
     fixture.origin.behave("/timed/hang", Behaviour::Hang);
@@ -320,7 +320,7 @@ async fn a_routes_timeout_bounds_the_whole_exchange() {
 
 /// Contract 1.4 `response_timeout` runs from the end of the request: a long upload is not a slow upstream.
 #[tokio::test]
-async fn a_long_upload_is_not_a_slow_upstream() {
+async fn response_timeout_starts_after_the_end_of_the_request() {
     let origin = Origin::start().await;
     origin.behave("/brief/hang", Behaviour::Hang);
     let fixture = Fixture::start(upstream("brief", &[origin.addr()], "response_timeout = \"100ms\"")).await;
@@ -332,13 +332,13 @@ async fn a_long_upload_is_not_a_slow_upstream() {
         assert_eq!(fixture.get("/brief/hang", &[]).await.status, 504);
     }
     uploading.send("3\r\ntwo\r\n0\r\n\r\n").await;
-    let answer = uploading.read_response().await;
-    assert_eq!((answer.status, &answer.json()["body"]), (200, &json!("onetwo")));
+    let response = uploading.read_response().await;
+    assert_eq!((response.status, &response.json()["body"]), (200, &json!("onetwo")));
 }
 
 /// A reload that changes an upstream lets go of its connections; one that does not keeps them.
 #[tokio::test]
-async fn a_reload_drops_the_pools_of_what_it_changed() {
+async fn a_reload_drops_the_pools_of_changed_upstreams_only() {
     let origin = Origin::start().await;
     let before = upstream("pooled", &[origin.addr()], "keep_alive = \"60s\"");
     let fixture = Fixture::start(before.clone()).await;

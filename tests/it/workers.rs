@@ -5,13 +5,13 @@ use crate::support::fixture::Fixture;
 
 /// Connections that stay are about as many on each worker, and each is served where it is.
 #[tokio::test]
-async fn connections_do_not_pile_up_on_one_worker() {
+async fn spreads_connections_evenly_over_workers() {
     let fixture = Fixture::start(Config::minimal().replace("server", "workers = 4")).await;
     let mut held = Vec::new();
     for number in 0..64 {
         let mut conn = fixture.connect().await;
-        let answer = conn.request("GET", "/public/a", &[], b"").await;
-        assert_eq!(answer.status, 200, "{number}");
+        let response = conn.request("GET", "/public/a", &[], b"").await;
+        assert_eq!(response.status, 200, "{number}");
         held.push(conn);
     }
     let by_worker = fixture.gateway.connections_by_worker();

@@ -1,4 +1,4 @@
-//! Clients: HTTP/1.1 as raw bytes, and HTTP/2 with prior knowledge. Every wait fails the test after [`PATIENCE`](super::PATIENCE).
+//! Clients: HTTP/1.1 as raw bytes, and HTTP/2 with prior knowledge. Every wait fails the test after [`MAX_WAIT`](super::MAX_WAIT).
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,11 +11,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::wire::{self, Body, Framing, Head};
-use super::{background, within};
+use super::{background, with_deadline};
 
-/// An answer, read to its end.
+/// A response, read to its end.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     /// In the order and, for HTTP/1.1, the spelling received.
     pub(crate) headers: Vec<(String, String)>,
@@ -23,7 +23,7 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
-impl Answer {
+impl Response {
     /// The first field of that name, whatever its case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         wire::find(&self.headers, name)
@@ -47,7 +47,7 @@ impl Answer {
 
 /// Sends `bytes` as they are and returns all that comes back until the connection is closed or reset.
 ///
-/// Reads while it writes, so that an early answer to an endless request is seen.
+/// Reads while it writes, so that an early response to an endless request is seen.
 pub(crate) async fn raw(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
     let mut conn = Conn::open(addr).await;
     let (mut reader, mut writer) = conn.stream.split();
@@ -61,7 +61,7 @@ pub(crate) async fn raw(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
         let _ = reader.read_to_end(&mut received).await;
         received
     };
-    let received = within("the end of the connection", async {
+    let received = with_deadline("the end of the connection", async {
         tokio::select! { received = reading => received, () = writing => Vec::new() }
     })
     .await;
@@ -69,7 +69,7 @@ pub(crate) async fn raw(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
 }
 
 /// `GET` on a connection of its own.
-pub(crate) async fn get(addr: SocketAddr, target: &str, headers: &[(&str, &str)]) -> Answer {
+pub(crate) async fn get(addr: SocketAddr, target: &str, headers: &[(&str, &str)]) -> Response {
     request(addr, "GET", target, headers, b"").await
 }
 
@@ -80,7 +80,7 @@ pub(crate) async fn request(
     target: &str,
     headers: &[(&str, &str)],
     body: &[u8],
-) -> Answer {
+) -> Response {
     let mut conn = Conn::open(addr).await;
     let headers: Vec<_> = headers.iter().copied().chain([("Connection", "close")]).collect();
     conn.request(method, target, &headers, body).await
@@ -90,14 +90,14 @@ pub(crate) async fn request(
 #[derive(Debug)]
 pub(crate) struct Conn {
     stream: TcpStream,
-    /// Received, not yet asked for.
+    /// RecordedRequest, not yet asked for.
     buffer: Vec<u8>,
     addr: SocketAddr,
 }
 
 impl Conn {
     pub(crate) async fn open(addr: SocketAddr) -> Self {
-        let stream = within("a connection", TcpStream::connect(addr)).await;
+        let stream = with_deadline("a connection", TcpStream::connect(addr)).await;
         let stream = stream.unwrap_or_else(|error| panic!("connecting to {addr}: {error}"));
         stream.set_nodelay(true).expect("a connected socket takes options");
         Self { stream, buffer: Vec::new(), addr }
@@ -114,7 +114,7 @@ impl Conn {
 
     /// For when the other side may have closed.
     pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        within("room to send", self.stream.write_all(bytes.as_ref())).await
+        with_deadline("room to send", self.stream.write_all(bytes.as_ref())).await
     }
 
     /// Closes this side's direction only.
@@ -122,14 +122,14 @@ impl Conn {
         let _ = self.stream.shutdown().await;
     }
 
-    /// Sends a whole request and reads its answer.
+    /// Sends a whole request and reads its response.
     pub(crate) async fn request(
         &mut self,
         method: &str,
         target: &str,
         headers: &[(&str, &str)],
         body: &[u8],
-    ) -> Answer {
+    ) -> Response {
         let has_host = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
         let host = (!has_host).then(|| ("Host", self.addr.to_string()));
         let length = (!body.is_empty()).then(|| ("Content-Length", body.len().to_string()));
@@ -137,29 +137,29 @@ impl Conn {
         let fields = host.into_iter().chain(given).chain(length).map(|(name, value)| format!("{name}: {value}\r\n"));
         let head = format!("{method} {target} HTTP/1.1\r\n{}\r\n", fields.collect::<String>());
         let message = [head.as_bytes(), body].concat();
-        // A refusal may come before the body was taken; if the answer does not come either, reading says so.
+        // A refusal may come before the body was taken; if the response does not come either, reading says so.
         let _ = self.try_send(message).await;
         if method == "HEAD" { self.read_head().await } else { self.read_response().await }
     }
 
-    /// The next answer with its body. Also one with 1xx: whoever sends `Expect` reads twice.
-    pub(crate) async fn read_response(&mut self) -> Answer {
-        let mut answer = self.read_head().await;
-        let framing = Head { first_line: String::new(), headers: answer.headers.clone(), length: 0 };
-        let bodiless = answer.status < 200 || matches!(answer.status, 204 | 304);
+    /// The next response with its body. Also one with 1xx: whoever sends `Expect` reads twice.
+    pub(crate) async fn read_response(&mut self) -> Response {
+        let mut response = self.read_head().await;
+        let framing = Head { first_line: String::new(), headers: response.headers.clone(), length: 0 };
+        let bodiless = response.status < 200 || matches!(response.status, 204 | 304);
         let framing = if bodiless { Framing::Length(0) } else { framing.framing(Framing::UntilClose) };
-        answer.body = self
+        response.body = self
             .take("a body", |bytes, closed| Body::parse(framing, bytes, closed).map(|b| (b.content, b.length)))
             .await;
-        answer
+        response
     }
 
-    /// The next answer's head only: of a `HEAD` request, or when the body is to be read piece by piece.
-    pub(crate) async fn read_head(&mut self) -> Answer {
+    /// The next response's head only: of a `HEAD` request, or when the body is to be read piece by piece.
+    pub(crate) async fn read_head(&mut self) -> Response {
         let head = self.take("a head", |bytes, _| Head::parse(bytes).map(|head| (head.clone(), head.length))).await;
         let status = head.first_line.split(' ').nth(1).and_then(|code| code.parse().ok());
         let status = status.unwrap_or_else(|| panic!("not a status line: {:?}", head.first_line));
-        Answer { status, headers: head.headers, body: Vec::new() }
+        Response { status, headers: head.headers, body: Vec::new() }
     }
 
     /// Exactly `length` bytes as they are: after an upgrade, or of a body that is still coming.
@@ -183,7 +183,7 @@ impl Conn {
 
     /// Reads until `parse` finds something in what was received, and takes that away.
     async fn take<T>(&mut self, what: &str, parse: impl Fn(&[u8], bool) -> Option<(T, usize)>) -> T {
-        within(what, async {
+        with_deadline(what, async {
             let mut closed = false;
             loop {
                 if let Some((found, length)) = parse(&self.buffer, closed) {
@@ -210,20 +210,20 @@ pub(crate) async fn h2(addr: SocketAddr) -> H2 {
         let stream = TcpStream::connect(addr).await.unwrap_or_else(|error| panic!("connecting to {addr}: {error}"));
         let builder = http2::Builder::new(TokioExecutor::new());
         let (requests, connection) = builder.handshake(TokioIo::new(stream)).await.expect("an HTTP/2 handshake");
-        // How it ends is seen by whoever waits for an answer.
+        // How it ends is seen by whoever waits for a response.
         background().spawn(async { drop(connection.await) });
         requests
     });
-    H2 { requests: within("an HTTP/2 connection", connecting).await.expect("connecting does not panic"), addr }
+    H2 { requests: with_deadline("an HTTP/2 connection", connecting).await.expect("connecting does not panic"), addr }
 }
 
 impl H2 {
-    pub(crate) async fn get(&self, target: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn get(&self, target: &str, headers: &[(&str, &str)]) -> Response {
         self.request("GET", target, headers, b"").await
     }
 
-    pub(crate) async fn request(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        self.try_request(method, target, headers, body).await.expect("an answer")
+    pub(crate) async fn request(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+        self.try_request(method, target, headers, body).await.expect("a response")
     }
 
     /// For when the stream or the connection may be reset. `:authority` is the gateway's address unless `target` has one.
@@ -233,7 +233,7 @@ impl H2 {
         target: &str,
         headers: &[(&str, &str)],
         body: &[u8],
-    ) -> hyper::Result<Answer> {
+    ) -> hyper::Result<Response> {
         let uri = if target.starts_with('/') { format!("http://{}{target}", self.addr) } else { target.to_owned() };
         let mut request = http::Request::builder().method(method).uri(uri);
         for (name, value) in headers {
@@ -241,11 +241,11 @@ impl H2 {
         }
         let request = request.body(Full::new(Bytes::copy_from_slice(body))).expect("a request that hyper can hold");
         let mut requests = self.requests.clone();
-        within("an answer", async {
+        with_deadline("a response", async {
             requests.ready().await?;
             let (head, body) = requests.send_request(request).await?.into_parts();
             let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-            Ok(Answer {
+            Ok(Response {
                 status: head.status.as_u16(),
                 headers: head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
                 body: body.collect().await?.to_bytes().to_vec(),

@@ -3,7 +3,7 @@
 use portcullis::app::StartError;
 use portcullis::primitives::clock::ManualClock;
 
-use super::client::{self, Answer, Conn};
+use super::client::{self, Conn, Response};
 use super::config::Config;
 use super::gateway::Gateway;
 use super::idp::Idp;
@@ -65,17 +65,17 @@ impl Fixture {
     }
 
     /// `GET` on a connection of its own.
-    pub(crate) async fn get(&self, target: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn get(&self, target: &str, headers: &[(&str, &str)]) -> Response {
         client::get(self.gateway.addr(), target, headers).await
     }
 
     /// `GET` with this bearer token.
-    pub(crate) async fn get_with_token(&self, target: &str, token: &str) -> Answer {
+    pub(crate) async fn get_with_token(&self, target: &str, token: &str) -> Response {
         self.get(target, &[("Authorization", &format!("Bearer {token}"))]).await
     }
 
     /// A request on a connection of its own.
-    pub(crate) async fn request(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(crate) async fn request(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
         client::request(self.gateway.addr(), method, target, headers, body).await
     }
 
@@ -101,16 +101,16 @@ impl Fixture {
         let before = self.origin.requests().len();
         let mut accepted = 0;
         for (name, token, expected) in rows {
-            let answer = self.get_with_token(target, &token).await;
-            let line = self.gateway.access_line_of(&answer).await;
+            let response = self.get_with_token(target, &token).await;
+            let line = self.gateway.access_line_of(&response).await;
             let reason = line["reason"].as_str();
             match expected {
                 Ok(()) => {
                     accepted += 1;
-                    assert_eq!((answer.status, reason), (200, None), "{name}");
+                    assert_eq!((response.status, reason), (200, None), "{name}");
                 }
                 Err(expected) => {
-                    assert_eq!((answer.status, reason), (401, Some(expected)), "{name}");
+                    assert_eq!((response.status, reason), (401, Some(expected)), "{name}");
                     assert_eq!(line["code"], "token_invalid", "{name}");
                 }
             }

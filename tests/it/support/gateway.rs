@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::temporary::TempDir;
-use super::{client, within};
+use super::{client, with_deadline};
 
 /// A running gateway. It stops, and its file goes, when dropped.
 #[derive(Debug)]
@@ -42,12 +42,12 @@ impl Gateway {
             source: ConfigSource::File(config),
             environment: Arc::new(|_: &str| None),
             clock,
-            access_sink: Some(Box::new(Captured(lines))),
+            access_sink: Some(Box::new(AccessLogWriter(lines))),
             config_poll_interval: interval,
         };
         // Starting may wait for threads; the test's own runtime keeps running meanwhile.
         let starting = tokio::task::spawn_blocking(move || app::start(options));
-        let running = within("the gateway's start", starting).await.expect("starting does not panic");
+        let running = with_deadline("the gateway's start", starting).await.expect("starting does not panic");
         let running = running.unwrap_or_else(|error| panic!("the gateway does not start: {error}\n{toml}"));
         Self { running: Some(running), access, directory }
     }
@@ -85,7 +85,7 @@ impl Gateway {
     /// Stops now and waits for the end of all threads.
     pub(crate) async fn stop(mut self) {
         if let Some(running) = self.running.take() {
-            within("the gateway's end", tokio::task::spawn_blocking(|| running.stop()))
+            with_deadline("the gateway's end", tokio::task::spawn_blocking(|| running.stop()))
                 .await
                 .expect("no panic at the end");
         }
@@ -93,7 +93,7 @@ impl Gateway {
 
     /// Waits until the gateway has ended by itself, after [`drain`](Self::drain).
     pub(crate) async fn wait_for_end(&self) {
-        within("the gateway's end", self.running().ended()).await;
+        with_deadline("the gateway's end", self.running().ended()).await;
     }
 
     /// How many connections each worker serves.
@@ -104,7 +104,7 @@ impl Gateway {
     /// Waits until as many connections are open as wanted.
     pub(crate) async fn wait_for_connections(&self, wanted: usize) {
         let open = || self.connections_by_worker().iter().sum::<usize>();
-        within("connections to close", async {
+        with_deadline("connections to close", async {
             while open() != wanted {
                 tokio::task::yield_now().await;
             }
@@ -114,9 +114,9 @@ impl Gateway {
 
     /// All samples of `/metrics`.
     pub(crate) async fn metrics(&self) -> Samples {
-        let answer = client::get(self.admin(), "/metrics", &[]).await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        Samples::parse(&answer.text())
+        let response = client::get(self.admin(), "/metrics", &[]).await;
+        assert_eq!(response.status, 200, "{}", response.text());
+        Samples::parse(&response.text())
     }
 
     /// One sample, as `name` or `name{label="value"}` with the labels in any order.
@@ -129,9 +129,9 @@ impl Gateway {
         self.metrics().await.count(sample)
     }
 
-    /// Waits until a sample is at least `least`: what is counted after an answer has been sent is not there at once.
+    /// Waits until a sample is at least `least`: what is counted after a response has been sent is not there at once.
     pub(crate) async fn wait_for_metric(&self, sample: &str, least: f64) {
-        within(sample, async { while self.metric(sample).await < least {} }).await;
+        with_deadline(sample, async { while self.metric(sample).await < least {} }).await;
     }
 
     /// The access log so far.
@@ -143,17 +143,18 @@ impl Gateway {
     pub(crate) async fn wait_for_access_lines(&self, n: usize) -> Vec<Value> {
         let mut access = self.access.clone();
         let enough = access.wait_for(|bytes| json_lines(bytes).len() >= n);
-        json_lines(&within("lines in the access log", enough).await.expect("the gateway keeps its access log"))
+        json_lines(&with_deadline("lines in the access log", enough).await.expect("the gateway keeps its access log"))
     }
 
-    /// Waits for the access-log line of the request that got this answer, found by its id.
-    pub(crate) async fn access_line_of(&self, answer: &client::Answer) -> Value {
-        let id = answer.header("x-request-id").expect("every answer has a request id");
+    /// Waits for the access-log line of the request that got this response, found by its id.
+    pub(crate) async fn access_line_of(&self, response: &client::Response) -> Value {
+        let id = response.header("x-request-id").expect("every response has a request id");
         let find = |bytes: &[u8]| json_lines(bytes).into_iter().rev().find(|line| line["request_id"] == id);
         let mut access = self.access.clone();
         let found = access.wait_for(|bytes| find(bytes).is_some());
-        let bytes =
-            within("the request's line in the access log", found).await.expect("the gateway keeps its access log");
+        let bytes = with_deadline("the request's line in the access log", found)
+            .await
+            .expect("the gateway keeps its access log");
         find(&bytes).expect("it was there a moment ago")
     }
 }
@@ -174,9 +175,9 @@ fn json_lines(bytes: &[u8]) -> Vec<Value> {
 }
 
 /// Where the gateway writes its access log.
-struct Captured(watch::Sender<Vec<u8>>);
+struct AccessLogWriter(watch::Sender<Vec<u8>>);
 
-impl Write for Captured {
+impl Write for AccessLogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.send_modify(|all| all.extend_from_slice(bytes));
         Ok(bytes.len())

@@ -18,9 +18,9 @@ use serde_json::{Value, json};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 
-use super::serving::Serving;
+use super::server::Server;
 use super::token::TestKey;
-use super::{background, within};
+use super::{background, with_deadline};
 
 /// An identity provider on a port of its own. It ends when dropped.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct Idp {
     state: Arc<State>,
     /// Holds the address while nothing listens there: connections are refused, and nobody else can take it.
     reserved: Option<TcpSocket>,
-    serving: Option<Serving>,
+    serving: Option<Server>,
 }
 
 #[derive(Debug)]
@@ -43,14 +43,14 @@ struct Script {
     discovery: Value,
     jwks: Value,
     headers: Vec<(String, String)>,
-    mood: Mood,
+    mode: Mode,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Mood {
-    Fails(u16),
-    Hangs,
-    Well,
+enum Mode {
+    Failing(u16),
+    Hanging,
+    Normal,
 }
 
 /// Requests so far, counted on arrival, however they are answered.
@@ -81,7 +81,7 @@ impl Idp {
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["RS256"],
         });
-        let script = Script { discovery, jwks: json!({"keys": []}), headers: Vec::new(), mood: Mood::Well };
+        let script = Script { discovery, jwks: json!({"keys": []}), headers: Vec::new(), mode: Mode::Normal };
         let state = State { script: Mutex::new(script), counted: watch::Sender::default() };
         let idp = Self { addr, state: Arc::new(state), reserved: Some(socket), serving: None };
         idp.set_keys(&[&TestKey::rsa("k1")]);
@@ -95,7 +95,7 @@ impl Idp {
         let _runtime = background().enter();
         let listener = socket.listen(1024).expect("a bound socket can listen");
         let state = Arc::clone(&self.state);
-        self.serving = Some(Serving::start(listener, move |stream| converse(stream, Arc::clone(&state))));
+        self.serving = Some(Server::start(listener, move |stream| serve_connection(stream, Arc::clone(&state))));
     }
 
     /// Breaks all connections and refuses new ones, until [`listen`](Self::listen). The address stays reserved.
@@ -134,7 +134,7 @@ impl Idp {
         self.script().discovery = document;
     }
 
-    /// Sets a field on all answers from now on (`Cache-Control`, `Location` of a redirect).
+    /// Sets a field on all responses from now on (`Cache-Control`, `Location` of a redirect).
     pub(crate) fn set_header(&self, name: &str, value: &str) {
         let mut script = self.script();
         script.headers.retain(|(given, _)| !given.eq_ignore_ascii_case(name));
@@ -143,17 +143,17 @@ impl Idp {
 
     /// Answers everything with this status and no document.
     pub(crate) fn fail_with(&self, status: u16) {
-        self.script().mood = Mood::Fails(status);
+        self.script().mode = Mode::Failing(status);
     }
 
-    /// Takes requests and never answers them, not even after [`recover`](Self::recover).
+    /// Takes requests and never responses them, not even after [`recover`](Self::recover).
     pub(crate) fn hang(&self) {
-        self.script().mood = Mood::Hangs;
+        self.script().mode = Mode::Hanging;
     }
 
     /// Answers requests that come from now on.
     pub(crate) fn recover(&self) {
-        self.script().mood = Mood::Well;
+        self.script().mode = Mode::Normal;
     }
 
     /// Requests for the key set so far.
@@ -176,7 +176,9 @@ impl Idp {
 
     async fn wait(&self, what: &str, enough: impl Fn(&Counts) -> bool) {
         let mut counted = self.state.counted.subscribe();
-        within(what, counted.wait_for(|counts| enough(counts))).await.expect("the sender lives as long as the fixture");
+        with_deadline(what, counted.wait_for(|counts| enough(counts)))
+            .await
+            .expect("the sender lives as long as the fixture");
     }
 
     fn script(&self) -> MutexGuard<'_, Script> {
@@ -192,30 +194,30 @@ fn bind(addr: SocketAddr) -> (SocketAddr, TcpSocket) {
     (socket.local_addr().expect("a bound socket has an address"), socket)
 }
 
-async fn converse(stream: TcpStream, state: Arc<State>) {
-    let answering = service_fn(move |request| answer(Arc::clone(&state), request));
+async fn serve_connection(stream: TcpStream, state: Arc<State>) {
+    let service = service_fn(move |request| respond(Arc::clone(&state), request));
     // However it ends, the other side sees it.
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answering).await;
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn respond(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path();
     let discovery = path.contains("/.well-known/");
     let jwks = path == "/jwks";
-    let (mood, document, headers) = {
+    let (mode, document, headers) = {
         let script = state.script.lock().expect("no thread panics while it holds this lock");
         let document = if discovery { &script.discovery } else { &script.jwks };
-        (script.mood, document.clone(), script.headers.clone())
+        (script.mode, document.clone(), script.headers.clone())
     };
     state.counted.send_modify(|counts| {
         counts.discovery += u64::from(discovery);
         counts.jwks += u64::from(jwks);
     });
-    let status = match mood {
-        Mood::Fails(status) => status,
-        Mood::Hangs => std::future::pending().await,
-        Mood::Well if discovery || jwks => 200,
-        Mood::Well => 404,
+    let status = match mode {
+        Mode::Failing(status) => status,
+        Mode::Hanging => std::future::pending().await,
+        Mode::Normal if discovery || jwks => 200,
+        Mode::Normal => 404,
     };
     let body = match document {
         _ if status != 200 => String::new(),

@@ -3,7 +3,7 @@
 //! A test reads: [`idp::Idp`] and [`origin::Origin`] are started, [`gateway::Gateway`] between them, [`token::TokenBuilder`]
 //! makes a token, [`client`] sends bytes. [`provider::Provider`] and [`nginx::Nginx`] are programs of other people.
 //!
-//! Nothing here sleeps or has a fixed port: fixtures say when something happened, and every wait ends after [`PATIENCE`].
+//! Nothing here sleeps or has a fixed port: fixtures say when something happened, and every wait ends after [`MAX_WAIT`].
 
 #![allow(dead_code, reason = "a toolbox: not every tool has a test that needs it at every time")]
 
@@ -23,7 +23,7 @@ pub(crate) mod nginx;
 pub(crate) mod origin;
 pub(crate) mod provider;
 pub(crate) mod raw_origin;
-mod serving;
+mod server;
 pub(crate) mod temporary;
 pub(crate) mod token;
 mod wire;
@@ -31,15 +31,15 @@ mod wire;
 mod self_tests;
 
 /// How long a test waits for anything at all. Long, because it only decides how late a broken test fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// Waits for `event`.
 ///
 /// # Panics
 ///
-/// If it does not happen within [`PATIENCE`]: a test fails, it never hangs.
-pub(crate) async fn within<T>(what: &str, event: impl Future<Output = T>) -> T {
-    let Ok(value) = tokio::time::timeout(PATIENCE, event).await else { panic!("{what}: not within {PATIENCE:?}") };
+/// If it does not happen within [`MAX_WAIT`]: a test fails, it never hangs.
+pub(crate) async fn with_deadline<T>(what: &str, event: impl Future<Output = T>) -> T {
+    let Ok(value) = tokio::time::timeout(MAX_WAIT, event).await else { panic!("{what}: not within {MAX_WAIT:?}") };
     value
 }
 

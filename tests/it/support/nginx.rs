@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::temporary::TempDir;
-use super::{skip, within};
+use super::{skip, with_deadline};
 
 /// An nginx with one process. It ends when dropped, and also when this process does, however that happens.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(crate) struct Nginx {
 }
 
 impl Nginx {
-    /// What every path but those below answers: a JSON document of 120 bytes.
+    /// What every path but those below responses: a JSON document of 120 bytes.
     pub(crate) const DOCUMENT: &str = concat!(
         r#"{"id":4711,"status":"shipped","customer":"c-0815","items":[{"sku":"A-1","quantity":2}],"#,
         r#""total":"59.80","currency":"EUR"}"#
@@ -66,10 +66,10 @@ impl Nginx {
         command.arg("-e").arg(directory.path().join("error.log"));
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let nginx = Self { addr, process: Process(command.spawn().expect("a shell can be started")), directory };
-        let ready = within("nginx's start", async {
+        let ready = with_deadline("nginx's start", async {
             loop {
-                if let Some(answer) = ask(addr).await {
-                    break answer.ends_with(&secret);
+                if let Some(response) = ask(addr).await {
+                    break response.ends_with(&secret);
                 }
                 if nginx.error_log().contains("bind() to") {
                     break false;
@@ -100,10 +100,10 @@ fn find() -> Option<PathBuf> {
 /// `None` while nobody listens.
 async fn ask(addr: SocketAddr) -> Option<String> {
     let mut stream = TcpStream::connect(addr).await.ok()?;
-    let mut answer = String::new();
+    let mut response = String::new();
     stream.write_all(b"GET /ready HTTP/1.0\r\n\r\n").await.ok()?;
-    stream.read_to_string(&mut answer).await.ok()?;
-    Some(answer)
+    stream.read_to_string(&mut response).await.ok()?;
+    Some(response)
 }
 
 fn configuration(directory: &Path, addr: SocketAddr, origin: SocketAddr, secret: &str) -> String {

@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use super::client::{self, Answer};
-use super::{background, skip, within};
+use super::client::{self, Response};
+use super::{background, skip, with_deadline};
 
 /// The provider's process; killed when dropped. It also ends by itself when this process does, however that happens.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Provider {
             let mut line = String::new();
             BufReader::new(stdout).read_line(&mut line).map(|_| line)
         });
-        let line = within("the provider's first line", first_line).await.expect("reading does not panic");
+        let line = with_deadline("the provider's first line", first_line).await.expect("reading does not panic");
         let line = line.expect("the provider's output can be read");
         let ready: Value =
             serde_json::from_str(&line).unwrap_or_else(|_| panic!("not the provider's first line: {line:?}"));
@@ -73,16 +73,16 @@ impl Provider {
         let form = format!("grant_type=client_credentials&scope={}&resource={}", encode(scope), encode(resource));
         let credentials = format!("Basic {}", base64_padded("svc:svc-secret"));
         let headers = [("Content-Type", "application/x-www-form-urlencoded"), ("Authorization", &*credentials)];
-        let answer = client::request(self.addr, "POST", "/token", &headers, form.as_bytes()).await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        answer.json()["access_token"].as_str().expect("an answer with a token").to_owned()
+        let response = client::request(self.addr, "POST", "/token", &headers, form.as_bytes()).await;
+        assert_eq!(response.status, 200, "{}", response.text());
+        response.json()["access_token"].as_str().expect("a response with a token").to_owned()
     }
 
     /// Signs with a new key from now on; the old ones stay in the key set unless `drop_old`.
     pub(crate) async fn rotate(&self, drop_old: bool) {
         let headers: &[_] = if drop_old { &[("X-Drop", "1")] } else { &[] };
-        let answer: Answer = client::request(self.addr, "POST", "/__rotate", headers, b"").await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
+        let response: Response = client::request(self.addr, "POST", "/__rotate", headers, b"").await;
+        assert_eq!(response.status, 200, "{}", response.text());
     }
 
     /// Requests for the key set so far.

@@ -1,4 +1,4 @@
-//! An upstream that is only a socket: records every byte it receives and answers with bytes written in the test.
+//! An upstream that is only a socket: records every byte it receives and responses with bytes written in the test.
 //!
 //! For what no HTTP library would send, and for seeing exactly what the gateway sent.
 
@@ -10,27 +10,27 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::serving::{Serving, bind};
+use super::server::{Server, bind};
 use super::wire::{Body, Framing, Head};
-use super::within;
+use super::with_deadline;
 
 /// What happens when a whole request has arrived on some connection.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Answer(Vec<u8>),
-    AnswerAndClose(Vec<u8>),
+    Response(Vec<u8>),
+    ResponseAndClose(Vec<u8>),
     Close,
     /// 200 with the request's own head, as it was received, for a body.
     Echo,
 }
 
 impl Step {
-    pub(crate) fn answer(bytes: impl Into<Vec<u8>>) -> Self {
-        Self::Answer(bytes.into())
+    pub(crate) fn response(bytes: impl Into<Vec<u8>>) -> Self {
+        Self::Response(bytes.into())
     }
 
-    pub(crate) fn answer_and_close(bytes: impl Into<Vec<u8>>) -> Self {
-        Self::AnswerAndClose(bytes.into())
+    pub(crate) fn response_and_close(bytes: impl Into<Vec<u8>>) -> Self {
+        Self::ResponseAndClose(bytes.into())
     }
 }
 
@@ -42,7 +42,7 @@ impl Step {
 pub(crate) struct RawOrigin {
     addr: SocketAddr,
     state: Arc<State>,
-    _serving: Serving,
+    _serving: Server,
 }
 
 #[derive(Debug)]
@@ -58,7 +58,8 @@ impl RawOrigin {
         let state = Arc::new(State { steps, received: watch::Sender::default() });
         let (listener, addr) = bind().await;
         let shared = Arc::clone(&state);
-        let serving = Serving::start(listener, move |stream| converse(stream, shared.accepted(), Arc::clone(&shared)));
+        let serving =
+            Server::start(listener, move |stream| serve_connection(stream, shared.accepted(), Arc::clone(&shared)));
         Self { addr, state, _serving: serving }
     }
 
@@ -86,7 +87,7 @@ impl RawOrigin {
     /// Waits until the bytes are as wanted.
     pub(crate) async fn wait_until(&self, what: &str, enough: impl Fn(&[String]) -> bool) -> Vec<String> {
         let mut received = self.state.received.subscribe();
-        let seen = within(what, received.wait_for(|received| enough(&texts(received)))).await;
+        let seen = with_deadline(what, received.wait_for(|received| enough(&texts(received)))).await;
         texts(&seen.expect("the sender lives as long as the fixture"))
     }
 }
@@ -107,7 +108,7 @@ impl State {
     }
 }
 
-async fn converse(mut stream: TcpStream, index: usize, state: Arc<State>) {
+async fn serve_connection(mut stream: TcpStream, index: usize, state: Arc<State>) {
     let mut pending = Vec::new();
     loop {
         let before = pending.len();
@@ -119,8 +120,8 @@ async fn converse(mut stream: TcpStream, index: usize, state: Arc<State>) {
             let request: Vec<u8> = pending.drain(..length).collect();
             let step = state.steps.lock().expect("no thread panics while it holds this lock").pop_front();
             let (bytes, close) = match step {
-                Some(Step::Answer(bytes)) => (bytes, false),
-                Some(Step::AnswerAndClose(bytes)) => (bytes, true),
+                Some(Step::Response(bytes)) => (bytes, false),
+                Some(Step::ResponseAndClose(bytes)) => (bytes, true),
                 Some(Step::Close) => (Vec::new(), true),
                 Some(Step::Echo) => (echo(&request), false),
                 None => break,

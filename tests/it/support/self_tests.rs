@@ -14,7 +14,7 @@ use super::token::{TestKey, TokenBuilder};
 use super::wire::{Body, Framing};
 
 #[test]
-fn a_token_is_what_an_independent_library_verifies() {
+fn an_independent_library_verifies_the_tokens() {
     use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
     let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
     for (name, key, algorithm) in [
@@ -36,13 +36,13 @@ fn a_token_is_what_an_independent_library_verifies() {
 }
 
 #[test]
-fn the_same_kid_is_the_same_key_and_another_kid_another() {
+fn one_kid_always_means_the_same_key() {
     assert_eq!(TestKey::rsa("k1").public_jwk(), TestKey::rsa("k1").public_jwk());
     assert_ne!(TestKey::rsa("k1").public_jwk()["n"], TestKey::rsa("k2").with_kid("k1").public_jwk()["n"]);
 }
 
 #[test]
-fn a_chunked_body_ends_where_its_last_chunk_does() {
+fn a_chunked_body_ends_at_its_last_chunk() {
     for (name, bytes, expect) in [
         ("whole", "3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nT: 1\r\n\r\nNEXT", Some(("abcde", 30))),
         ("without trailer", "1\r\na\r\n0\r\n\r\n", Some(("a", 11))),
@@ -96,7 +96,7 @@ fn an_edit_that_does_not_fit_the_configuration_panics() {
 }
 
 #[tokio::test]
-async fn the_idp_counts_fails_and_comes_back() {
+async fn the_idp_counts_fetches_fails_and_recovers() {
     let mut idp = Idp::reserve();
     let addr = idp.issuer().trim_start_matches("http://").parse().expect("an address");
     assert!(tokio::net::TcpStream::connect(addr).await.is_err(), "nothing listens yet");
@@ -123,7 +123,7 @@ async fn the_idp_counts_fails_and_comes_back() {
 }
 
 #[tokio::test]
-async fn the_origin_echoes_and_misbehaves_as_told() {
+async fn the_origin_echoes_and_misbehaves_on_demand() {
     let origin = Origin::start().await;
     let echoed = client::request(origin.addr(), "POST", "/a?b=c", &[("X-A", "1"), ("X-A", "2")], b"hello").await.json();
     assert_eq!((&echoed["method"], &echoed["target"]), (&json!("POST"), &json!("/a?b=c")));
@@ -134,9 +134,9 @@ async fn the_origin_echoes_and_misbehaves_as_told() {
     let sent = origin.requests()[0].headers.iter().filter(|(name, _)| name == "x-a").count();
     assert_eq!(sent, 2);
 
-    origin.behave("/teapot", Behaviour::answer(418, &[("x-b", "3")], "short"));
-    let answer = client::get(origin.addr(), "/teapot", &[]).await;
-    assert_eq!((answer.status, answer.header("X-B"), &*answer.text()), (418, Some("3"), "short"));
+    origin.behave("/teapot", Behaviour::response(418, &[("x-b", "3")], "short"));
+    let response = client::get(origin.addr(), "/teapot", &[]).await;
+    assert_eq!((response.status, response.header("X-B"), &*response.text()), (418, Some("3"), "short"));
 
     origin.behave("/large", Behaviour::Large(100_000));
     assert_eq!(client::get(origin.addr(), "/large", &[]).await.body.len(), 100_000);
@@ -169,7 +169,7 @@ async fn the_origin_echoes_and_misbehaves_as_told() {
 
 #[tokio::test]
 async fn the_raw_origin_records_bytes_and_follows_its_script() {
-    let steps = [Step::answer("HTTP/1.1 204 No Content\r\n\r\n"), Step::answer_and_close("nonsense")];
+    let steps = [Step::response("HTTP/1.1 204 No Content\r\n\r\n"), Step::response_and_close("nonsense")];
     let origin = RawOrigin::start(steps).await;
     let mut conn = Conn::open(origin.addr()).await;
     conn.send("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n").await;
@@ -195,7 +195,7 @@ async fn the_provider_issues_tokens_and_rotates_its_keys() {
 }
 
 #[tokio::test]
-async fn nginx_serves_streams_and_passes_upgrades() {
+async fn nginx_serves_files_and_passes_upgrades() {
     let origin = Origin::start().await;
     origin.behave("/proxied/upgrade", Behaviour::Upgrade);
     let Some(nginx) = Nginx::start(origin.addr()).await else { return };
@@ -211,7 +211,7 @@ async fn nginx_serves_streams_and_passes_upgrades() {
 }
 
 #[test]
-fn samples_are_found_with_labels_in_any_order() {
+fn finds_samples_with_labels_in_any_order() {
     let text = "# TYPE a counter\na_total{x=\"1\",y=\"2\"} 3\n# TYPE b gauge\nb 0.5\n# EOF\n";
     let samples = Samples::parse(text);
     assert_eq!((samples.get(r#"a_total{y="2",x="1"}"#), samples.get("b")), (Some(3.0), Some(0.5)));

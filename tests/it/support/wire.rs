@@ -52,7 +52,7 @@ impl Head {
     ///
     /// # Panics
     ///
-    /// If there is more than one answer: no message of ours may be read in two ways.
+    /// If there is more than one response: no message of ours may be read in two ways.
     pub(super) fn framing(&self, otherwise: Framing) -> Framing {
         let lengths = self.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("content-length")).count();
         match (self.header("transfer-encoding"), self.header("content-length")) {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::client::Answer;
+use crate::support::client::Response;
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 use crate::support::raw_origin::{RawOrigin, Step};
@@ -21,24 +21,24 @@ fn public(config: Config, path: &str, keys: &str) -> Config {
 }
 
 /// `GET` with a target of any bytes; the host is `g`.
-async fn get(fixture: &Fixture, target: &[u8]) -> Answer {
+async fn get(fixture: &Fixture, target: &[u8]) -> Response {
     let mut conn = fixture.connect().await;
     conn.send([b"GET ", target, b" HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n"].concat()).await;
     conn.read_response().await
 }
 
 /// The request line that the upstream got.
-fn line(answer: &Answer) -> String {
-    answer.text().lines().next().unwrap_or_default().to_owned()
+fn line(response: &Response) -> String {
+    response.text().lines().next().unwrap_or_default().to_owned()
 }
 
-fn code(answer: &Answer) -> String {
-    answer.json()["code"].as_str().unwrap_or_default().to_owned()
+fn code(response: &Response) -> String {
+    response.json()["code"].as_str().unwrap_or_default().to_owned()
 }
 
 /// PA-1, PA-2, PA-3, PA-5, PA-10: no spelling leads from the open route into the closed one.
 #[tokio::test]
-async fn paths_that_could_be_read_in_two_ways_are_400_and_go_nowhere() {
+async fn ambiguous_paths_are_400_and_never_reach_the_upstream() {
     let (fixture, upstream) = start(Config::minimal()).await;
     let deep = "/public".to_owned() + &"/a".repeat(300);
     for target in [
@@ -101,11 +101,15 @@ async fn paths_that_could_be_read_in_two_ways_are_400_and_go_nowhere() {
         "/public/\u{2025}/admin",
         deep.as_str(),
     ] {
-        let answer = get(&fixture, target.as_bytes()).await;
-        assert_eq!(answer.status, 400, "{target}: {}", answer.text());
+        let response = get(&fixture, target.as_bytes()).await;
+        assert_eq!(response.status, 400, "{target}: {}", response.text());
         // A byte that hyper itself does not take in a target is no HTTP at all.
-        assert!(matches!(code(&answer).as_str(), "path_refused" | "framing_refused"), "{target}: {}", answer.text());
-        assert_eq!(answer.header("www-authenticate"), None, "{target}");
+        assert!(
+            matches!(code(&response).as_str(), "path_refused" | "framing_refused"),
+            "{target}: {}",
+            response.text()
+        );
+        assert_eq!(response.header("www-authenticate"), None, "{target}");
     }
     for bytes in [
         &b"/public/\xff"[..],
@@ -124,7 +128,7 @@ async fn paths_that_could_be_read_in_two_ways_are_400_and_go_nowhere() {
 
 /// I2, PA-4, PA-6, PA-7; RFC 3986 §6.2.2.
 #[tokio::test]
-async fn what_is_matched_is_what_is_forwarded() {
+async fn forwards_exactly_the_path_that_it_matched() {
     let config = public(public(Config::minimal(), "/caf%c3%A9/{id}", ""), "/exact", "");
     let (fixture, _upstream) = start(config).await;
     for (name, target, forwarded) in [
@@ -142,8 +146,8 @@ async fn what_is_matched_is_what_is_forwarded() {
         ("a query behind an escape", "/public/%41?%41", "/public/A?%41"),
         ("a literal beyond ASCII", "/caf%c3%a9/7", "/caf%C3%A9/7"),
     ] {
-        let answer = get(&fixture, target.as_bytes()).await;
-        assert_eq!((answer.status, line(&answer)), (200, format!("GET {forwarded} HTTP/1.1")), "{name}");
+        let response = get(&fixture, target.as_bytes()).await;
+        assert_eq!((response.status, line(&response)), (200, format!("GET {forwarded} HTTP/1.1")), "{name}");
     }
     // No part of a request target, and never sent on (RFC 9112 §3.2).
     let fragment = get(&fixture, b"/public/x#/../admin").await;
@@ -157,14 +161,14 @@ async fn what_is_matched_is_what_is_forwarded() {
         ("one segment less", "/caf%c3%a9"),
         ("the root", "/"),
     ] {
-        let answer = get(&fixture, target.as_bytes()).await;
-        assert_eq!((answer.status, &*code(&answer)), (404, "route_not_found"), "{name}");
+        let response = get(&fixture, target.as_bytes()).await;
+        assert_eq!((response.status, &*code(&response)), (404, "route_not_found"), "{name}");
     }
 }
 
 /// PA-5.
 #[tokio::test]
-async fn path_parameters_pass_only_where_they_are_allowed() {
+async fn path_parameters_pass_only_on_routes_that_allow_them() {
     let config = public(Config::minimal(), "/matrix/*", "path_parameters = \"allow\"");
     let (fixture, _upstream) = start(public(config, "/plain/*", "")).await;
     for (target, status) in [
@@ -175,15 +179,15 @@ async fn path_parameters_pass_only_where_they_are_allowed() {
         ("/matrix/;x/a", 400),
         ("/nowhere/a;b", 400),
     ] {
-        let answer = get(&fixture, target.as_bytes()).await;
-        assert_eq!(answer.status, status, "{target}: {}", answer.text());
-        assert!(status != 200 || line(&answer) == format!("GET {target} HTTP/1.1"), "{target}: {}", line(&answer));
+        let response = get(&fixture, target.as_bytes()).await;
+        assert_eq!(response.status, status, "{target}: {}", response.text());
+        assert!(status != 200 || line(&response) == format!("GET {target} HTTP/1.1"), "{target}: {}", line(&response));
     }
 }
 
 /// PA-8.
 #[tokio::test]
-async fn prefixes_are_exchanged_between_segments_only() {
+async fn prefixes_are_replaced_at_segment_boundaries_only() {
     let config = Config::minimal()
         .route("api", "access = \"public\"\nstrip_prefix = \"/api\"\nadd_prefix = \"/v2\"")
         .route("bare", "access = \"public\"\nstrip_prefix = \"/bare\"")
@@ -203,8 +207,8 @@ async fn prefixes_are_exchanged_between_segments_only() {
         ("/bare/http:evil.example/x", "/http:evil.example/x"),
         ("/more/x", "/inner/more/x"),
     ] {
-        let answer = get(&fixture, target.as_bytes()).await;
-        assert_eq!((answer.status, line(&answer)), (200, format!("GET {forwarded} HTTP/1.1")), "{target}");
+        let response = get(&fixture, target.as_bytes()).await;
+        assert_eq!((response.status, line(&response)), (200, format!("GET {forwarded} HTTP/1.1")), "{target}");
     }
     for target in
         ["/apiadmin", "/bare//evil.example/x", "/bare/../admin", "/bare/%2fevil.example", "/bare\\evil.example"]
@@ -215,7 +219,7 @@ async fn prefixes_are_exchanged_between_segments_only() {
 
 /// C6: the log has the path without its query, and one line for each request, whatever stood in it.
 #[tokio::test]
-async fn refused_targets_are_logged_without_their_query_on_one_line() {
+async fn logs_a_refused_target_on_one_line_without_its_query() {
     let (fixture, _upstream) = start(Config::minimal()).await;
     get(&fixture, b"/public/%0d%0aforged?token=secret").await;
     get(&fixture, "/public/\u{e9}\u{202e}?token=secret".as_bytes()).await;

@@ -6,7 +6,7 @@ use crate::support::config::Config;
 
 /// PA-4, TG-1: which route applies. The order in the file is the wrong one on purpose.
 #[tokio::test]
-async fn the_most_telling_host_and_path_win() {
+async fn the_most_specific_host_and_path_win() {
     let mut config = Config::minimal();
     for (name, path, line) in [
         ("any", "/h/*", ""),
@@ -41,16 +41,16 @@ async fn the_most_telling_host_and_path_win() {
         ("rest", "GET", "g", "/p/7/8", "rest"),
         ("rest, nothing below", "GET", "g", "/p", "rest"),
     ] {
-        let answer = fixture.request(method, target, &[("Host", host)], b"").await;
+        let response = fixture.request(method, target, &[("Host", host)], b"").await;
         let normal = target.replace("%73", "s");
-        assert_eq!(line(&answer), format!("{method} /{route}{normal} HTTP/1.1"), "{name}: {}", answer.text());
-        assert!(answer.text().contains(&format!("host: {host}\r\n")), "{name}: the host goes on as it came");
+        assert_eq!(line(&response), format!("{method} /{route}{normal} HTTP/1.1"), "{name}: {}", response.text());
+        assert!(response.text().contains(&format!("host: {host}\r\n")), "{name}: the host goes on as it came");
     }
 }
 
 /// TG-1, TG-2; RFC 9112 §3.2: one valid host, or the connection ends.
 #[tokio::test]
-async fn a_request_names_exactly_one_valid_host() {
+async fn requires_exactly_one_valid_host() {
     let (fixture, upstream) = start(Config::minimal()).await;
     let ask = |target: &str, hosts: &str| {
         let bytes = format!(
@@ -99,7 +99,7 @@ async fn a_request_names_exactly_one_valid_host() {
 
 /// UP-4, TG-3; RFC 9110 §9.3.6–§9.3.8, §10.2.1, §15.5.6.
 #[tokio::test]
-async fn methods_are_routed_or_405_with_allow() {
+async fn a_method_without_a_route_gets_405_with_allow() {
     let config = public(Config::minimal(), "/read", "methods = [\"GET\"]");
     let (fixture, upstream) = start(public(config, "/write", "methods = [\"PUT\", \"POST\"]")).await;
     for (name, method, target, status, allow) in [
@@ -120,21 +120,21 @@ async fn methods_are_routed_or_405_with_allow() {
         ("a method without a route", "GET", "/nowhere", 404, None),
     ] {
         let host = if method == "CONNECT" && target == "g:443" { "g:443" } else { "g" };
-        let answer = fixture.request(method, target, &[("Host", host)], b"").await;
-        let sorted = answer.header("allow").map(|allow| {
+        let response = fixture.request(method, target, &[("Host", host)], b"").await;
+        let sorted = response.header("allow").map(|allow| {
             let mut methods: Vec<_> = allow.split(", ").collect();
             methods.sort_unstable();
             methods.join(", ")
         });
         // A CONNECT target that is no authority is refused as what it is: no HTTP.
-        let malformed = method == "CONNECT" && target.starts_with('/') && answer.status == 400;
+        let malformed = method == "CONNECT" && target.starts_with('/') && response.status == 400;
         assert!(
-            malformed || (answer.status, sorted.as_deref()) == (status, allow),
+            malformed || (response.status, sorted.as_deref()) == (status, allow),
             "{name}: {} {sorted:?}",
-            answer.status
+            response.status
         );
-        assert!(method != "HEAD" || answer.body.is_empty(), "{name}");
-        assert!(status != 405 || method == "HEAD" || malformed || code(&answer) == "method_not_allowed", "{name}");
+        assert!(method != "HEAD" || response.body.is_empty(), "{name}");
+        assert!(status != 405 || method == "HEAD" || malformed || code(&response) == "method_not_allowed", "{name}");
     }
     let forwarded = upstream.requests();
     assert!(
@@ -152,7 +152,7 @@ async fn methods_are_routed_or_405_with_allow() {
 
 /// RFC 9728 §3: no route may claim what the gateway serves itself.
 #[tokio::test]
-async fn reserved_paths_are_never_an_upstreams() {
+async fn reserved_paths_never_reach_an_upstream() {
     let (fixture, upstream) = start(public(Config::minimal(), "/*", "")).await;
     for target in [
         "/.portcullis/jwks.json",
@@ -164,12 +164,12 @@ async fn reserved_paths_are_never_an_upstreams() {
         "/.well-known/oauth-protected-resource/orders",
         "/%2ewell-known/oauth-protected-resource",
     ] {
-        let answer = get(&fixture, target.as_bytes()).await;
-        assert_eq!((answer.status, &*code(&answer)), (404, "route_not_found"), "{target}");
+        let response = get(&fixture, target.as_bytes()).await;
+        assert_eq!((response.status, &*code(&response)), (404, "route_not_found"), "{target}");
     }
     assert_eq!(upstream.received(), Vec::<String>::new());
     for target in ["/", "/metrics", "/livez", "/.well-known/security.txt", "/.portcullisx", "/x/.portcullis/y"] {
-        let answer = get(&fixture, target.as_bytes()).await;
-        assert_eq!((answer.status, line(&answer)), (200, format!("GET {target} HTTP/1.1")), "{target}");
+        let response = get(&fixture, target.as_bytes()).await;
+        assert_eq!((response.status, line(&response)), (200, format!("GET {target} HTTP/1.1")), "{target}");
     }
 }

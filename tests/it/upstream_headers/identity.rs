@@ -7,10 +7,10 @@ use super::{all, forwarded};
 use crate::support::client::h2;
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
-use crate::support::origin::Received;
+use crate::support::origin::RecordedRequest;
 
 /// The identity headers, by any spelling that a backend may fold into ours, sorted.
-fn identity(received: &Received) -> Vec<(String, String)> {
+fn identity(received: &RecordedRequest) -> Vec<(String, String)> {
     let folds = |name: &str| name.to_ascii_lowercase().replace(['_', '.'], "-").starts_with("x-identity-");
     let mut found: Vec<_> = received.headers.iter().filter(|(name, _)| folds(name)).cloned().collect();
     found.sort();
@@ -34,7 +34,7 @@ const FORGED: [(&str, &str); 12] = [
 
 /// HH-1, I3, C2, A60–A63.
 #[tokio::test]
-async fn forged_identity_headers_reach_no_upstream_on_any_route() {
+async fn forged_identity_headers_never_reach_the_upstream() {
     let config = Config::minimal()
         .route("optional", "access = \"optional\"")
         .route("report", "report_only = true\nscopes = [\"never\"]");
@@ -83,7 +83,7 @@ async fn forged_identity_headers_reach_no_upstream_on_any_route() {
 
 /// HH-1, RS-1: a value can neither break a header nor be mistaken for another.
 #[tokio::test]
-async fn identity_values_are_encoded_bounded_or_absent() {
+async fn identity_values_are_encoded_and_bounded_or_omitted() {
     let table = r#"
 [identity.headers]
 X-Identity-Subject = "subject"

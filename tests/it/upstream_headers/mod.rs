@@ -5,24 +5,24 @@ use serde_json::json;
 
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
-use crate::support::origin::{Behaviour, Received};
+use crate::support::origin::{Behaviour, RecordedRequest};
 
 mod identity;
 
 /// Sends a `GET` that must pass; returns what the upstream received of it.
-async fn forwarded(fixture: &Fixture, target: &str, fields: &[(&str, &str)]) -> Received {
-    let answer = fixture.get(target, fields).await;
-    assert_eq!(answer.status, 200, "{target}: {}", answer.text());
+async fn forwarded(fixture: &Fixture, target: &str, fields: &[(&str, &str)]) -> RecordedRequest {
+    let response = fixture.get(target, fields).await;
+    assert_eq!(response.status, 200, "{target}: {}", response.text());
     fixture.origin.requests().pop().expect("a request at the origin")
 }
 
-fn all<'a>(received: &'a Received, name: &str) -> Vec<&'a str> {
+fn all<'a>(received: &'a RecordedRequest, name: &str) -> Vec<&'a str> {
     received.headers.iter().filter(|(given, _)| given == name).map(|(_, value)| value.as_str()).collect()
 }
 
 /// HH-2, I5; RFC 9110 §7.6.1.
 #[tokio::test]
-async fn connection_names_away_a_clients_fields_and_none_of_ours() {
+async fn connection_options_remove_client_headers_but_none_of_the_gateways() {
     let fixture = Fixture::start(Config::minimal()).await;
     let bearer = fixture.bearer("alice");
     let ours = "x-identity-subject, X-Identity-Issuer, host, via, x-request-id, forwarded, x-forwarded-for, traceparent, authorization, cookie";
@@ -61,7 +61,7 @@ async fn connection_names_away_a_clients_fields_and_none_of_ours() {
 
 /// HH-4, A74, C7; RFC 6750 §5.3.
 #[tokio::test]
-async fn authorization_stays_here_unless_the_upstream_is_trusted_with_it() {
+async fn removes_authorization_unless_forward_token_is_set() {
     for (name, forward) in [("by default", false), ("with forward_token", true)] {
         let config = Config::minimal().add("upstreams.main", &format!("forward_token = {forward}"));
         let fixture = Fixture::start(config).await;
@@ -96,15 +96,15 @@ const FORWARDING: [(&str, &str); 6] = [
 
 /// RL-1, RL-2, HH-5, C3; RFC 7239, RFC 9110 §7.6.3.
 #[tokio::test]
-async fn forwarding_fields_are_replaced_for_strangers_and_appended_for_trusted_proxies() {
+async fn replaces_forwarding_headers_of_untrusted_peers_and_appends_to_those_of_trusted_proxies() {
     for (name, trusted) in [("a stranger", false), ("a trusted proxy", true)] {
         let proxies = if trusted { "[\"127.0.0.0/8\"]" } else { "[]" };
         let config = Config::minimal().add("server", &format!("trusted_proxies = {proxies}"));
         let fixture = Fixture::start(config).await;
         let fields = [&FORWARDING[..], &[("Host", "g"), ("Via", "1.0 fred"), ("Via", "1.1 barney")]].concat();
-        let answer = fixture.get("/public/a", &fields).await;
+        let response = fixture.get("/public/a", &fields).await;
         let received = fixture.origin.requests().remove(0);
-        let id = answer.header("x-request-id").expect("on every answer");
+        let id = response.header("x-request-id").expect("on every response");
         assert_eq!(all(&received, "x-request-id"), [id], "{name}");
         assert_eq!(id == "from-the-proxy.1", trusted, "{name}: {id}");
         assert_eq!(all(&received, "via").join(", "), "1.0 fred, 1.1 barney, 1.1 portcullis", "{name}");
@@ -126,18 +126,18 @@ async fn forwarding_fields_are_replaced_for_strangers_and_appended_for_trusted_p
         assert_eq!(line["client"], json!(if trusted { "192.0.2.7" } else { "127.0.0.1" }), "{name}");
         assert_eq!(line["request_id"], json!(id), "{name}");
         for bad in ["", "a b", "a\"b", "a/b", &"a".repeat(65)] {
-            let answer = fixture.get("/public/a", &[("X-Request-Id", bad)]).await;
-            assert_ne!(answer.header("x-request-id"), Some(bad), "{name}: no id for a log");
+            let response = fixture.get("/public/a", &[("X-Request-Id", bad)]).await;
+            assert_ne!(response.header("x-request-id"), Some(bad), "{name}: no id for a log");
         }
     }
 }
 
 /// HH-3, HH-5; RFC 9110 §7.6.1.
 #[tokio::test]
-async fn overrides_and_hop_by_hop_fields_go_no_further() {
+async fn removes_override_and_hop_by_hop_headers_in_both_directions() {
     let fixture = Fixture::start(Config::minimal()).await;
     let gone = [
-        "X-Real-IP",
+        "X-ProviderFixture-IP",
         "X-Original-URL",
         "X-Rewrite-URL",
         "X-Original-Method",
@@ -187,23 +187,23 @@ async fn overrides_and_hop_by_hop_fields_go_no_further() {
         ("Set-Cookie", "b=2"),
         ("Server", "fred"),
     ];
-    fixture.origin.behave("/public/back", Behaviour::answer(201, &back, "made"));
-    let answer = fixture.get("/public/back", &[]).await;
-    assert_eq!((answer.status, &*answer.text()), (201, "made"));
+    fixture.origin.behave("/public/back", Behaviour::response(201, &back, "made"));
+    let response = fixture.get("/public/back", &[]).await;
+    assert_eq!((response.status, &*response.text()), (201, "made"));
     for name in
         ["x-private", "keep-alive", "proxy-connection", "upgrade", "trailer", "x-identity-subject", "x_identity_roles"]
     {
-        assert_eq!(answer.headers_named(name), Vec::<&str>::new(), "HH-6: {name}");
+        assert_eq!(response.headers_named(name), Vec::<&str>::new(), "HH-6: {name}");
     }
-    assert_eq!(answer.headers_named("set-cookie"), ["a=1", "b=2"]);
-    assert_eq!((answer.header("x-kept"), answer.header("server")), (Some("1"), Some("fred")));
-    let ids = answer.headers_named("x-request-id");
+    assert_eq!(response.headers_named("set-cookie"), ["a=1", "b=2"]);
+    assert_eq!((response.header("x-kept"), response.header("server")), (Some("1"), Some("fred")));
+    let ids = response.headers_named("x-request-id");
     assert_eq!(ids, [fixture.origin.requests()[1].header("x-request-id").expect("an id")], "the gateway's, once");
 }
 
 /// W3C Trace Context, level 1.
 #[tokio::test]
-async fn a_trace_is_continued_or_begun() {
+async fn continues_a_valid_trace_and_otherwise_starts_one() {
     let fixture = Fixture::start(Config::minimal()).await;
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let good = format!("00-{trace}-b7ad6b7169203331-01");
@@ -227,7 +227,7 @@ async fn a_trace_is_continued_or_begun() {
 
 /// TG-4: `host` of an upstream.
 #[tokio::test]
-async fn the_host_is_the_clients_or_the_servers() {
+async fn host_is_the_clients_or_the_upstreams_as_configured() {
     for (mode, of_server) in [("preserve", false), ("upstream", true)] {
         let config = Config::minimal().add("upstreams.main", &format!("host = \"{mode}\""));
         let fixture = Fixture::start(config).await;
@@ -251,7 +251,7 @@ remove_response_headers = ["Server", "X-Content-Type-Options"]
     let fixture = Fixture::start(config).await;
     fixture
         .origin
-        .behave("/set/back", Behaviour::answer(200, &[("Server", "fred"), ("Cache-Control", "max-age=60")], ""));
+        .behave("/set/back", Behaviour::response(200, &[("Server", "fred"), ("Cache-Control", "max-age=60")], ""));
     let fields = [
         ("X-Tenant", "evil"),
         ("X-Tenant", "worse"),
@@ -264,20 +264,20 @@ remove_response_headers = ["Server", "X-Content-Type-Options"]
     assert_eq!((all(&received, "x-tenant"), all(&received, "x-api-key")), (vec!["shop"], vec!["gateways"]));
     assert_eq!(["cookie", "user-agent", "accept"].map(|name| received.header(name)), [None, None, Some("*/*")]);
     for (name, target, status) in
-        [("an answer", "/set/back", 200), ("a refusal", "/closed/a", 401), ("a path refused later", "/nowhere", 404)]
+        [("a response", "/set/back", 200), ("a refusal", "/closed/a", 401), ("a path refused later", "/nowhere", 404)]
     {
-        let answer = fixture.get(target, &[]).await;
-        assert_eq!(answer.status, status, "{name}");
+        let response = fixture.get(target, &[]).await;
+        assert_eq!(response.status, status, "{name}");
         let applies = status != 404;
         assert_eq!(
-            answer.header("strict-transport-security").is_some(),
+            response.header("strict-transport-security").is_some(),
             applies,
             "{name}: without a route, no route's settings"
         );
-        assert_eq!(answer.headers_named("cache-control"), [if applies { "private" } else { "no-store" }], "{name}");
-        assert_eq!(answer.header("x-content-type-options").is_some(), !applies, "{name}");
-        assert_eq!(answer.header("server"), None, "{name}");
-        assert!(answer.header("x-request-id").is_some(), "{name}");
-        assert_eq!(answer.header("www-authenticate").is_some(), status == 401, "{name}");
+        assert_eq!(response.headers_named("cache-control"), [if applies { "private" } else { "no-store" }], "{name}");
+        assert_eq!(response.header("x-content-type-options").is_some(), !applies, "{name}");
+        assert_eq!(response.header("server"), None, "{name}");
+        assert!(response.header("x-request-id").is_some(), "{name}");
+        assert_eq!(response.header("www-authenticate").is_some(), status == 401, "{name}");
     }
 }

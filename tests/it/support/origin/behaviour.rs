@@ -12,7 +12,7 @@ use hyper::body::{Body, Frame};
 use tokio::sync::mpsc;
 use tokio::time::Interval;
 
-use super::super::within;
+use super::super::with_deadline;
 
 /// Size of the pieces of a [`Behaviour::Large`] body, in bytes.
 const LARGE_PIECE_BYTES: usize = 16 * 1024;
@@ -20,15 +20,15 @@ const LARGE_PIECE_BYTES: usize = 16 * 1024;
 /// What feeds a streamed body.
 type Pieces = mpsc::UnboundedReceiver<io::Result<Bytes>>;
 
-/// How a path answers. All but `EarlyAnswer` and `Upgrade` first read the request to its end.
+/// How a path responses. All but `EarlyResponse` and `Upgrade` first read the request to its end.
 #[derive(Debug)]
 pub(crate) enum Behaviour {
-    Answer {
+    Response {
         status: u16,
         headers: Vec<(String, String)>,
         body: Bytes,
     },
-    /// Closes the connection instead of an answer.
+    /// Closes the connection instead of a response.
     CloseBeforeHead,
     /// Announces `announced` bytes (chunked without), sends `sent`, then closes.
     CloseMidBody {
@@ -36,10 +36,10 @@ pub(crate) enum Behaviour {
         sent: Bytes,
     },
     /// Answers while the request's body is still coming, and does not read it.
-    EarlyAnswer {
+    EarlyResponse {
         status: u16,
     },
-    /// Never answers.
+    /// Never responses.
     Hang,
     /// This many bytes `x`, with their length.
     Large(u64),
@@ -79,28 +79,28 @@ impl Chunks {
     }
 
     /// Waits until the body is no longer read: the gateway has given up the exchange.
-    pub(crate) async fn abandoned(&self) {
-        within("the end of the streamed answer", self.0.closed()).await;
+    pub(crate) async fn wait_for_close(&self) {
+        with_deadline("the end of the streamed response", self.0.closed()).await;
     }
 }
 
 impl Behaviour {
-    pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Self {
+    pub(crate) fn response(status: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Self {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Self::Answer { status, headers, body: body.into() }
+        Self::Response { status, headers, body: body.into() }
     }
 
     /// The same for another request; a stream can be sent only once.
     pub(super) fn again(&self) -> Option<Self> {
         match self {
-            Self::Answer { status, headers, body } => {
-                Some(Self::Answer { status: *status, headers: headers.clone(), body: body.clone() })
+            Self::Response { status, headers, body } => {
+                Some(Self::Response { status: *status, headers: headers.clone(), body: body.clone() })
             }
             Self::CloseBeforeHead => Some(Self::CloseBeforeHead),
             Self::CloseMidBody { announced, sent } => {
                 Some(Self::CloseMidBody { announced: *announced, sent: sent.clone() })
             }
-            Self::EarlyAnswer { status } => Some(Self::EarlyAnswer { status: *status }),
+            Self::EarlyResponse { status } => Some(Self::EarlyResponse { status: *status }),
             Self::Hang => Some(Self::Hang),
             Self::Large(bytes) => Some(Self::Large(*bytes)),
             Self::SlowBody { pieces, every } => Some(Self::SlowBody { pieces: pieces.clone(), every: *every }),
@@ -111,18 +111,18 @@ impl Behaviour {
     }
 
     pub(super) fn is_early(&self) -> bool {
-        matches!(self, Self::EarlyAnswer { .. })
+        matches!(self, Self::EarlyResponse { .. })
     }
 
-    /// An error ends the connection at once, without an answer.
+    /// An error ends the connection at once, without a response.
     pub(super) async fn respond(self) -> io::Result<Response<Sending>> {
         let mut headers = Vec::new();
         let mut status = 200;
         let body = match self {
-            Self::Answer { status: given, headers: fields, body } => {
+            Self::Response { status: given, headers: fields, body } => {
                 (status, headers) = (given, fields);
                 headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-length"));
-                // Not on answers that may have none (RFC 9110 §8.6).
+                // Not on responses that may have none (RFC 9110 §8.6).
                 if status >= 200 && status != 204 && status != 304 {
                     headers.push(("content-length".into(), body.len().to_string()));
                 }
@@ -133,7 +133,7 @@ impl Behaviour {
                 headers.extend(announced.map(|length| ("content-length".to_owned(), length.to_string())));
                 Source::Pieces([Ok(sent), Err(io::ErrorKind::ConnectionAborted.into())].into())
             }
-            Self::EarlyAnswer { status: given } => {
+            Self::EarlyResponse { status: given } => {
                 status = given;
                 headers.push(("content-length".into(), "0".into()));
                 Source::nothing()
@@ -156,7 +156,7 @@ impl Behaviour {
     }
 }
 
-/// The body of an answer while it is sent. An error in it breaks the connection off.
+/// The body of a response while it is sent. An error in it breaks the connection off.
 #[derive(Debug)]
 pub(super) struct Sending {
     source: Source,

@@ -22,8 +22,8 @@ use tokio::sync::{mpsc, watch};
 
 use self::behaviour::Sending;
 pub(crate) use self::behaviour::{Behaviour, Chunks};
-use super::serving::{Serving, bind};
-use super::{background, within};
+use super::server::{Server, bind};
+use super::{background, with_deadline};
 
 mod behaviour;
 
@@ -32,7 +32,7 @@ const KEPT_BYTES: usize = 64 * 1024;
 
 /// A request as it was received.
 #[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct Received {
+pub(crate) struct RecordedRequest {
     pub(crate) method: String,
     /// As in the request line.
     pub(crate) target: String,
@@ -47,7 +47,7 @@ pub(crate) struct Received {
     pub(crate) complete: bool,
 }
 
-impl Received {
+impl RecordedRequest {
     /// The first field of that name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         super::wire::find(&self.headers, name)
@@ -63,18 +63,18 @@ struct Connections {
 
 /// An upstream on a port of its own. It ends when dropped.
 ///
-/// A path without a [`Behaviour`] is answered 200 with the [`Received`] request as JSON, once its body has ended.
+/// A path without a [`Behaviour`] is answered 200 with the [`RecordedRequest`] request as JSON, once its body has ended.
 #[derive(Debug)]
 pub(crate) struct Origin {
     addr: SocketAddr,
     state: Arc<State>,
-    _serving: Serving,
+    _serving: Server,
 }
 
 #[derive(Debug, Default)]
 struct State {
     behaviours: Mutex<BTreeMap<String, Behaviour>>,
-    received: watch::Sender<Vec<Received>>,
+    received: watch::Sender<Vec<RecordedRequest>>,
     connections: watch::Sender<Connections>,
 }
 
@@ -83,7 +83,7 @@ impl Origin {
         let state = Arc::new(State::default());
         let (listener, addr) = bind().await;
         let shared = Arc::clone(&state);
-        let serving = Serving::start(listener, move |stream| converse(stream, Open::new(Arc::clone(&shared))));
+        let serving = Server::start(listener, move |stream| serve_connection(stream, Open::new(Arc::clone(&shared))));
         Self { addr, state, _serving: serving }
     }
 
@@ -105,19 +105,23 @@ impl Origin {
     }
 
     /// All requests so far, kept as soon as their heads are there.
-    pub(crate) fn requests(&self) -> Vec<Received> {
+    pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
         self.state.received.borrow().clone()
     }
 
     /// Waits until there were `n` requests, and returns all.
-    pub(crate) async fn wait_for_requests(&self, n: usize) -> Vec<Received> {
+    pub(crate) async fn wait_for_requests(&self, n: usize) -> Vec<RecordedRequest> {
         self.wait_until("requests at the origin", |received| received.len() >= n).await
     }
 
     /// Waits until what was received is as wanted: body bytes are seen as they come.
-    pub(crate) async fn wait_until(&self, what: &str, enough: impl Fn(&[Received]) -> bool) -> Vec<Received> {
+    pub(crate) async fn wait_until(
+        &self,
+        what: &str,
+        enough: impl Fn(&[RecordedRequest]) -> bool,
+    ) -> Vec<RecordedRequest> {
         let mut received = self.state.received.subscribe();
-        let seen = within(what, received.wait_for(|received| enough(received))).await;
+        let seen = with_deadline(what, received.wait_for(|received| enough(received))).await;
         seen.expect("the sender lives as long as the fixture").clone()
     }
 
@@ -133,7 +137,7 @@ impl Origin {
     /// Waits until exactly `n` connections are open; upgraded ones count as long as they live.
     pub(crate) async fn wait_for_open_connections(&self, n: usize) {
         let mut connections = self.state.connections.subscribe();
-        let seen = within("open connections at the origin", connections.wait_for(|now| now.open == n)).await;
+        let seen = with_deadline("open connections at the origin", connections.wait_for(|now| now.open == n)).await;
         seen.expect("the sender lives as long as the fixture");
     }
 }
@@ -154,22 +158,22 @@ impl Drop for Open {
     }
 }
 
-async fn converse(stream: TcpStream, open: Open) {
+async fn serve_connection(stream: TcpStream, open: Open) {
     let open = Arc::new(open);
-    let answering = service_fn(move |request| answer(Arc::clone(&open), request));
+    let service = service_fn(move |request| respond(Arc::clone(&open), request));
     // It ends with an error whenever it is told to misbehave, and whenever the gateway leaves early.
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answering).with_upgrades().await;
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
 }
 
-/// An error ends the connection at once, without an answer.
-async fn answer(open: Arc<Open>, mut request: Request<Incoming>) -> io::Result<Response<Sending>> {
+/// An error ends the connection at once, without a response.
+async fn respond(open: Arc<Open>, mut request: Request<Incoming>) -> io::Result<Response<Sending>> {
     let state = Arc::clone(&open.0);
     let index = keep(&state, &request);
     let behaviour = {
         let mut behaviours = state.behaviours.lock().expect("no thread panics while it holds this lock");
         let path = request.uri().path();
         match behaviours.get(path) {
-            // Whoever holds the other end can feed one answer only.
+            // Whoever holds the other end can feed one response only.
             Some(Behaviour::Stream(_)) => behaviours.remove(path),
             Some(behaviour) => behaviour.again(),
             None => None,
@@ -197,7 +201,7 @@ async fn answer(open: Arc<Open>, mut request: Request<Incoming>) -> io::Result<R
         None => {
             read(&state, index, request.into_body()).await?;
             let received = state.received.borrow()[index].clone();
-            let echo = Behaviour::answer(200, &[("content-type", "application/json")], json!(received).to_string());
+            let echo = Behaviour::response(200, &[("content-type", "application/json")], json!(received).to_string());
             echo.respond().await
         }
     }
@@ -205,12 +209,12 @@ async fn answer(open: Arc<Open>, mut request: Request<Incoming>) -> io::Result<R
 
 /// Puts the request's head on record; returns its place there.
 fn keep(state: &State, request: &Request<Incoming>) -> usize {
-    let received = Received {
+    let received = RecordedRequest {
         method: request.method().to_string(),
         target: request.uri().to_string(),
         version: format!("{:?}", request.version()),
         headers: pairs(request.headers()),
-        ..Received::default()
+        ..RecordedRequest::default()
     };
     let mut index = 0;
     state.received.send_modify(|all| {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{background, within};
+use super::{background, with_deadline};
 
 /// A listener on a port of its own, not accepting yet.
 pub(super) async fn bind() -> (TcpListener, SocketAddr) {
@@ -18,11 +18,11 @@ pub(super) async fn bind() -> (TcpListener, SocketAddr) {
 
 /// An accepting listener with its connections; all of it ends at once when this is dropped.
 #[derive(Debug)]
-pub(super) struct Serving(AbortHandle);
+pub(super) struct Server(AbortHandle);
 
-impl Serving {
-    /// Accepts until dropped; `converse` is called at once for each connection and its future runs beside the others.
-    pub(super) fn start<F>(listener: TcpListener, converse: impl Fn(TcpStream) -> F + Send + 'static) -> Self
+impl Server {
+    /// Accepts until dropped; `serve_connection` is called at once for each connection and its future runs beside the others.
+    pub(super) fn start<F>(listener: TcpListener, serve_connection: impl Fn(TcpStream) -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -31,7 +31,7 @@ impl Serving {
             while let Ok((stream, _)) = listener.accept().await {
                 // An option that cannot be set costs speed only.
                 let _ = stream.set_nodelay(true);
-                connections.spawn(converse(stream));
+                connections.spawn(serve_connection(stream));
                 while connections.try_join_next().is_some() {}
             }
         });
@@ -41,7 +41,7 @@ impl Serving {
     /// Ends it and waits until the port is free.
     pub(super) async fn stop(self) {
         self.0.abort();
-        within("the listener's end", async {
+        with_deadline("the listener's end", async {
             while !self.0.is_finished() {
                 tokio::task::yield_now().await;
             }
@@ -50,7 +50,7 @@ impl Serving {
     }
 }
 
-impl Drop for Serving {
+impl Drop for Server {
     fn drop(&mut self) {
         self.0.abort();
     }
