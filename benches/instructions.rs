@@ -1,10 +1,11 @@
 //! Instructions per request, counted by callgrind: `cargo bench --bench instructions`.
 //!
-//! A count is the same whatever else the machine does, so it can be held against a figure that is kept beside this file, where a time cannot.
-//! It holds for one kind of processor: valgrind shows programs an x86-64 with AVX2. Elsewhere, and without valgrind, it is left out.
+//! A count does not depend on the load of the machine, so it can be compared with a figure kept
+//! beside this file; a time cannot. The figures hold for x86-64 with AVX2, which is the processor
+//! that valgrind emulates. On other processors, and without valgrind, the benchmark is skipped.
 //!
-//! The program runs itself under valgrind, which counts only within [`counted`]. In it is the part of the client and the origin, some
-//! hundred instructions, and no kernel's.
+//! The program runs itself under valgrind, which counts only inside [`counted`]. The count includes
+//! a few hundred instructions of the client and the origin, and none of the kernel.
 
 #![expect(clippy::print_stdout, reason = "a program that reports to its terminal")]
 
@@ -18,14 +19,14 @@ use std::process::{Command, ExitCode};
 
 use rig::{Features, Rig};
 
-/// How far a count may be above its figure: what compilers and libraries move without anybody's doing.
+/// How far a count may exceed its figure: compilers and libraries move it without a change of ours.
 const TOLERANCE_PERCENT: u64 = 3;
 
-/// Requests before it is counted, and those that are counted.
+/// Requests before counting starts, and requests that are counted.
 const WARM_UP: usize = 200;
 const REQUESTS: usize = 1_000;
 
-/// Names of what is counted, as they stand in the file of figures.
+/// The names of the workloads, as in the file of figures.
 const WORKLOADS: [&str; 3] = ["known", "equipped", "expired"];
 
 fn main() -> ExitCode {
@@ -60,7 +61,7 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// What callgrind counts of a run.
+/// The number of instructions that callgrind counts in a run.
 fn collected(workload: &str) -> u64 {
     let program = std::env::current_exe().expect("a program knows its file");
     let output = Command::new("valgrind")
@@ -93,7 +94,7 @@ fn run_workload(workload: &str) {
     counted(&mut rig, &request, status);
 }
 
-/// What valgrind counts: found by its name, so it must stay a function of its own.
+/// What valgrind counts. It finds the function by its name, so it must not be inlined.
 #[inline(never)]
 fn counted(rig: &mut Rig, request: &[u8], status: u16) {
     for _ in 0..REQUESTS {

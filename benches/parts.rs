@@ -1,4 +1,4 @@
-//! The gateway's parts by themselves: `cargo bench --bench parts`.
+//! Single parts of the gateway: `cargo bench --bench parts`.
 
 #[path = "../tests/it/support/token.rs"]
 #[expect(dead_code, reason = "the integration tests use all of it")]
@@ -13,14 +13,13 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use portcullis::gateway::matching::host::Host;
 use portcullis::gateway::matching::path::{NormalPath, PathParameters};
 use portcullis::gateway::matching::{Choice, PathPattern, Pattern, RouteTable};
-use portcullis::gateway::policy::cors_policy::{CorsPolicy, Origins};
+use portcullis::gateway::stages::cors::{Origins, Policy};
 use portcullis::primitives::clock::Clock;
 use portcullis::rate_limit::Quota;
 use portcullis::rate_limit::table::Table;
 use portcullis::telemetry::metrics::Metrics;
 use portcullis::token::{
-    Algorithm, ClaimSources, IssuerSettings, Issuers, KeySource, Principal, Profile, RawToken, VerdictCache,
-    Verification, Verifier,
+    Algorithm, ClaimSources, IssuerSettings, Issuers, KeySource, Profile, RawToken, VerdictCache, Verifier,
 };
 use token::{TestKey, TokenBuilder};
 
@@ -33,11 +32,10 @@ fn main() {
 
 const ISSUER: &str = "https://idp.example";
 
-/// A verifier that has its keys.
+/// A verifier that has fetched its keys.
 struct Bench {
     runtime: tokio::runtime::LocalRuntime,
     issuers: Issuers,
-    verdicts: VerdictCache<Principal>,
     key: TestKey,
 }
 
@@ -60,13 +58,14 @@ impl Bench {
             max_stale: Duration::from_secs(86_400),
         };
         let metrics = Metrics::new(Clock::system());
-        let verifier = Verifier::new(settings, Clock::system(), metrics.issuer("main")).expect("settings");
+        let no_headers = Arc::new(|_: &portcullis::token::Principal| Vec::new());
+        let verifier = Verifier::new(settings, Clock::system(), metrics.issuer("main"), no_headers).expect("settings");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build_local(tokio::runtime::LocalOptions::default())
             .expect("a runtime");
-        let bench = Self { runtime, issuers: Issuers::new(vec![verifier]), verdicts: VerdictCache::new(), key };
-        // The first token brings the keys in.
+        let bench = Self { runtime, issuers: Issuers::new(vec![verifier], VerdictCache::new()), key };
+        // The first token triggers the fetch of the keys.
         let token = bench.token("warm-up");
         bench.verify(&token);
         let _ = std::fs::remove_file(file);
@@ -84,10 +83,8 @@ impl Bench {
 
     fn verify(&self, token: &str) {
         let token = RawToken::new(token);
-        let verified = self.runtime.block_on(self.issuers.verify(&token));
-        let Verification { principal, proof } = verified.expect("a good token");
-        let bytes = principal.estimated_bytes();
-        self.verdicts.insert(token.digest(), proof, Arc::new(black_box(principal)), bytes);
+        let verified = self.runtime.block_on(self.issuers.verify(&token, &token.digest()));
+        black_box(verified.expect("a good token"));
     }
 }
 
@@ -116,16 +113,14 @@ fn verify(bencher: Bencher<'_, '_>, algorithm: &str) {
 }
 
 #[divan::bench]
-fn revalidate_a_verdict(bencher: Bencher<'_, '_>) {
+fn recall_a_verdict(bencher: Bencher<'_, '_>) {
     let bench = Bench::new(TestKey::rsa("rsa"));
     let token = bench.token("alice");
     bench.verify(&token);
     let clock = Clock::system();
     bencher.bench_local(|| {
         let digest = RawToken::new(&token).digest();
-        let verdict = bench.verdicts.get(&digest).expect("known");
-        assert!(bench.issuers.revalidate(verdict.proof(), clock.moment(Instant::now())));
-        black_box(verdict);
+        black_box(bench.issuers.cached(&digest, clock.moment(Instant::now())).expect("known"));
     });
 }
 
@@ -152,7 +147,7 @@ fn limit(bencher: Bencher<'_, '_>, keys: u64) {
     let quota = Quota { count: 1_000_000, period: Duration::from_secs(1), burst: 1_000_000 };
     let mut next = 0;
     let mut now = 1_000_000;
-    // Spread as hashes are.
+    // Spreads the keys as hashes are spread.
     let spread = |key: u64| key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     for key in 0..keys {
         table.take(spread(key), &quota, now);
@@ -166,7 +161,7 @@ fn limit(bencher: Bencher<'_, '_>, keys: u64) {
 
 #[divan::bench]
 fn cors(bencher: Bencher<'_, '_>) {
-    let policy = CorsPolicy {
+    let policy = Policy {
         origins: Origins::Listed(
             (0..8).map(|n| HeaderValue::try_from(format!("https://{n}.example")).expect("text")).collect(),
         ),

@@ -1,7 +1,8 @@
-//! Whole requests through the gateway, with their allocations: `cargo bench --bench pipeline`.
+//! Complete requests through the gateway, with their allocations: `cargo bench --bench pipeline`.
 //!
-//! Client, gateway and origin share one thread and loopback (see `rig`), so the times hold the kernel's part and both peers' few system
-//! calls. They are for comparing one change with another; what a request costs beside other proxies is `make bench-compare`.
+//! Client, gateway and origin share one thread and loopback (see `rig`), so the times include the
+//! kernel and a few system calls of both peers. They serve to compare one change with another.
+//! `make bench-compare` compares the gateway with other proxies.
 
 mod rig;
 #[path = "../tests/it/support/token.rs"]
@@ -20,7 +21,7 @@ fn main() {
 
 const BARE: Features = Features { access_log: false, cors_and_limit: false };
 
-/// The token's verdict is known.
+/// A token with a cached verdict.
 #[divan::bench]
 fn known_token(bencher: Bencher<'_, '_>) {
     let mut rig = Rig::start(BARE);
@@ -28,7 +29,7 @@ fn known_token(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| assert_eq!(rig.round_trip(&request), 200));
 }
 
-/// The same with access log, CORS and a limit on the caller.
+/// The same with access log, CORS and a rate limit on the caller.
 #[divan::bench]
 fn known_token_fully_equipped(bencher: Bencher<'_, '_>) {
     let mut rig = Rig::start(Features { access_log: true, cors_and_limit: true });
@@ -36,7 +37,7 @@ fn known_token_fully_equipped(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| assert_eq!(rig.round_trip(&request), 200));
 }
 
-/// Each token is verified.
+/// Each token is new and is verified.
 #[divan::bench(sample_count = 50, sample_size = 20)]
 fn new_token(bencher: Bencher<'_, '_>) {
     let mut rig = Rig::start(BARE);
@@ -45,7 +46,7 @@ fn new_token(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| assert_eq!(rig.round_trip(turn.next().expect("more tokens than iterations")), 200));
 }
 
-/// Refused by its time, before any public-key operation.
+/// Refused as expired, before any public-key operation.
 #[divan::bench]
 fn expired_token(bencher: Bencher<'_, '_>) {
     let mut rig = Rig::start(BARE);
@@ -53,7 +54,7 @@ fn expired_token(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| assert_eq!(rig.round_trip(&request), 401));
 }
 
-/// Refused without a look at anything.
+/// Refused without a token to look at.
 #[divan::bench]
 fn no_token(bencher: Bencher<'_, '_>) {
     let mut rig = Rig::start(BARE);

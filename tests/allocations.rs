@@ -1,6 +1,6 @@
-//! A guard on the cost of a request that is no timer: how often the gateway asks for memory.
+//! A limit on the cost of a request that needs no timer: the number of allocations per request.
 //!
-//! Alone in its program, since the allocator that counts is the whole program's.
+//! A test program of its own, because the counting allocator is global.
 
 #[path = "../benches/rig/mod.rs"]
 mod rig;
@@ -16,10 +16,11 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Requests over which is averaged.
+/// Requests that the counts are averaged over.
 const REQUESTS: usize = 1_000;
 
-/// What was counted when this was last looked at. Lower it when there is less; more needs a reason.
+/// The counts as last measured. Lower them when a change saves allocations; raising one needs a
+/// reason.
 const ROWS: [(&str, Features, Token, u16, usize); 4] = [
     ("a known token", Features { access_log: false, cors_and_limit: false }, Token::Known, 200, 19),
     ("with access log, CORS and a limit", Features { access_log: true, cors_and_limit: true }, Token::Known, 200, 25),
@@ -53,7 +54,8 @@ fn a_request_makes_no_more_allocations_than_recorded() {
         let region = Region::new(ALLOCATOR);
         run(&mut rig);
         let counted = region.change();
-        // To the nearest: what is asked for in blocks, or once in a while, comes out as a fraction that differs from run to run.
+        // Rounded to the nearest integer: allocations that are shared by several requests leave a
+        // fraction that differs from run to run.
         let per_request = (counted.allocations + counted.reallocations + REQUESTS / 2) / REQUESTS;
         println!(
             "{name}: {per_request} allocations ({} in all), {} bytes",

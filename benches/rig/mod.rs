@@ -1,6 +1,7 @@
-//! A gateway on the thread that measures it: downstream, pipeline and pool on one event loop, between a client and an origin that allocate nothing.
+//! A gateway on the thread that measures it: downstream, pipeline and pool share one event loop
+//! with a client and an origin that allocate nothing.
 //!
-//! What is counted while an exchange runs (time, allocations) is the gateway's own and the kernel's.
+//! What is measured during a round trip (time, allocations) belongs to the gateway and the kernel.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,14 +28,14 @@ use tokio::sync::Semaphore;
 
 use crate::token::{TestKey, TokenBuilder};
 
-/// Caller issues the rig's tokens.
+/// The issuer of the rig's tokens.
 pub(crate) const ISSUER: &str = "https://idp.example";
 
-/// What the origin responses, whatever is asked.
+/// The origin's response to every request.
 const RESPONSE: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{\"status\":\"shipped\"}";
 
-/// See the module's text.
+/// The gateway, with a client connection to it and an origin behind it.
 pub(crate) struct Rig {
     runtime: LocalRuntime,
     client: TcpStream,
@@ -44,12 +45,12 @@ pub(crate) struct Rig {
     _trigger: Trigger,
 }
 
-/// What of the gateway is put to work.
+/// Optional features of the gateway that the rig turns on.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Features {
-    /// An access log, written nowhere.
+    /// An access log that is discarded.
     pub(crate) access_log: bool,
-    /// CORS, and a limit on each caller.
+    /// CORS, and a rate limit on each caller.
     pub(crate) cors_and_limit: bool,
 }
 
@@ -92,13 +93,13 @@ impl Rig {
             TcpStream::connect(address).await.expect("the gateway listens")
         });
         let mut rig = Self { runtime, client, buffer: vec![0; 16 * 1024].into(), key, files, _trigger: trigger };
-        // Until the keys are there.
+        // Repeats until the gateway has fetched the keys.
         let good = Self::request(&rig.token("warm-up"));
         while rig.round_trip(&good) != 200 {}
         rig
     }
 
-    /// A good token for one subject, of a usual size.
+    /// A good token of usual size for this subject.
     pub(crate) fn token(&self, subject: &str) -> String {
         Self::builder(subject).sign(&self.key)
     }
@@ -120,7 +121,7 @@ impl Rig {
             .scope("openid profile orders:read")
     }
 
-    /// A request as browsers and HTTP clients write them.
+    /// A request as browsers and HTTP clients send it.
     pub(crate) fn request(token: &str) -> Vec<u8> {
         format!(
             "GET /orders/4711 HTTP/1.1\r\nHost: api.example\r\nAccept: application/json\r\nAccept-Encoding: gzip\r\n\
@@ -157,7 +158,7 @@ impl Drop for Rig {
     }
 }
 
-/// Whether a response with a length is there to its end. Looks at no more than it must, and allocates nothing.
+/// Whether a response with `Content-Length` is complete. Allocates nothing.
 fn is_whole(response: &[u8]) -> bool {
     let Some(head) = response.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
     let field = b"content-length: ";

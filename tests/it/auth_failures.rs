@@ -1,4 +1,4 @@
-//! The guard against tokens that cost work for nothing: `server.auth_failures`, counted per client address.
+//! The limit on tokens that fail verification, `server.auth_failures`, counted per client address.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use crate::support::token::{TestKey, TokenBuilder};
 
 const BURST: u32 = 3;
 
-/// One failure a second, three at once; forwarding headers of the test's own address are believed.
+/// One failure a second, three at once. The gateway trusts the forwarding headers of the test's own
+/// address.
 async fn start() -> Fixture {
     Fixture::start(config("auth_failures = { rate = \"60/min\", burst = 3 }")).await
 }
@@ -21,7 +22,7 @@ fn config(lines: &str) -> Config {
     Config::minimal().add("server", &format!("{lines}\ntrusted_proxies = [\"127.0.0.1/32\"]"))
 }
 
-/// A token that fails by its signature alone, another one each time.
+/// A token that only its signature makes invalid; another one for each `number`.
 fn badly_signed(fixture: &Fixture, number: u32) -> String {
     fixture.token().claim("jti", number).sign(&TestKey::rsa("k2").with_kid("k1"))
 }
@@ -37,12 +38,13 @@ async fn use_up(fixture: &Fixture, address: &str) {
     }
 }
 
-/// How many signatures were checked.
+/// How many signatures the gateway has checked.
 async fn checked(fixture: &Fixture) -> u64 {
     fixture.gateway.count("portcullis_token_verify_seconds_count{issuer=\"main\"}").await
 }
 
-/// `auth_failures`: over the limit, a token whose verdict is not known is refused before any crypto, good or not.
+/// Over the limit, a token without a cached verdict is refused before any cryptography, whether it
+/// is good or not.
 #[tokio::test]
 async fn over_the_limit_verifies_no_new_tokens() {
     let fixture = start().await;
@@ -68,7 +70,8 @@ async fn over_the_limit_verifies_no_new_tokens() {
     assert!(fixture.origin.requests().is_empty());
 }
 
-/// Nobody behind the same address is locked out by a neighbour: what is known to be good passes, and so does what needs no token.
+/// Clients behind one address do not lock each other out: a cached good token passes, and so does a
+/// request that needs none.
 #[tokio::test]
 async fn over_the_limit_still_accepts_cached_good_tokens() {
     let fixture = start().await;
@@ -82,7 +85,8 @@ async fn over_the_limit_still_accepts_cached_good_tokens() {
     assert_eq!(fixture.get("/token/x", &headers).await.status, 401, "no token is no failure");
 }
 
-/// Each address has a budget of its own; a client of IPv6 has its whole /64, which is what it can choose from (threat RL-3).
+/// Each address has its own budget. An IPv6 client is counted by its /64, because it can choose any
+/// address in it (threat RL-3).
 #[tokio::test]
 async fn counts_failures_per_address() {
     let fixture = start().await;
@@ -99,11 +103,11 @@ async fn counts_failures_per_address() {
     ] {
         assert_eq!(from(&fixture, address, &badly_signed(&fixture, 100)).await.status, status, "{address}");
     }
-    // Without a proxy's word, the connection's own address counts.
+    // Without a forwarding header, the address of the connection counts.
     assert_eq!(fixture.get_with_token("/token/x", &badly_signed(&fixture, 100)).await.status, 401);
 }
 
-/// The budget comes back with time.
+/// The budget refills with time.
 #[tokio::test]
 async fn the_limit_refills_at_its_rate() {
     let fixture = start().await;
@@ -118,7 +122,7 @@ async fn the_limit_refills_at_its_rate() {
     assert_eq!(from(&fixture, "192.0.2.1", &fixture.good_token()).await.status, 429);
 }
 
-/// Only work for nothing counts: a signature that was computed, a key that was looked for.
+/// Only failures that cost work count: a signature check or a lookup of an unknown key.
 #[tokio::test]
 async fn counts_only_failures_that_cost_crypto_or_a_key_lookup() {
     type Make = fn(&Fixture) -> String;
@@ -144,7 +148,7 @@ async fn counts_only_failures_that_cost_crypto_or_a_key_lookup() {
     }
 }
 
-/// An identity provider's outage is not held against its users.
+/// An outage of the identity provider does not count against its users.
 #[tokio::test]
 async fn does_not_count_unavailable_keys() {
     let config = config("auth_failures = { rate = \"60/min\", burst = 1 }");
@@ -154,7 +158,7 @@ async fn does_not_count_unavailable_keys() {
     }
 }
 
-/// `"off"` turns it off; by default a hundred at once are let pass.
+/// `"off"` turns the limit off. By default a hundred failures at once are allowed.
 #[tokio::test]
 async fn the_limit_is_on_by_default_and_can_be_turned_off() {
     for (lines, last) in [("auth_failures = \"off\"", 401), ("", 429)] {

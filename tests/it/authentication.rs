@@ -1,6 +1,8 @@
-//! Authentication as a client meets it: which credentials are taken, and what every refusal of them looks like.
+//! Authentication as a client sees it: which credentials are accepted, and what each refusal looks
+//! like.
 //!
-//! What can be wrong inside a token is in [`token_headers`](super::token_headers) and [`token_claims`](super::token_claims).
+//! Faults inside a token are in [`token_headers`](super::token_headers) and
+//! [`token_claims`](super::token_claims).
 
 use std::collections::BTreeMap;
 
@@ -22,7 +24,7 @@ const LACKS_SCOPE: &str = "Bearer realm=\"portcullis\", error=\"insufficient_sco
 /// Name, target, `Authorization` fields; status, code and challenge of the response.
 type Row<'a> = (&'a str, &'a str, &'a [&'a str], u16, &'a str, Option<&'a str>);
 
-/// Everything that a refusal promises beside its own status, code and challenge.
+/// What every refusal promises besides its own status, code and challenge.
 fn assert_is_problem(name: &str, response: &Response, title: &str) {
     assert_eq!(response.header("content-type"), Some("application/problem+json"), "{name}");
     assert_eq!(response.headers_named("cache-control"), ["no-store"], "{name}");
@@ -35,8 +37,8 @@ fn assert_is_problem(name: &str, response: &Response, title: &str) {
     assert_eq!((ids.len(), &body["request_id"]), (1, &json!(ids[0])), "{name}: {ids:?}");
 }
 
-/// RFC 6750 §3 and §3.1, RFC 9457, RFC 9110 §11.6.1; threats J-21, J-90: each refusal of credentials, over HTTP/1.1 and HTTP/2 alike, and the
-/// upstream hears of none.
+/// RFC 6750 §3 and §3.1, RFC 9457, RFC 9110 §11.6.1; threats J-21, J-90: each refusal of
+/// credentials, the same over HTTP/1.1 and HTTP/2. None of the requests reaches the upstream.
 #[tokio::test]
 async fn every_refusal_of_credentials_has_its_status_challenge_and_body() {
     let fixture = Fixture::start(Config::minimal()).await;
@@ -93,7 +95,7 @@ async fn every_refusal_of_credentials_has_its_status_challenge_and_body() {
     assert!(fixture.origin.requests().is_empty());
 }
 
-/// RFC 9110 §11.1, RFC 6750 §2.1; threat J-21: the counterpart of the table above.
+/// RFC 9110 §11.1, RFC 6750 §2.1; threat J-21: the accepted counterpart of the table above.
 #[tokio::test]
 async fn accepts_the_bearer_scheme_in_any_case_and_with_extra_spaces() {
     let fixture = Fixture::start(Config::minimal()).await;
@@ -104,7 +106,7 @@ async fn accepts_the_bearer_scheme_in_any_case_and_with_extra_spaces() {
     }
 }
 
-/// RFC 6750 §3: the realm is the operator's.
+/// RFC 6750 §3: the operator sets the realm.
 #[tokio::test]
 async fn the_challenge_names_the_configured_realm() {
     let fixture = Fixture::start(Config::minimal().add("server", "realm = \"Orders of shop 7\"")).await;
@@ -112,7 +114,8 @@ async fn the_challenge_names_the_configured_realm() {
     assert_eq!(response.header("www-authenticate"), Some("Bearer realm=\"Orders of shop 7\""));
 }
 
-/// On a public route nothing is asked for, nothing is looked at, and nobody is anybody: a token of whatever kind changes nothing.
+/// A public route needs no token, looks at none, and forwards no identity: a token of any kind
+/// changes nothing.
 #[tokio::test]
 async fn a_public_route_ignores_tokens() {
     let fixture = Fixture::start(Config::minimal()).await;
@@ -138,7 +141,7 @@ async fn a_public_route_ignores_tokens() {
     assert_eq!(fixture.verifications("accepted", "miss").await, 0, "nobody was verified");
 }
 
-/// Threat A39: optional means without a token or with a good one; a bad one never turns into none.
+/// Threat A39: optional access means no token or a good one. A bad token is never treated as none.
 #[tokio::test]
 async fn optional_access_accepts_no_token_or_a_good_one_but_refuses_a_bad_one() {
     let fixture = Fixture::start(Config::minimal().route("optional", "access = \"optional\"")).await;
@@ -171,7 +174,7 @@ async fn optional_access_accepts_no_token_or_a_good_one_but_refuses_a_bad_one() 
     }
 }
 
-/// Threats J-43, A10; the bound is `max_token_size`, and what is longer is not even parsed.
+/// Threats J-43, A10: the limit is `max_token_size`, and a longer token is not even parsed.
 #[tokio::test]
 async fn refuses_a_token_one_byte_over_max_token_size() {
     for (name, written, bound) in [
@@ -183,7 +186,7 @@ async fn refuses_a_token_one_byte_over_max_token_size() {
         let (idp, key) = (Idp::start().await, TestKey::ed25519("d1"));
         idp.set_keys(&[&key]);
         let fixture = Fixture::with_idp(idp, config).await;
-        // Base64 has no text of some lengths: padding in both segments reaches every one.
+        // Some lengths are impossible in base64; padding both segments reaches every length.
         let of_length = |wanted: usize| {
             let sign = |header: usize, payload: usize| {
                 fixture.token().header("x", "x".repeat(header)).claim("x", "x".repeat(payload)).sign(&key)
@@ -206,7 +209,8 @@ async fn refuses_a_token_one_byte_over_max_token_size() {
     }
 }
 
-/// Threats J-90, A33: who tries tokens learns nothing about which part was wrong. Only expiry has a text of its own, because a client can mend it.
+/// Threats J-90, A33: an attacker who tries tokens does not learn which part is wrong. Only expiry
+/// has its own text, because the client can fix it.
 #[tokio::test]
 async fn every_bad_token_but_an_expired_one_gets_the_same_response() {
     let fixture = Fixture::start(Config::minimal()).await;
@@ -248,7 +252,8 @@ async fn every_bad_token_but_an_expired_one_gets_the_same_response() {
     assert_eq!(expired.json()["detail"], "The access token expired.");
 }
 
-/// RFC 6750 §2.2 and §2.3 are not offered; threat J-21: a token in a query or a form is no credential, and reaches no log.
+/// RFC 6750 §2.2 and §2.3 are not supported; threat J-21: a token in a query or a form is not a
+/// credential, and reaches no log.
 #[tokio::test]
 async fn accepts_tokens_in_the_authorization_header_only() {
     let fixture = Fixture::start(Config::minimal()).await;
@@ -268,7 +273,8 @@ async fn accepts_tokens_in_the_authorization_header_only() {
     assert!(fixture.origin.requests().is_empty());
 }
 
-/// Threat J-93: what is not served is 404 with whatever credentials, so that these cannot be tried out there.
+/// Threat J-93: an unknown path is 404 with any credentials, so that it cannot be used to test
+/// them.
 #[tokio::test]
 async fn an_unknown_path_is_404_whatever_the_credentials() {
     let fixture = Fixture::start(Config::minimal()).await;

@@ -1,6 +1,7 @@
-//! Authorisation: what a route asks of a good token, and that each request is judged by its own route.
+//! Authorization: what a route requires of a good token. Each request is authorized by its own
+//! route.
 //!
-//! Demands that are only reported are in [`report_only`](super::report_only).
+//! Requirements that are only reported are in [`report_only`](super::report_only).
 
 use serde_json::{Value, json};
 
@@ -10,7 +11,8 @@ use crate::support::fixture::{Fixture, NOW};
 use crate::support::idp::Idp;
 use crate::support::token::{TestKey, TokenBuilder};
 
-/// A route's name, what a token has beside the usual, and how that ends: `Err` with the status and the reason in the log.
+/// A route's name, the claims of the token besides the usual ones, and the result: `Err` with the
+/// status and the reason in the log.
 type Row = (&'static str, Value, Result<(), (u16, &'static str)>);
 
 async fn hold(fixture: &Fixture, rows: impl IntoIterator<Item = Row>) {
@@ -39,7 +41,8 @@ const LACKS_ROLE: Result<(), (u16, &str)> = Err((403, "lacks a role"));
 const LACKS_ANY_ROLE: Result<(), (u16, &str)> = Err((403, "has none of any_roles"));
 const OTHER_CLAIM: Result<(), (u16, &str)> = Err((403, "a claim does not match"));
 
-/// RFC 6749 §3.3; threats J-39, J-41: names are compared exactly, and an empty list asks for no more than a good token.
+/// RFC 6749 §3.3; threats J-39, J-41: names are compared exactly, and an empty list requires no
+/// more than a good token.
 #[tokio::test]
 async fn requires_all_scopes_and_one_of_any_scopes() {
     let config = Config::minimal()
@@ -95,7 +98,8 @@ async fn requires_all_scopes_and_one_of_any_scopes() {
     assert_eq!(none.status, 401, "an empty list is not public");
 }
 
-/// Threat J-40: roles by way of the usual claims of several providers; what is not a name gives none.
+/// Threat J-40: roles from the claims that several providers use. A value that is not a list of
+/// names gives no roles.
 #[tokio::test]
 async fn reads_roles_from_every_configured_claim() {
     let claims = r#"role_claims = [
@@ -145,7 +149,8 @@ async fn reads_roles_from_every_configured_claim() {
     assert_eq!((&response.json()["code"], response.header("www-authenticate")), (&json!("access_denied"), None));
 }
 
-/// `claims`: values compare by type and value; of an array one element must match; all entries count.
+/// `claims`: values are compared by type and value; of an array one element must match; every entry
+/// must be met.
 #[tokio::test]
 async fn requires_one_of_the_listed_values_of_each_claim() {
     let config = Config::minimal()
@@ -200,8 +205,8 @@ async fn requires_one_of_the_listed_values_of_each_claim() {
     .await;
 }
 
-/// Threats A25, J-34, J-82, J-86: one token on routes with different demands, again and again and in every order. What is remembered of it is
-/// whom it speaks for, never what that one may do.
+/// Threats A25, J-34, J-82, J-86: one token on routes with different requirements, repeatedly and
+/// in every order. The gateway caches the caller's identity, never an authorization decision.
 #[tokio::test]
 async fn each_route_authorizes_a_cached_token_by_its_own_rules() {
     let other = Idp::start().await;
@@ -245,7 +250,8 @@ async fn each_route_authorizes_a_cached_token_by_its_own_rules() {
     assert_eq!(fixture.verifications("accepted", "miss").await, 1, "all but the first came from memory");
 }
 
-/// RFC 8725 §3.8; threats A38, J-37: a route takes the issuers it names, and no issuer speaks for another, not even with a key of the same name.
+/// RFC 8725 §3.8; threats A38, J-37: a route accepts the issuers it names, and an issuer's key
+/// never verifies another issuer's token, even if both keys have the same id.
 #[tokio::test]
 async fn a_route_accepts_only_its_issuers_and_audiences() {
     let other = Idp::start().await;

@@ -1,4 +1,4 @@
-//! Bodies on their way through: streamed in both directions, bounded, and broken off in the open when they break.
+//! Bodies: streamed in both directions, bounded, and visibly aborted when they are incomplete.
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -33,7 +33,7 @@ async fn line(gateway: &Gateway) -> Value {
     lines.remove(0)
 }
 
-/// FR-10, DO-3: each piece is on the other side before the next one exists.
+/// FR-10, DO-3: each piece arrives at the other side before the next one is sent.
 #[tokio::test]
 async fn bodies_stream_in_both_directions() {
     let Fixture { gateway, origin, .. } = &Fixture::start(config()).await;
@@ -83,7 +83,8 @@ async fn a_content_length_over_the_limit_is_413_at_once() {
     assert_eq!(conn.read_response().await.json()["body"], json!("0123456789"), "as many as allowed");
 }
 
-/// DO-2: the limit holds for what comes, whatever was announced; the upstream never takes a part for the whole.
+/// DO-2: the limit applies to the bytes received, whatever was announced. The upstream never
+/// mistakes a part for the complete body.
 #[tokio::test]
 async fn a_body_that_grows_over_the_limit_is_413_and_aborts_the_upstream_request() {
     let config = config()
@@ -110,7 +111,8 @@ async fn a_body_that_grows_over_the_limit_is_413_and_aborts_the_upstream_request
     }
 }
 
-/// The default bound is 10 MiB; larger ones pass where a route says so, without being held.
+/// The default limit is 10 MiB. Larger bodies pass where a route allows them, without being
+/// buffered.
 #[tokio::test]
 async fn large_bodies_pass_complete() {
     let Fixture { gateway, origin, .. } = &Fixture::start(unlimited()).await;
@@ -126,7 +128,7 @@ async fn large_bodies_pass_complete() {
     assert_eq!((unlimited.status, &unlimited.json()["body_length"]), (200, &json!(11 * MIB)));
 }
 
-/// C6, DO-3: whoever leaves early leaves nothing behind, and is on record.
+/// C6, DO-3: a client that disconnects leaves no upstream request behind, and is logged.
 #[tokio::test]
 async fn a_client_that_disconnects_aborts_its_upstream_request() {
     for name in ["before the response", "during its own body", "during the response", "over HTTP/2"] {
@@ -172,7 +174,7 @@ async fn a_client_that_disconnects_aborts_its_upstream_request() {
     }
 }
 
-/// FR-12: a part is never taken for the whole (RFC 9112 §8).
+/// FR-12: a partial response never looks complete (RFC 9112 §8).
 #[tokio::test]
 async fn a_truncated_response_closes_the_clients_connection() {
     let Fixture { gateway, origin, .. } = &Fixture::start(config()).await;
@@ -200,7 +202,7 @@ async fn a_truncated_response_closes_the_clients_connection() {
     );
 }
 
-/// DO-3: `body_idle_timeout` holds for either body.
+/// DO-3: `body_idle_timeout` applies to both bodies.
 #[tokio::test]
 async fn body_idle_timeout_aborts_a_stalled_response() {
     let Fixture { gateway, origin, .. } =
@@ -213,10 +215,10 @@ async fn body_idle_timeout_aborts_a_stalled_response() {
     assert_eq!((&line["status"], &line["bytes_out"]), (&json!(200), &json!(4)));
 }
 
-/// DO-3: an upstream that takes nothing of a request's body is no slow client's fault.
+/// DO-3: an upstream that does not read the request's body is not reported as a slow client.
 #[tokio::test]
 async fn an_upstream_that_does_not_read_the_request_body_is_504() {
-    // The kernel accepts for it; nobody ever reads.
+    // The kernel accepts the connection; no process ever reads from it.
     let deaf = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let config = unlimited()
         .main_server(deaf.local_addr().expect("bound"))
@@ -225,13 +227,13 @@ async fn an_upstream_that_does_not_read_the_request_body_is_504() {
     let body = vec![b'y'; 32 * MIB];
     let mut conn = fixture.connect().await;
     conn.send(format!("PUT /unlimited/a HTTP/1.1\r\nHost: g\r\nContent-Length: {}\r\n\r\n", body.len())).await;
-    // It may be told before it has said all.
+    // The response may arrive before the body is sent.
     let _ = conn.try_send(&body).await;
     let response = conn.read_response().await;
     assert_eq!((response.status, &response.json()["code"]), (504, &json!("upstream_timeout")));
 }
 
-/// A85 and its kind: what the rest of a body would have been must not become the next request's head.
+/// A85 and similar: the missing rest of a body must not become the head of the next request.
 #[tokio::test]
 async fn never_reuses_a_connection_with_an_unfinished_request_body() {
     let upstream = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -252,7 +254,7 @@ async fn never_reuses_a_connection_with_an_unfinished_request_body() {
     assert_eq!(rest, "", "and nothing more went there");
 }
 
-/// Reads up to `mark` and responses `ok`.
+/// Reads up to `mark` and responds with `ok`.
 async fn respond_after(mark: &str, stream: &mut TcpStream) {
     let mut received = Vec::new();
     while !received.ends_with(mark.as_bytes()) {
@@ -261,7 +263,7 @@ async fn respond_after(mark: &str, stream: &mut TcpStream) {
     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.expect("writable");
 }
 
-/// C6: bodies without their framing, as they crossed the gateway.
+/// C6: bodies are counted without their framing, as they crossed the gateway.
 #[tokio::test]
 async fn the_access_log_counts_the_bytes_of_both_bodies() {
     let Fixture { gateway, origin, .. } = &Fixture::start(config().add("server", "max_body_size = \"1 MiB\"")).await;

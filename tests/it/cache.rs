@@ -1,6 +1,8 @@
-//! The memory of verified tokens as it shows from outside: it saves work, and never lets anything pass that would not pass without it.
+//! The cache of verified tokens as seen from outside: it saves work, and never accepts a token that
+//! would be refused without it.
 //!
-//! What a withdrawn key does to it is in [`key_rotation`](super::key_rotation), what other routes ask in [`authorization`](super::authorization).
+//! The effect of a withdrawn key is in [`key_rotation`](super::key_rotation), that of other routes
+//! in [`authorization`](super::authorization).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,12 +12,13 @@ use crate::support::config::Config;
 use crate::support::fixture::{Fixture, NOW};
 use crate::support::token::TestKey;
 
-/// How many good tokens were verified anew, and how many were remembered.
+/// How many good tokens were verified, and how many came from the cache.
 async fn verified(fixture: &Fixture) -> (u64, u64) {
     (fixture.verifications("accepted", "miss").await, fixture.verifications("accepted", "hit").await)
 }
 
-/// Each token is verified once, whichever worker meets it; bad ones are not remembered, since there is no end of them (threats J-84, J-87).
+/// Each token is verified once, whichever worker receives it. Bad tokens are not cached, because a
+/// client can make any number of them (threats J-84, J-87).
 #[tokio::test]
 async fn caches_good_tokens_and_never_bad_ones() {
     let fixture = Fixture::start(Config::minimal()).await;
@@ -38,7 +41,7 @@ async fn caches_good_tokens_and_never_bad_ones() {
     assert_eq!(verified(&fixture).await, (2, 3));
 }
 
-/// Threats J-23, J-80, J-85, I7: a remembered token ends in the same second as one that is not.
+/// Threats J-23, J-80, J-85, I7: a cached token expires in the same second as an uncached one.
 #[tokio::test]
 async fn a_cached_token_expires_in_the_same_second_as_an_uncached_one() {
     let fixture = Fixture::start(Config::minimal()).await;
@@ -67,8 +70,8 @@ async fn a_cached_token_expires_in_the_same_second_as_an_uncached_one() {
         .await;
 }
 
-/// Threat J-82, I7: whatever a reload changes about tokens holds for the next request, also for those that are remembered. `true`: it still
-/// passes.
+/// Threat J-82, I7: every change of the token rules by a reload applies to the next request, also
+/// for cached tokens. `true`: the token is still accepted.
 #[tokio::test]
 async fn a_reload_applies_at_once_to_cached_tokens() {
     let issuer = "issuers.main";
@@ -92,13 +95,14 @@ async fn a_reload_applies_at_once_to_cached_tokens() {
         fixture.reload(config).await;
         assert_eq!(fixture.get_with_token("/scope/x", &token).await.status == 200, passes, "{name}");
         assert_eq!(fixture.idp.fetches(), 1, "{name}: the keys are the same");
-        // And back again: what was true under the first configuration is true under one that is the same.
+        // And back: after a reload of the first configuration its results hold again.
         fixture.reload(Config::minimal()).await;
         assert_eq!(fixture.get_with_token("/scope/x", &token).await.status, 200, "{name}");
     }
 }
 
-/// Identity headers are made once per verified token: a reload that changes them makes them anew.
+/// Identity headers are rendered once per verified token; a reload that changes them renders them
+/// again.
 #[tokio::test]
 async fn a_reload_of_identity_headers_applies_at_once_to_cached_tokens() {
     let fixture = Fixture::start(Config::minimal()).await;
@@ -115,7 +119,7 @@ async fn a_reload_of_identity_headers_applies_at_once_to_cached_tokens() {
     assert_eq!(told(1), [None, None, Some("alice@shop.example"), Some("alice")]);
 }
 
-/// An issuer that a reload has taken out speaks for nobody any more.
+/// Tokens of an issuer that a reload has removed are no longer accepted.
 #[tokio::test]
 async fn refuses_cached_tokens_of_a_removed_issuer() {
     let fixture = Fixture::start(Config::minimal()).await;
@@ -125,7 +129,7 @@ async fn refuses_cached_tokens_of_a_removed_issuer() {
     fixture.assert_verdicts("/token/x", [("of the old issuer", token, Err("issuer not configured"))]).await;
 }
 
-/// A configuration that is kept out changes nothing, neither the rules nor what is remembered.
+/// A rejected configuration changes neither the rules nor the cache.
 #[tokio::test]
 async fn a_rejected_configuration_changes_nothing() {
     let fixture = Fixture::start(Config::minimal()).await;

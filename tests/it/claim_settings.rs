@@ -1,11 +1,13 @@
-//! Where an issuer's tokens have their claims, and what may stand in a path: settings for what providers and services really do.
+//! Where an issuer's tokens carry their claims, and which characters a path may contain: settings
+//! for what real providers and services do.
 
 use serde_json::json;
 
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 
-/// Cognito puts no audience into its access tokens: the client's id stands for it; Okta calls the client `cid`.
+/// Cognito puts no audience into its access tokens, only the client's id; Okta calls the client
+/// `cid`.
 #[tokio::test]
 async fn reads_audience_and_client_from_the_configured_claims() {
     let keys = "audience_claim = \"client_id\"\nclient_claim = [\"cid\", \"azp\"]";
@@ -29,7 +31,8 @@ async fn reads_audience_and_client_from_the_configured_claims() {
     }
 }
 
-/// PA-5, A47: `;` is 400 before it is matched, unless the route lets it in; then it goes on as it came.
+/// PA-5, A47: `;` is 400 before any route is matched, unless the route allows it; then it is
+/// forwarded unchanged.
 #[tokio::test]
 async fn refuses_path_parameters_before_matching_unless_the_route_allows_them() {
     let config = Config::minimal().route("matrix", "access = \"public\"\npath_parameters = \"allow\"");

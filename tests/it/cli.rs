@@ -1,4 +1,4 @@
-//! The command line: what each command prints, and how it ends.
+//! The command line: the output and the exit code of each command.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Output, Stdio};
@@ -219,11 +219,11 @@ fn usage_errors_exit_with_64_and_help_with_0() {
     }
 }
 
-/// `portcullis run` in a process of its own; ended when dropped.
+/// `portcullis run` in a process of its own, killed when dropped.
 struct Run(Child, Vec<std::net::SocketAddr>);
 
 impl Run {
-    /// Started, with the addresses of the data and the admin listener as its log tells them.
+    /// Starts it, and reads the addresses of the data and the admin listener from its log.
     fn start(file: &str) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
             .args(["run", "-c", file])
@@ -241,7 +241,7 @@ impl Run {
                 event["address"].as_str().map(|text| text.parse::<std::net::SocketAddr>().expect("an address")),
             );
         }
-        // Read on, so that the program can go on writing.
+        // Keeps reading, so that the program can keep writing.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         Self(child, addresses)
     }

@@ -1,4 +1,5 @@
-//! CORS as a browser sees it (Fetch, "CORS protocol"): preflights, and the headers on every kind of response.
+//! CORS as a browser sees it (Fetch, "CORS protocol"): preflights, and the headers on every kind of
+//! response.
 
 use std::net::TcpListener;
 
@@ -88,12 +89,13 @@ fn cors(response: &Response) -> Vec<String> {
     fields
 }
 
-/// What a listed origin gets with every response but a preflight's.
+/// What a listed origin gets with every response except to a preflight.
 fn granted() -> Vec<String> {
     [format!("allow-origin: {SHOP}"), format!("expose-headers: {EXPOSED}"), "vary: Origin".to_owned()].into()
 }
 
-/// Fetch §3.2.2 and §4.9; threats CO-1, CO-3: answered here, by the route of the requested method, without a token.
+/// Fetch §3.2.2 and §4.9; threats CO-1, CO-3: the gateway responds itself, by the route of the
+/// requested method, and needs no token.
 #[tokio::test]
 async fn the_policy_of_the_requested_method_answers_a_preflight() {
     let fixture = Fixture::start(config()).await;
@@ -146,7 +148,8 @@ async fn the_policy_of_the_requested_method_answers_a_preflight() {
     fixture.gateway.wait_for_metric(answered, 8.0).await;
 }
 
-/// Contract 3: any other `OPTIONS` is a request like another: routed by its own method, asked for a token.
+/// Contract 3: any other `OPTIONS` is an ordinary request: routed by its own method, and
+/// authenticated.
 #[tokio::test]
 async fn other_options_requests_are_ordinary_requests() {
     let fixture = Fixture::start(config()).await;
@@ -172,7 +175,7 @@ async fn other_options_requests_are_ordinary_requests() {
     assert_eq!((response.status, &response.json()["method"]), (200, &json!("OPTIONS")), "with a token it is forwarded");
 }
 
-/// Contract 3, threats CO-3: a preflight spends nobody's budget.
+/// Contract 3, threat CO-3: a preflight spends no quota.
 #[tokio::test]
 async fn a_preflight_spends_no_quota() {
     let fixture = Fixture::start(config()).await;
@@ -184,7 +187,8 @@ async fn a_preflight_spends_no_quota() {
     assert_eq!((first.status, first.header("ratelimit")), (200, Some("\"calls\";r=1;t=3600")));
 }
 
-/// Contract 3, threats CO-1, CO-5: on every response to a listed origin, whoever made it; never for another one.
+/// Contract 3, threats CO-1, CO-5: every response to a listed origin has the headers, whether it
+/// comes from the gateway or the upstream; a response to another origin never has them.
 #[tokio::test]
 async fn every_response_of_the_route_carries_the_cors_headers() {
     let closed = TcpListener::bind(("127.0.0.1", 0)).expect("a free port").local_addr().expect("an address");
@@ -217,14 +221,15 @@ async fn every_response_of_the_route_carries_the_cors_headers() {
             assert_eq!((response.status, cors(&response)), (status, expect), "{name}, {origin:?}");
         }
     }
-    // Before a route is chosen there is no policy to speak of.
+    // Without a route there is no policy.
     for (path, method, status) in [("/nowhere", "GET", 404), ("/shop/1", "POST", 405)] {
         let response = fixture.request(method, path, &[("Origin", SHOP)], b"").await;
         assert_eq!((response.status, cors(&response)), (status, Vec::<String>::new()), "{path}");
     }
 }
 
-/// Threats CO-4, HH-6: the gateway's word replaces the upstream's; without a policy the upstream's own stands.
+/// Threats CO-4, HH-6: the gateway's headers replace the upstream's. Without a policy the
+/// upstream's remain.
 #[tokio::test]
 async fn the_policy_replaces_the_upstreams_cors_headers() {
     let fixture = Fixture::start(config()).await;
@@ -295,7 +300,8 @@ async fn the_policy_replaces_the_upstreams_cors_headers() {
     }
 }
 
-/// Contract 1.9 `report_only`: an origin that the policy denies is reported, and what the upstream says stands.
+/// Contract 1.9 `report_only`: an origin that the policy denies is reported, and the upstream's
+/// headers remain.
 #[tokio::test]
 async fn report_only_leaves_unlisted_origins_to_the_upstream() {
     let fixture = Fixture::start(config()).await;

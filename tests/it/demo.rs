@@ -1,4 +1,5 @@
-//! `portcullis demo`, as a newcomer meets it: the guide's commands bring the responses that it promises.
+//! `portcullis demo` as a new user sees it: the commands in its guide get the responses that the
+//! guide shows.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -7,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::client::{self, Response};
 
-/// The demo in a process of its own; ended when dropped.
+/// The demo in a process of its own, killed when dropped.
 struct Demo {
     child: Child,
     guide: String,
@@ -57,7 +58,7 @@ impl Demo {
 
 impl Drop for Demo {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to end.
+        // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

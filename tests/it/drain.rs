@@ -1,4 +1,4 @@
-//! Drain: out of traffic first, then out of connections, then out of the process.
+//! Drain: first not ready, then no new connections, then the end of the process.
 
 use crate::support::client;
 use crate::support::config::Config;

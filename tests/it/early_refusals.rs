@@ -1,6 +1,7 @@
-//! Requests that end before they are whole: heads too large or too slow, bodies that stop, clients that read nothing, `Expect`.
+//! Requests that end before they are complete: heads too large or too slow, bodies that stall,
+//! clients that do not read, and `Expect`.
 //!
-//! Such a request never meets a route, and yet it is answered, counted and logged like every other.
+//! Such a request may never reach a route, and still gets a response, is counted and is logged.
 
 use std::time::Duration;
 
@@ -96,7 +97,7 @@ async fn an_incomplete_or_oversized_head_gets_one_response_one_count_and_one_log
     assert!((timeouts - 2.0).abs() < f64::EPSILON, "{timeouts}");
 }
 
-/// The other side of the limits: what fits passes.
+/// The counterpart: a head within the limits is accepted.
 #[tokio::test]
 async fn accepts_a_head_within_the_limits() {
     let Fixture { gateway, .. } = &Fixture::start(Config::minimal().one_worker()).await;
@@ -111,7 +112,7 @@ async fn accepts_a_head_within_the_limits() {
     }
 }
 
-/// DO-1: a connection that says nothing costs no longer than its deadline, and is no request.
+/// DO-1: a silent connection is closed at its deadline, and is not counted as a request.
 #[tokio::test]
 async fn closes_silent_connections_without_a_response() {
     let Fixture { gateway, .. } = &start("header_timeout = \"100ms\"\nidle_timeout = \"100ms\"").await;
@@ -132,7 +133,7 @@ async fn closes_silent_connections_without_a_response() {
     assert_eq!(lines.iter().map(|line| line["status"].clone()).collect::<Vec<_>>(), [json!(200), json!(401)]);
 }
 
-/// DO-1: the patience for a head is for all of it; a byte now and then buys nothing.
+/// DO-1: the timeout covers the whole head; sending a byte now and then does not extend it.
 #[tokio::test]
 async fn header_timeout_covers_the_whole_head() {
     let Fixture { gateway, .. } = &start("header_timeout = \"200ms\"").await;
@@ -182,7 +183,8 @@ async fn a_stalled_request_body_is_408_and_aborts_the_upstream_request() {
     assert!(origin.requests().iter().all(|request| !request.complete));
 }
 
-/// DO-1: a response that nobody takes is given up, and the upstream is let go.
+/// DO-1: a response that the client does not read is aborted, and the upstream's connection is
+/// released.
 #[tokio::test]
 async fn closes_a_client_that_reads_nothing() {
     let Fixture { gateway, origin, .. } = &start("body_idle_timeout = \"200ms\"").await;
@@ -197,7 +199,7 @@ async fn closes_a_client_that_reads_nothing() {
     conn.read_to_close().await;
 }
 
-/// FR-11; RFC 9110 §10.1.1: nobody is told to go on who would be refused afterwards.
+/// FR-11; RFC 9110 §10.1.1: a client whose request will be refused never gets 100.
 #[tokio::test]
 async fn sends_100_continue_only_after_authorization() {
     let Fixture { gateway, origin, .. } = &Fixture::start(Config::minimal().one_worker()).await;
@@ -230,7 +232,8 @@ async fn sends_100_continue_only_after_authorization() {
     assert!(requests.iter().all(|request| request.target.starts_with("/public/") && request.complete));
 }
 
-/// Contract 1.1 `max_connections`: those beyond it wait and are then served, whichever worker the kernel gave them to.
+/// Contract 1.1 `max_connections`: connections beyond it wait and are then served, whichever worker
+/// the kernel assigned them to.
 #[tokio::test]
 async fn max_connections_is_shared_by_all_workers() {
     let fixture = Fixture::start(Config::minimal().add("server", "max_connections = 1")).await;
@@ -239,18 +242,20 @@ async fn max_connections_is_shared_by_all_workers() {
     }
 }
 
-/// A connection that rests between two requests is the same to its client, and keeps its deadlines.
+/// Parking an idle connection between two requests is invisible to its client, and the deadlines
+/// still apply.
 #[tokio::test]
 async fn a_parked_idle_connection_still_serves_requests() {
     let Fixture { gateway, origin, .. } = &start("idle_timeout = \"2s\"\nheader_timeout = \"600ms\"").await;
     let mut conn = Conn::open(gateway.addr()).await;
     for (name, wait) in [("at first", false), ("after a rest", true), ("after another", true)] {
         if wait {
-            // Longer than the quarter of `idle_timeout` after which a connection rests: as long as somebody who says nothing may stay.
+            // Takes `header_timeout`, which is longer than the quarter of `idle_timeout` after
+            // which a connection is parked.
             let silent = client::raw(gateway.addr(), "GET /public/a HT").await;
             assert!(silent.starts_with("HTTP/1.1 408 "), "{silent}");
         }
-        // In two pieces: the first one ends the rest.
+        // In two parts: the first one wakes the connection.
         conn.send("GET /public/a HTTP/1.1\r\nHo").await;
         conn.send("st: g\r\n\r\n").await;
         assert_eq!(conn.read_response().await.status, 200, "{name}");
@@ -259,7 +264,8 @@ async fn a_parked_idle_connection_still_serves_requests() {
     assert_eq!(conn.read_to_close().await, b"", "and at last its time is over");
 }
 
-/// What was sent along with a request and is not yet another one does not keep the connection from its deadlines.
+/// Bytes that follow a request and are not yet a complete head do not exempt the connection from
+/// its deadlines.
 #[tokio::test]
 async fn header_timeout_applies_to_a_pipelined_partial_head() {
     let Fixture { gateway, .. } = &start("idle_timeout = \"2s\"\nheader_timeout = \"600ms\"").await;

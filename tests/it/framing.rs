@@ -1,7 +1,9 @@
-//! Framing and request smuggling: bytes on a socket, and what of them reaches an upstream that records every byte.
+//! Framing and request smuggling: raw bytes, and what of them reaches an upstream that records
+//! every byte.
 //!
-//! The oracle: behind each attack hides a whole marker request, where a reader confused about the body's end would see one. It must
-//! never reach the upstream, and afterwards an innocent client on the same upstream connection must get its own response.
+//! How a test detects smuggling: after each attack follows a complete marker request, at the place
+//! where a parser that misjudges the body's end would see one. It must never reach the upstream.
+//! Afterwards another client, on the same upstream connection, must get its own response.
 
 use serde_json::json;
 
@@ -13,7 +15,8 @@ use crate::support::raw_origin::{RawOrigin, Step};
 
 const MARKER: &str = "GET /public/marker HTTP/1.1\r\nHost: g\r\nX-Marker: 1\r\n\r\n";
 
-/// A gateway with one worker, so that all requests share its upstream connections, before an upstream that echoes.
+/// A gateway with one worker, so that all requests share its upstream connections, before an
+/// upstream that echoes.
 struct RecordedFixture {
     fixture: Fixture,
     upstream: RawOrigin,
@@ -34,7 +37,8 @@ impl RecordedFixture {
         raw(self.fixture.gateway.addr(), bytes).await
     }
 
-    /// A stranger's request right after an attack: the response is about that very request.
+    /// Sends a request of another client right after an attack: the response must be to that very
+    /// request.
     async fn assert_next_client_is_unaffected(&self, after: &str) {
         let tag = format!("/public/innocent?after={}", after.replace(' ', "-"));
         let response = self.conn().await.request("GET", &tag, &[], b"").await;
@@ -47,7 +51,7 @@ impl RecordedFixture {
     }
 }
 
-/// A refusal of a whole request on a raw connection that was closed after it.
+/// Asserts a refusal after which the gateway closed the connection.
 fn assert_refused(name: &str, received: &str, status: u16, code: &str) {
     assert!(
         received.starts_with("HTTP/1.") && received.get(8..13) == Some(&*format!(" {status} ")),
@@ -135,14 +139,15 @@ async fn ambiguous_or_malformed_heads_are_400_and_never_reach_the_upstream() {
     assert_eq!(lines.iter().filter(|line| line["code"] == json!("framing_refused")).count(), rows.len());
 }
 
-/// FR-1, FR-2, FR-3, FR-4; RFC 9112 §6.3: what is let through is framed anew, in one way.
+/// FR-1, FR-2, FR-3, FR-4; RFC 9112 §6.3: the gateway forwards every body with one framing of its
+/// own.
 #[tokio::test]
 async fn forwarded_requests_have_exactly_one_framing() {
     let recorded = RecordedFixture::start().await;
     let chunked = format!("5\r\nhello\r\n0\r\n\r\n{MARKER}");
     let hello = format!("hello{MARKER}");
     for (name, fields, body, framing, closes) in [
-        // A reader that believed the length would see the marker as a request of its own.
+        // A parser that believed the length would see the marker as a second request.
         ("a coding and a length", "Transfer-Encoding: chunked\r\nContent-Length: 15\r\n", &chunked, "chunked", true),
         ("a length and a coding", "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", &chunked, "chunked", true),
         ("any case", "tRANSFER-eNCODING: ChUnKeD\r\n", &chunked, "chunked", false),
@@ -226,7 +231,8 @@ async fn removes_chunk_extensions_and_trailers() {
     assert!(!lower.contains("trailer") && !lower.contains("x-identity") && !lower.contains("\r\nte:"), "{lower}");
 }
 
-/// FR-8: a line that ends with LF alone is one line to everybody, since it is written anew (RFC 9112 §2.2).
+/// FR-8: a line that ends with LF alone is one line to every reader, since the gateway rewrites it
+/// (RFC 9112 §2.2).
 #[tokio::test]
 async fn bare_line_feeds_are_refused_or_rewritten_as_crlf() {
     let recorded = RecordedFixture::start().await;
@@ -243,7 +249,7 @@ async fn bare_line_feeds_are_refused_or_rewritten_as_crlf() {
     recorded.assert_no_marker("empty lines without end");
 }
 
-/// FR-7; I3: a connection has no identity, only requests have.
+/// FR-7; I3: a request has an identity, a connection has none.
 #[tokio::test]
 async fn answers_pipelined_requests_in_order_and_authenticates_each() {
     let recorded = RecordedFixture::start().await;
@@ -297,7 +303,7 @@ async fn http_1_0_closes_by_default_and_authenticates_each_request() {
     assert_refused("no host", &hosts, 400, "host_refused");
 }
 
-/// FR-10: bodies where nobody expects them are framed aloud; none are invented.
+/// FR-10: bodies under unusual methods are framed explicitly; the gateway invents none.
 #[tokio::test]
 async fn frames_bodies_explicitly_under_every_method() {
     let recorded = RecordedFixture::start().await;
@@ -335,7 +341,8 @@ async fn frames_bodies_explicitly_under_every_method() {
     }
 }
 
-/// FR-10, FR-12: an upstream that responses without reading leaves a connection that nobody else may use.
+/// FR-10, FR-12: an upstream that responds without reading the body leaves a connection that no
+/// other request may use.
 #[tokio::test]
 async fn forwards_an_early_response_and_does_not_reuse_its_connection() {
     let fixture = Fixture::start(Config::minimal().one_worker()).await;

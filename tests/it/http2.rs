@@ -1,6 +1,8 @@
-//! HTTP/2 with prior knowledge (RFC 9113 §3.3): the same decisions and responses as over HTTP/1.1, and no way around them.
+//! HTTP/2 with prior knowledge (RFC 9113 §3.3): the same decisions and responses as over HTTP/1.1,
+//! and no way around them.
 //!
-//! What no HTTP library would send is written here as frames, with header blocks that use neither Huffman codes nor the dynamic table.
+//! Requests that no HTTP library would send are written here as frames. Their header blocks use
+//! neither Huffman codes nor the dynamic table.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -11,7 +13,8 @@ use crate::support::fixture::Fixture;
 use crate::support::origin::Behaviour;
 use crate::support::raw_origin::{RawOrigin, Step};
 
-/// What two responses must have in common: all of it but the request's own id and the connection's own fields.
+/// The parts in which two responses must agree: all but the request id and the fields of the
+/// connection.
 fn comparable_parts(response: &Response) -> (u16, Vec<(String, String)>, Value) {
     let own = ["connection", "date", "x-request-id", "content-length", "keep-alive"];
     let fields = response.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone()));
@@ -25,7 +28,7 @@ fn comparable_parts(response: &Response) -> (u16, Vec<(String, String)>, Value) 
     (response.status, fields, problem)
 }
 
-/// RFC 9110 §1.2: one semantics, whatever the version.
+/// RFC 9110 §1.2: the semantics are the same in every version.
 #[tokio::test]
 async fn refusals_are_the_same_over_http_1_and_http_2() {
     let config = Config::minimal()
@@ -111,7 +114,7 @@ async fn forwards_http_2_requests_as_http_1_1_with_one_host_and_one_cookie() {
     }
 }
 
-/// I4: the body is streamed, with framing made anew.
+/// I4: the gateway streams the body and frames it for the upstream.
 #[tokio::test]
 async fn frames_http_2_bodies_for_an_http_1_1_upstream() {
     let fixture = Fixture::start(Config::minimal()).await;
@@ -133,7 +136,7 @@ async fn frames_http_2_bodies_for_an_http_1_1_upstream() {
     assert_eq!(h2.get("/public/large", &[]).await.body.len(), 1024 * 1024);
 }
 
-/// FR-7, J-86: streams of one connection share nothing but the connection.
+/// FR-7, J-86: the streams of a connection share nothing but the connection.
 #[tokio::test]
 async fn authenticates_concurrent_streams_separately() {
     let fixture = Fixture::start(Config::minimal()).await;
@@ -166,7 +169,7 @@ async fn authenticates_concurrent_streams_separately() {
     }
 }
 
-/// An HTTP/2 client that writes what it is told to.
+/// An HTTP/2 client that writes frames as the test asks for them.
 struct Frames(Conn);
 
 impl Frames {
@@ -188,7 +191,7 @@ impl Frames {
         self.0.send([&[0, length[0], length[1], kind, flags, 0, 0, 0, stream], payload].concat()).await;
     }
 
-    /// `HEADERS` with all of the block, and with the stream's end unless a body follows.
+    /// `HEADERS` with the whole block, and with the end of the stream unless a body follows.
     async fn headers(&mut self, stream: u8, fields: &[(&str, &str)], ends: bool) {
         let short = |text: &str| u8::try_from(text.len()).ok().filter(|length| *length < 127).expect("a short text");
         let field = |&(name, value): &(&str, &str)| {
@@ -198,7 +201,7 @@ impl Frames {
         self.send(1, if ends { 5 } else { 4 }, stream, &block).await;
     }
 
-    /// How the gateway ends this stream: `Status` if its first word is one.
+    /// How the gateway ends this stream: `Status` if it responds.
     async fn outcome(&mut self, wanted: u8) -> Outcome {
         loop {
             let head = self.0.read_bytes(9).await;
@@ -300,7 +303,8 @@ async fn malformed_requests_never_reach_the_upstream() {
     );
 }
 
-/// H2-1, H2-6; RFC 9113 §8.1.1: chunked while the end is open, never longer or shorter than announced, trailers dropped.
+/// H2-1, H2-6; RFC 9113 §8.1.1: the body is chunked while its length is unknown, and never longer
+/// or shorter than announced. Trailers are dropped.
 #[tokio::test]
 async fn forwards_an_http_2_body_of_unknown_length_in_chunks() {
     let upstream = RawOrigin::start(vec![Step::Echo; 20]).await;
@@ -334,7 +338,8 @@ async fn forwards_an_http_2_body_of_unknown_length_in_chunks() {
     assert!(upstream.requests().iter().all(|request| !request.contains("content-length: 9")), "none was completed");
 }
 
-/// DO-3: a client that opens no window for its response holds the upstream's connection no longer than `body_idle_timeout`.
+/// DO-3: a client that opens no window for its response holds the upstream's connection no longer
+/// than `body_idle_timeout`.
 #[tokio::test]
 async fn aborts_a_response_whose_stream_window_stays_closed() {
     /// `SETTINGS_INITIAL_WINDOW_SIZE` is 0.

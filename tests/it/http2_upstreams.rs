@@ -1,4 +1,4 @@
-//! Upstreams that are spoken to in HTTP/2: many requests on few connections.
+//! HTTP/2 to the upstream: many requests on few connections.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 use crate::support::{background, with_deadline};
 
-/// An HTTP/2 server that echoes what it was asked, once it is let.
+/// An HTTP/2 server that echoes each request once its gate is open.
 struct H2Origin {
     addr: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -70,7 +70,7 @@ async fn echo(
     under_way: watch::Sender<usize>,
     mut gate: watch::Receiver<bool>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    /// Counted until it is answered or given up.
+    /// Counts a request as active until it gets its response or is aborted.
     struct Counted(watch::Sender<usize>);
     impl Drop for Counted {
         fn drop(&mut self) {
@@ -104,7 +104,7 @@ async fn start(max_streams: u32, keys: &str) -> (Fixture, H2Origin) {
     (Fixture::start(config).await, origin)
 }
 
-/// As many requests at once, all of them 200.
+/// Sends this many concurrent requests; each must get 200.
 fn all_pass(fixture: &Fixture, count: usize) -> JoinSet<()> {
     let mut asking = JoinSet::new();
     for number in 0..count {
@@ -117,7 +117,8 @@ fn all_pass(fixture: &Fixture, count: usize) -> JoinSet<()> {
     asking
 }
 
-/// RFC 9113 §8.2.2 and §8.3.1: the host becomes the authority, nothing is said about connections; the rest is as in HTTP/1.1.
+/// RFC 9113 §8.2.2 and §8.3.1: the host becomes the authority, and connection fields are removed.
+/// The rest is as in HTTP/1.1.
 #[tokio::test]
 async fn forwards_a_request_in_http_2_form() {
     let (fixture, origin) = start(100, "").await;
@@ -156,7 +157,8 @@ async fn forwards_a_request_in_http_2_form() {
     assert_eq!(origin.connections(), 1);
 }
 
-/// The first burst opens one connection, and more are opened only when all streams that the server allows are taken.
+/// The first burst opens one connection. More are opened only when all streams that the server
+/// allows are in use.
 #[tokio::test]
 async fn shares_connections_and_opens_no_more_than_needed() {
     for (allowed, requests, connections) in [(100, 30, 1), (2, 6, 3), (1, 3, 3)] {
@@ -172,7 +174,8 @@ async fn shares_connections_and_opens_no_more_than_needed() {
     }
 }
 
-/// `max_connections` and `max_pending` hold: one waits for a stream, the next is told at once.
+/// `max_connections` and `max_pending` apply: one request waits for a stream, the next is refused
+/// at once.
 #[tokio::test]
 async fn a_full_server_makes_some_wait_and_tells_the_rest() {
     let (fixture, origin) = start(2, "max_connections = 1\nmax_pending = 1").await;
@@ -188,7 +191,7 @@ async fn a_full_server_makes_some_wait_and_tells_the_rest() {
     assert_eq!(origin.connections(), 1);
 }
 
-/// A client that leaves resets its stream, and nobody else's.
+/// A client that disconnects resets its own stream only.
 #[tokio::test]
 async fn an_aborted_client_request_frees_its_stream() {
     let (fixture, origin) = start(2, "max_connections = 1").await;
@@ -207,7 +210,7 @@ async fn an_aborted_client_request_frees_its_stream() {
     assert_eq!(origin.connections(), 1);
 }
 
-/// Whoever waits for a connection that cannot be opened is told with the one who tried.
+/// All requests that wait for a connection fail together with the attempt to open it.
 #[tokio::test]
 async fn an_unreachable_server_is_502_for_all_waiting_requests() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

@@ -1,5 +1,6 @@
-//! Keys that change while the gateway runs: new ones are learnt by one fetch, withdrawn ones are gone at once, and while none can be fetched the
-//! last good ones serve on, until they are too old.
+//! Keys that change while the gateway runs: one fetch brings a new key, a withdrawn key is refused
+//! from the next refresh on, and while fetches fail the last good keys are used until they are too
+//! stale.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::support::{background, with_deadline};
 /// The default `jwks_cooldown`, and a second.
 const COOLDOWN: Duration = Duration::from_secs(31);
 
-/// No guard against failures: here they are made by the dozen.
+/// No limit on failed tokens: these tests send many.
 async fn start() -> Fixture {
     Fixture::start(Config::minimal().without_auth_failure_limit()).await
 }
@@ -23,7 +24,7 @@ async fn status_of(fixture: &Fixture, token: &str) -> u16 {
     fixture.get_with_token("/token/x", token).await.status
 }
 
-/// Sends one token of its own per name of a key, all at once; returns how many responses had which status.
+/// Sends one token per key id, all concurrently; returns how many responses had which status.
 async fn flood(fixture: &Fixture, kids: impl IntoIterator<Item = String>, key: &TestKey) -> Vec<(u16, usize)> {
     let h2 = client::h2(fixture.gateway.addr()).await;
     let mut asking = tokio::task::JoinSet::new();
@@ -39,7 +40,8 @@ async fn flood(fixture: &Fixture, kids: impl IntoIterator<Item = String>, key: &
     counted.into_iter().collect()
 }
 
-/// Threats J-69, J-88, A40: a token with a new key makes the set be fetched; all who need it wait for that one fetch, and none is refused.
+/// Threats J-69, J-88, A40: a token with a new key triggers a fetch; all requests that need the key
+/// wait for that one fetch, and none is refused.
 #[tokio::test]
 async fn one_fetch_serves_all_requests_that_wait_for_a_new_key() {
     let fixture = start().await;
@@ -52,7 +54,7 @@ async fn one_fetch_serves_all_requests_that_wait_for_a_new_key() {
     assert_eq!(status_of(&fixture, &fixture.good_token()).await, 200, "the old key is still published");
 }
 
-/// The same for the very first requests: they wait for the keys instead of failing.
+/// The very first requests wait for the keys too instead of failing.
 #[tokio::test]
 async fn the_first_requests_wait_for_the_first_keys() {
     let fixture = start().await;
@@ -60,7 +62,8 @@ async fn the_first_requests_wait_for_the_first_keys() {
     assert_eq!(fixture.idp.fetches(), 1);
 }
 
-/// Threats J-68, J-91, A27: whoever invents names of keys causes one fetch per cooldown, and nobody else notices.
+/// Threats J-68, J-91, A27: a client that invents key ids causes one fetch per cooldown, and other
+/// clients are not affected.
 #[tokio::test]
 async fn unknown_key_ids_cause_one_fetch_per_cooldown() {
     let fixture = start().await;
@@ -79,8 +82,8 @@ async fn unknown_key_ids_cause_one_fetch_per_cooldown() {
     assert_eq!(unknown, 240);
 }
 
-/// `keys_unavailable`: an unknown key after a fetch that succeeded does not exist, after one that failed it may. Known keys do not
-/// care (threat A27).
+/// `keys_unavailable`: after a successful fetch an unknown key does not exist; after a failed one
+/// it might. Tokens with known keys are not affected (threat A27).
 #[tokio::test]
 async fn an_unknown_key_is_401_after_a_good_fetch_and_503_after_a_failed_one() {
     let fixture = start().await;
@@ -104,7 +107,8 @@ async fn an_unknown_key_is_401_after_a_good_fetch_and_503_after_a_failed_one() {
     assert_eq!(status_of(&fixture, &unknown("e")).await, 401, "asked for again, and not there");
 }
 
-/// Threats J-71, J-81, A26, D6: a key that is published no more, or another under its name, counts no more, nor does a remembered verdict by it.
+/// Threats J-71, J-81, A26, D6: a key that is no longer published, or was replaced under its id,
+/// verifies nothing from the next refresh on. Verdicts cached with it end too.
 #[tokio::test]
 async fn refuses_a_token_whose_key_has_left_the_key_set() {
     for (name, published, reason) in [
@@ -130,7 +134,7 @@ async fn refuses_a_token_whose_key_has_left_the_key_set() {
     }
 }
 
-/// Threat J-73: as long as a key stays published, a remembered token needs no new signature check whatever else changes.
+/// Threat J-73: as long as a key stays published, its cached tokens need no new signature check.
 #[tokio::test]
 async fn a_refresh_keeps_cached_tokens_whose_key_is_still_published() {
     let fixture = start().await;
@@ -147,8 +151,8 @@ async fn a_refresh_keeps_cached_tokens_whose_key_is_still_published() {
     );
 }
 
-/// Threats J-67, A27: an outage of the identity provider is noticed by nobody until the keys are older than `jwks_max_stale`; then nobody gets
-/// through, remembered or not, and it is 503 and not 401.
+/// Threats J-67, A27: an outage of the identity provider has no effect until the keys are older
+/// than `jwks_max_stale`. Then every token is refused, cached or not, with 503 and not 401.
 #[tokio::test]
 async fn stale_keys_are_used_until_jwks_max_stale() {
     let config = Config::minimal().add("issuers.main", "jwks_max_stale = \"1h\"\njwks_refresh = \"10m\"");
@@ -169,7 +173,8 @@ async fn stale_keys_are_used_until_jwks_max_stale() {
         assert_eq!((response.status, &response.json()["code"]), (503, &json!("keys_unavailable")), "{name}");
         assert!(response.header("retry-after").is_some(), "{name}");
     }
-    // It had its keys: taking every replica out of service for one identity provider's outage would make it everybody's.
+    // The gateway has had keys: if readiness failed here, an outage of one identity provider would
+    // take every replica out of service.
     assert_eq!(client::get(fixture.gateway.admin(), "/readyz", &[]).await.status, 200);
     assert_eq!(fixture.get("/public/x", &[]).await.status, 200);
     fixture.idp.recover();
@@ -177,7 +182,7 @@ async fn stale_keys_are_used_until_jwks_max_stale() {
     assert_eq!((status_of(&fixture, &token).await, status_of(&fixture, &fresh("c")).await), (200, 200), "recovered");
 }
 
-/// Threat J-63: a set that is no set, or has nothing usable, does not replace one that is.
+/// Threat J-63: an invalid key set, or one without usable keys, does not replace a good one.
 #[tokio::test]
 async fn an_invalid_key_set_does_not_replace_a_good_one() {
     let fixture = start().await;
@@ -188,7 +193,7 @@ async fn an_invalid_key_set_does_not_replace_a_good_one() {
         ("unusable", json!({"keys": [{"kty": "oct", "k": "AAAA"}]})),
     ] {
         fixture.idp.set_jwks(document);
-        // The pauses grow with each failure.
+        // The backoff grows with each failure.
         fixture.clock.advance(Duration::from_secs(301));
         let unknown = fixture.token().sign(&TestKey::rsa("k2"));
         assert_eq!(status_of(&fixture, &unknown).await, 503, "{name}");
@@ -197,7 +202,7 @@ async fn an_invalid_key_set_does_not_replace_a_good_one() {
     assert!(fixture.gateway.count("portcullis_jwks_refreshes_total{issuer=\"main\",result=\"failure\"}").await >= 3);
 }
 
-/// Threat J-64: while a fetch hangs, tokens with known keys are verified as ever.
+/// Threat J-64: while a fetch hangs, tokens with known keys are verified as usual.
 #[tokio::test]
 async fn a_hanging_fetch_does_not_delay_known_keys() {
     let fixture = start().await;
@@ -216,26 +221,28 @@ async fn a_hanging_fetch_does_not_delay_known_keys() {
     waiting.abort();
 }
 
-/// RFC 9111 §5.2.2 and `jwks_refresh`: the set is fetched anew by itself within its lifetime, which the cache headers set within bounds.
+/// RFC 9111 §5.2.2 and `jwks_refresh`: the gateway refreshes the set within its lifetime, which the
+/// cache headers set within bounds.
 #[tokio::test]
 async fn refreshes_keys_within_their_cache_lifetime() {
     let fixture = start().await;
     fixture.idp.set_header("Cache-Control", "no-store");
     assert_eq!(status_of(&fixture, &fixture.good_token()).await, 200);
     fixture.idp.set_keys(&[&TestKey::es256("e1")]);
-    // At most 15 minutes: what the headers say came too late for the first set, or said a minute.
+    // 15 minutes is the maximum: the headers arrived after the first set's refresh was scheduled,
+    // or they asked for a minute.
     fixture.clock.advance(Duration::from_secs(15 * 60));
     fixture.gateway.wait_for_metric("portcullis_jwks_refreshes_total{issuer=\"main\",result=\"success\"}", 2.0).await;
     let by_new = fixture.token().sign(&TestKey::es256("e1"));
     fixture
         .assert_verdicts("/token/x", [("new", by_new, Ok(())), ("old", fixture.good_token(), Err("key unknown"))])
         .await;
-    // A minute is the least, and it is fetched before that is over.
+    // A minute is the minimum, and the refresh comes before it is over.
     fixture.clock.advance(Duration::from_secs(60));
     fixture.idp.wait_for_fetches(3).await;
 }
 
-/// An alert can be written on the age of the keys.
+/// An operator can alert on the age of the keys.
 #[tokio::test]
 async fn metrics_show_the_state_of_the_keys() {
     let fixture = start().await;

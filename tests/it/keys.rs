@@ -1,4 +1,5 @@
-//! Keys: where they come from, what of it is believed, and what happens while there are none.
+//! Keys: where they come from, which parts of them are trusted, and what happens while there are
+//! none.
 //!
 //! How they change while the gateway runs is in [`key_rotation`](super::key_rotation).
 
@@ -12,14 +13,14 @@ use crate::support::temporary::TempDir;
 use crate::support::token::{TestKey, TokenBuilder, base64url};
 use crate::support::with_deadline;
 
-/// What an operator sees at `/readyz`: the status and the reasons.
+/// What `/readyz` shows: the status and the reasons.
 async fn readiness(fixture: &Fixture) -> (u16, Vec<String>) {
     let response = client::get(fixture.gateway.admin(), "/readyz", &[]).await;
     let reasons = response.json()["reasons"].as_array().cloned().unwrap_or_default();
     (response.status, reasons.iter().map(|reason| reason.as_str().expect("a text").to_owned()).collect())
 }
 
-/// Nobody gets through to a protected route, everybody to a public one, and the operator is told why.
+/// Protected routes refuse every token, public routes work, and readiness names the reason.
 async fn assert_has_no_keys(name: &str, fixture: &Fixture, why: &str) {
     let response = fixture.get_with_token("/token/x", &fixture.good_token()).await;
     assert_eq!((response.status, &response.json()["code"]), (503, &json!("keys_unavailable")), "{name}");
@@ -39,7 +40,8 @@ async fn assert_has_no_keys(name: &str, fixture: &Fixture, why: &str) {
     assert_eq!(fixture.get("/token/x", &[]).await.status, 401, "{name}: without a token");
 }
 
-/// OpenID Connect Discovery §4, RFC 7517 §5: one document, one key set, and then no more: verification is offline.
+/// OpenID Connect Discovery §4, RFC 7517 §5: one fetch of the document and one of the key set;
+/// after that, verification is offline.
 #[tokio::test]
 async fn fetches_keys_once_and_verifies_offline() {
     let fixture = Fixture::start(Config::minimal()).await;
@@ -55,11 +57,11 @@ async fn fetches_keys_once_and_verifies_offline() {
     );
 }
 
-/// What is done to an identity provider before a gateway meets it.
+/// A fault of the identity provider, set before the gateway starts.
 type Fault<'a> = Box<dyn Fn(&Idp) + 'a>;
 
-/// OpenID Connect Discovery §4.3, RFC 8414 §3.3; threats J-65, J-66, A36: a document that is not the issuer's own, or leads elsewhere, is not
-/// followed. `true`: the key set was asked for.
+/// OpenID Connect Discovery §4.3, RFC 8414 §3.3; threats J-65, J-66, A36: a document of another
+/// issuer, or one that points to a forbidden address, is not followed.
 #[tokio::test]
 async fn checks_the_discovery_document_before_following_it() {
     let member = |name: &'static str, value: Value| {
@@ -118,7 +120,8 @@ async fn checks_the_discovery_document_before_following_it() {
     }
 }
 
-/// RFC 7517 §5; threats J-63, J-64, J-65: what is no key set is none, however it is spelt.
+/// RFC 7517 §5; threats J-63, J-64, J-65: a document without a usable key is refused, whatever its
+/// form.
 #[tokio::test]
 async fn refuses_a_key_set_without_usable_keys() {
     let key = TestKey::rsa("k1").public_jwk();
@@ -145,7 +148,8 @@ async fn refuses_a_key_set_without_usable_keys() {
     assert_eq!(fixture.get_with_token("/token/x", &fixture.good_token()).await.status, 200, "long, but not too long");
 }
 
-/// Threats J-67, A35: the gateway starts without its identity provider, says so, and recovers by itself, without a request and without a reload.
+/// Threats J-67, A35: the gateway starts without its identity provider, reports it, and recovers by
+/// itself, without a request or a reload.
 #[tokio::test]
 async fn starts_without_its_identity_provider_and_recovers() {
     let mut fixture = Fixture::with_idp(Idp::reserve(), Config::minimal()).await;
@@ -158,7 +162,7 @@ async fn starts_without_its_identity_provider_and_recovers() {
     assert_eq!(fixture.get_with_token("/token/x", &fixture.good_token()).await.status, 200);
 }
 
-/// Threat D5: each issuer is on its own.
+/// Threat D5: issuers fail independently.
 #[tokio::test]
 async fn an_unavailable_issuer_affects_only_its_own_tokens() {
     let down = Idp::reserve();
@@ -181,7 +185,7 @@ async fn an_unavailable_issuer_affects_only_its_own_tokens() {
     assert_eq!((of("down", "keys_unavailable"), of("main", "keys_unavailable"), of("main", "accepted")), (2, 0, 1));
 }
 
-/// `discovery_url` and `jwks_url`: the issuer is a name then, and need not be where anything is.
+/// `discovery_url` and `jwks_url`: the issuer is then only a name, and need not be a reachable URL.
 #[tokio::test]
 async fn fetches_keys_from_jwks_url_or_discovery_url() {
     let name = "urn:shop:idp";
@@ -210,7 +214,7 @@ async fn fetches_keys_from_jwks_url_or_discovery_url() {
     }
 }
 
-/// `jwks_file`: no network at all; a change is noticed when the keys are looked at again.
+/// `jwks_file`: no network at all. The gateway notices a change when it next refreshes the keys.
 #[tokio::test]
 async fn reads_keys_from_a_file_and_rereads_it() {
     let directory = TempDir::new();
@@ -231,15 +235,15 @@ async fn reads_keys_from_a_file_and_rereads_it() {
     fixture.clock.advance(std::time::Duration::from_secs(31));
     fixture.assert_verdicts("/token/x", [("new", by_new.clone(), Ok(())), ("old", by_old, Err("key unknown"))]).await;
     assert_eq!((fixture.idp.discovery_fetches(), fixture.idp.fetches()), (0, 0));
-    // A file that is broken later is a failed attempt: the keys that are there stay.
+    // A file that becomes invalid is a failed refresh: the current keys remain.
     directory.write("jwks.json", "{");
     fixture.clock.advance(std::time::Duration::from_secs(31));
     let unknown = fixture.get_with_token("/token/x", &fixture.token().sign(&TestKey::rsa("k2"))).await;
     assert_eq!((unknown.status, fixture.get_with_token("/token/x", &by_new).await.status), (503, 200));
 }
 
-/// Threats J-50, J-51, J-57, J-58, J-61, J-62, T7, T8: keys are taken one by one. What cannot be used is left out, whatever it is, and takes none of
-/// the good ones along; none of it ever verifies anything.
+/// Threats J-50, J-51, J-57, J-58, J-61, J-62, T7, T8: keys are read one by one. An unusable key is
+/// skipped, whatever its fault; it does not affect the good keys and never verifies anything.
 #[tokio::test]
 async fn skips_unusable_keys_and_keeps_the_good_ones() {
     let (rsa, ec) = (TestKey::rsa("k1"), TestKey::es256("e1"));
@@ -288,7 +292,8 @@ async fn skips_unusable_keys_and_keeps_the_good_ones() {
     assert_eq!(fixture.gateway.count("portcullis_jwks_keys{issuer=\"main\"}").await, 2);
 }
 
-/// A key that has a name twice with different material (threat J-59): both are the issuer's own, and a signature of either is.
+/// Two keys with one id and different material (threat J-59): both are the issuer's, and a
+/// signature of either is valid.
 #[tokio::test]
 async fn accepts_either_of_two_keys_with_the_same_id() {
     let (first, second) = (TestKey::rsa("k1"), TestKey::rsa("k2").with_kid("k1"));

@@ -1,4 +1,5 @@
-//! Rate limits as clients see them: who shares a budget, what the responses say, what spends a budget and what does not.
+//! Rate limits as clients see them: which callers share a quota, what the responses say, and which
+//! requests spend it.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::support::fixture::{Fixture, NOW};
 use crate::support::idp::Idp;
 use crate::support::token::{TestKey, TokenBuilder};
 
-/// The route `/calls/*` with the limit `calls`, and the keys of both.
+/// The route `/calls/*` with the limit `calls`, with further keys for both.
 fn limited(limit: &str, route: &str) -> Config {
     with_limit(Config::minimal(), "calls", limit, route)
 }
@@ -23,7 +24,7 @@ fn trust_loopback(config: Config) -> Config {
     config.add("server", "trusted_proxies = [\"127.0.0.1\"]")
 }
 
-/// Policies and states of all limits that were counted.
+/// The policies and the states of all limits that were counted.
 fn fields(response: &Response) -> (Vec<&str>, Vec<&str>) {
     (response.headers_named("ratelimit-policy"), response.headers_named("ratelimit"))
 }
@@ -86,17 +87,17 @@ async fn retry_after_matches_the_rate() {
     }
 }
 
-/// Caller calls: the subject of `main` unless told otherwise.
+/// A caller: a subject of the issuer `main` unless `foreign` is set.
 #[derive(Clone, Copy, Default)]
 struct Caller {
     subject: &'static str,
-    /// Of the second issuer.
+    /// A subject of the second issuer instead.
     foreign: bool,
     claims: &'static [(&'static str, &'static str)],
     /// The address that the trusted proxy reports.
     address: &'static str,
     header: Option<&'static str>,
-    /// Another path than `/…/1`.
+    /// A path other than `/…/1`.
     path: Option<&'static str>,
 }
 
@@ -104,7 +105,8 @@ const ALICE: Caller =
     Caller { subject: "alice", foreign: false, claims: &[], address: "192.0.2.1", header: None, path: None };
 const BOB: Caller = Caller { subject: "bob", ..ALICE };
 
-/// Contract: who shares a budget, by each kind of key; every accept row has a refuse row. Threats RL-3, RL-4, RL-5, A72.
+/// Contract: which callers share a quota, for each kind of key; every accept row has a refuse row.
+/// Threats RL-3, RL-4, RL-5, A72.
 #[tokio::test]
 async fn each_key_type_counts_its_own_group_of_callers() {
     let other = Idp::start().await;
@@ -195,7 +197,7 @@ async fn each_key_type_counts_its_own_group_of_callers() {
     }
 }
 
-/// Threats RL-1: what a stranger says of its address buys no fresh budget.
+/// Threat RL-1: an untrusted peer gets no new quota by claiming another address.
 #[tokio::test]
 async fn ignores_forwarding_headers_of_untrusted_peers() {
     let config = limited("key = \"ip\"\nrate = \"1/h\"\nburst = 1", "access = \"public\"");
@@ -207,7 +209,8 @@ async fn ignores_forwarding_headers_of_untrusted_peers() {
     }
 }
 
-/// Contract 1.6: a limit by address, route or header is counted before the token is looked at. It spares us that work.
+/// Contract 1.6: a limit by address, route or header is counted before the token is verified, and
+/// so saves that work.
 #[tokio::test]
 async fn a_limit_by_address_counts_requests_that_are_refused_later() {
     let fixture = Fixture::start(limited("key = \"ip\"\nrate = \"1/h\"\nburst = 3", "scopes = [\"admin\"]")).await;
@@ -224,13 +227,13 @@ async fn a_limit_by_address_counts_requests_that_are_refused_later() {
         let response = fixture.get("/calls/1", &headers).await;
         assert_eq!((response.status, response.headers_named("ratelimit")), (status, vec![state]), "{name}");
     }
-    // The last token was not looked at: nothing was verified for it.
+    // The last token was not verified.
     let refused = r#"portcullis_token_verifications_total{issuer="main",result="refused",cache="miss"}"#;
     assert_eq!(fixture.gateway.count(refused).await, 1);
     assert!(fixture.origin.requests().is_empty());
 }
 
-/// Threats RL-4: a budget is spent by its owner only, and only by what was allowed.
+/// Threat RL-4: only the caller itself spends its quota, and only with allowed requests.
 #[tokio::test]
 async fn only_allowed_requests_spend_a_limit_by_subject() {
     let fixture = Fixture::start(limited("key = \"subject\"\nrate = \"1/h\"\nburst = 1", "roles = [\"staff\"]")).await;
@@ -253,7 +256,7 @@ async fn only_allowed_requests_spend_a_limit_by_subject() {
     assert_eq!(fixture.gateway.count(r#"portcullis_limited_total{limit="calls"}"#).await, 1);
 }
 
-/// On a route that takes callers without a token, those are counted by their address.
+/// On a route that accepts callers without a token, those are counted by address.
 #[tokio::test]
 async fn counts_anonymous_callers_by_address() {
     let config = limited("key = \"subject\"\nrate = \"1/h\"\nburst = 1", "access = \"optional\"");
@@ -269,7 +272,7 @@ async fn counts_anonymous_callers_by_address() {
     }
 }
 
-/// Contract 1.6: `tiers` give other rates by the value of a claim.
+/// Contract 1.6: `tiers` set other rates by the value of a claim.
 #[tokio::test]
 async fn a_tier_sets_its_own_rate() {
     let limit =
@@ -296,7 +299,8 @@ async fn a_tier_sets_its_own_rate() {
     }
 }
 
-/// Several limits on a route: each has its line; what one refuses is not counted by those behind it.
+/// Several limits on a route: each has its own header line. A request that one limit refuses is not
+/// counted by the limits after it.
 #[tokio::test]
 async fn counts_several_limits_in_order_until_one_refuses() {
     let limits = r#"
@@ -337,7 +341,7 @@ burst = 9
     }
 }
 
-/// Threats RL-5: another method, another case of the host, another protocol are the same caller.
+/// Threat RL-5: another method, path spelling, host or protocol does not make another caller.
 #[tokio::test]
 async fn variants_of_a_request_share_one_quota() {
     let fixture = Fixture::start(limited("key = \"subject\"\nrate = \"1/h\"\nburst = 4", "")).await;
@@ -355,7 +359,7 @@ async fn variants_of_a_request_share_one_quota() {
     assert_eq!(statuses, [200, 200, 200, 200, 429, 429]);
 }
 
-/// Contract 1.9 `report_only`: what would have been refused is counted and logged, and passes.
+/// Contract 1.9 `report_only`: a request over the limit is counted, logged and forwarded.
 #[tokio::test]
 async fn report_only_counts_and_logs_a_rate_limit_but_forwards() {
     let fixture = Fixture::start(limited("key = \"subject\"\nrate = \"1/h\"\nburst = 1", "report_only = true")).await;

@@ -1,4 +1,5 @@
-//! Integration tests: the gateway as a client, an upstream and an operator see it. This file is the table of contents.
+//! Integration tests: the gateway as clients, upstreams and operators see it. This file is the
+//! table of contents.
 
 mod auth_failures;
 mod authentication;

@@ -1,4 +1,5 @@
-//! A real nginx as the upstream: streaming, kept-alive connections and bodiless responses as other people's HTTP has them.
+//! A real nginx as the upstream: streaming, keep-alive and responses without a body, with an
+//! independent HTTP implementation.
 
 use crate::support::client;
 use crate::support::config::Config;
@@ -19,7 +20,7 @@ fn connections(state: &str) -> String {
     format!("portcullis_upstream_connections{{upstream=\"nginx\",state=\"{state}\"}}")
 }
 
-/// 8 MiB stream through whole, over both protocols and beside each other.
+/// 8 MiB stream through complete, over both protocols and concurrently.
 #[tokio::test]
 async fn large_responses_stream_through_complete() {
     let origin = Origin::start().await;
@@ -41,7 +42,8 @@ async fn large_responses_stream_through_complete() {
     assert_eq!(nginx.error_log(), "");
 }
 
-/// Bodiless responses leave the connection where it was: `HEAD`, 304, and what follows them, all on one connection each way.
+/// Responses without a body leave the connection usable: `HEAD`, 304, and the requests after them
+/// share one connection on each side.
 #[tokio::test]
 async fn one_connection_carries_responses_with_and_without_a_body() {
     let origin = Origin::start().await;
@@ -64,7 +66,7 @@ async fn one_connection_carries_responses_with_and_without_a_body() {
     assert_eq!(nginx.error_log(), "");
 }
 
-/// A body streams through nginx to the origin behind it and back, piece by piece.
+/// A body streams through nginx to the origin behind it and back, chunk by chunk.
 #[tokio::test]
 async fn chunks_arrive_as_they_are_sent() {
     let origin = Origin::start().await;

@@ -8,7 +8,7 @@ use crate::support::client;
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 
-/// Each metric, with labels that the traffic below gives it; histograms by their count.
+/// Each metric, with labels that the traffic below produces; histograms by their count.
 const METRICS: [&str; 19] = [
     "portcullis_requests_total{route=\"scope\",method=\"GET\",status=\"200\"}",
     "portcullis_request_duration_seconds_count{route=\"scope\"}",
@@ -77,11 +77,11 @@ async fn every_metric_has_a_sample_after_traffic() {
     }
 }
 
-/// LM-2: labels come from the configuration and from closed sets.
+/// LM-2: label values come from the configuration and from closed sets.
 #[tokio::test]
 async fn a_client_cannot_create_metric_series() {
     let fixture = Fixture::start(Config::minimal()).await;
-    // Keys and a first unmatched request bring their series.
+    // The first token and the first unmatched request create their own series.
     assert_eq!(fixture.get("/token/a", &[("authorization", &fixture.bearer("alice"))]).await.status, 200);
     fixture.get("/warm-up", &[]).await;
     fixture.gateway.wait_for_access_lines(2).await;
@@ -140,7 +140,7 @@ async fn logs_the_subject_in_clear_text_only_if_configured() {
     assert_eq!(fixture.gateway.wait_for_access_lines(1).await[0]["subject"], "alice");
 }
 
-/// I10: what must never be written is planted wherever a client can put it.
+/// I10: secrets are planted wherever a client can put them.
 #[tokio::test]
 async fn no_secret_reaches_the_log_the_metrics_or_a_response() {
     const SECRET: &str = "pl4nted";
@@ -187,7 +187,7 @@ async fn the_admin_listener_refuses_foreign_hosts_and_origins() {
     }
 }
 
-/// A keep-alive connection that says nothing is closed after `idle_timeout`, without a word.
+/// A silent keep-alive connection is closed after `idle_timeout`, without a response.
 #[tokio::test]
 async fn closes_an_idle_connection_without_logging_it() {
     let fixture = Fixture::start(Config::minimal().add("server", "idle_timeout = \"50ms\"")).await;

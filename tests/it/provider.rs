@@ -1,6 +1,8 @@
-//! A certified OpenID provider that others wrote: that our idea of the standards is theirs, with real documents, keys and tokens.
+//! A certified third-party OpenID provider: checks our reading of the standards against real
+//! documents, keys and tokens.
 //!
-//! Left out, with a word on stderr, where Node.js or the provider's packages are missing; never in CI.
+//! Skipped, with a note on stderr, where Node.js or the provider's packages are missing; never in
+//! CI.
 
 use std::time::Duration;
 
@@ -13,7 +15,8 @@ use crate::support::gateway::Gateway;
 use crate::support::origin::Origin;
 use crate::support::provider::Provider;
 
-/// The provider, with a gateway before an upstream. The provider's clock is the machine's; the gateway's begins there and is moved by the test.
+/// The provider, and the gateway before an origin. The provider uses the system clock; the
+/// gateway's clock starts at the same time and only the test moves it.
 struct ProviderFixture {
     provider: Provider,
     origin: Origin,
@@ -45,12 +48,13 @@ impl ProviderFixture {
     }
 }
 
-/// For the resource whose tokens are JWTs.
+/// With the audience of the resource whose tokens are JWTs.
 fn config() -> Config {
     Config::minimal().replace("issuers.main", &format!("audiences = [\"{}\"]", Provider::RESOURCE))
 }
 
-/// OpenID Connect Discovery §4, RFC 7517, RFC 8707, RFC 9068: discovery, keys and a JWT access token of the provider's, with both profiles.
+/// OpenID Connect Discovery §4, RFC 7517, RFC 8707, RFC 9068: discovery, keys and a JWT access
+/// token of the provider, with both profiles.
 #[tokio::test]
 async fn accepts_access_tokens_of_a_certified_provider_and_forwards_the_identity() {
     for lines in ["profile = \"default\"", "profile = \"rfc9068\""] {
@@ -72,7 +76,7 @@ async fn accepts_access_tokens_of_a_certified_provider_and_forwards_the_identity
     }
 }
 
-/// RFC 6750 §3.1: what the provider granted is what counts here.
+/// RFC 6750 §3.1: the scopes that the provider granted are the ones that the gateway checks.
 #[tokio::test]
 async fn authorizes_by_the_scopes_and_roles_the_provider_granted() {
     let Some(real) = ProviderFixture::start(config()).await else { return };
@@ -92,7 +96,7 @@ async fn authorizes_by_the_scopes_and_roles_the_provider_granted() {
     }
 }
 
-/// Tokens of the provider's that are no JWTs, or not for us.
+/// Tokens of the provider that are not JWTs, carry another token's signature, or have expired.
 #[tokio::test]
 async fn refuses_opaque_forged_and_expired_tokens_of_the_provider() {
     let Some(real) = ProviderFixture::start(config()).await else { return };
@@ -111,7 +115,8 @@ async fn refuses_opaque_forged_and_expired_tokens_of_the_provider() {
     assert!(real.origin.requests().is_empty());
 }
 
-/// OpenID Connect Core §10.1.1; threats J-69, J-71: the provider rotates its keys while the gateway runs. The old key stays for a while, then it goes.
+/// OpenID Connect Core §10.1.1; threats J-69, J-71: the provider rotates its keys while the gateway
+/// runs. First the old key stays published, then it is withdrawn.
 #[tokio::test]
 async fn follows_the_providers_key_rotation() {
     let Some(real) = ProviderFixture::start(config().add("issuers.main", "leeway = \"5m\"")).await else { return };
@@ -135,7 +140,7 @@ async fn follows_the_providers_key_rotation() {
     assert_eq!(real.provider.jwks_fetches().await, 3);
 }
 
-/// Threat J-70: rotation is also noticed without a token, when the set is due.
+/// Threat J-70: a scheduled refresh notices a rotation without a token that needs it.
 #[tokio::test]
 async fn a_scheduled_refresh_drops_a_withdrawn_key() {
     let Some(real) =

@@ -1,4 +1,4 @@
-//! Reload: all or nothing, while requests go on.
+//! Reload: all or nothing, while requests continue.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::gateway::Gateway;
 use crate::support::idp::Idp;
 use crate::support::origin::Origin;
 
-/// With a route that the minimal configuration does not have.
+/// The minimal configuration and one more route.
 fn extended() -> Config {
     Config::minimal().route("extra", "path = \"/extra\"\naccess = \"public\"")
 }
@@ -67,7 +67,7 @@ async fn reloads_a_changed_file_without_a_signal() {
     gateway.rewrite(&toml(extended()));
     gateway.wait_for_metric("portcullis_config_reloads_total{result=\"success\"}", 1.0).await;
     assert_eq!(client::get(gateway.addr(), "/extra", &[]).await.status, 200);
-    // A file that is wrong is tried once, not at every look.
+    // An invalid file is tried once, not at every check.
     gateway.rewrite("nonsense");
     gateway.wait_for_metric("portcullis_config_reloads_total{result=\"failure\"}", 1.0).await;
     gateway.rewrite(&toml(Config::minimal()));

@@ -1,4 +1,5 @@
-//! Routes that only report: what would have been refused is decided, counted and logged, and passes. A bad token is still not an identity.
+//! Routes with `report_only`: a request that would be refused is counted, logged and forwarded. A
+//! bad token still gives no identity.
 
 use serde_json::{Value, json};
 
@@ -22,10 +23,12 @@ async fn counted(fixture: &Fixture, family: &str, route: &str, code: &str) -> u6
     samples.get(&sample).map_or(0, |_| samples.count(&sample))
 }
 
-/// Name, route, `Authorization` fields; what is reported, with code and reason, and whom the upstream is told of.
+/// Name, route, `Authorization` fields; the reported code and reason, and the subject that the
+/// upstream sees.
 type Row<'a> = (&'a str, &'a str, &'a [&'a str], Option<(&'a str, &'a str)>, Option<&'a str>);
 
-/// `report_only`; threat A39: everything passes, only a verified caller is named to the upstream, and the first reason is reported.
+/// `report_only`; threat A39: every request is forwarded, only a verified identity reaches the
+/// upstream, and the first reason is reported.
 #[tokio::test]
 async fn report_only_forwards_and_reports_what_it_would_refuse() {
     let fixture = Fixture::start(config()).await;
@@ -68,7 +71,7 @@ async fn report_only_forwards_and_reports_what_it_would_refuse() {
     ];
     let mut would = std::collections::BTreeMap::<(&str, &str), u64>::new();
     for (name, route, fields, report, subject) in rows {
-        // What a client says of itself is no identity either.
+        // Identity headers from the client are not an identity either.
         let forged = [("X-Identity-Subject", "mallory"), ("X-Identity-Roles", "admin")];
         let headers: Vec<_> = fields.iter().map(|field| ("Authorization", *field)).chain(forged).collect();
         let response = fixture.get(&format!("/{route}/x"), &headers).await;
@@ -98,7 +101,7 @@ fn text(value: &Value) -> &str {
     value.as_str().expect("a text")
 }
 
-/// The counterpart: without `report_only` the same is refused and counted as that.
+/// The counterpart: without `report_only` the same requests are refused and counted as rejections.
 #[tokio::test]
 async fn an_enforcing_route_reports_no_would_be_refusals() {
     let fixture = Fixture::start(Config::minimal()).await;
@@ -113,7 +116,7 @@ async fn an_enforcing_route_reports_no_would_be_refusals() {
     }
 }
 
-/// An identity provider that is down keeps nobody out of a route that only reports.
+/// An unavailable identity provider blocks no request on a report-only route.
 #[tokio::test]
 async fn report_only_reports_missing_keys() {
     let fixture = Fixture::with_idp(Idp::reserve(), config()).await;
@@ -124,7 +127,7 @@ async fn report_only_reports_missing_keys() {
     assert_eq!(seen.header("x-identity-subject"), None);
 }
 
-/// What is no matter of authorisation is refused on such a route as well.
+/// What is not a matter of authorization is refused on such a route too.
 #[tokio::test]
 async fn report_only_still_refuses_ambiguous_paths() {
     let fixture = Fixture::start(config()).await;
@@ -134,7 +137,8 @@ async fn report_only_still_refuses_ambiguous_paths() {
     assert!(fixture.origin.requests().is_empty());
 }
 
-/// A preflight that such a route does not response is a request of its own, and none that the route allows.
+/// A preflight that a report-only route does not grant is an ordinary `OPTIONS` request, which the
+/// route does not allow.
 #[tokio::test]
 async fn a_preflight_from_an_unlisted_origin_is_routed_by_its_own_method() {
     let config = Config::minimal()

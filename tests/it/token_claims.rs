@@ -1,6 +1,7 @@
-//! Tokens whose claims are wrong, each validly signed: only the check under test can refuse them.
+//! Tokens with wrong claims, each validly signed: only the check under test can refuse them.
 //!
-//! Each row names the reason that the access log must give. The clock stands at [`NOW`] until a test moves it.
+//! Each row names the reason that the access log must give. The clock stays at [`NOW`] until a test
+//! moves it.
 
 use std::time::Duration;
 
@@ -10,10 +11,10 @@ use crate::support::config::Config;
 use crate::support::fixture::{Fixture, NOW};
 use crate::support::token::{TestKey, TokenBuilder};
 
-/// The default, in seconds.
+/// The default leeway, in seconds.
 const LEEWAY: u64 = 30;
 
-/// With further lines for the issuer, and no guard against failures: tables are full of them.
+/// With further lines for the issuer, and no limit on failed tokens: the tables are full of them.
 async fn start(issuer_lines: &str) -> Fixture {
     let config = Config::minimal().without_auth_failure_limit().add("issuers.main", issuer_lines);
     Fixture::start(config).await
@@ -23,7 +24,8 @@ fn sign(token: &TokenBuilder) -> String {
     token.sign(&TestKey::rsa("k1"))
 }
 
-/// RFC 7519 §4.1.4 to §4.1.6; threats J-23, J-26, J-27: to the second, on either side of each boundary.
+/// RFC 7519 §4.1.4 to §4.1.6; threats J-23, J-26, J-27: exact to the second on both sides of each
+/// boundary.
 #[tokio::test]
 async fn checks_times_to_the_second() {
     let config = || Config::minimal().without_auth_failure_limit();
@@ -42,7 +44,7 @@ async fn checks_times_to_the_second() {
                     ("exp a second before its end", with("exp", NOW - leeway + 1), Ok(())),
                     ("exp at its end", with("exp", NOW - leeway), Err("expired")),
                     ("exp a second after its end", with("exp", NOW - leeway - 1), Err("expired")),
-                    // The time is looked at before the signature, which costs more.
+                    // Times are checked before the signature, which is more expensive.
                     ("exp at its end, and a stranger's signature", by_stranger, Err("expired")),
                     ("nbf at its begin", with("nbf", NOW + leeway), Ok(())),
                     ("nbf a second before its begin", with("nbf", NOW + leeway + 1), Err("not valid yet")),
@@ -55,7 +57,8 @@ async fn checks_times_to_the_second() {
     }
 }
 
-/// Threats J-29, J-80, J-85: one token as time goes by, its verdict remembered; the clock may be set back as well.
+/// Threats J-29, J-80, J-85: one token, with a cached verdict, as time passes. The clock may also
+/// be set back.
 #[tokio::test]
 async fn a_token_is_valid_from_nbf_to_exp_by_the_gateways_clock() {
     let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
@@ -76,7 +79,8 @@ async fn a_token_is_valid_from_nbf_to_exp_by_the_gateways_clock() {
     }
 }
 
-/// RFC 7519 §2 `NumericDate`; threats J-22, J-24, J-25, A01, A02: a claim of the wrong type is not an absent one, and no number is too large.
+/// RFC 7519 §2 `NumericDate`; threats J-22, J-24, J-25, A01, A02: a claim of the wrong type is not
+/// treated as absent, and no number is too large.
 #[tokio::test]
 async fn times_must_be_numbers_and_exp_is_required() {
     let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
@@ -96,7 +100,7 @@ async fn times_must_be_numbers_and_exp_is_required() {
             rows.push((claim, sign(&fixture.token().claim(claim, value.clone())), Err("claim of the wrong type")));
         }
     }
-    // A number that no type of ours holds: written as it is, not by way of a library.
+    // Numbers that no Rust integer holds, written into the JSON as they are.
     let raw = |exp: &str| {
         let issuer = fixture.idp.issuer();
         sign(&fixture.token().raw_payload(format!(r#"{{"iss":"{issuer}","aud":"api","sub":"alice","exp":{exp}}}"#)))
@@ -129,11 +133,11 @@ async fn times_must_be_numbers_and_exp_is_required() {
     }
     rows.push(("a fraction within the second", raw("1799999971.9"), Ok(())));
     fixture.assert_verdicts("/token/x", rows).await;
-    // A second request with an endless token: its verdict can be kept.
+    // A second request with a token that never expires: its verdict can be cached.
     fixture.assert_verdicts("/token/x", [("again", raw("1e308"), Ok(()))]).await;
 }
 
-/// Threat J-28: where a lifetime is bounded it has to be told, and the times have to make sense among themselves.
+/// Threat J-28: with `max_lifetime` the lifetime must be stated, and the times must be consistent.
 #[tokio::test]
 async fn max_lifetime_bounds_the_lifetime() {
     let fixture = start("max_lifetime = \"10m\"").await;
@@ -156,7 +160,8 @@ async fn max_lifetime_bounds_the_lifetime() {
         .await;
 }
 
-/// RFC 7519 §4.1.3, RFC 9068 §4; threats J-30 to J-33, A02, A21, A28, A34: one of the configured audiences, exactly.
+/// RFC 7519 §4.1.3, RFC 9068 §4; threats J-30 to J-33, A02, A21, A28, A34: one of the configured
+/// audiences, exactly.
 #[tokio::test]
 async fn the_audience_must_be_a_configured_one() {
     let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
@@ -187,7 +192,8 @@ async fn the_audience_must_be_a_configured_one() {
     fixture.assert_verdicts("/token/x", rows).await;
 }
 
-/// RFC 7519 §4.1.1, RFC 8725 §3.8; threats J-35, J-36, A03, A23: byte for byte the configured issuer; nothing is normalised.
+/// RFC 7519 §4.1.1, RFC 8725 §3.8; threats J-35, J-36, A03, A23: byte for byte the configured
+/// issuer, without normalization.
 #[tokio::test]
 async fn the_issuer_is_compared_byte_for_byte() {
     let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
@@ -226,7 +232,8 @@ async fn the_issuer_is_compared_byte_for_byte() {
     assert_eq!(fixture.idp.fetches(), 1, "no foreign issuer made anyone fetch");
 }
 
-/// RFC 9068 §2.2, RFC 6749; threats J-38, J-45, J-46: somebody must be meant, and it must fit a header. A token is no one-time password.
+/// RFC 9068 §2.2, RFC 6749; threats J-38, J-45, J-46: the subject must be present and fit into a
+/// header. A token may be used more than once.
 #[tokio::test]
 async fn the_subject_must_be_a_non_empty_string_without_control_characters() {
     let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
@@ -260,7 +267,8 @@ async fn the_subject_must_be_a_non_empty_string_without_control_characters() {
     fixture.assert_verdicts("/token/x", rows).await;
 }
 
-/// RFC 7519 §4; threat J-14: two members of one name are read differently by different readers, so that neither counts.
+/// RFC 7519 §4; threat J-14: parsers disagree on which of two members of one name counts, so the
+/// token is refused.
 #[tokio::test]
 async fn refuses_duplicate_members_in_the_claims() {
     let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
@@ -287,7 +295,7 @@ async fn refuses_duplicate_members_in_the_claims() {
         .await;
 }
 
-/// Threat J-25, J-85: an endless token is not kept beyond reason, and does not stop the clock.
+/// Threats J-25, J-85: a token that never expires is not cached forever.
 #[tokio::test]
 async fn a_token_that_never_expires_still_needs_fresh_keys() {
     let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
@@ -296,7 +304,7 @@ async fn a_token_that_never_expires_still_needs_fresh_keys() {
         fixture.clock.set_wall(NOW + days * 86_400);
         fixture.assert_verdicts("/token/x", [("endless", token.clone(), Ok(()))]).await;
     }
-    // The key set has not been renewed for longer than it may be used.
+    // The key set is now older than `jwks_max_stale`.
     fixture.idp.fail_with(500);
     fixture.clock.advance(Duration::from_secs(25 * 3_600));
     let response = fixture.get_with_token("/token/x", &token).await;

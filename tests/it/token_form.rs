@@ -1,4 +1,5 @@
-//! Tokens whose form is wrong: segments, base64url, JSON. The signature is real wherever there can be one.
+//! Tokens whose form is wrong: segments, base64url, JSON. The signature is real wherever there can
+//! be one.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,12 +8,13 @@ use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 use crate::support::token::{TestKey, base64url};
 
-/// No guard against failures: tables are full of them.
+/// No limit on failed tokens: the tables are full of them.
 async fn start() -> Fixture {
     Fixture::start(Config::minimal().without_auth_failure_limit()).await
 }
 
-/// RFC 7515 §7.1, RFC 8259; threats J-17, J-18, J-48: header and payload are one JSON object each, of bounded depth.
+/// RFC 7515 §7.1, RFC 8259; threats J-17, J-18, J-48: header and payload are one JSON object each,
+/// of bounded depth.
 #[tokio::test]
 async fn header_and_payload_must_each_be_one_json_object() {
     let fixture = start().await;
@@ -65,17 +67,19 @@ async fn header_and_payload_must_each_be_one_json_object() {
     fixture.assert_verdicts("/token/x", rows).await;
 }
 
-/// Of base64url, in the order of the values (RFC 4648 §5).
+/// The base64url alphabet, in the order of the values (RFC 4648 §5).
 const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// RFC 7515 §2, RFC 4648 §3.5; threats J-02, J-19a, J-19b, J-20, A16, A17: a token has one spelling, and three segments.
+/// RFC 7515 §2, RFC 4648 §3.5; threats J-02, J-19a, J-19b, J-20, A16, A17: a token has three
+/// segments and only one valid spelling.
 #[tokio::test]
 async fn a_token_must_have_three_segments_in_canonical_base64url() {
     let fixture = start().await;
     let token = fixture.good_token();
     let (signed, signature) = token.rsplit_once('.').expect("three segments");
     let (head, payload) = signed.split_once('.').expect("two segments");
-    // 256 bytes leave four bits of the last character unused: all sixteen spellings of one signature.
+    // 256 bytes leave four bits of the last character unused: sixteen spellings decode to one
+    // signature.
     let (start, last) = signature.split_at(signature.len() - 1);
     let at = ALPHABET.find(last).expect("of the alphabet");
     let respelt = format!("{signed}.{start}{}", &ALPHABET[at + 1..at + 2]);
@@ -111,7 +115,7 @@ async fn a_token_must_have_three_segments_in_canonical_base64url() {
         .await;
 }
 
-/// The segment with its first byte decoded to another.
+/// The segment with one bit of its first byte flipped.
 fn flipped(segment: &str) -> String {
     let mut bytes = URL_SAFE_NO_PAD.decode(segment).expect("base64url");
     bytes[0] ^= 1;

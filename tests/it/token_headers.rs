@@ -1,6 +1,8 @@
-//! Tokens whose header or signature is wrong, each validly signed wherever that is possible: only the check under test can refuse them.
+//! Tokens with a wrong header or signature, validly signed wherever possible: only the check under
+//! test can refuse them.
 //!
-//! Each row names the reason that the access log must give; the client sees the same 401 for all ([`authentication`](super::authentication)).
+//! Each row names the reason that the access log must give. The client sees the same 401 for all
+//! ([`authentication`](super::authentication)).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,8 +16,8 @@ use crate::support::token::{TestKey, TokenBuilder, base64url};
 
 const ALL_ALGORITHMS: [&str; 6] = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"];
 
-/// Keys `k1` (RSA), `e1` (P-256), `p1` (P-384) and `d1` (Ed25519) are published; RS256, ES256 and EdDSA are allowed. No guard against failures:
-/// tables are full of them.
+/// Publishes the keys `k1` (RSA), `e1` (P-256), `p1` (P-384) and `d1` (Ed25519); RS256, ES256 and
+/// EdDSA are allowed. No limit on failed tokens: the tables are full of them.
 async fn start() -> Fixture {
     let idp = Idp::start().await;
     idp.set_keys(&[&TestKey::rsa("k1"), &TestKey::es256("e1"), &TestKey::es384("p1"), &TestKey::ed25519("d1")]);
@@ -26,7 +28,8 @@ fn header(text: &str) -> Vec<u8> {
     text.as_bytes().to_vec()
 }
 
-/// RFC 8725 §3.1 and §3.2; threats J-01, J-03, J-04, A04, A05, A12, A13, A19, A29: the key decides the algorithm, and only asymmetric ones exist.
+/// RFC 8725 §3.1 and §3.2; threats J-01, J-03, J-04, A04, A05, A12, A13, A19, A29: the key decides
+/// the algorithm, and only asymmetric algorithms are supported.
 #[tokio::test]
 async fn the_algorithm_must_be_allowed_and_match_the_key() {
     let fixture = start().await;
@@ -77,8 +80,8 @@ async fn the_algorithm_must_be_allowed_and_match_the_key() {
     fixture.assert_verdicts("/token/x", rows).await;
 }
 
-/// Threats J-05, A06, A07, A08: with all of the RSA family allowed, and a key that names none of them, a signature counts for its own algorithm
-/// only; a key that names one is for that one.
+/// Threats J-05, A06, A07, A08: with all RSA algorithms allowed and a key without `alg`, a
+/// signature is valid for its own algorithm only. A key with `alg` is valid for that one only.
 #[tokio::test]
 async fn a_signature_of_one_rsa_algorithm_fails_under_another() {
     let idp = Idp::start().await;
@@ -102,7 +105,8 @@ async fn a_signature_of_one_rsa_algorithm_fails_under_another() {
     fixture.assert_verdicts("/token/x", rows).await;
 }
 
-/// RFC 7518 §3.4; threats J-06, A30, A31: an ES256 signature is r and s, 32 bytes each, and neither is zero.
+/// RFC 7518 §3.4; threats J-06, A30, A31: an ES256 signature is r and s, 32 bytes each, and neither
+/// is zero.
 #[tokio::test]
 async fn accepts_only_the_fixed_size_ecdsa_signature() {
     let fixture = start().await;
@@ -111,7 +115,7 @@ async fn accepts_only_the_fixed_size_ecdsa_signature() {
     let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64url");
     let (r, s) = signature.split_at(32);
     let integer = |number: &[u8]| {
-        // A zero byte in front keeps it positive; DER forbids it where it is not needed.
+        // A leading zero byte keeps the integer positive; DER forbids it where it is not needed.
         let digits: Vec<u8> = number.iter().copied().skip_while(|byte| *byte == 0).collect();
         let padding = usize::from(digits[0] >= 0x80);
         [&[2, u8::try_from(digits.len() + padding).expect("short")][..], &vec![0; padding], &digits].concat()
@@ -141,7 +145,8 @@ async fn accepts_only_the_fixed_size_ecdsa_signature() {
         .await;
 }
 
-/// RFC 8725 §3.10; threats J-07, J-08, A11, A14: keys that a token brings along or points to are neither used nor fetched.
+/// RFC 8725 §3.10; threats J-07, J-08, A11, A14: keys that a token carries or points to are neither
+/// used nor fetched.
 #[tokio::test]
 async fn ignores_keys_that_a_token_carries_or_points_to() {
     let (fixture, elsewhere) = (start().await, Origin::start().await);
@@ -171,7 +176,8 @@ async fn ignores_keys_that_a_token_carries_or_points_to() {
     assert_eq!(fixture.idp.fetches(), 1, "an unknown name within the cooldown is no reason to ask again");
 }
 
-/// RFC 7515 §4.1.4; threats J-09, J-60: the name of a key is an opaque text, compared exactly. Without one, the issuer's own keys are tried.
+/// RFC 7515 §4.1.4; threats J-09, J-60: a key id is an opaque string, compared exactly. Without
+/// one, the issuer's own keys are tried.
 #[tokio::test]
 async fn compares_the_key_id_exactly() {
     let fixture = start().await;
@@ -200,7 +206,8 @@ async fn compares_the_key_id_exactly() {
     fixture.assert_verdicts("/token/x", rows).await;
 }
 
-/// RFC 7515 §4.1.11, RFC 7797 §7, RFC 7516 §4.1; threats J-10 to J-13, A09, A16, A18: no extension is understood, and none may be passed over.
+/// RFC 7515 §4.1.11, RFC 7797 §7, RFC 7516 §4.1; threats J-10 to J-13, A09, A16, A18: no extension
+/// is supported, and none may be ignored.
 #[tokio::test]
 async fn refuses_header_extensions_and_duplicate_header_members() {
     let fixture = start().await;
@@ -234,7 +241,8 @@ async fn refuses_header_extensions_and_duplicate_header_members() {
     fixture.assert_verdicts("/token/x", rows).await;
 }
 
-/// RFC 8725 §3.11, RFC 9068 §2.1, RFC 7515 §4.1.9; threat J-15: other kinds of tokens are signed with the same keys.
+/// RFC 8725 §3.11, RFC 9068 §2.1, RFC 7515 §4.1.9; threat J-15: the same keys sign other kinds of
+/// tokens too.
 #[tokio::test]
 async fn refuses_types_other_than_an_access_tokens() {
     let fixture = start().await;
@@ -254,7 +262,7 @@ async fn refuses_types_other_than_an_access_tokens() {
     fixture.assert_verdicts("/token/x", rows).await;
 }
 
-/// Every claim is covered by the signature: no change passes, whatever was verified before (threat J-83).
+/// The signature covers every claim: no change passes, whatever was verified before (threat J-83).
 #[tokio::test]
 async fn a_changed_claim_invalidates_the_signature() {
     let fixture = start().await;

@@ -1,4 +1,5 @@
-//! Which kinds of tokens an issuer's profile lets through, and where its claims are read: access tokens, ID tokens, tokens bound to a key.
+//! Which kinds of tokens an issuer's profile accepts, and where its claims are read: access tokens,
+//! ID tokens, sender-constrained tokens.
 
 use serde_json::{Value, json};
 
@@ -6,7 +7,7 @@ use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 use crate::support::token::{TestKey, TokenBuilder};
 
-/// With further lines for the issuer, and no guard against failures: tables are full of them.
+/// With further lines for the issuer, and no limit on failed tokens: the tables are full of them.
 async fn start(issuer_lines: &str) -> Fixture {
     let config = Config::minimal().without_auth_failure_limit().add("issuers.main", issuer_lines);
     Fixture::start(config).await
@@ -16,7 +17,8 @@ fn sign(token: &TokenBuilder) -> String {
     token.sign(&TestKey::rsa("k1"))
 }
 
-/// RFC 7800 §3.1, RFC 9449 §7.2, RFC 8705 §3; threats J-16, J-44: what the same issuer signs for other purposes, and what is bound to a key.
+/// RFC 7800 §3.1, RFC 9449 §7.2, RFC 8705 §3; threats J-16, J-44: tokens that the same issuer signs
+/// for other purposes, and tokens that are bound to a key.
 #[tokio::test]
 async fn refuses_tokens_of_other_kinds_and_sender_constrained_tokens() {
     let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
@@ -45,7 +47,7 @@ async fn refuses_tokens_of_other_kinds_and_sender_constrained_tokens() {
     fixture.assert_verdicts("/token/x", rows).await;
 }
 
-/// RFC 9068 §2.2, §4: with the profile, nothing less will do.
+/// RFC 9068 §2.2, §4: the profile requires everything that the RFC does.
 #[tokio::test]
 async fn the_rfc9068_profile_requires_its_type_and_claims() {
     let fixture = start("profile = \"rfc9068\"").await;
@@ -69,7 +71,8 @@ async fn the_rfc9068_profile_requires_its_type_and_claims() {
     fixture.assert_verdicts("/token/x", rows).await;
 }
 
-/// OpenID Connect Core §2: where an issuer signs nothing else, its ID tokens are taken by explicit choice, and then no access tokens.
+/// OpenID Connect Core §2: for an issuer that signs nothing else, the operator can choose ID
+/// tokens; access tokens are then refused.
 #[tokio::test]
 async fn the_id_token_profile_accepts_id_tokens_only() {
     let fixture = start("profile = \"id_token\"").await;
@@ -89,7 +92,8 @@ async fn the_id_token_profile_accepts_id_tokens_only() {
         .await;
 }
 
-/// Where the claims are read is the operator's choice; of subject, audience and client the first that is there counts.
+/// The operator chooses where claims are read. Of several paths for subject, audience and client
+/// the first that is present counts.
 #[tokio::test]
 async fn reads_claims_from_the_configured_paths() {
     let fixture = start(

@@ -1,4 +1,5 @@
-//! Upgrades (RFC 9110 §7.8): a WebSocket or the like passes after authorisation, and only once the upstream has agreed.
+//! Upgrades (RFC 9110 §7.8): a WebSocket or another protocol passes after authorization, and only
+//! once the upstream has agreed.
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ fn authorization(fixture: &Fixture) -> String {
     format!("Authorization: {}\r\n", fixture.bearer("alice"))
 }
 
-/// Sends a word through a tunnel and waits for it to come back.
+/// Sends text through a tunnel and waits for its echo.
 async fn echo(conn: &mut Conn, word: &str) {
     conn.send(word).await;
     assert_eq!(String::from_utf8_lossy(&conn.read_bytes(word.len()).await), word);
@@ -54,7 +55,7 @@ async fn a_tunnel_opens_after_authorization_and_the_upstreams_101() {
     assert_eq!(seen.header("sec-websocket-version"), Some("13"));
     echo(&mut conn, &"x".repeat(100_000)).await;
 
-    // One line for the tunnel, when it is over, with what passed through it.
+    // The tunnel is logged once, when it ends, with the bytes that passed through it.
     assert_eq!(fixture.gateway.wait_for_access_lines(1).await.len(), 1, "the stranger's only");
     drop(conn);
     fixture.origin.wait_for_open_connections(0).await;
@@ -65,7 +66,7 @@ async fn a_tunnel_opens_after_authorization_and_the_upstreams_101() {
     fixture.gateway.wait_for_metric(r#"portcullis_requests_total{route="token",method="GET",status="101"}"#, 1.0).await;
 }
 
-/// Threats UP-2, A80: what the client sends ahead stays here until the upstream has agreed.
+/// Threats UP-2, A80: bytes that the client sends early are held until the upstream has agreed.
 #[tokio::test]
 async fn no_byte_of_the_new_protocol_passes_before_the_101() {
     let origin = RawOrigin::start([]).await;
@@ -81,7 +82,8 @@ async fn no_byte_of_the_new_protocol_passes_before_the_101() {
     assert!(!received[0].contains("early"), "{received:?}");
 }
 
-/// RFC 9110 §7.8: a server may ignore the wish; then its response is one like another, and so is what follows on the connection.
+/// RFC 9110 §7.8: a server may ignore the upgrade. Its response is then an ordinary one, and the
+/// connection goes on as usual.
 #[tokio::test]
 async fn an_upstream_that_ignores_the_upgrade_responds_as_usual() {
     let fixture = Fixture::start(Config::minimal()).await;
@@ -95,8 +97,9 @@ async fn an_upstream_that_ignores_the_upgrade_responds_as_usual() {
     assert_eq!(conn.request("GET", "/token/1", &[], b"").await.status, 401, "each request is judged anew");
 }
 
-/// Contract 4, threats UP-1, UP-3, A90: `h2c` and TLS would change who reads what follows; several protocols or a wish without its
-/// `Connection` option mean nothing.
+/// Contract 4, threats UP-1, UP-3, A90: `h2c` and TLS would change who parses the following bytes
+/// and are refused. Several protocols are refused too; an upgrade without its `Connection` option
+/// is ignored.
 #[tokio::test]
 async fn other_upgrades_are_refused_or_removed() {
     let fixture = Fixture::start(Config::minimal()).await;
@@ -133,7 +136,7 @@ async fn other_upgrades_are_refused_or_removed() {
     }
 }
 
-/// Threats UP-5: the token is the tunnel's permission, and the tunnel does not outlive it.
+/// Threat UP-5: the token authorizes the tunnel, and the tunnel does not outlive it.
 #[tokio::test]
 async fn a_tunnel_ends_when_its_token_expires() {
     let fixture = Fixture::start(Config::minimal().add("issuers.main", "leeway = \"0s\"")).await;
@@ -152,7 +155,7 @@ async fn a_tunnel_ends_when_its_token_expires() {
     assert!((300.0..2_000.0).contains(&lived), "{lived}");
 }
 
-/// A tunnel is a connection at the upstream like another: it takes one of its slots, and gives it back.
+/// A tunnel counts as an upstream connection until it ends.
 #[tokio::test]
 async fn a_tunnel_counts_towards_max_connections() {
     let origin = Origin::start().await;
@@ -173,7 +176,7 @@ async fn a_tunnel_counts_towards_max_connections() {
     assert_eq!(waiting.read_response().await.status, 200);
 }
 
-/// A drain leaves tunnels alone until `drain_timeout`; then they are cut.
+/// A drain leaves tunnels open until `drain_timeout`; then they are closed.
 #[tokio::test]
 async fn draining_leaves_tunnels_open_until_drain_timeout() {
     let fixture = Fixture::start(Config::minimal().add("server", "drain_timeout = \"400ms\"")).await;
@@ -190,7 +193,7 @@ async fn draining_leaves_tunnels_open_until_drain_timeout() {
     assert_eq!(json!([line["status"], line["bytes_in"], line["bytes_out"]]), json!([101, 14, 14]));
 }
 
-/// A proxy of other people's making in between changes nothing.
+/// A third-party proxy in between changes nothing.
 #[tokio::test]
 async fn a_tunnel_passes_through_nginx() {
     let origin = Origin::start().await;

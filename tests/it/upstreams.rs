@@ -1,4 +1,5 @@
-//! The way to the upstream: whose connection a request travels on, who waits, and what becomes of it when the other side fails.
+//! Forwarding to upstreams: which connection a request uses, which requests wait, and what happens
+//! when the upstream fails.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -12,7 +13,7 @@ use crate::support::raw_origin::{RawOrigin, Step};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// An upstream NAME with further keys, and the public route `/NAME/*` to it.
+/// Adds the upstream `name` with further keys, and the public route `/NAME/*` to it.
 fn with_upstream(config: Config, name: &str, servers: &[SocketAddr], keys: &str) -> Config {
     config.upstream(name, servers, keys).route(name, &format!("access = \"public\"\nupstream = \"{name}\""))
 }
@@ -22,7 +23,7 @@ fn upstream(name: &str, servers: &[SocketAddr], keys: &str) -> Config {
     with_upstream(Config::minimal().one_worker(), name, servers, keys)
 }
 
-/// A port that nobody listens on.
+/// A port that no process listens on.
 fn closed_port() -> SocketAddr {
     TcpListener::bind(("127.0.0.1", 0)).expect("a free port").local_addr().expect("an address")
 }
@@ -31,7 +32,8 @@ fn connections(name: &str, state: &str) -> String {
     format!("portcullis_upstream_connections{{upstream=\"{name}\",state=\"{state}\"}}")
 }
 
-/// RFC 9112 §9.3: a connection whose response was read to its end carries the next request, whatever kind of response it was.
+/// RFC 9112 §9.3: a connection whose response was read to its end carries the next request,
+/// whatever kind of response it was.
 #[tokio::test]
 async fn consecutive_requests_reuse_one_connection() {
     let fixture = Fixture::start(Config::minimal().one_worker()).await;
@@ -58,7 +60,7 @@ async fn consecutive_requests_reuse_one_connection() {
     assert_eq!(samples.count(r#"portcullis_upstream_retries_total{upstream="main"}"#), 0);
 }
 
-/// Contract 1.4 `keep_alive`: an idle connection is closed by us, before the server does.
+/// Contract 1.4 `keep_alive`: the gateway closes an idle connection before the server does.
 #[tokio::test]
 async fn closes_an_idle_upstream_connection_after_keep_alive() {
     let origin = Origin::start().await;
@@ -70,8 +72,8 @@ async fn closes_an_idle_upstream_connection_after_keep_alive() {
     assert_eq!(origin.connections(), 2);
 }
 
-/// RFC 9110 §9.2.2, RFC 9112 §9.3.1: a request that meets a reused connection in the moment of its close is sent once more only if that
-/// does no harm; on a fresh connection never; and never twice.
+/// RFC 9110 §9.2.2, RFC 9112 §9.3.1: a request that meets a reused connection as it closes is sent
+/// again only if it is idempotent and has no body; never on a fresh connection, and never twice.
 #[tokio::test]
 async fn retries_once_on_a_stale_connection_if_the_request_is_safe_to_repeat() {
     let response = || Step::response(OK);
@@ -103,7 +105,7 @@ async fn retries_once_on_a_stale_connection_if_the_request_is_safe_to_repeat() {
     }
 }
 
-/// A server that closes after each response, as many do, costs connections but no responses.
+/// A server that closes after each response, as many do, costs connections but causes no failures.
 #[tokio::test]
 async fn a_server_that_closes_after_each_response_causes_no_errors() {
     let with_close = OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
@@ -118,7 +120,8 @@ async fn a_server_that_closes_after_each_response_causes_no_errors() {
     }
 }
 
-/// Threats FR-10, FR-12, U2: a connection whose response was not read to its end, or whose request was not sent to its end, is never used again.
+/// Threats FR-10, FR-12, U2: a connection whose response was not read to its end, or whose request
+/// was not sent to its end, is never used again.
 #[tokio::test]
 async fn never_reuses_a_connection_with_an_unfinished_request_or_response() {
     let fixture = Fixture::start(Config::minimal().one_worker()).await;
@@ -145,7 +148,8 @@ async fn never_reuses_a_connection_with_an_unfinished_request_or_response() {
     assert!(fixture.origin.requests().iter().all(|request| request.target != "/public/hidden"));
 }
 
-/// RFC 9112 §8: a response that breaks off breaks the client's off too; a part must not be taken for the whole.
+/// RFC 9112 §8: a truncated response is truncated for the client too; a part must not look
+/// complete.
 #[tokio::test]
 async fn a_truncated_upstream_response_is_truncated_for_the_client() {
     let fixture = Fixture::start(Config::minimal().one_worker()).await;
@@ -158,7 +162,8 @@ async fn a_truncated_upstream_response_is_truncated_for_the_client() {
     assert_eq!(fixture.get("/public/1", &[]).await.status, 200);
 }
 
-/// Contract 1.4 `max_connections`, `max_pending`: one at a time, one waits, the next is told at once.
+/// Contract 1.4 `max_connections`, `max_pending`: one request is active, one waits, the next is
+/// refused at once.
 #[tokio::test]
 async fn a_full_server_makes_some_wait_and_tells_the_rest() {
     let origin = Origin::start().await;
@@ -182,7 +187,7 @@ async fn a_full_server_makes_some_wait_and_tells_the_rest() {
     assert_eq!(fixture.gateway.count(rejected).await, 1);
 }
 
-/// Whoever leaves gives back what it held: a connection, a place in the queue. Threats A118.
+/// A client that disconnects frees what it held: a connection or a place in the queue. Threat A118.
 #[tokio::test]
 async fn a_client_that_leaves_gives_its_place_back() {
     let origin = Origin::start().await;
@@ -214,7 +219,7 @@ async fn a_client_that_leaves_gives_its_place_back() {
     assert!(origin.requests().iter().all(|request| request.target != "/small/never"));
 }
 
-/// Waiting for a connection is bounded by `response_timeout` too.
+/// `response_timeout` also bounds the wait for a connection.
 #[tokio::test]
 async fn waiting_for_a_connection_ends_after_response_timeout() {
     let origin = Origin::start().await;
@@ -258,7 +263,7 @@ async fn balances_requests_over_servers_as_configured() {
     }
 }
 
-/// Contract 3: what the other side's faults look like to a client: fixed texts, nothing of the upstream's.
+/// Contract 3: how upstream failures look to a client: fixed texts, and no bytes of the upstream's.
 #[tokio::test]
 async fn each_kind_of_upstream_failure_has_its_status_and_code() {
     let closed = closed_port();
@@ -280,7 +285,7 @@ async fn each_kind_of_upstream_failure_has_its_status_and_code() {
             502,
             "upstream_failed",
         ),
-        // No whole response: half a status line, and then nothing.
+        // Half a status line, and then nothing.
         ("silent", Step::response("HTTP/1.1 2"), 504, "upstream_timeout"),
     ];
     let mut config = with_upstream(Config::minimal(), "unreachable", &[closed], "");
@@ -303,7 +308,7 @@ async fn each_kind_of_upstream_failure_has_its_status_and_code() {
     }
 }
 
-/// Contract 1.9 `timeout`: bounds the whole exchange, before the head and after it.
+/// Contract 1.9 `timeout`: bounds the request and the response, before the head and after it.
 #[tokio::test]
 async fn the_route_timeout_covers_the_request_and_the_whole_response() {
     let config = Config::minimal().route("timed", "access = \"public\"\ntimeout = \"100ms\"");
@@ -318,7 +323,8 @@ async fn the_route_timeout_covers_the_request_and_the_whole_response() {
     assert_eq!(fixture.get("/timed/1", &[]).await.status, 200);
 }
 
-/// Contract 1.4 `response_timeout` runs from the end of the request: a long upload is not a slow upstream.
+/// Contract 1.4 `response_timeout` starts at the end of the request: a long upload is not a slow
+/// upstream.
 #[tokio::test]
 async fn response_timeout_starts_after_the_end_of_the_request() {
     let origin = Origin::start().await;
@@ -327,7 +333,7 @@ async fn response_timeout_starts_after_the_end_of_the_request() {
     let mut uploading = fixture.connect().await;
     uploading.send("POST /brief/upload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n").await;
     origin.wait_until("the first piece", |all| all.iter().any(|request| request.body == "one")).await;
-    // Each of these takes as long as the timeout, so that the upload takes longer.
+    // Each of these takes as long as the timeout, so the upload takes longer.
     for _ in 0..3 {
         assert_eq!(fixture.get("/brief/hang", &[]).await.status, 504);
     }
@@ -336,7 +342,7 @@ async fn response_timeout_starts_after_the_end_of_the_request() {
     assert_eq!((response.status, &response.json()["body"]), (200, &json!("onetwo")));
 }
 
-/// A reload that changes an upstream lets go of its connections; one that does not keeps them.
+/// A reload that changes an upstream closes its connections; any other reload keeps them.
 #[tokio::test]
 async fn a_reload_drops_the_pools_of_changed_upstreams_only() {
     let origin = Origin::start().await;
@@ -347,7 +353,7 @@ async fn a_reload_drops_the_pools_of_changed_upstreams_only() {
     assert_eq!(fixture.get("/pooled/2", &[]).await.status, 200);
     assert_eq!(origin.connections(), 1, "the route changed, not the upstream");
 
-    // Whatever began under the old settings ends there, and its connection is not kept either.
+    // A request that began under the old settings ends under them, and its connection is not kept.
     let chunks = origin.stream("/pooled/stream");
     let mut old = fixture.connect().await;
     old.send("GET /pooled/stream HTTP/1.1\r\nHost: a\r\n\r\n").await;

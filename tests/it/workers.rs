@@ -1,9 +1,10 @@
-//! Workers: connections are shared out among them, however the kernel throws.
+//! Workers: connections are spread evenly, however the kernel distributes them.
 
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 
-/// Connections that stay are about as many on each worker, and each is served where it is.
+/// Long-lived connections are spread about evenly over the workers, and each is served by its
+/// worker.
 #[tokio::test]
 async fn spreads_connections_evenly_over_workers() {
     let fixture = Fixture::start(Config::minimal().replace("server", "workers = 4")).await;

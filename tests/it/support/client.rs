@@ -1,4 +1,5 @@
-//! Clients: HTTP/1.1 as raw bytes, and HTTP/2 with prior knowledge. Every wait fails the test after [`MAX_WAIT`](super::MAX_WAIT).
+//! Clients: HTTP/1.1 as raw bytes, and HTTP/2 with prior knowledge. Every wait panics after
+//! [`MAX_WAIT`](super::MAX_WAIT).
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +14,7 @@ use tokio::net::TcpStream;
 use super::wire::{self, Body, Framing, Head};
 use super::{background, with_deadline};
 
-/// A response, read to its end.
+/// A complete response.
 #[derive(Clone, Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
@@ -24,7 +25,7 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// The first field of that name, whatever its case.
+    /// The first field of that name, in any case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         wire::find(&self.headers, name)
     }
@@ -45,14 +46,14 @@ impl Response {
     }
 }
 
-/// Sends `bytes` as they are and returns all that comes back until the connection is closed or reset.
+/// Sends `bytes` unchanged and returns everything received until the connection is closed or reset.
 ///
-/// Reads while it writes, so that an early response to an endless request is seen.
+/// Reads while it writes, so that it sees an early response to a request that never ends.
 pub(crate) async fn raw(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
     let mut conn = Conn::open(addr).await;
     let (mut reader, mut writer) = conn.stream.split();
     let writing = async {
-        // The other side may close without reading everything: what it said before is the result.
+        // The gateway may close without reading everything; what it sent before that is the result.
         let _ = writer.write_all(bytes.as_ref()).await;
         std::future::pending::<()>().await;
     };
@@ -73,7 +74,8 @@ pub(crate) async fn get(addr: SocketAddr, target: &str, headers: &[(&str, &str)]
     request(addr, "GET", target, headers, b"").await
 }
 
-/// One request on a connection of its own; `Host` is `addr` unless `headers` has one; a body goes with its length.
+/// One request on a connection of its own. `Host` is `addr` unless `headers` sets it; a body is
+/// sent with `Content-Length`.
 pub(crate) async fn request(
     addr: SocketAddr,
     method: &str,
@@ -90,7 +92,7 @@ pub(crate) async fn request(
 #[derive(Debug)]
 pub(crate) struct Conn {
     stream: TcpStream,
-    /// RecordedRequest, not yet asked for.
+    /// Received and not yet returned to the test.
     buffer: Vec<u8>,
     addr: SocketAddr,
 }
@@ -103,7 +105,7 @@ impl Conn {
         Self { stream, buffer: Vec::new(), addr }
     }
 
-    /// This side's address, as the other side sees it.
+    /// The client's address, as the gateway sees it.
     pub(crate) fn local_addr(&self) -> SocketAddr {
         self.stream.local_addr().expect("a connected socket has an address")
     }
@@ -112,12 +114,12 @@ impl Conn {
         self.try_send(bytes).await.expect("the other side takes what is sent");
     }
 
-    /// For when the other side may have closed.
+    /// Like [`send`](Self::send), for when the other side may have closed.
     pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         with_deadline("room to send", self.stream.write_all(bytes.as_ref())).await
     }
 
-    /// Closes this side's direction only.
+    /// Closes the sending direction only.
     pub(crate) async fn finish_sending(&mut self) {
         let _ = self.stream.shutdown().await;
     }
@@ -137,12 +139,14 @@ impl Conn {
         let fields = host.into_iter().chain(given).chain(length).map(|(name, value)| format!("{name}: {value}\r\n"));
         let head = format!("{method} {target} HTTP/1.1\r\n{}\r\n", fields.collect::<String>());
         let message = [head.as_bytes(), body].concat();
-        // A refusal may come before the body was taken; if the response does not come either, reading says so.
+        // The gateway may refuse before it reads the body. If there is no response either, reading
+        // it fails.
         let _ = self.try_send(message).await;
         if method == "HEAD" { self.read_head().await } else { self.read_response().await }
     }
 
-    /// The next response with its body. Also one with 1xx: whoever sends `Expect` reads twice.
+    /// The next response with its body. An interim response (1xx) counts as one: a client that
+    /// sends `Expect` reads twice.
     pub(crate) async fn read_response(&mut self) -> Response {
         let mut response = self.read_head().await;
         let framing = Head { first_line: String::new(), headers: response.headers.clone(), length: 0 };
@@ -154,7 +158,7 @@ impl Conn {
         response
     }
 
-    /// The next response's head only: of a `HEAD` request, or when the body is to be read piece by piece.
+    /// The head of the next response only: for `HEAD`, or to read the body in parts.
     pub(crate) async fn read_head(&mut self) -> Response {
         let head = self.take("a head", |bytes, _| Head::parse(bytes).map(|head| (head.clone(), head.length))).await;
         let status = head.first_line.split(' ').nth(1).and_then(|code| code.parse().ok());
@@ -162,12 +166,12 @@ impl Conn {
         Response { status, headers: head.headers, body: Vec::new() }
     }
 
-    /// Exactly `length` bytes as they are: after an upgrade, or of a body that is still coming.
+    /// Exactly `length` bytes, unparsed: after an upgrade, or from a body that is still being sent.
     pub(crate) async fn read_bytes(&mut self, length: usize) -> Vec<u8> {
         self.take("bytes", |bytes, _| bytes.get(..length).map(|found| (found.to_vec(), length))).await
     }
 
-    /// All up to and with `mark`.
+    /// Everything up to and including `mark`.
     pub(crate) async fn read_until(&mut self, mark: &str) -> String {
         let found = |bytes: &[u8]| bytes.windows(mark.len()).position(|part| part == mark.as_bytes());
         self.take(mark, |bytes, _| {
@@ -176,12 +180,13 @@ impl Conn {
         .await
     }
 
-    /// Waits until the other side closes or resets the connection; returns what came before that.
+    /// Waits until the other side closes or resets the connection; returns what it sent before
+    /// that.
     pub(crate) async fn read_to_close(&mut self) -> Vec<u8> {
         self.take("the end of the connection", |bytes, closed| closed.then(|| (bytes.to_vec(), bytes.len()))).await
     }
 
-    /// Reads until `parse` finds something in what was received, and takes that away.
+    /// Reads until `parse` finds a value in the received bytes, and removes the bytes it consumed.
     async fn take<T>(&mut self, what: &str, parse: impl Fn(&[u8], bool) -> Option<(T, usize)>) -> T {
         with_deadline(what, async {
             let mut closed = false;
@@ -210,7 +215,7 @@ pub(crate) async fn h2(addr: SocketAddr) -> H2 {
         let stream = TcpStream::connect(addr).await.unwrap_or_else(|error| panic!("connecting to {addr}: {error}"));
         let builder = http2::Builder::new(TokioExecutor::new());
         let (requests, connection) = builder.handshake(TokioIo::new(stream)).await.expect("an HTTP/2 handshake");
-        // How it ends is seen by whoever waits for a response.
+        // An error of the connection also fails the request that waits for a response.
         background().spawn(async { drop(connection.await) });
         requests
     });
@@ -226,7 +231,8 @@ impl H2 {
         self.try_request(method, target, headers, body).await.expect("a response")
     }
 
-    /// For when the stream or the connection may be reset. `:authority` is the gateway's address unless `target` has one.
+    /// Like [`request`](Self::request), for when the stream or the connection may be reset.
+    /// `:authority` is the gateway's address unless `target` has one.
     pub(crate) async fn try_request(
         &self,
         method: &str,

@@ -1,4 +1,4 @@
-//! The gateway itself, started in this process from a `gateway.toml` written by the test.
+//! The gateway itself, started in this process from the `gateway.toml` that a test writes.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::temporary::TempDir;
 use super::{client, with_deadline};
 
-/// A running gateway. It stops, and its file goes, when dropped.
+/// A running gateway. Dropping it stops it and removes its file.
 #[derive(Debug)]
 pub(crate) struct Gateway {
     running: Option<RunningGateway>,
@@ -22,7 +22,8 @@ pub(crate) struct Gateway {
     directory: TempDir,
 }
 
-/// How often the file is checked for changes, unless a test is about that: never within a test.
+/// The interval of checks for a changed file. Longer than any test, unless the test is about these
+/// checks.
 const NEVER: Duration = Duration::from_secs(3600);
 
 impl Gateway {
@@ -56,7 +57,7 @@ impl Gateway {
         self.running.as_ref().expect("only drop and stop take it")
     }
 
-    /// Where requests go.
+    /// The address of the data listener.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.running().data_addresses()[0]
     }
@@ -66,23 +67,23 @@ impl Gateway {
         self.running().admin_address().expect("the configuration has an admin listener")
     }
 
-    /// Replaces the configuration file, without telling the gateway.
+    /// Replaces the configuration file and does not tell the gateway.
     pub(crate) fn rewrite(&self, toml: &str) {
         self.directory.write("gateway.toml", toml);
     }
 
-    /// Reads the file again, as SIGHUP does; returns what the gateway says of it.
+    /// Reads the file again, as on SIGHUP.
     #[expect(clippy::unused_async, reason = "tests need not know whether a reload waits")]
     pub(crate) async fn reload(&self) -> Result<(), StartError> {
         self.running().reload()
     }
 
-    /// Begins to drain, as SIGTERM does.
+    /// Starts to drain, as on SIGTERM.
     pub(crate) fn drain(&self) {
         self.running().drain();
     }
 
-    /// Stops now and waits for the end of all threads.
+    /// Stops now and waits until all threads have ended.
     pub(crate) async fn stop(mut self) {
         if let Some(running) = self.running.take() {
             with_deadline("the gateway's end", tokio::task::spawn_blocking(|| running.stop()))
@@ -96,12 +97,12 @@ impl Gateway {
         with_deadline("the gateway's end", self.running().ended()).await;
     }
 
-    /// How many connections each worker serves.
+    /// The number of connections that each worker serves.
     pub(crate) fn connections_by_worker(&self) -> Vec<usize> {
         self.running().connections_by_worker()
     }
 
-    /// Waits until as many connections are open as wanted.
+    /// Waits until exactly `wanted` connections are open.
     pub(crate) async fn wait_for_connections(&self, wanted: usize) {
         let open = || self.connections_by_worker().iter().sum::<usize>();
         with_deadline("connections to close", async {
@@ -124,12 +125,13 @@ impl Gateway {
         self.metrics().await.value(sample)
     }
 
-    /// One sample that counts something, as a whole number, which can be compared.
+    /// One sample, as a whole number.
     pub(crate) async fn count(&self, sample: &str) -> u64 {
         self.metrics().await.count(sample)
     }
 
-    /// Waits until a sample is at least `least`: what is counted after a response has been sent is not there at once.
+    /// Waits until a sample is at least `least`. The gateway may count after it has sent the
+    /// response.
     pub(crate) async fn wait_for_metric(&self, sample: &str, least: f64) {
         with_deadline(sample, async { while self.metric(sample).await < least {} }).await;
     }
@@ -146,7 +148,8 @@ impl Gateway {
         json_lines(&with_deadline("lines in the access log", enough).await.expect("the gateway keeps its access log"))
     }
 
-    /// Waits for the access-log line of the request that got this response, found by its id.
+    /// Waits for the access log line of the request that got this response, found by the request
+    /// id.
     pub(crate) async fn access_line_of(&self, response: &client::Response) -> Value {
         let id = response.header("x-request-id").expect("every response has a request id");
         let find = |bytes: &[u8]| json_lines(bytes).into_iter().rev().find(|line| line["request_id"] == id);
@@ -168,13 +171,13 @@ impl Drop for Gateway {
 }
 
 fn json_lines(bytes: &[u8]) -> Vec<Value> {
-    // A line that is not finished yet is not looked at.
+    // An unfinished last line is ignored.
     let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let lines = bytes[..end].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     lines.map(|line| serde_json::from_slice(line).expect("each line of the access log is JSON")).collect()
 }
 
-/// Where the gateway writes its access log.
+/// Collects the access log that the gateway writes.
 struct AccessLogWriter(watch::Sender<Vec<u8>>);
 
 impl Write for AccessLogWriter {
@@ -216,7 +219,7 @@ impl Samples {
     ///
     /// # Panics
     ///
-    /// If there is no metric of that name at all: a misspelt name would be 0 for ever.
+    /// If no metric has that name: a misspelt name would always be 0.
     pub(crate) fn value(&self, sample: &str) -> f64 {
         let name = split(sample).0;
         let family = ["_total", "_bucket", "_count", "_sum"].iter().find_map(|end| name.strip_suffix(end));
@@ -231,7 +234,7 @@ impl Samples {
     ///
     /// # Panics
     ///
-    /// If it is none.
+    /// If the value is not a whole number.
     pub(crate) fn count(&self, sample: &str) -> u64 {
         let value = self.value(sample);
         value.to_string().parse().unwrap_or_else(|_| panic!("{sample} is no count: {value}"))
@@ -243,7 +246,7 @@ impl Samples {
     }
 }
 
-/// Name and sorted labels. Our labels' values have no comma.
+/// The name and the sorted labels. The values of the gateway's labels contain no comma.
 fn split(sample: &str) -> (String, Vec<String>) {
     let (name, labels) = sample.split_once('{').unwrap_or((sample, ""));
     let mut labels: Vec<_> =

@@ -1,6 +1,7 @@
 //! An identity provider in this process: discovery document and key set, with faults on demand.
 //!
-//! Issues nothing: tokens come from [`TokenBuilder`](super::token::TokenBuilder), signed with the keys published here.
+//! It issues nothing. Tokens come from [`TokenBuilder`](super::token::TokenBuilder), signed with
+//! the keys published here.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -22,12 +23,13 @@ use super::server::Server;
 use super::token::TestKey;
 use super::{background, with_deadline};
 
-/// An identity provider on a port of its own. It ends when dropped.
+/// An identity provider on a port of its own. Dropping it stops it.
 #[derive(Debug)]
 pub(crate) struct Idp {
     addr: SocketAddr,
     state: Arc<State>,
-    /// Holds the address while nothing listens there: connections are refused, and nobody else can take it.
+    /// Holds the address while nothing listens there: connections are refused, and no other process
+    /// can take the port.
     reserved: Option<TcpSocket>,
     serving: Option<Server>,
 }
@@ -53,7 +55,7 @@ enum Mode {
     Normal,
 }
 
-/// Requests so far, counted on arrival, however they are answered.
+/// Requests so far. Counts each request on arrival, whatever the response.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     discovery: u64,
@@ -88,7 +90,7 @@ impl Idp {
         idp
     }
 
-    /// Starts to listen at the reserved address; does nothing if it already does.
+    /// Starts to listen on the reserved address; does nothing if it already listens.
     #[expect(clippy::unused_async, reason = "whoever starts a fixture waits for it, also when it needs no waiting")]
     pub(crate) async fn listen(&mut self) {
         let Some(socket) = self.reserved.take() else { return };
@@ -98,7 +100,8 @@ impl Idp {
         self.serving = Some(Server::start(listener, move |stream| serve_connection(stream, Arc::clone(&state))));
     }
 
-    /// Breaks all connections and refuses new ones, until [`listen`](Self::listen). The address stays reserved.
+    /// Breaks all connections and refuses new ones until [`listen`](Self::listen). The address
+    /// stays reserved.
     pub(crate) async fn stop(&mut self) {
         let Some(serving) = self.serving.take() else { return };
         serving.stop().await;
@@ -119,39 +122,41 @@ impl Idp {
         self.set_jwks(json!({"keys": keys.iter().map(|key| key.public_jwk()).collect::<Vec<_>>()}));
     }
 
-    /// Publishes this as the key set, whatever it is; a string as the text itself, so that it need not be JSON.
+    /// Publishes this value as the key set. A string is sent as it is, so that the document need
+    /// not be JSON.
     pub(crate) fn set_jwks(&self, document: Value) {
         self.script().jwks = document;
     }
 
-    /// The discovery document as it is now, to change a member and give it to [`set_discovery`](Self::set_discovery).
+    /// The current discovery document, to be changed and passed to
+    /// [`set_discovery`](Self::set_discovery).
     pub(crate) fn discovery(&self) -> Value {
         self.script().discovery.clone()
     }
 
-    /// Publishes this as the discovery document, whatever it is; a string as the text itself.
+    /// Publishes this value as the discovery document. A string is sent as it is.
     pub(crate) fn set_discovery(&self, document: Value) {
         self.script().discovery = document;
     }
 
-    /// Sets a field on all responses from now on (`Cache-Control`, `Location` of a redirect).
+    /// Sets a header on all responses from now on (`Cache-Control`, `Location` of a redirect).
     pub(crate) fn set_header(&self, name: &str, value: &str) {
         let mut script = self.script();
         script.headers.retain(|(given, _)| !given.eq_ignore_ascii_case(name));
         script.headers.push((name.to_owned(), value.to_owned()));
     }
 
-    /// Answers everything with this status and no document.
+    /// Responds to every request with this status and no document.
     pub(crate) fn fail_with(&self, status: u16) {
         self.script().mode = Mode::Failing(status);
     }
 
-    /// Takes requests and never responses them, not even after [`recover`](Self::recover).
+    /// Accepts requests and never responds to them, not even after [`recover`](Self::recover).
     pub(crate) fn hang(&self) {
         self.script().mode = Mode::Hanging;
     }
 
-    /// Answers requests that come from now on.
+    /// Responds normally to requests that arrive from now on.
     pub(crate) fn recover(&self) {
         self.script().mode = Mode::Normal;
     }
@@ -165,7 +170,7 @@ impl Idp {
         self.state.counted.borrow().discovery
     }
 
-    /// Waits until the key set has been asked for `n` times since the start.
+    /// Waits until the key set has been requested `n` times since the start.
     pub(crate) async fn wait_for_fetches(&self, n: u64) {
         self.wait("requests for the key set", |counts| counts.jwks >= n).await;
     }
@@ -188,7 +193,7 @@ impl Idp {
 
 fn bind(addr: SocketAddr) -> (SocketAddr, TcpSocket) {
     let socket = TcpSocket::new_v4().expect("a socket can be made");
-    // Connections of an earlier listener may still be waiting out their end at this address.
+    // Connections of an earlier listener may still be in TIME_WAIT at this address.
     socket.set_reuseaddr(true).expect("a socket takes options");
     socket.bind(addr).unwrap_or_else(|error| panic!("binding {addr}: {error}"));
     (socket.local_addr().expect("a bound socket has an address"), socket)
@@ -196,7 +201,7 @@ fn bind(addr: SocketAddr) -> (SocketAddr, TcpSocket) {
 
 async fn serve_connection(stream: TcpStream, state: Arc<State>) {
     let service = service_fn(move |request| respond(Arc::clone(&state), request));
-    // However it ends, the other side sees it.
+    // The other side sees an error of the connection too.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 

@@ -1,9 +1,12 @@
-//! Test fixtures: everything around the gateway that a test needs, real where it matters.
+//! Test fixtures: everything around the gateway that a test needs.
 //!
-//! A test reads: [`idp::Idp`] and [`origin::Origin`] are started, [`gateway::Gateway`] between them, [`token::TokenBuilder`]
-//! makes a token, [`client`] sends bytes. [`provider::Provider`] and [`nginx::Nginx`] are programs of other people.
+//! [`fixture::Fixture`] is what most tests start from: a [`gateway::Gateway`], configured by
+//! [`config::Config`], between an [`idp::Idp`] and an [`origin::Origin`]. [`token::TokenBuilder`]
+//! makes tokens and [`client`] sends requests. [`provider::Provider`] and [`nginx::Nginx`] run
+//! third-party programs.
 //!
-//! Nothing here sleeps or has a fixed port: fixtures say when something happened, and every wait ends after [`MAX_WAIT`].
+//! No fixture sleeps or uses a fixed port. Fixtures report events, and every wait ends after
+//! [`MAX_WAIT`].
 
 #![allow(dead_code, reason = "a toolbox: not every tool has a test that needs it at every time")]
 
@@ -30,20 +33,22 @@ mod wire;
 
 mod self_tests;
 
-/// How long a test waits for anything at all. Long, because it only decides how late a broken test fails.
+/// The longest that a test waits for any event. It is long because it only decides how late a
+/// broken test fails.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// Waits for `event`.
 ///
 /// # Panics
 ///
-/// If it does not happen within [`MAX_WAIT`]: a test fails, it never hangs.
+/// If it does not happen within [`MAX_WAIT`]: a test fails rather than hangs.
 pub(crate) async fn with_deadline<T>(what: &str, event: impl Future<Output = T>) -> T {
     let Ok(value) = tokio::time::timeout(MAX_WAIT, event).await else { panic!("{what}: not within {MAX_WAIT:?}") };
     value
 }
 
-/// The runtime, on a thread of its own, that all fixtures' servers live on: a test that blocks does not starve them.
+/// The runtime of all fixture servers. It has a thread of its own, so that a test that blocks does
+/// not starve them.
 pub(crate) fn background() -> &'static Handle {
     static BACKGROUND: LazyLock<Handle> = LazyLock::new(|| {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be built");
@@ -57,14 +62,14 @@ pub(crate) fn background() -> &'static Handle {
     &BACKGROUND
 }
 
-/// Says that a test is left out because a tool is missing. In CI nothing may be left out.
+/// Reports that a test is skipped because a tool is missing.
 ///
 /// # Panics
 ///
-/// If `CI` is `true`.
+/// If `CI` is `true`: in CI no test may be skipped.
 pub(crate) fn skip(what: &str, why: &str) {
     let note = format!("SKIPPED: {what}: {why} (`make test-tools` installs it)\n");
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{note}");
-    // Not `eprintln!`: the harness keeps what that writes to itself when a test passes.
+    // Not `eprintln!`: the test harness captures its output and drops it when the test passes.
     let _ = std::io::stderr().write_all(note.as_bytes());
 }

@@ -1,4 +1,5 @@
-//! A real nginx as the upstream: other people's HTTP on the other side, for streaming, keep-alive and upgrades.
+//! A real nginx as the upstream: an independent HTTP implementation for streaming, keep-alive and
+//! upgrades.
 
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -12,7 +13,8 @@ use tokio::net::TcpStream;
 use super::temporary::TempDir;
 use super::{skip, with_deadline};
 
-/// An nginx with one process. It ends when dropped, and also when this process does, however that happens.
+/// An nginx with one process. It ends when this is dropped and when the test process ends, even by
+/// a crash.
 #[derive(Debug)]
 pub(crate) struct Nginx {
     addr: SocketAddr,
@@ -21,28 +23,28 @@ pub(crate) struct Nginx {
 }
 
 impl Nginx {
-    /// What every path but those below responses: a JSON document of 120 bytes.
+    /// The response body of every path but those below: a JSON document of 120 bytes.
     pub(crate) const DOCUMENT: &str = concat!(
         r#"{"id":4711,"status":"shipped","customer":"c-0815","items":[{"sku":"A-1","quantity":2}],"#,
         r#""total":"59.80","currency":"EUR"}"#
     );
-    /// Length of `/big`, a file, in bytes.
+    /// The length of the file `/big`, in bytes.
     pub(crate) const BIG_BYTES: usize = 8 * 1024 * 1024;
 
-    /// Everything under `/big` is a file of [`BIG_BYTES`](Self::BIG_BYTES); `/proxied/` goes on to `origin` unbuffered,
-    /// upgrades included.
+    /// Everything under `/big` is a file of [`BIG_BYTES`](Self::BIG_BYTES). `/proxied/` is passed
+    /// to `origin` unbuffered, including upgrades.
     ///
-    /// `None`, and the reason on stderr, if nginx is missing.
+    /// Returns `None`, and writes the reason to stderr, if nginx is missing.
     ///
     /// # Panics
     ///
-    /// Instead of `None`, if `CI` is `true`; and if nginx is there but does not start.
+    /// If nginx is missing and `CI` is `true`, or if nginx is installed but does not start.
     pub(crate) async fn start(origin: SocketAddr) -> Option<Self> {
         let Some(program) = find() else {
             skip("nginx", "it is not installed");
             return None;
         };
-        // The port is free when it is chosen; should another program take it before nginx does, the next one is tried.
+        // Another program may take the chosen port before nginx does; then it tries the next one.
         for _ in 0..5 {
             if let Some(nginx) = Self::start_once(&program, origin).await {
                 return Some(nginx);
@@ -59,7 +61,8 @@ impl Nginx {
         let secret = random::hex(&random::bytes::<16>());
         directory.write("big", vec![b'x'; Self::BIG_BYTES]);
         let config = directory.write("nginx.conf", configuration(directory.path(), addr, origin, &secret));
-        // The shell ties nginx to this process: its `read` returns when our end of the pipe is closed, by drop or by death.
+        // The shell ties nginx to this process: its `read` returns when our end of the pipe closes,
+        // which also happens when this process crashes.
         let mut command = Command::new("sh");
         command.args(["-c", r#""$@" <&- & nginx=$!; read -r _; kill "$nginx"; wait "$nginx""#, "sh"]);
         command.arg(program).arg("-c").arg(config).arg("-p").arg(directory.path());
@@ -84,20 +87,20 @@ impl Nginx {
         self.addr
     }
 
-    /// What nginx complained of so far.
+    /// The error log so far.
     pub(crate) fn error_log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("error.log")).unwrap_or_default()
     }
 }
 
-/// Also where the search path of an ordinary user does not go.
+/// Also searches folders that are not in an ordinary user's `PATH`.
 fn find() -> Option<PathBuf> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&folders).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
     folders.map(|folder| folder.join("nginx")).find(|program| program.is_file())
 }
 
-/// `None` while nobody listens.
+/// `None` while nothing listens.
 async fn ask(addr: SocketAddr) -> Option<String> {
     let mut stream = TcpStream::connect(addr).await.ok()?;
     let mut response = String::new();
@@ -109,7 +112,8 @@ async fn ask(addr: SocketAddr) -> Option<String> {
 fn configuration(directory: &Path, addr: SocketAddr, origin: SocketAddr, secret: &str) -> String {
     let directory = directory.display();
     let mut text = format!(
-        // One process that does everything: nothing is left over when it is killed, and no change of user is needed.
+        // A single process: killing it leaves nothing behind, and it does not need to change its
+        // user.
         "daemon off;\nmaster_process off;\nworker_processes 1;\npid {directory}/pid;\n\
          error_log {directory}/error.log warn;\nevents {{ worker_connections 512; }}\nhttp {{\n  access_log off;\n"
     );

@@ -1,4 +1,4 @@
-//! A certified OpenID provider written by others (`tests/provider/issuer.mjs`), as a child process.
+//! A certified third-party OpenID provider (`tests/provider/issuer.mjs`) as a child process.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::client::{self, Response};
 use super::{background, skip, with_deadline};
 
-/// The provider's process; killed when dropped. It also ends by itself when this process does, however that happens.
+/// The provider's process. It is killed when this is dropped, and ends by itself when the test
+/// process ends, even by a crash.
 #[derive(Debug)]
 pub(crate) struct Provider {
     process: Process,
@@ -19,16 +20,16 @@ pub(crate) struct Provider {
 }
 
 impl Provider {
-    /// The resource whose tokens are JWTs; its tokens' audience.
+    /// The resource whose tokens are JWTs; also their audience.
     pub(crate) const RESOURCE: &str = "https://orders.example.test";
     /// The resource whose tokens are opaque.
     pub(crate) const OPAQUE_RESOURCE: &str = "https://legacy.example.test";
 
-    /// `None`, and the reason on stderr, if Node.js or its packages are missing.
+    /// Returns `None`, and writes the reason to stderr, if Node.js or its packages are missing.
     ///
     /// # Panics
     ///
-    /// Instead of `None`, if `CI` is `true`.
+    /// If they are missing and `CI` is `true`.
     pub(crate) async fn start() -> Option<Self> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/provider");
         if !folder.join("node_modules/oidc-provider").is_dir() {
@@ -36,7 +37,7 @@ impl Provider {
             return None;
         }
         let mut command = Command::new("node");
-        // What it says on stderr is about its own production use.
+        // On stderr it only warns about production use.
         command
             .arg("issuer.mjs")
             .current_dir(folder)
@@ -66,7 +67,8 @@ impl Provider {
         &self.issuer
     }
 
-    /// A fresh access token by the client credentials grant (RFC 6749 §4.4) for a resource (RFC 8707). Subject: `svc`.
+    /// A new access token by the client credentials grant (RFC 6749 §4.4) for a resource (RFC
+    /// 8707). Its subject is `svc`.
     pub(crate) async fn token(&self, scope: &str, resource: &str) -> String {
         let encode =
             |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
@@ -78,7 +80,7 @@ impl Provider {
         response.json()["access_token"].as_str().expect("a response with a token").to_owned()
     }
 
-    /// Signs with a new key from now on; the old ones stay in the key set unless `drop_old`.
+    /// Signs with a new key from now on. The old keys stay in the key set unless `drop_old` is set.
     pub(crate) async fn rotate(&self, drop_old: bool) {
         let headers: &[_] = if drop_old { &[("X-Drop", "1")] } else { &[] };
         let response: Response = client::request(self.addr, "POST", "/__rotate", headers, b"").await;
@@ -90,7 +92,7 @@ impl Provider {
         client::get(self.addr, "/__count", &[]).await.json()["jwks"].as_u64().expect("a count")
     }
 
-    /// The process id, to see whether it has ended.
+    /// The process id, to check whether the process has ended.
     pub(crate) fn process_id(&self) -> u32 {
         self.process.0.id()
     }
@@ -107,7 +109,7 @@ struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already; waiting takes its entry out of the process table.
+        // It may already have ended; waiting removes its entry from the process table.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

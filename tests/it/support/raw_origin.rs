@@ -1,6 +1,7 @@
-//! An upstream that is only a socket: records every byte it receives and responses with bytes written in the test.
+//! An upstream that is only a socket: records every byte it receives and responds with bytes from
+//! the test.
 //!
-//! For what no HTTP library would send, and for seeing exactly what the gateway sent.
+//! For responses that no HTTP library would send, and to see exactly what the gateway sent.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -14,13 +15,13 @@ use super::server::{Server, bind};
 use super::wire::{Body, Framing, Head};
 use super::with_deadline;
 
-/// What happens when a whole request has arrived on some connection.
+/// What happens when a complete request has arrived on any connection.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Response(Vec<u8>),
     ResponseAndClose(Vec<u8>),
     Close,
-    /// 200 with the request's own head, as it was received, for a body.
+    /// 200 with the request's own head, as it was received, as the body.
     Echo,
 }
 
@@ -34,10 +35,10 @@ impl Step {
     }
 }
 
-/// A socket on a port of its own. It ends when dropped.
+/// A socket on a port of its own. Dropping it stops it.
 ///
-/// Each whole request takes the next [`Step`], whatever connection it came on. After the last one, requests are still
-/// recorded but no longer answered.
+/// Each complete request takes the next [`Step`], on whatever connection it arrives. After the last
+/// step, requests are recorded but get no response.
 #[derive(Debug)]
 pub(crate) struct RawOrigin {
     addr: SocketAddr,
@@ -48,7 +49,7 @@ pub(crate) struct RawOrigin {
 #[derive(Debug)]
 struct State {
     steps: Mutex<VecDeque<Step>>,
-    /// Per connection, in the order of their acceptance.
+    /// Per connection, in the order they were accepted.
     received: watch::Sender<Vec<Vec<u8>>>,
 }
 
@@ -72,7 +73,8 @@ impl RawOrigin {
         texts(&self.state.received.borrow())
     }
 
-    /// The whole requests so far, as this upstream reads the bytes: with their framing, connection by connection.
+    /// The complete requests so far, as this upstream reads the bytes: with their framing,
+    /// connection by connection.
     pub(crate) fn requests(&self) -> Vec<String> {
         let mut requests = Vec::new();
         for mut bytes in self.state.received.borrow().iter().map(Vec::as_slice) {
@@ -84,7 +86,7 @@ impl RawOrigin {
         requests
     }
 
-    /// Waits until the bytes are as wanted.
+    /// Waits until `enough` holds for the received bytes.
     pub(crate) async fn wait_until(&self, what: &str, enough: impl Fn(&[String]) -> bool) -> Vec<String> {
         let mut received = self.state.received.subscribe();
         let seen = with_deadline(what, received.wait_for(|received| enough(&texts(received)))).await;
@@ -97,7 +99,7 @@ fn texts(received: &[Vec<u8>]) -> Vec<String> {
 }
 
 impl State {
-    /// Makes a place for a connection's bytes, and returns it.
+    /// Adds an entry for the bytes of a new connection, and returns its index.
     fn accepted(&self) -> usize {
         let mut index = 0;
         self.received.send_modify(|all| {
@@ -138,7 +140,7 @@ fn echo(request: &[u8]) -> Vec<u8> {
     [format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", head.len()).as_bytes(), head].concat()
 }
 
-/// How long the request at the front is, once all of it is there.
+/// The length of the first request, once it is complete.
 fn request_length(bytes: &[u8]) -> Option<usize> {
     let head = Head::parse(bytes)?;
     let body = Body::parse(head.framing(Framing::Length(0)), &bytes[head.length..], false)?;

@@ -1,4 +1,4 @@
-//! The fixtures themselves: a test is worth no more than what it stands on.
+//! Tests of the fixtures themselves: a test is worth no more than its fixtures.
 
 use serde_json::json;
 

@@ -1,4 +1,5 @@
-//! What the fixtures' servers share: a free port, a loop that accepts, and an end that comes with the fixture's.
+//! What the fixture servers share: a free port, an accept loop, and an end when the fixture is
+//! dropped.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -8,7 +9,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::{background, with_deadline};
 
-/// A listener on a port of its own, not accepting yet.
+/// A listener on a port of its own that does not accept yet.
 pub(super) async fn bind() -> (TcpListener, SocketAddr) {
     let listener = background().spawn(TcpListener::bind(("127.0.0.1", 0))).await;
     let listener = listener.expect("binding does not panic").expect("there is a free port");
@@ -16,12 +17,13 @@ pub(super) async fn bind() -> (TcpListener, SocketAddr) {
     (listener, addr)
 }
 
-/// An accepting listener with its connections; all of it ends at once when this is dropped.
+/// An accept loop with its connections. All of them end at once when this is dropped.
 #[derive(Debug)]
 pub(super) struct Server(AbortHandle);
 
 impl Server {
-    /// Accepts until dropped; `serve_connection` is called at once for each connection and its future runs beside the others.
+    /// Accepts until dropped. Calls `serve_connection` for each connection and runs its future
+    /// concurrently with the others.
     pub(super) fn start<F>(listener: TcpListener, serve_connection: impl Fn(TcpStream) -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
@@ -29,7 +31,7 @@ impl Server {
         let accepting = background().spawn(async move {
             let mut connections = JoinSet::new(); // aborts them all when this task is
             while let Ok((stream, _)) = listener.accept().await {
-                // An option that cannot be set costs speed only.
+                // A failure costs only speed.
                 let _ = stream.set_nodelay(true);
                 connections.spawn(serve_connection(stream));
                 while connections.try_join_next().is_some() {}
@@ -38,7 +40,7 @@ impl Server {
         Self(accepting.abort_handle())
     }
 
-    /// Ends it and waits until the port is free.
+    /// Stops and waits until the port is free.
     pub(super) async fn stop(self) {
         self.0.abort();
         with_deadline("the listener's end", async {

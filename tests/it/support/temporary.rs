@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use portcullis::primitives::random;
 
-/// A directory of the test's own under the system's one for temporary files; removed, with all in it, on drop.
+/// A directory of the test's own below the system's temporary directory. Dropping it removes it
+/// with its content.
 #[derive(Debug)]
 pub(crate) struct TempDir(PathBuf);
 
@@ -19,7 +20,7 @@ impl TempDir {
         &self.0
     }
 
-    /// Writes `content` to the file `name` in one step, as a careful operator would: by renaming.
+    /// Writes the file `name` atomically, as a careful operator does: by renaming.
     pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let (path, draft) = (self.0.join(name), self.0.join(format!("{name}.new")));
         std::fs::write(&draft, content).expect("a temporary file can be written");
@@ -30,7 +31,8 @@ impl TempDir {
 
 impl Drop for TempDir {
     fn drop(&mut self) {
-        // What cannot be removed is left to the system's own cleaning; it must not hide the test's result.
+        // A directory that cannot be removed is left to the system's own cleanup; it must not hide
+        // the test's result.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

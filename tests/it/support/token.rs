@@ -1,6 +1,7 @@
-//! Tokens made by hand: every byte of header and payload can be wrong, while the signature is real.
+//! Tokens made by hand: any byte of header and payload can be wrong while the signature is real.
 //!
-//! Signs raw bytes with aws-lc-rs and uses no JWT library, so that no library's idea of a token limits what is tested.
+//! Signs raw bytes with aws-lc-rs and uses no JWT library, because a library would limit which
+//! tokens a test can make.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,15 +16,16 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use portcullis::primitives::clock::Clock;
 use serde_json::{Map, Value, json};
 
-/// base64url without padding, as JOSE wants it (RFC 7515 §2).
+/// base64url without padding (RFC 7515 §2).
 pub(crate) fn base64url(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// A signing key with the `kid` it is known by and the `alg` it signs with.
+/// A signing key with its `kid` and the `alg` that it signs with.
 ///
-/// The same kind and `kid` give the same key all over the process: making an RSA key takes longer than most tests.
-/// For a second key that pretends to be the first: `TestKey::rsa("k2").with_kid("k1")`.
+/// The same kind and `kid` give the same key in the whole process, because generating an RSA key
+/// takes longer than most tests. For a second key with the `kid` of the first:
+/// `TestKey::rsa("k2").with_kid("k1")`.
 #[derive(Clone)]
 pub(crate) struct TestKey {
     kid: String,
@@ -40,7 +42,7 @@ enum Secret {
 }
 
 impl TestKey {
-    /// RSA, 2048 bits; signs RS256 unless told otherwise by [`with_algorithm`](Self::with_algorithm).
+    /// RSA, 2048 bits. Signs with RS256 unless [`with_algorithm`](Self::with_algorithm) changes it.
     pub(crate) fn rsa(kid: &str) -> Self {
         let make = || Secret::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).expect("an RSA key can be made"));
         Self::shared(kid, "RS256", make)
@@ -64,7 +66,7 @@ impl TestKey {
         Self::shared(kid, "EdDSA", || Secret::Ed25519(Ed25519KeyPair::generate().expect("an Ed25519 key can be made")))
     }
 
-    /// HS256 with `secret`: for the attack that signs with a *public* key's bytes.
+    /// HS256 with `secret`: for the attack that signs with the bytes of a *public* key.
     pub(crate) fn hs256(kid: &str, secret: impl Into<Vec<u8>>) -> Self {
         Self { kid: kid.to_owned(), algorithm: "HS256", secret: Arc::new(Secret::Hmac(secret.into())) }
     }
@@ -72,7 +74,8 @@ impl TestKey {
     fn shared(kid: &str, algorithm: &'static str, make: impl FnOnce() -> Secret) -> Self {
         type Made = BTreeMap<(&'static str, String), Arc<OnceLock<Arc<Secret>>>>;
         static MADE: LazyLock<Mutex<Made>> = LazyLock::new(Mutex::default);
-        // The key is made outside the map's lock, so that tests which want other keys need not wait for it.
+        // The key is generated outside the map's lock, so that tests that need other keys do not
+        // wait for it.
         let slot = {
             let mut keys = MADE.lock().expect("no thread panics while it holds this lock");
             Arc::clone(keys.entry((algorithm, kid.to_owned())).or_default())
@@ -80,7 +83,7 @@ impl TestKey {
         Self { kid: kid.to_owned(), algorithm, secret: Arc::clone(slot.get_or_init(|| Arc::new(make()))) }
     }
 
-    /// The same key under another name.
+    /// The same key under another `kid`.
     pub(crate) fn with_kid(mut self, kid: &str) -> Self {
         kid.clone_into(&mut self.kid);
         self
@@ -119,7 +122,7 @@ impl TestKey {
         jwk
     }
 
-    /// Signs `message` as the JWS algorithm of this key says (RFC 7518 §3).
+    /// Signs `message` with this key's JWS algorithm (RFC 7518 §3).
     pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
         match &*self.secret {
@@ -159,8 +162,9 @@ impl fmt::Debug for TestKey {
     }
 }
 
-/// Makes one token. Starts as a good access token (RFC 9068): `typ` `at+jwt`, audience `api`, subject `alice`, from now on
-/// for 300 s, scope `orders:read`; `alg` and `kid` are the signing key's.
+/// Builds one token. Starts as a good access token (RFC 9068): `typ` `at+jwt`, audience `api`,
+/// subject `alice`, scope `orders:read`, issued now and valid for 300 s. `alg` and `kid` come from
+/// the signing key.
 #[derive(Clone, Debug)]
 pub(crate) struct TokenBuilder {
     header: Map<String, Value>,
@@ -171,12 +175,13 @@ pub(crate) struct TokenBuilder {
 }
 
 impl TokenBuilder {
-    /// A good token of `issuer` as of the machine's clock.
+    /// A good token of `issuer` by the system clock.
     pub(crate) fn new(issuer: &str) -> Self {
         Self::at(issuer, Clock::system().now().seconds())
     }
 
-    /// A good token of `issuer` as of `now`, in seconds since the Unix epoch: for a gateway with a clock of its own.
+    /// A good token of `issuer` at `now`, in seconds since the Unix epoch: for a gateway with a
+    /// manual clock.
     pub(crate) fn at(issuer: &str, now: u64) -> Self {
         Self { header: Map::new(), claims: Map::new(), without_header: Vec::new(), raw_header: None, raw_payload: None }
             .header("typ", "at+jwt")
@@ -203,26 +208,27 @@ impl TokenBuilder {
         self.claim("scope", scope)
     }
 
-    /// A member of the header; replaces the signing key's `alg` or `kid` where it names them.
+    /// Sets a member of the header, in place of the signing key's `alg` or `kid`.
     pub(crate) fn header(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.header.insert(name.to_owned(), value.into());
         self
     }
 
-    /// Leaves a member of the header out, also `alg` and `kid`.
+    /// Removes a member of the header; also works for `alg` and `kid`.
     pub(crate) fn without_header(mut self, name: &str) -> Self {
         self.header.remove(name);
         self.without_header.push(name.to_owned());
         self
     }
 
-    /// These bytes are the header, before base64url: nothing else said about the header matters then.
+    /// Makes these bytes the header, before base64url. All other settings of the header are
+    /// ignored.
     pub(crate) fn raw_header(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.raw_header = Some(bytes.into());
         self
     }
 
-    /// These bytes are the payload, before base64url: no claim set otherwise matters then.
+    /// Makes these bytes the payload, before base64url. All claims are ignored.
     pub(crate) fn raw_payload(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.raw_payload = Some(bytes.into());
         self
@@ -240,7 +246,7 @@ impl TokenBuilder {
         format!("Bearer {}", self.sign(&TestKey::rsa("k1")))
     }
 
-    /// The token with nothing after its second dot, as the algorithm `none` has it (RFC 7515 §A.5).
+    /// The token with nothing after its second dot, as with the algorithm `none` (RFC 7515 §A.5).
     pub(crate) fn unsigned(&self) -> String {
         format!("{}.", self.signing_input(None))
     }

@@ -1,6 +1,7 @@
-//! HTTP/1.1 messages as bytes (RFC 9112): just enough to find where one ends. For the raw client and the raw upstream.
+//! HTTP/1.1 messages as bytes (RFC 9112): just enough to find where a message ends. For the raw
+//! client and the raw upstream.
 
-/// A message's head, and how many bytes it took.
+/// The head of a message, and its length in bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Head {
     pub(super) first_line: String,
@@ -17,7 +18,7 @@ pub(super) enum Framing {
     UntilClose,
 }
 
-/// A body without its framing, and how many bytes it took with it.
+/// A body without its framing, and its length in bytes with the framing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Body {
     pub(super) content: Vec<u8>,
@@ -25,11 +26,11 @@ pub(super) struct Body {
 }
 
 impl Head {
-    /// `None` while the blank line has not been seen.
+    /// `None` until the blank line has arrived.
     ///
     /// # Panics
     ///
-    /// If a field line has no colon: whoever wrote it is broken.
+    /// If a field line has no colon: neither the gateway nor a fixture may send one.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
         let text = String::from_utf8_lossy(&bytes[..end]).into_owned();
@@ -48,11 +49,11 @@ impl Head {
         find(&self.headers, name)
     }
 
-    /// How the body after this head ends (RFC 9112 §6.3); a message that says nothing has `otherwise`.
+    /// How the body after this head ends (RFC 9112 §6.3); `otherwise` if the head does not say.
     ///
     /// # Panics
     ///
-    /// If there is more than one response: no message of ours may be read in two ways.
+    /// If the head is ambiguous: neither the gateway nor a fixture may send such a message.
     pub(super) fn framing(&self, otherwise: Framing) -> Framing {
         let lengths = self.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("content-length")).count();
         match (self.header("transfer-encoding"), self.header("content-length")) {
@@ -71,7 +72,7 @@ impl Head {
 }
 
 impl Body {
-    /// `None` while bytes are missing; `closed` says that none will come.
+    /// `None` while bytes are missing. `closed` says that no more will arrive.
     pub(super) fn parse(framing: Framing, bytes: &[u8], closed: bool) -> Option<Self> {
         match framing {
             Framing::Chunked => Self::parse_chunked(bytes),
@@ -80,7 +81,7 @@ impl Body {
         }
     }
 
-    /// RFC 9112 §7.1. Trailers are passed over.
+    /// RFC 9112 §7.1. Skips trailers.
     fn parse_chunked(bytes: &[u8]) -> Option<Self> {
         let (mut content, mut at) = (Vec::new(), 0);
         loop {
@@ -105,12 +106,12 @@ impl Body {
     }
 }
 
-/// The first of several fields of that name, whatever its case.
+/// The first field of that name, in any case.
 pub(super) fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
     headers.iter().find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
 }
 
-/// The line that starts at `from`, without its end; `None` while it has none.
+/// The line that starts at `from`, without its end; `None` until its end has arrived.
 fn line(bytes: &[u8], from: usize) -> Option<&str> {
     let rest = bytes.get(from..)?;
     let end = rest.windows(2).position(|two| two == b"\r\n")?;

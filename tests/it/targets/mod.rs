@@ -1,4 +1,5 @@
-//! Targets, hosts and methods: what is matched is what is forwarded, byte for byte, and what could be read in two ways is 400.
+//! Targets, hosts and methods: the gateway forwards exactly what it matched, byte for byte, and
+//! refuses ambiguous targets with 400.
 
 use serde_json::json;
 
@@ -27,7 +28,7 @@ async fn get(fixture: &Fixture, target: &[u8]) -> Response {
     conn.read_response().await
 }
 
-/// The request line that the upstream got.
+/// The request line that the upstream received.
 fn line(response: &Response) -> String {
     response.text().lines().next().unwrap_or_default().to_owned()
 }
@@ -36,7 +37,7 @@ fn code(response: &Response) -> String {
     response.json()["code"].as_str().unwrap_or_default().to_owned()
 }
 
-/// PA-1, PA-2, PA-3, PA-5, PA-10: no spelling leads from the open route into the closed one.
+/// PA-1, PA-2, PA-3, PA-5, PA-10: no spelling leads from the public route into the protected one.
 #[tokio::test]
 async fn ambiguous_paths_are_400_and_never_reach_the_upstream() {
     let (fixture, upstream) = start(Config::minimal()).await;
@@ -103,7 +104,7 @@ async fn ambiguous_paths_are_400_and_never_reach_the_upstream() {
     ] {
         let response = get(&fixture, target.as_bytes()).await;
         assert_eq!(response.status, 400, "{target}: {}", response.text());
-        // A byte that hyper itself does not take in a target is no HTTP at all.
+        // hyper itself refuses some bytes in a target, as malformed HTTP.
         assert!(
             matches!(code(&response).as_str(), "path_refused" | "framing_refused"),
             "{target}: {}",
@@ -149,7 +150,7 @@ async fn forwards_exactly_the_path_that_it_matched() {
         let response = get(&fixture, target.as_bytes()).await;
         assert_eq!((response.status, line(&response)), (200, format!("GET {forwarded} HTTP/1.1")), "{name}");
     }
-    // No part of a request target, and never sent on (RFC 9112 §3.2).
+    // A fragment is not part of a request target, and is never forwarded (RFC 9112 §3.2).
     let fragment = get(&fixture, b"/public/x#/../admin").await;
     assert!(fragment.status == 400 || line(&fragment) == "GET /public/x HTTP/1.1", "{}", fragment.text());
     for (name, target) in [
@@ -217,7 +218,8 @@ async fn prefixes_are_replaced_at_segment_boundaries_only() {
     }
 }
 
-/// C6: the log has the path without its query, and one line for each request, whatever stood in it.
+/// C6: the log has the path without its query, and one line for each request, whatever the target
+/// contains.
 #[tokio::test]
 async fn logs_a_refused_target_on_one_line_without_its_query() {
     let (fixture, _upstream) = start(Config::minimal()).await;

@@ -4,7 +4,8 @@ use super::{code, get, line, public, start};
 use crate::support::client::raw;
 use crate::support::config::Config;
 
-/// PA-4, TG-1: which route applies. The order in the file is the wrong one on purpose.
+/// PA-4, TG-1: which route applies. The order in the file is deliberately the reverse of the
+/// precedence.
 #[tokio::test]
 async fn the_most_specific_host_and_path_win() {
     let mut config = Config::minimal();
@@ -48,7 +49,7 @@ async fn the_most_specific_host_and_path_win() {
     }
 }
 
-/// TG-1, TG-2; RFC 9112 §3.2: one valid host, or the connection ends.
+/// TG-1, TG-2; RFC 9112 §3.2: one valid host, or the connection is closed.
 #[tokio::test]
 async fn requires_exactly_one_valid_host() {
     let (fixture, upstream) = start(Config::minimal()).await;
@@ -126,7 +127,7 @@ async fn a_method_without_a_route_gets_405_with_allow() {
             methods.sort_unstable();
             methods.join(", ")
         });
-        // A CONNECT target that is no authority is refused as what it is: no HTTP.
+        // A CONNECT target that is not an authority may be refused as malformed HTTP.
         let malformed = method == "CONNECT" && target.starts_with('/') && response.status == 400;
         assert!(
             malformed || (response.status, sorted.as_deref()) == (status, allow),
@@ -150,7 +151,7 @@ async fn a_method_without_a_route_gets_405_with_allow() {
     assert!(!text.contains("BREW") && !text.contains("PROPFIND"), "LM-2: no label is a client's word");
 }
 
-/// RFC 9728 §3: no route may claim what the gateway serves itself.
+/// RFC 9728 §3: no route can claim the paths that the gateway reserves for itself.
 #[tokio::test]
 async fn reserved_paths_never_reach_an_upstream() {
     let (fixture, upstream) = start(public(Config::minimal(), "/*", "")).await;

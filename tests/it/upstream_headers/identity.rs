@@ -1,4 +1,5 @@
-//! Identity headers: what the upstream is told about the caller comes from the verified token, whatever else was sent.
+//! Identity headers: what the upstream learns about the caller comes from the verified token,
+//! whatever the client sends.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 use crate::support::origin::RecordedRequest;
 
-/// The identity headers, by any spelling that a backend may fold into ours, sorted.
+/// The identity headers, in any spelling that a backend may treat as ours, sorted.
 fn identity(received: &RecordedRequest) -> Vec<(String, String)> {
     let folds = |name: &str| name.to_ascii_lowercase().replace(['_', '.'], "-").starts_with("x-identity-");
     let mut found: Vec<_> = received.headers.iter().filter(|(name, _)| folds(name)).cloned().collect();
@@ -81,7 +82,7 @@ async fn forged_identity_headers_never_reach_the_upstream() {
     );
 }
 
-/// HH-1, RS-1: a value can neither break a header nor be mistaken for another.
+/// HH-1, RS-1: a value can neither break a header nor be mistaken for another value.
 #[tokio::test]
 async fn identity_values_are_encoded_and_bounded_or_omitted() {
     let table = r#"
@@ -133,7 +134,7 @@ X-User = "claim:/https:~1~1e.example~1user"
     assert!((omitted - 2.0).abs() < f64::EPSILON, "{omitted}");
 }
 
-/// A name that a backend may take for one of ours, or that only looks like it.
+/// A name that a backend may treat as one of ours, or that only resembles one.
 fn any_name() -> impl Strategy<Value = String> {
     let separator = prop_oneof![Just("-"), Just("_"), Just("."), Just("--"), Just("")];
     let word = prop_oneof![
@@ -157,7 +158,8 @@ fn any_name() -> impl Strategy<Value = String> {
         .prop_filter("a field name", |name| http::HeaderName::try_from(name.as_str()).is_ok())
 }
 
-/// P2: whatever a client writes, the upstream sees exactly the verified token's identity, each line once; or none without a token.
+/// P2: whatever a client sends, the upstream sees exactly the verified token's identity, each
+/// header once; or none without a token.
 #[test]
 fn whatever_names_are_sent_identity_is_the_tokens() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built");

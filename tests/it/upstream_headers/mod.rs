@@ -1,5 +1,5 @@
-//! What an upstream gets (and a client gets back): identity only from the token, forwarding fields only from us and trusted proxies,
-//! nothing about connections.
+//! What an upstream receives, and what a client gets back: identity only from the token, forwarding
+//! headers only from the gateway and trusted proxies, no connection headers.
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ use crate::support::origin::{Behaviour, RecordedRequest};
 
 mod identity;
 
-/// Sends a `GET` that must pass; returns what the upstream received of it.
+/// Sends a `GET` that must pass; returns the request as the upstream received it.
 async fn forwarded(fixture: &Fixture, target: &str, fields: &[(&str, &str)]) -> RecordedRequest {
     let response = fixture.get(target, fields).await;
     assert_eq!(response.status, 200, "{target}: {}", response.text());
@@ -238,7 +238,7 @@ async fn host_is_the_clients_or_the_upstreams_as_configured() {
     }
 }
 
-/// What a route sets and removes, on refusals too.
+/// The headers that a route sets and removes, also on refusals.
 #[tokio::test]
 async fn routes_set_and_remove_headers_in_both_directions() {
     let keys = r#"

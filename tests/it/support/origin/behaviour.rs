@@ -1,4 +1,5 @@
-//! What an [`Origin`](super::Origin) can do to a request besides echoing it, and the bodies that this takes.
+//! What an [`Origin`](super::Origin) can do with a request besides echoing it, and the response
+//! bodies for that.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,13 +15,14 @@ use tokio::time::Interval;
 
 use super::super::with_deadline;
 
-/// Size of the pieces of a [`Behaviour::Large`] body, in bytes.
+/// The size of the chunks of a [`Behaviour::Large`] body, in bytes.
 const LARGE_PIECE_BYTES: usize = 16 * 1024;
 
-/// What feeds a streamed body.
+/// Supplies a streamed body.
 type Pieces = mpsc::UnboundedReceiver<io::Result<Bytes>>;
 
-/// How a path responses. All but `EarlyResponse` and `Upgrade` first read the request to its end.
+/// How the origin responds on a path. All but `EarlyResponse` and `Upgrade` first read the request
+/// to its end.
 #[derive(Debug)]
 pub(crate) enum Behaviour {
     Response {
@@ -28,57 +30,57 @@ pub(crate) enum Behaviour {
         headers: Vec<(String, String)>,
         body: Bytes,
     },
-    /// Closes the connection instead of a response.
+    /// Closes the connection instead of responding.
     CloseBeforeHead,
-    /// Announces `announced` bytes (chunked without), sends `sent`, then closes.
+    /// Announces `announced` bytes (`None`: chunked), sends `sent`, then closes.
     CloseMidBody {
         announced: Option<u64>,
         sent: Bytes,
     },
-    /// Answers while the request's body is still coming, and does not read it.
+    /// Responds while the request's body is still being sent, and does not read it.
     EarlyResponse {
         status: u16,
     },
-    /// Never responses.
+    /// Never responds.
     Hang,
-    /// This many bytes `x`, with their length.
+    /// This many bytes `x`, with `Content-Length`.
     Large(u64),
-    /// A piece each time the interval has passed, chunked.
+    /// One chunk per interval.
     SlowBody {
         pieces: Vec<Bytes>,
         every: Duration,
     },
-    /// Sends the head and these bytes, and then nothing for ever, chunked.
+    /// Sends the head and these bytes, chunked, and then nothing more.
     Stall {
         sent: Bytes,
     },
     /// See [`Origin::stream`](super::Origin::stream).
     Stream(Pieces),
-    /// 101 to whatever upgrade was asked for, then echoes every byte.
+    /// Responds with 101 to any upgrade, then echoes every byte.
     Upgrade,
 }
 
-/// The sending end of a streamed body. Dropping it ends the body as it should.
+/// The sending end of a streamed body. Dropping it ends the body properly.
 #[derive(Debug)]
 pub(crate) struct Chunks(pub(super) mpsc::UnboundedSender<io::Result<Bytes>>);
 
 impl Chunks {
-    /// Sends a piece, if anyone still reads.
+    /// Sends a chunk; does nothing if the body is no longer read.
     pub(crate) fn send(&self, piece: impl Into<Bytes>) {
         let _ = self.0.send(Ok(piece.into()));
     }
 
-    /// Ends the body as it should.
+    /// Ends the body properly.
     pub(crate) fn finish(self) {
         drop(self);
     }
 
-    /// Breaks the connection off in the middle of the body.
+    /// Breaks the connection in the middle of the body.
     pub(crate) fn abort(self) {
         let _ = self.0.send(Err(io::ErrorKind::ConnectionAborted.into()));
     }
 
-    /// Waits until the body is no longer read: the gateway has given up the exchange.
+    /// Waits until the body is no longer read: the gateway has aborted the response.
     pub(crate) async fn wait_for_close(&self) {
         with_deadline("the end of the streamed response", self.0.closed()).await;
     }
@@ -90,7 +92,7 @@ impl Behaviour {
         Self::Response { status, headers, body: body.into() }
     }
 
-    /// The same for another request; a stream can be sent only once.
+    /// A copy for the next request. `None` for a stream, which can be sent only once.
     pub(super) fn again(&self) -> Option<Self> {
         match self {
             Self::Response { status, headers, body } => {
@@ -114,7 +116,7 @@ impl Behaviour {
         matches!(self, Self::EarlyResponse { .. })
     }
 
-    /// An error ends the connection at once, without a response.
+    /// An error closes the connection at once, without a response.
     pub(super) async fn respond(self) -> io::Result<Response<Sending>> {
         let mut headers = Vec::new();
         let mut status = 200;
@@ -122,7 +124,7 @@ impl Behaviour {
             Self::Response { status: given, headers: fields, body } => {
                 (status, headers) = (given, fields);
                 headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-length"));
-                // Not on responses that may have none (RFC 9110 §8.6).
+                // Responses with these statuses must not have the field (RFC 9110 §8.6).
                 if status >= 200 && status != 204 && status != 304 {
                     headers.push(("content-length".into(), body.len().to_string()));
                 }
@@ -156,11 +158,12 @@ impl Behaviour {
     }
 }
 
-/// The body of a response while it is sent. An error in it breaks the connection off.
+/// The body of a response. An error in it breaks the connection.
 #[derive(Debug)]
 pub(super) struct Sending {
     source: Source,
-    /// Waits until hyper has written what came before it: at an error it drops what it still holds.
+    /// Delays the error until hyper has written the data before it: on an error hyper drops what it
+    /// has buffered.
     breaking: Option<io::Error>,
 }
 

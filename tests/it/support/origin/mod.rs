@@ -1,7 +1,8 @@
-//! An upstream in this process: tells what it received, keeps it, and misbehaves where a path is told to.
+//! An upstream in this process: records what it receives, echoes it, and misbehaves on paths for
+//! which a test asks for that.
 //!
-//! hyper serves it, so names of fields arrive in lower case and fields of one name stand together; where the exact bytes
-//! matter, [`RawOrigin`](super::raw_origin::RawOrigin) is the right one.
+//! hyper serves it, so header names arrive in lower case and fields of one name are adjacent. Where
+//! exact bytes matter, use [`RawOrigin`](super::raw_origin::RawOrigin).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,10 +28,10 @@ use super::{background, with_deadline};
 
 mod behaviour;
 
-/// How much of a request's body is kept and echoed, in bytes; the rest is only counted.
+/// How much of a request's body is recorded and echoed, in bytes. The rest is only counted.
 const KEPT_BYTES: usize = 64 * 1024;
 
-/// A request as it was received.
+/// A request as the origin received it.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct RecordedRequest {
     pub(crate) method: String,
@@ -43,7 +44,7 @@ pub(crate) struct RecordedRequest {
     pub(crate) body: String,
     /// In bytes, so far.
     pub(crate) body_length: u64,
-    /// Its body has ended as it should.
+    /// Whether the body has ended properly.
     pub(crate) complete: bool,
 }
 
@@ -54,16 +55,17 @@ impl RecordedRequest {
     }
 }
 
-/// Connections taken so far, and those still open.
+/// Connections accepted so far, and those still open.
 #[derive(Clone, Copy, Debug, Default)]
 struct Connections {
     accepted: usize,
     open: usize,
 }
 
-/// An upstream on a port of its own. It ends when dropped.
+/// An upstream on a port of its own. Dropping it stops it.
 ///
-/// A path without a [`Behaviour`] is answered 200 with the [`RecordedRequest`] request as JSON, once its body has ended.
+/// On a path without a [`Behaviour`] it responds with 200 and the [`RecordedRequest`] as JSON, once
+/// the request's body has ended.
 #[derive(Debug)]
 pub(crate) struct Origin {
     addr: SocketAddr,
@@ -91,30 +93,31 @@ impl Origin {
         self.addr
     }
 
-    /// Requests for exactly this path (without query) are treated so from now on.
+    /// Sets the behaviour for exactly this path (without query) from now on.
     pub(crate) fn behave(&self, path: &str, behaviour: Behaviour) {
         let mut behaviours = self.state.behaviours.lock().expect("no thread panics while it holds this lock");
         behaviours.insert(path.to_owned(), behaviour);
     }
 
-    /// The next request for this path is answered 200 with a body that the test sends piece by piece.
+    /// The next request for this path gets 200 and a body that the test sends in chunks.
     pub(crate) fn stream(&self, path: &str) -> Chunks {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.behave(path, Behaviour::Stream(receiver));
         Chunks(sender)
     }
 
-    /// All requests so far, kept as soon as their heads are there.
+    /// All requests so far. A request is recorded as soon as its head is complete.
     pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
         self.state.received.borrow().clone()
     }
 
-    /// Waits until there were `n` requests, and returns all.
+    /// Waits until there are `n` requests, and returns all.
     pub(crate) async fn wait_for_requests(&self, n: usize) -> Vec<RecordedRequest> {
         self.wait_until("requests at the origin", |received| received.len() >= n).await
     }
 
-    /// Waits until what was received is as wanted: body bytes are seen as they come.
+    /// Waits until `enough` holds for the recorded requests. Body bytes are recorded as they
+    /// arrive.
     pub(crate) async fn wait_until(
         &self,
         what: &str,
@@ -134,7 +137,7 @@ impl Origin {
         self.state.connections.borrow().open
     }
 
-    /// Waits until exactly `n` connections are open; upgraded ones count as long as they live.
+    /// Waits until exactly `n` connections are open. Upgraded connections count until they close.
     pub(crate) async fn wait_for_open_connections(&self, n: usize) {
         let mut connections = self.state.connections.subscribe();
         let seen = with_deadline("open connections at the origin", connections.wait_for(|now| now.open == n)).await;
@@ -142,7 +145,7 @@ impl Origin {
     }
 }
 
-/// Counts a connection as open as long as it lives.
+/// Counts a connection as open until it is dropped.
 struct Open(Arc<State>);
 
 impl Open {
@@ -161,11 +164,11 @@ impl Drop for Open {
 async fn serve_connection(stream: TcpStream, open: Open) {
     let open = Arc::new(open);
     let service = service_fn(move |request| respond(Arc::clone(&open), request));
-    // It ends with an error whenever it is told to misbehave, and whenever the gateway leaves early.
+    // Ends with an error when a test asks for misbehaviour, and when the gateway closes early.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
 }
 
-/// An error ends the connection at once, without a response.
+/// An error closes the connection at once, without a response.
 async fn respond(open: Arc<Open>, mut request: Request<Incoming>) -> io::Result<Response<Sending>> {
     let state = Arc::clone(&open.0);
     let index = keep(&state, &request);
@@ -173,7 +176,7 @@ async fn respond(open: Arc<Open>, mut request: Request<Incoming>) -> io::Result<
         let mut behaviours = state.behaviours.lock().expect("no thread panics while it holds this lock");
         let path = request.uri().path();
         match behaviours.get(path) {
-            // Whoever holds the other end can feed one response only.
+            // A stream feeds one response only.
             Some(Behaviour::Stream(_)) => behaviours.remove(path),
             Some(behaviour) => behaviour.again(),
             None => None,
@@ -207,7 +210,7 @@ async fn respond(open: Arc<Open>, mut request: Request<Incoming>) -> io::Result<
     }
 }
 
-/// Puts the request's head on record; returns its place there.
+/// Records the head of a request; returns its index.
 fn keep(state: &State, request: &Request<Incoming>) -> usize {
     let received = RecordedRequest {
         method: request.method().to_string(),
@@ -245,12 +248,12 @@ async fn read(state: &State, index: usize, mut body: Incoming) -> io::Result<()>
     Ok(())
 }
 
-/// After an upgrade: every byte comes back, until the other side ends.
+/// After an upgrade: echoes every byte until the other side ends.
 async fn echo(upgraded: OnUpgrade, open: Arc<Open>) {
     if let Ok(upgraded) = upgraded.await {
         let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
         let _ = tokio::io::copy(&mut from, &mut to).await;
-        // Says that nothing more comes; the other side may have gone already.
+        // Half-closes the connection; the other side may already have closed it.
         let _ = tokio::io::AsyncWriteExt::shutdown(&mut to).await;
     }
     drop(open);
