@@ -38,32 +38,35 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if !cfg!(target_arch = "x86_64") || Command::new("valgrind").arg("--version").output().is_err() {
-        println!("instructions: left out, valgrind does not run here");
+        println!("instructions: skipped, valgrind does not run here");
         return ExitCode::SUCCESS;
     }
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/instructions.txt");
-    let figures = std::fs::read_to_string(&file).expect("the file of figures is there");
-    let mut met = true;
+    let figures = std::fs::read_to_string(&file).expect("the file of figures can be read");
+    let mut within_limits = true;
     for workload in WORKLOADS {
         let figure = figures
             .lines()
             .find_map(|line| line.strip_prefix(workload)?.trim().parse::<u64>().ok())
             .expect("every workload has its figure");
-        let counted = collected(workload) / REQUESTS as u64;
+        let counted = count_instructions(workload) / REQUESTS as u64;
         let most = figure * (100 + TOLERANCE_PERCENT) / 100;
-        println!("{workload}: {counted} instructions per request, {figure} kept, at most {most}");
-        met &= counted <= most;
+        println!("{workload}: {counted} instructions per request, {figure} recorded, at most {most} allowed");
+        within_limits &= counted <= most;
     }
-    if met {
+    if within_limits {
         return ExitCode::SUCCESS;
     }
-    println!("more than is kept in {}: find out why, or write the new figure there with its reason", file.display());
+    println!(
+        "more instructions than recorded in {}: fix the cause, or record the new figures with the reason",
+        file.display()
+    );
     ExitCode::FAILURE
 }
 
 /// The number of instructions that callgrind counts in a run.
-fn collected(workload: &str) -> u64 {
-    let program = std::env::current_exe().expect("a program knows its file");
+fn count_instructions(workload: &str) -> u64 {
+    let program = std::env::current_exe().expect("the program knows its own path");
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .args(["--collect-atstart=no", "--toggle-collect=*instructions*counted*"])
@@ -74,7 +77,7 @@ fn collected(workload: &str) -> u64 {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
     let line =
-        text.lines().find_map(|line| line.split_once("Collected : ")).expect("callgrind says what it has collected");
+        text.lines().find_map(|line| line.split_once("Collected : ")).expect("callgrind reports what it collected");
     line.1.trim().parse().expect("a number")
 }
 
@@ -86,7 +89,7 @@ fn run_workload(workload: &str) {
         "known" => (Rig::start(bare), 200),
         other => panic!("{other} is not one of {WORKLOADS:?}"),
     };
-    let token = if status == 401 { rig.expired("alice") } else { rig.token("alice") };
+    let token = if status == 401 { rig.expired_token("alice") } else { rig.token("alice") };
     let request = Rig::request(&token);
     for _ in 0..WARM_UP {
         assert_eq!(rig.round_trip(&request), status);

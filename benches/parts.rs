@@ -33,13 +33,13 @@ fn main() {
 const ISSUER: &str = "https://idp.example";
 
 /// A verifier that has fetched its keys.
-struct Bench {
+struct PrimedVerifier {
     runtime: tokio::runtime::LocalRuntime,
     issuers: Issuers,
     key: TestKey,
 }
 
-impl Bench {
+impl PrimedVerifier {
     fn new(key: TestKey) -> Self {
         let file = tempfile(&serde_json::json!({ "keys": [key.public_jwk()] }).to_string());
         let settings = IssuerSettings {
@@ -105,16 +105,16 @@ fn verify(bencher: Bencher<'_, '_>, algorithm: &str) {
         "RS256" => TestKey::rsa("rsa"),
         "RS512" => TestKey::rsa("rsa").with_algorithm("RS512"),
         "PS256" => TestKey::rsa("rsa").with_algorithm("PS256"),
-        other => panic!("{other} is not in the list of keys"),
+        other => panic!("no key for {other}"),
     };
-    let bench = Bench::new(key);
+    let bench = PrimedVerifier::new(key);
     let token = bench.token("alice");
     bencher.bench_local(|| bench.verify(&token));
 }
 
 #[divan::bench]
-fn recall_a_verdict(bencher: Bencher<'_, '_>) {
-    let bench = Bench::new(TestKey::rsa("rsa"));
+fn cached_verdict(bencher: Bencher<'_, '_>) {
+    let bench = PrimedVerifier::new(TestKey::rsa("rsa"));
     let token = bench.token("alice");
     bench.verify(&token);
     let clock = Clock::system();
@@ -131,7 +131,7 @@ fn route(bencher: Bencher<'_, '_>, routes: usize) {
         path: PathPattern::parse(&format!("/service-{number}/{{id}}/items/*")).expect("a pattern"),
         methods: vec![Method::GET],
     };
-    let table = RouteTable::build((0..routes).map(pattern).collect()).expect("no two alike");
+    let table = RouteTable::build((0..routes).map(pattern).collect()).expect("no two routes are the same");
     let host = Host::parse("api.example").expect("a host");
     let target = format!("/service-{}/4711/items/a/b", routes / 2);
     bencher.bench_local(|| {

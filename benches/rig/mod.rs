@@ -78,7 +78,7 @@ impl Rig {
             } else {
                 AccessLog::off()
             };
-            let adopted = Adopter::new(metrics, clock, log).adopt(&plan, None).expect("a plan that fits");
+            let adopted = Adopter::new(metrics, clock, log).adopt(&plan, None).expect("a plan that can be adopted");
             for issuer in adopted.issuers().iter() {
                 tokio::task::spawn_local(Arc::clone(issuer.keys()).run(shutdown.clone()));
             }
@@ -105,7 +105,7 @@ impl Rig {
     }
 
     /// The same, long expired.
-    pub(crate) fn expired(&self, subject: &str) -> String {
+    pub(crate) fn expired_token(&self, subject: &str) -> String {
         Self::builder(subject).claim("iat", 1_000_000).claim("exp", 1_000_300).sign(&self.key)
     }
 
@@ -141,8 +141,8 @@ impl Rig {
             client.write_all(request).await.expect("the gateway reads");
             let mut length = 0;
             loop {
-                let count = client.read(&mut buffer[length..]).await.expect("the gateway responses");
-                assert_ne!(count, 0, "the gateway has closed the connection");
+                let count = client.read(&mut buffer[length..]).await.expect("the gateway responds");
+                assert_ne!(count, 0, "the gateway closed the connection");
                 length += count;
                 if is_whole(&buffer[..length]) {
                     return buffer[9..12].iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));

@@ -52,10 +52,10 @@ async fn over_the_limit_verifies_no_new_tokens() {
     let before = checked(&fixture).await;
     assert_eq!(before, u64::from(BURST));
     for (name, token) in [
-        ("another bad one", badly_signed(&fixture, 100)),
-        ("an expired one", fixture.token().claim("exp", 1).sign(&TestKey::rsa("k1"))),
-        ("no JWT", "abc".to_owned()),
-        ("a good one that is new", fixture.token().claim("sub", "bob").sign(&TestKey::rsa("k1"))),
+        ("another bad token", badly_signed(&fixture, 100)),
+        ("an expired token", fixture.token().claim("exp", 1).sign(&TestKey::rsa("k1"))),
+        ("not a JWT", "abc".to_owned()),
+        ("a new good token", fixture.token().claim("sub", "bob").sign(&TestKey::rsa("k1"))),
     ] {
         let response = from(&fixture, "192.0.2.1", &token).await;
         assert_eq!((response.status, &response.json()["code"]), (429, &json!("rate_limited")), "{name}");
@@ -82,7 +82,7 @@ async fn over_the_limit_still_accepts_cached_good_tokens() {
     assert_eq!(from(&fixture, "192.0.2.1", &good).await.status, 200);
     let headers = [("X-Forwarded-For", "192.0.2.1")];
     assert_eq!(fixture.get("/public/x", &headers).await.status, 200);
-    assert_eq!(fixture.get("/token/x", &headers).await.status, 401, "no token is no failure");
+    assert_eq!(fixture.get("/token/x", &headers).await.status, 401, "a missing token is not a failure");
 }
 
 /// Each address has its own budget. An IPv6 client is counted by its /64, because it can choose any
@@ -129,13 +129,13 @@ async fn counts_only_failures_that_cost_crypto_or_a_key_lookup() {
     let sign = |token: TokenBuilder| token.sign(&TestKey::rsa("k1"));
     let rows: &[(&str, Make, u16, bool)] = &[
         ("badly signed", |fixture| badly_signed(fixture, 1), 401, true),
-        ("of an unknown key", |fixture| fixture.token().sign(&TestKey::rsa("k2")), 401, true),
+        ("signed with an unknown key", |fixture| fixture.token().sign(&TestKey::rsa("k2")), 401, true),
         ("expired", |fixture| fixture.token().claim("exp", 1).sign(&TestKey::rsa("k1")), 401, false),
         ("for another audience", |fixture| fixture.token().claim("aud", "x").sign(&TestKey::rsa("k1")), 401, false),
-        ("no JWT", |_| "abc".to_owned(), 401, false),
+        ("not a JWT", |_| "abc".to_owned(), 401, false),
         ("malformed", |_| "a b".to_owned(), 400, false),
         ("too long", |_| "a".repeat(9_000), 401, false),
-        ("of another issuer", |_| TokenBuilder::new("https://x.example").sign(&TestKey::rsa("k1")), 401, false),
+        ("from another issuer", |_| TokenBuilder::new("https://x.example").sign(&TestKey::rsa("k1")), 401, false),
         ("good", Fixture::good_token, 200, false),
     ];
     for (name, make, status, counts) in rows {

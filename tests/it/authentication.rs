@@ -54,7 +54,7 @@ async fn every_refusal_of_credentials_has_its_status_challenge_and_body() {
     let (code_missing, code_malformed, code_invalid) = ("credentials_missing", "request_malformed", "token_invalid");
     let rows: &[Row<'_>] = &[
         ("none", "/token/x", &[], 401, code_missing, Some(missing)),
-        ("none, where a scope is needed", "/scope/x", &[], 401, code_missing, Some(missing_scope)),
+        ("no credentials, scope required", "/scope/x", &[], 401, code_missing, Some(missing_scope)),
         ("another scheme", "/scope/x", &["Basic dXNlcjpwYXNz"], 401, code_missing, Some(missing_scope)),
         ("a scheme with a longer name", "/token/x", &["BearerToken abc"], 401, code_missing, Some(missing)),
         ("an empty field", "/token/x", &[""], 401, code_missing, Some(missing)),
@@ -66,10 +66,10 @@ async fn every_refusal_of_credentials_has_its_status_challenge_and_body() {
         ("not ASCII", "/token/x", &["Bearer ab\u{e9}"], 400, code_malformed, Some(MALFORMED)),
         ("one token twice", "/token/x", &[&good, &good], 400, code_malformed, Some(MALFORMED)),
         ("two schemes", "/token/x", &["Basic dXNlcjpwYXNz", &good], 400, code_malformed, Some(MALFORMED)),
-        ("no JWT", "/token/x", &["Bearer abc"], 401, code_invalid, Some(INVALID)),
+        ("not a JWT", "/token/x", &["Bearer abc"], 401, code_invalid, Some(INVALID)),
         ("padding", "/token/x", &[&format!("{good}=")], 401, code_invalid, Some(INVALID)),
         ("too long", "/token/x", &[&too_long], 401, code_invalid, Some(INVALID)),
-        ("for others", "/scope/x", &[&other_audience], 401, code_invalid, Some(INVALID)),
+        ("for another audience", "/scope/x", &[&other_audience], 401, code_invalid, Some(INVALID)),
         ("expired", "/scope/x", &[&expired], 401, code_invalid, Some(EXPIRED)),
         ("without the scope", "/scope/x", &[&without_scope], 403, "scope_insufficient", Some(LACKS_SCOPE)),
         ("without the role", "/admin/x", &[&good], 403, "access_denied", None),
@@ -131,14 +131,14 @@ async fn a_public_route_ignores_tokens() {
         let headers: Vec<_> = fields.iter().map(|field| ("Authorization", *field)).collect();
         let response = fixture.get("/public/x", &headers).await;
         assert_eq!(response.status, 200, "{name}");
-        let seen = fixture.origin.requests().pop().expect("the upstream was asked");
-        let told: Vec<_> =
+        let seen = fixture.origin.requests().pop().expect("a request at the origin");
+        let identity: Vec<_> =
             seen.headers.iter().filter(|(h, _)| h.starts_with("x-identity") || h == "authorization").collect();
-        assert!(told.is_empty(), "{name}: {told:?}");
+        assert!(identity.is_empty(), "{name}: {identity:?}");
         let line = fixture.gateway.access_line_of(&response).await;
         assert_eq!((&line["issuer"], &line["subject"]), (&Value::Null, &Value::Null), "{name}");
     }
-    assert_eq!(fixture.verifications("accepted", "miss").await, 0, "nobody was verified");
+    assert_eq!(fixture.verifications("accepted", "miss").await, 0, "no token was verified");
 }
 
 /// Threat A39: optional access means no token or a good one. A bad token is never treated as none.
@@ -155,9 +155,9 @@ async fn optional_access_accepts_no_token_or_a_good_one_but_refuses_a_bad_one() 
         ("a good one", &[&good], 200, Some("alice")),
         ("expired", &[&bearer(fixture.token().claim("exp", 1_000_000_000))], 401, None),
         ("for another audience", &[&bearer(fixture.token().claim("aud", "api2"))], 401, None),
-        ("of an unknown issuer", &[&of_others], 401, None),
+        ("from an unknown issuer", &[&of_others], 401, None),
         ("badly signed", &[&format!("Bearer {}", fixture.token().sign(&TestKey::rsa("k2").with_kid("k1")))], 401, None),
-        ("no JWT", &["Bearer abc"], 401, None),
+        ("not a JWT", &["Bearer abc"], 401, None),
         ("malformed", &["Bearer"], 400, None),
         ("two", &[&good, &good], 400, None),
     ];
@@ -196,16 +196,16 @@ async fn refuses_a_token_one_byte_over_max_token_size() {
                 .flat_map(|header| (room.saturating_sub(12)..=room).map(move |payload| (header, payload)))
                 .map(|(header, payload)| sign(header, payload))
                 .find(|token| token.len() == wanted)
-                .expect("one of them fits")
+                .expect("one of them has the length")
         };
         let refused = Err("token too long");
         fixture
             .assert_verdicts(
                 "/token/x",
-                [("as long as allowed", of_length(bound), Ok(())), ("a byte longer", of_length(bound + 1), refused)],
+                [("exactly the limit", of_length(bound), Ok(())), ("one byte over", of_length(bound + 1), refused)],
             )
             .await;
-        assert_eq!(fixture.verifications("refused", "miss").await, 0, "{name}: it got as far as an issuer");
+        assert_eq!(fixture.verifications("refused", "miss").await, 0, "{name}: it was passed to an issuer");
     }
 }
 
@@ -218,7 +218,7 @@ async fn every_bad_token_but_an_expired_one_gets_the_same_response() {
     let stranger = TestKey::rsa("k2");
     let sign = |token: TokenBuilder| token.sign(&key);
     let faults = [
-        ("no JWT", "abc".to_owned()),
+        ("not a JWT", "abc".to_owned()),
         ("too long", "a".repeat(9_000)),
         ("unsigned", fixture.token().header("alg", "none").unsigned()),
         ("an algorithm that is not allowed", fixture.token().sign(&key.clone().with_algorithm("PS256"))),
@@ -233,7 +233,7 @@ async fn every_bad_token_but_an_expired_one_gets_the_same_response() {
         ("a critical extension", sign(fixture.token().header("crit", json!(["exp"])))),
         ("encrypted", "e30.e30.AAAA.AAAA.AAAA".to_owned()),
     ];
-    let mut looks = BTreeMap::new();
+    let mut responses = BTreeMap::new();
     for (name, token) in faults {
         let response = fixture.get_with_token("/scope/x", &token).await;
         let id = response.header("x-request-id").expect("an id").to_owned();
@@ -244,9 +244,9 @@ async fn every_bad_token_but_an_expired_one_gets_the_same_response() {
             .filter(|(name, _)| !name.eq_ignore_ascii_case("date"))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.replace(&id, "ID")))
             .collect();
-        looks.entry((response.status, headers, body)).or_insert_with(Vec::new).push(name);
+        responses.entry((response.status, headers, body)).or_insert_with(Vec::new).push(name);
     }
-    assert_eq!(looks.len(), 1, "{looks:#?}");
+    assert_eq!(responses.len(), 1, "{responses:#?}");
     let expired = fixture.get_with_token("/scope/x", &sign(fixture.token().claim("exp", 1_000_000_000))).await;
     assert_eq!(expired.header("www-authenticate"), Some(EXPIRED));
     assert_eq!(expired.json()["detail"], "The access token expired.");

@@ -15,7 +15,7 @@ use crate::support::token::{TestKey, TokenBuilder};
 /// status and the reason in the log.
 type Row = (&'static str, Value, Result<(), (u16, &'static str)>);
 
-async fn hold(fixture: &Fixture, rows: impl IntoIterator<Item = Row>) {
+async fn assert_decisions(fixture: &Fixture, rows: impl IntoIterator<Item = Row>) {
     for (route, claims, expected) in rows {
         let name = format!("{route} {claims}");
         let token = claims
@@ -52,7 +52,7 @@ async fn requires_all_scopes_and_one_of_any_scopes() {
         .route("both", "scopes = [\"a\"]\nany_scopes = [\"b\", \"c\"]")
         .route("empty", "scopes = []\nany_scopes = []\nroles = []\nany_roles = []");
     let fixture = Fixture::start(config).await;
-    hold(
+    assert_decisions(
         &fixture,
         [
             ("all", json!({"scope": "a b:c"}), Ok(())),
@@ -95,7 +95,7 @@ async fn requires_all_scopes_and_one_of_any_scopes() {
     let challenge = all.header("www-authenticate").expect("a challenge");
     assert!(challenge.ends_with(", scope=\"a b c\""), "{challenge}");
     let none = fixture.get("/empty/x", &[]).await;
-    assert_eq!(none.status, 401, "an empty list is not public");
+    assert_eq!(none.status, 401, "a route with empty lists is not public");
 }
 
 /// Threat J-40: roles from the claims that several providers use. A value that is not a list of
@@ -113,7 +113,7 @@ async fn reads_roles_from_every_configured_claim() {
         .route("mixed", "scopes = [\"a\"]\nroles = [\"admin\"]\nclaims = { plan = \"gold\" }");
     let fixture = Fixture::start(config).await;
     let zitadel = |roles: Value| json!({"urn:zitadel:iam:org:project:roles": roles});
-    hold(
+    assert_decisions(
         &fixture,
         [
             ("all", json!({"roles": ["admin", "clerk", "x"]}), Ok(())),
@@ -162,7 +162,7 @@ async fn requires_one_of_the_listed_values_of_each_claim() {
         .route("element", r#"claims = { "/groups/0" = "staff" }"#)
         .route("two", r#"claims = { plan = "gold", beta = true }"#);
     let fixture = Fixture::start(config).await;
-    hold(
+    assert_decisions(
         &fixture,
         [
             ("plan", json!({"plan": "gold"}), Ok(())),
@@ -234,20 +234,24 @@ async fn each_route_authorizes_a_cached_token_by_its_own_rules() {
         }
     }
     let (h2, credentials) = (client::h2(fixture.gateway.addr()).await, format!("Bearer {token}"));
-    let mut asking = tokio::task::JoinSet::new();
+    let mut requests = tokio::task::JoinSet::new();
     for _ in 0..50 {
         for (target, status) in expected {
             let (h2, credentials) = (h2.clone(), credentials.clone());
-            asking.spawn(
+            requests.spawn(
                 async move { (target, status, h2.get(target, &[("Authorization", &credentials)]).await.status) },
             );
         }
     }
-    while let Some(asked) = asking.join_next().await {
-        let (target, expected, status) = asked.expect("asking does not panic");
+    while let Some(request) = requests.join_next().await {
+        let (target, expected, status) = request.expect("requests do not panic");
         assert_eq!(status, expected, "{target}");
     }
-    assert_eq!(fixture.verifications("accepted", "miss").await, 1, "all but the first came from memory");
+    assert_eq!(
+        fixture.verifications("accepted", "miss").await,
+        1,
+        "all but the first verification came from the cache"
+    );
 }
 
 /// RFC 8725 §3.8; threats A38, J-37: a route accepts the issuers it names, and an issuer's key
@@ -287,11 +291,11 @@ async fn a_route_accepts_only_its_issuers_and_audiences() {
         (
             "/web/x",
             vec![
-                ("theirs, for another of theirs", of_other().sign(&theirs), wrong_audience),
-                ("theirs, for this", of_other().claim("aud", "web").sign(&theirs), Ok(())),
-                ("theirs, for both", of_other().claim("aud", json!(["api2", "web"])).sign(&theirs), Ok(())),
+                ("theirs, for another audience of theirs", of_other().sign(&theirs), wrong_audience),
+                ("theirs, for this audience", of_other().claim("aud", "web").sign(&theirs), Ok(())),
+                ("theirs, for both audiences", of_other().claim("aud", json!(["api2", "web"])).sign(&theirs), Ok(())),
                 ("ours, which has no such audience", fixture.good_token(), wrong_audience),
-                ("ours, for both", fixture.token().claim("aud", json!(["api", "web"])).sign(&ours), Ok(())),
+                ("ours, for both audiences", fixture.token().claim("aud", json!(["api", "web"])).sign(&ours), Ok(())),
             ],
         ),
     ] {

@@ -77,10 +77,10 @@ async fn a_content_length_over_the_limit_is_413_at_once() {
     conn.send(post(11)).await;
     let response = conn.read_response().await;
     assert_eq!((response.status, &response.json()["code"]), (413, &json!("body_too_large")));
-    assert_eq!(origin.connections(), 0, "no byte of it was sent, none was asked of the upstream");
+    assert_eq!(origin.connections(), 0, "no connection to the upstream");
     let mut conn = Conn::open(gateway.addr()).await;
     conn.send(post(10) + "0123456789").await;
-    assert_eq!(conn.read_response().await.json()["body"], json!("0123456789"), "as many as allowed");
+    assert_eq!(conn.read_response().await.json()["body"], json!("0123456789"), "exactly the limit");
 }
 
 /// DO-2: the limit applies to the bytes received, whatever was announced. The upstream never
@@ -101,9 +101,9 @@ async fn a_body_that_grows_over_the_limit_is_413_and_aborts_the_upstream_request
     origin.wait_for_open_connections(0).await;
     assert!(!origin.requests()[0].complete && origin.requests()[0].body_length == 10);
     for (name, path, content, status) in [
-        ("as many as allowed", "/public/b", "0123456789", 200),
+        ("exactly the limit", "/public/b", "0123456789", 200),
         ("a route's own limit", "/more/a", "01234567890123456789", 200),
-        ("a route's own limit and one more", "/more/a", "012345678901234567890", 413),
+        ("one byte over a route's own limit", "/more/a", "012345678901234567890", 413),
     ] {
         let mut conn = Conn::open(gateway.addr()).await;
         conn.send(head(path) + &chunk(content) + "0\r\n\r\n").await;
@@ -131,7 +131,7 @@ async fn large_bodies_pass_complete() {
 /// C6, DO-3: a client that disconnects leaves no upstream request behind, and is logged.
 #[tokio::test]
 async fn a_client_that_disconnects_aborts_its_upstream_request() {
-    for name in ["before the response", "during its own body", "during the response", "over HTTP/2"] {
+    for name in ["before the response", "during the request body", "during the response", "over HTTP/2"] {
         let Fixture { gateway, origin, .. } = &Fixture::start(config()).await;
         origin.behave("/public/hang", Behaviour::Hang);
         let chunks = origin.stream("/public/stream");
@@ -141,7 +141,7 @@ async fn a_client_that_disconnects_aborts_its_upstream_request() {
                 conn.send("GET /public/hang HTTP/1.1\r\nHost: g\r\n\r\n").await;
                 499
             }
-            "during its own body" => {
+            "during the request body" => {
                 conn.send("POST /public/up HTTP/1.1\r\nHost: g\r\nContent-Length: 10\r\n\r\nhello").await;
                 499
             }
@@ -153,9 +153,9 @@ async fn a_client_that_disconnects_aborts_its_upstream_request() {
             }
             _ => {
                 let h2 = h2(gateway.addr()).await;
-                let asking = h2.get("/public/hang", &[]);
+                let request = h2.get("/public/hang", &[]);
                 tokio::select! {
-                    response = asking => panic!("no response was sent: {response:?}"),
+                    response = request => panic!("no response was sent: {response:?}"),
                     _ = origin.wait_for_requests(1) => 499,
                 }
             }
@@ -182,7 +182,7 @@ async fn a_truncated_response_closes_the_clients_connection() {
         origin.behave("/public/cut", Behaviour::CloseMidBody { announced, sent: "four".into() });
         let received = client::raw(gateway.addr(), "GET /public/cut HTTP/1.1\r\nHost: g\r\n\r\n").await;
         assert!(received.starts_with("HTTP/1.1 200 ") && received.contains("four"), "{name}: {received}");
-        assert!(!received.contains("0\r\n\r\n"), "{name}: no end is made up: {received}");
+        assert!(!received.contains("0\r\n\r\n"), "{name}: no end of the body: {received}");
         let over_h2 = h2(gateway.addr()).await.try_request("GET", "/public/cut", &[], b"").await;
         assert!(over_h2.is_err(), "{name}, HTTP/2: {over_h2:?}");
     }
@@ -198,7 +198,7 @@ async fn a_truncated_response_closes_the_clients_connection() {
     assert_eq!(
         (gone.status, &gone.json()["code"]),
         (502, &json!("upstream_failed")),
-        "before the head it can still be said"
+        "before the head the gateway can still respond with an error"
     );
 }
 
@@ -219,9 +219,9 @@ async fn body_idle_timeout_aborts_a_stalled_response() {
 #[tokio::test]
 async fn an_upstream_that_does_not_read_the_request_body_is_504() {
     // The kernel accepts the connection; no process ever reads from it.
-    let deaf = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let unread = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let config = unlimited()
-        .main_server(deaf.local_addr().expect("bound"))
+        .main_server(unread.local_addr().expect("bound"))
         .add("upstreams.main", "response_timeout = \"100ms\"");
     let fixture = Fixture::start(config).await;
     let body = vec![b'y'; 32 * MIB];
@@ -242,16 +242,18 @@ async fn never_reuses_a_connection_with_an_unfinished_request_body() {
     conn.send("POST /public/early HTTP/1.1\r\nHost: g\r\nContent-Length: 10\r\n\r\nhello").await;
     let (mut cut_short, _) = with_deadline("the first connection", upstream.accept()).await.expect("accepted");
     respond_after("hello", &mut cut_short).await;
-    assert_eq!(conn.read_response().await.text(), "ok", "the response came before the body was whole");
+    assert_eq!(conn.read_response().await.text(), "ok", "the response came before the body was complete");
     let other = async {
-        let (mut own, _) = with_deadline("a connection of its own", upstream.accept()).await.expect("accepted");
-        respond_after("\r\n\r\n", &mut own).await;
+        let (mut second, _) = with_deadline("a second connection", upstream.accept()).await.expect("accepted");
+        respond_after("\r\n\r\n", &mut second).await;
     };
-    let (innocent, ()) = tokio::join!(fixture.get("/public/innocent", &[]), other);
-    assert_eq!(innocent.text(), "ok");
+    let (next, ()) = tokio::join!(fixture.get("/public/next", &[]), other);
+    assert_eq!(next.text(), "ok");
     let mut rest = String::new();
-    with_deadline("the first connection's end", cut_short.read_to_string(&mut rest)).await.expect("closed in order");
-    assert_eq!(rest, "", "and nothing more went there");
+    with_deadline("the first connection's end", cut_short.read_to_string(&mut rest))
+        .await
+        .expect("closed without an error");
+    assert_eq!(rest, "", "no more bytes on the first connection");
 }
 
 /// Reads up to `mark` and responds with `ok`.

@@ -47,12 +47,12 @@ async fn a_cached_token_expires_in_the_same_second_as_an_uncached_one() {
     let fixture = Fixture::start(Config::minimal()).await;
     let token =
         |id: u32| fixture.token().claim("exp", NOW + 300).claim("iat", NOW).claim("jti", id).sign(&TestKey::rsa("k1"));
-    let (remembered, later, last) = (token(1), token(2), token(3));
-    assert_eq!(fixture.get_with_token("/token/x", &remembered).await.status, 200);
+    let (cached, later, last) = (token(1), token(2), token(3));
+    assert_eq!(fixture.get_with_token("/token/x", &cached).await.status, 200);
     fixture.clock.advance(Duration::from_secs(329));
     assert_eq!(
         (
-            fixture.get_with_token("/token/x", &remembered).await.status,
+            fixture.get_with_token("/token/x", &cached).await.status,
             fixture.get_with_token("/token/x", &later).await.status
         ),
         (200, 200)
@@ -62,8 +62,8 @@ async fn a_cached_token_expires_in_the_same_second_as_an_uncached_one() {
         .assert_verdicts(
             "/token/x",
             [
-                ("remembered for long", remembered, Err("expired")),
-                ("remembered for a second", later, Err("expired")),
+                ("cached for a long time", cached, Err("expired")),
+                ("cached for a second", later, Err("expired")),
                 ("new", last, Err("expired")),
             ],
         )
@@ -81,8 +81,8 @@ async fn a_reload_applies_at_once_to_cached_tokens() {
         ("algorithms", Config::minimal().replace(issuer, "algorithms = [\"ES256\"]"), false),
         ("lifetime", Config::minimal().add(issuer, "max_lifetime = \"1m\""), false),
         ("profile", Config::minimal().add(issuer, "profile = \"rfc9068\""), false),
-        ("scope's place", Config::minimal().add(issuer, "scope_claims = [\"permissions\"]"), false),
-        ("subject's place", Config::minimal().add(issuer, "subject_claim = \"uid\""), false),
+        ("scope claims", Config::minimal().add(issuer, "scope_claims = [\"permissions\"]"), false),
+        ("subject claim", Config::minimal().add(issuer, "subject_claim = \"uid\""), false),
         ("the route's scopes", Config::minimal().replace("routes.scope", "scopes = [\"orders:write\"]"), false),
         ("the route's audiences", Config::minimal().add("routes.scope", "audiences = [\"api2\"]"), false),
         ("nothing about tokens", Config::minimal().replace("server", "drain_delay = \"1s\""), true),
@@ -112,11 +112,11 @@ async fn a_reload_of_identity_headers_applies_at_once_to_cached_tokens() {
     fixture.reload(Config::minimal().append(table)).await;
     assert_eq!(fixture.get_with_token("/token/x", &token).await.status, 200);
     let seen = fixture.origin.requests();
-    let told = |at: usize| {
+    let identity = |at: usize| {
         ["x-identity-subject", "x-identity-scopes", "x-identity-email", "x-user"].map(|name| seen[at].header(name))
     };
-    assert_eq!(told(0), [Some("alice"), Some("orders:read"), None, None]);
-    assert_eq!(told(1), [None, None, Some("alice@shop.example"), Some("alice")]);
+    assert_eq!(identity(0), [Some("alice"), Some("orders:read"), None, None]);
+    assert_eq!(identity(1), [None, None, Some("alice@shop.example"), Some("alice")]);
 }
 
 /// Tokens of an issuer that a reload has removed are no longer accepted.
@@ -126,7 +126,7 @@ async fn refuses_cached_tokens_of_a_removed_issuer() {
     let token = fixture.good_token();
     assert_eq!(fixture.get_with_token("/token/x", &token).await.status, 200);
     fixture.reload(Config::minimal().replace("issuers.main", "issuer = \"<issuer>/other\"")).await;
-    fixture.assert_verdicts("/token/x", [("of the old issuer", token, Err("issuer not configured"))]).await;
+    fixture.assert_verdicts("/token/x", [("from the old issuer", token, Err("issuer not configured"))]).await;
 }
 
 /// A rejected configuration changes neither the rules nor the cache.
@@ -145,25 +145,25 @@ async fn a_rejected_configuration_changes_nothing() {
 async fn concurrent_requests_each_carry_their_own_identity() {
     let fixture = Fixture::start(Config::minimal()).await;
     let h2 = client::h2(fixture.gateway.addr()).await;
-    let mut asking = tokio::task::JoinSet::new();
+    let mut requests = tokio::task::JoinSet::new();
     for round in 0..4 {
         for number in 0..40 {
             let subject = format!("user-{number}");
             let token = fixture.token().claim("sub", &*subject).claim("iat", NOW).sign(&TestKey::rsa("k1"));
             let h2 = h2.clone();
-            asking.spawn(async move {
+            requests.spawn(async move {
                 let response = h2.get("/token/x", &[("Authorization", &format!("Bearer {token}"))]).await;
                 let echoed = response.json();
                 let headers = echoed["headers"].as_array().cloned().unwrap_or_default();
-                let told = headers.iter().find(|pair| pair[0] == "x-identity-subject").map(|pair| pair[1].clone());
-                (round, subject, told)
+                let identity = headers.iter().find(|pair| pair[0] == "x-identity-subject").map(|pair| pair[1].clone());
+                (round, subject, identity)
             });
         }
     }
     let mut seen = BTreeSet::new();
-    while let Some(asked) = asking.join_next().await {
-        let (round, subject, told) = asked.expect("asking does not panic");
-        assert_eq!(told.as_ref().and_then(|told| told.as_str()), Some(&*subject), "round {round}");
+    while let Some(request) = requests.join_next().await {
+        let (round, subject, identity) = request.expect("requests do not panic");
+        assert_eq!(identity.as_ref().and_then(|identity| identity.as_str()), Some(&*subject), "round {round}");
         seen.insert(subject);
     }
     assert_eq!(seen.len(), 40);

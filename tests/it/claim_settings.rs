@@ -14,11 +14,16 @@ async fn reads_audience_and_client_from_the_configured_claims() {
     let fixture = Fixture::start(Config::minimal().add("issuers.main", keys)).await;
     let good = || fixture.token().without("aud").claim("client_id", "api").claim("azp", "second");
     for (name, token, status, client) in [
-        ("the first that is there", good().claim("cid", "first"), 200, Some("first")),
-        ("the second", good(), 200, Some("second")),
+        ("the first configured client claim", good().claim("cid", "first"), 200, Some("first")),
+        ("the second client claim", good(), 200, Some("second")),
         ("another client's", good().claim("client_id", "other"), 401, None),
-        ("an audience where none is read", fixture.token().without("client_id").claim("aud", "api"), 401, None),
-        ("a client that is no text", good().claim("cid", json!(7)), 401, None),
+        (
+            "an audience in a claim that is not configured",
+            fixture.token().without("client_id").claim("aud", "api"),
+            401,
+            None,
+        ),
+        ("a client that is not a string", good().claim("cid", json!(7)), 401, None),
     ] {
         let before = fixture.origin.requests().len();
         let response = fixture.get("/token/a", &[("authorization", &token.to_bearer())]).await;

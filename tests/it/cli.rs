@@ -17,7 +17,7 @@ fn portcullis(arguments: &[&str]) -> Output {
 }
 
 fn code(output: &Output) -> i32 {
-    output.status.code().expect("it ends by itself")
+    output.status.code().expect("it was not killed by a signal")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -77,9 +77,9 @@ fn check_prints_all_problems_to_stderr_and_exits_with_78() {
     let path = directory.write("bad.toml", "[server]\nlisten = 1\n[routs]\n");
     let output = portcullis(&["check", "-c", path.to_str().expect("UTF-8")]);
     assert_eq!((code(&output), text(&output.stdout)), (78, String::new()));
-    let told = text(&output.stderr);
+    let printed = text(&output.stderr);
     for part in ["line 2", "server.listen", "line 3", "did you mean `routes`?"] {
-        assert!(told.contains(part), "{part} in {told}");
+        assert!(printed.contains(part), "{part} in {printed}");
     }
     assert_eq!(code(&portcullis(&["check", "-c", "/does/not/exist.toml"])), 78);
     assert_eq!(code(&portcullis(&["run", "-c", path.to_str().expect("UTF-8")])), 78);
@@ -113,19 +113,19 @@ fn explain_names_the_deciding_rule_and_its_line() {
         ("public", vec!["GET", "/anything"], 0, vec!["allowed", "public: no token"]),
         ("no token", vec!["GET", url], 1, vec!["401 credentials_missing", "routes[1].access"]),
         (
-            "a role is missing",
+            "without the role",
             vec!["GET", url, "--claims", &reader],
             1,
             vec!["403 access_denied", "pass  demand", "FAIL  demand", "roles staff", ":21 routes[1].roles"],
         ),
         ("a dot segment", vec!["GET", "https://api.example/a/../b"], 1, vec!["400 path_refused"]),
-        ("no method", vec!["POST", url], 1, vec!["405 method_not_allowed"]),
+        ("a method without a route", vec!["POST", url], 1, vec!["405 method_not_allowed"]),
     ] {
         let output = portcullis(&[&["explain", "-c", &file], &arguments[..]].concat());
-        let told = text(&output.stdout);
-        assert_eq!(code(&output), status, "{name}: {told}{}", text(&output.stderr));
+        let printed = text(&output.stdout);
+        assert_eq!(code(&output), status, "{name}: {printed}{}", text(&output.stderr));
         for part in parts {
-            assert!(told.contains(part), "{name}: {part} in\n{told}");
+            assert!(printed.contains(part), "{name}: {part} in\n{printed}");
         }
     }
 }
@@ -141,11 +141,11 @@ fn explain_verifies_a_real_token_and_prints_json() {
             &[&["explain", "-c", &file, "GET", "https://api.example/orders/7", "--json"], &arguments[..]].concat(),
         );
         assert_eq!(code(&output), 1);
-        let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        assert_eq!((&told["allowed"], &told["code"]), (&json!(false), &json!("scope_insufficient")), "{told}");
+        let printed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!((&printed["allowed"], &printed["code"]), (&json!(false), &json!("scope_insufficient")), "{printed}");
         assert!(
-            told["steps"].as_array().expect("steps").iter().any(|step| step["key"] == "routes[1].scopes"),
-            "{told}"
+            printed["steps"].as_array().expect("steps").iter().any(|step| step["key"] == "routes[1].scopes"),
+            "{printed}"
         );
     }
     let forged = format!("{}x", &token[..token.len() - 1]);
@@ -235,7 +235,7 @@ impl Run {
         let mut addresses = Vec::new();
         while addresses.len() < 2 {
             let mut line = String::new();
-            assert!(log.read_line(&mut line).expect("text") > 0, "it ended early");
+            assert!(log.read_line(&mut line).expect("text") > 0, "it ended before it listened");
             let event: Value = serde_json::from_str(&line).expect("events are JSON");
             addresses.extend(
                 event["address"].as_str().map(|text| text.parse::<std::net::SocketAddr>().expect("an address")),
@@ -247,7 +247,7 @@ impl Run {
     }
 
     fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([name, &self.0.id().to_string()]).status().expect("kill is there");
+        let status = Command::new("kill").args([name, &self.0.id().to_string()]).status().expect("kill can be run");
         assert!(status.success());
     }
 }

@@ -125,10 +125,16 @@ async fn the_policy_of_the_requested_method_answers_a_preflight() {
     for (name, path, origin, method, expect) in [
         ("a listed origin", "/shop/1", SHOP, "GET", &read[..]),
         ("HEAD is allowed wherever GET is", "/shop/1", SHOP, "HEAD", &read),
-        ("with credentials, and methods of its own", "/account/1", SHOP, "DELETE", &account),
-        ("everybody", "/open/1", "https://any.example", "POST", &open),
+        ("with credentials, and its own methods", "/account/1", SHOP, "DELETE", &account),
+        ("any origin", "/open/1", "https://any.example", "POST", &open),
         ("an origin that is not listed", "/shop/1", "https://evil.example", "GET", &[vary]),
-        ("a listed one in front of another domain", "/shop/1", "https://shop.example.com.evil.example", "GET", &[vary]),
+        (
+            "a listed origin as a prefix of another domain",
+            "/shop/1",
+            "https://shop.example.com.evil.example",
+            "GET",
+            &[vary],
+        ),
         ("another scheme", "/shop/1", "http://shop.example.com", "GET", &[vary]),
         ("another port", "/shop/1", "http://localhost:3001", "GET", &[vary]),
         ("another case", "/shop/1", "https://SHOP.example.com", "GET", &[vary]),
@@ -161,8 +167,8 @@ async fn other_options_requests_are_ordinary_requests() {
         ("no requested method", "/shop/1", &[origin][..], 405, "method_not_allowed"),
         ("no origin", "/shop/1", &[asks], 405, "method_not_allowed"),
         ("the requested method's route has no policy", "/shop/1", &[origin, put], 405, "method_not_allowed"),
-        ("a method that is none", "/shop/1", &[origin, nonsense], 405, "method_not_allowed"),
-        ("no route at all", "/nowhere", &[origin, asks], 404, "route_not_found"),
+        ("an invalid method", "/shop/1", &[origin, nonsense], 405, "method_not_allowed"),
+        ("no route", "/nowhere", &[origin, asks], 404, "route_not_found"),
         ("a route for all methods", "/account/1", &[origin], 401, "credentials_missing"),
         ("a route without policy", "/token/1", &[origin, asks], 401, "credentials_missing"),
     ] {
@@ -233,7 +239,7 @@ async fn every_response_of_the_route_carries_the_cors_headers() {
 #[tokio::test]
 async fn the_policy_replaces_the_upstreams_cors_headers() {
     let fixture = Fixture::start(config()).await;
-    let theirs = [
+    let upstream_headers = [
         ("Access-Control-Allow-Origin", "*"),
         ("Access-Control-Allow-Credentials", "true"),
         ("Access-Control-Expose-Headers", "*"),
@@ -241,7 +247,7 @@ async fn the_policy_replaces_the_upstreams_cors_headers() {
         ("Vary", "Accept"),
     ];
     for path in ["/shop/1", "/open/1", "/public/1", "/account/1"] {
-        fixture.origin.behave(path, Behaviour::response(200, &theirs, "{}"));
+        fixture.origin.behave(path, Behaviour::response(200, &upstream_headers, "{}"));
     }
     let alice = fixture.bearer("alice");
     let exposed = "expose-headers: WWW-Authenticate, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id";
@@ -277,7 +283,7 @@ async fn the_policy_replaces_the_upstreams_cors_headers() {
             ],
         ),
         (
-            "everybody, which depends on nothing",
+            "any origin, so the response does not vary",
             "/open/1",
             "https://any.example",
             vec!["allow-origin: *".into(), exposed.into(), "vary: Accept".into()],
@@ -309,12 +315,12 @@ async fn report_only_leaves_unlisted_origins_to_the_upstream() {
     let stranger = fixture.get("/tried/1", &[("Origin", "https://new.example")]).await;
     assert_eq!(cors(&stranger), ["allow-origin: *"]);
     let asked = preflight(&fixture, "/tried/1", "https://new.example", "GET").await;
-    assert_eq!((asked.status, cors(&asked)), (200, vec!["allow-origin: *".to_owned()]), "the upstream responses it");
+    assert_eq!((asked.status, cors(&asked)), (200, vec!["allow-origin: *".to_owned()]), "the upstream responds");
     let listed = fixture.get("/tried/1", &[("Origin", SHOP)]).await;
     assert_eq!(cors(&listed), granted());
     let would = r#"portcullis_would_reject_total{route="tried",code="origin_denied"}"#;
     assert_eq!(fixture.gateway.count(would).await, 2);
     let lines = fixture.gateway.wait_for_access_lines(3).await;
-    let told: Vec<_> = lines.iter().map(|line| &line["would_reject"]).collect();
-    assert_eq!(told, [&json!("origin_denied"), &json!("origin_denied"), &json!(null)]);
+    let reported: Vec<_> = lines.iter().map(|line| &line["would_reject"]).collect();
+    assert_eq!(reported, [&json!("origin_denied"), &json!("origin_denied"), &json!(null)]);
 }

@@ -73,15 +73,15 @@ async fn the_commands_of_the_guide_get_the_responses_it_shows() {
         ("no token", "GET", "/orders/7", None, 401, Some("credentials_missing")),
         ("a token", "GET", "/orders/7", Some("READER"), 200, None),
         ("an expired token", "GET", "/orders/7", Some("EXPIRED"), 401, Some("token_invalid")),
-        ("a scope is missing", "POST", "/orders", Some("READER"), 403, Some("scope_insufficient")),
-        ("the scope is there", "POST", "/orders", Some("WRITER"), 200, None),
-        ("a role is missing", "GET", "/admin/users", Some("WRITER"), 403, Some("access_denied")),
-        ("the role is there", "GET", "/admin/users", Some("ADMIN"), 200, None),
+        ("without the scope", "POST", "/orders", Some("READER"), 403, Some("scope_insufficient")),
+        ("with the scope", "POST", "/orders", Some("WRITER"), 200, None),
+        ("without the role", "GET", "/admin/users", Some("WRITER"), 403, Some("access_denied")),
+        ("with the role", "GET", "/admin/users", Some("ADMIN"), 200, None),
         ("a path trick", "GET", "/public/../admin/users", None, 400, Some("path_refused")),
     ] {
         let response = demo.ask(method, path, token, &[]).await;
-        let told = (response.status >= 400).then(|| response.json()["code"].as_str().map(str::to_owned)).flatten();
-        assert_eq!((response.status, told.as_deref()), (status, code), "{name}: {}", response.text());
+        let reported = (response.status >= 400).then(|| response.json()["code"].as_str().map(str::to_owned)).flatten();
+        assert_eq!((response.status, reported.as_deref()), (status, code), "{name}: {}", response.text());
     }
 }
 
@@ -106,11 +106,7 @@ async fn the_sixth_request_in_a_minute_gets_429_with_retry_after() {
     let refused = demo.ask("GET", "/limited", Some("READER"), &[]).await;
     assert_eq!(refused.status, 429);
     assert!(refused.header("retry-after").is_some());
-    assert_eq!(
-        demo.ask("GET", "/limited", Some("WRITER"), &[]).await.status,
-        200,
-        "another caller has a budget of its own"
-    );
+    assert_eq!(demo.ask("GET", "/limited", Some("WRITER"), &[]).await.status, 200, "another caller has its own quota");
 }
 
 #[tokio::test]

@@ -69,5 +69,5 @@ async fn a_request_that_outlasts_drain_timeout_is_cut_off() {
     fixture.origin.wait_for_requests(1).await;
     fixture.gateway.drain();
     fixture.gateway.wait_for_end().await;
-    assert!(stuck.read_to_close().await.is_empty(), "no response was made up");
+    assert!(stuck.read_to_close().await.is_empty(), "no response");
 }

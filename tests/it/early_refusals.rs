@@ -43,15 +43,15 @@ fn assert_line(name: &str, line: &Value, response: &Response, code: &str) {
 async fn an_incomplete_or_oversized_head_gets_one_response_one_count_and_one_log_line() {
     let Fixture { gateway, origin, .. } = &start("header_timeout = \"100ms\"").await;
     let rows = [
-        ("no HTTP", "GET /public/secret\0 HTTP/1.1\r\nHost: g\r\n\r\n".to_owned(), 400, "framing_refused"),
+        ("not HTTP", "GET /public/secret\0 HTTP/1.1\r\nHost: g\r\n\r\n".to_owned(), 400, "framing_refused"),
         (
-            "a line over the buffer",
+            "a field larger than the buffer",
             format!("GET /public/a HTTP/1.1\r\nHost: g\r\nX-A: {}\r\n\r\n", "a".repeat(200_000)),
             431,
             "head_too_large",
         ),
         (
-            "over the limit by a little",
+            "slightly over the limit",
             format!("GET /public/a HTTP/1.1\r\nHost: g\r\nX-A: {}\r\n\r\n", "a".repeat(32 * 1024)),
             431,
             "head_too_large",
@@ -91,7 +91,7 @@ async fn an_incomplete_or_oversized_head_gets_one_response_one_count_and_one_log
         let counted = gateway.metric(&rejections).await - before;
         assert!((counted - 1.0).abs() < f64::EPSILON, "{name}: {counted}");
     }
-    assert!(!gateway.access_lines()[0].to_string().contains("secret"), "what was not understood is not repeated");
+    assert!(!gateway.access_lines()[0].to_string().contains("secret"), "the text of a malformed request is not logged");
     assert!(origin.requests().is_empty());
     let timeouts = gateway.metric(r#"portcullis_requests_total{route="",method="other",status="408"}"#).await;
     assert!((timeouts - 2.0).abs() < f64::EPSILON, "{timeouts}");
@@ -125,10 +125,10 @@ async fn closes_silent_connections_without_a_response() {
     for path in ["/public/a", "/token/refused"] {
         assert!(matches!(idle.request("GET", path, &[], b"").await.status, 200 | 401));
     }
-    assert_eq!(idle.read_to_close().await, b"", "a kept-alive connection without a request");
-    let mut left = Conn::open(gateway.addr()).await;
-    left.send("GET /public/a HTT").await;
-    drop(left);
+    assert_eq!(idle.read_to_close().await, b"", "an idle connection");
+    let mut disconnected = Conn::open(gateway.addr()).await;
+    disconnected.send("GET /public/a HTT").await;
+    drop(disconnected);
     let lines = gateway.wait_for_access_lines(2).await;
     assert_eq!(lines.iter().map(|line| line["status"].clone()).collect::<Vec<_>>(), [json!(200), json!(401)]);
 }
@@ -139,17 +139,17 @@ async fn header_timeout_covers_the_whole_head() {
     let Fixture { gateway, .. } = &start("header_timeout = \"200ms\"").await;
     let mut conn = Conn::open(gateway.addr()).await;
     conn.send("GET /public/a HTTP/1.1\r\nHost: g\r\nX-A: ").await;
-    let mut beat = tokio::time::interval(Duration::from_millis(20));
-    let trickling = async {
+    let mut interval = tokio::time::interval(Duration::from_millis(20));
+    let sending = async {
         // Ends because the gateway closes, not because the test stops sending.
         loop {
-            beat.tick().await;
+            interval.tick().await;
             if conn.try_send("a").await.is_err() {
                 return;
             }
         }
     };
-    crate::support::with_deadline("the end of a trickling connection", trickling).await;
+    crate::support::with_deadline("the end of the slow connection", sending).await;
     let lines = gateway.wait_for_access_lines(1).await;
     assert_eq!((&lines[0]["status"], &lines[0]["code"]), (&json!(408), &json!("client_timeout")));
 }
@@ -160,7 +160,7 @@ async fn a_stalled_request_body_is_408_and_aborts_the_upstream_request() {
     let Fixture { gateway, origin, .. } = &start("body_idle_timeout = \"100ms\"").await;
     for (index, (name, head, part)) in [
         ("a length", "Content-Length: 10\r\n", "hello"),
-        ("a length and no byte of it", "Content-Length: 10\r\n", ""),
+        ("a length and no bytes", "Content-Length: 10\r\n", ""),
         ("chunks", "Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n"),
         ("half a chunk", "Transfer-Encoding: chunked\r\n", "5\r\nhel"),
     ]
@@ -209,7 +209,7 @@ async fn sends_100_continue_only_after_authorization() {
     for (name, path, status) in [("no token", "/token/a", 401), ("no route", "/nowhere", 404)] {
         let mut conn = Conn::open(gateway.addr()).await;
         conn.send(head(path, "100-continue")).await;
-        assert_eq!(conn.read_response().await.status, status, "{name}: the first word is the refusal");
+        assert_eq!(conn.read_response().await.status, status, "{name}: the refusal comes first");
     }
     let mut too_large = Conn::open(gateway.addr()).await;
     too_large.send(head("/public/a", "100-continue").replace("Length: 5", "Length: 99999999999")).await;
@@ -221,7 +221,7 @@ async fn sends_100_continue_only_after_authorization() {
     let response = conn.read_response().await;
     assert_eq!((response.status, &response.json()["body"]), (200, &json!("hello")));
     conn.send(head("/public/b", "100-continue")).await;
-    assert_eq!(conn.read_response().await.status, 100, "each request is told anew");
+    assert_eq!(conn.read_response().await.status, 100, "each request gets its own 100");
     conn.send("world").await;
     assert_eq!(conn.read_response().await.json()["body"], json!("world"));
     conn.send(head("/public/c", "a-miracle") + "hello").await;
@@ -248,7 +248,7 @@ async fn max_connections_is_shared_by_all_workers() {
 async fn a_parked_idle_connection_still_serves_requests() {
     let Fixture { gateway, origin, .. } = &start("idle_timeout = \"2s\"\nheader_timeout = \"600ms\"").await;
     let mut conn = Conn::open(gateway.addr()).await;
-    for (name, wait) in [("at first", false), ("after a rest", true), ("after another", true)] {
+    for (name, wait) in [("at first", false), ("after being parked", true), ("after being parked again", true)] {
         if wait {
             // Takes `header_timeout`, which is longer than the quarter of `idle_timeout` after
             // which a connection is parked.
@@ -261,7 +261,7 @@ async fn a_parked_idle_connection_still_serves_requests() {
         assert_eq!(conn.read_response().await.status, 200, "{name}");
     }
     assert_eq!(origin.requests().len(), 3);
-    assert_eq!(conn.read_to_close().await, b"", "and at last its time is over");
+    assert_eq!(conn.read_to_close().await, b"", "closed after idle_timeout");
 }
 
 /// Bytes that follow a request and are not yet a complete head do not exempt the connection from
@@ -269,13 +269,13 @@ async fn a_parked_idle_connection_still_serves_requests() {
 #[tokio::test]
 async fn header_timeout_applies_to_a_pipelined_partial_head() {
     let Fixture { gateway, .. } = &start("idle_timeout = \"2s\"\nheader_timeout = \"600ms\"").await;
-    let mut begun = Conn::open(gateway.addr()).await;
-    begun.send("GET /public/a HTTP/1.1\r\nHost: g\r\n\r\nG").await;
-    assert_eq!(begun.read_response().await.status, 200);
+    let mut partial = Conn::open(gateway.addr()).await;
+    partial.send("GET /public/a HTTP/1.1\r\nHost: g\r\n\r\nG").await;
+    assert_eq!(partial.read_response().await.status, 200);
     let mut empty_line = Conn::open(gateway.addr()).await;
     empty_line.send("GET /public/a HTTP/1.1\r\nHost: g\r\n\r\n\r\n").await;
     assert_eq!(empty_line.read_response().await.status, 200);
-    assert_eq!(begun.read_response().await.status, 408, "the rest of its head did not come");
+    assert_eq!(partial.read_response().await.status, 408, "the rest of the head did not arrive");
     empty_line.send("GET /public/a HTTP/1.1\r\nHost: g\r\n\r\n").await;
-    assert_eq!(empty_line.read_response().await.status, 200, "an empty line is no beginning");
+    assert_eq!(empty_line.read_response().await.status, 200, "an empty line does not start a request");
 }

@@ -40,7 +40,7 @@ impl RecordedFixture {
     /// Sends a request of another client right after an attack: the response must be to that very
     /// request.
     async fn assert_next_client_is_unaffected(&self, after: &str) {
-        let tag = format!("/public/innocent?after={}", after.replace(' ', "-"));
+        let tag = format!("/public/next?after={}", after.replace(' ', "-"));
         let response = self.conn().await.request("GET", &tag, &[], b"").await;
         assert!(response.text().starts_with(&format!("GET {tag} HTTP/1.1\r\n")), "{after}: {:?}", response.text());
     }
@@ -83,10 +83,10 @@ async fn ambiguous_or_malformed_heads_are_400_and_never_reach_the_upstream() {
         ("a negative length", post("Content-Length: -1")),
         ("a hexadecimal length", post("Content-Length: 0x5")),
         ("a length with a space in it", post("Content-Length: 1 0")),
-        ("a length with a point", post("Content-Length: 5.0")),
+        ("a fractional length", post("Content-Length: 5.0")),
         ("an empty length", post("Content-Length: ")),
         ("a length that overflows", post("Content-Length: 18446744073709551617")),
-        ("a length beyond any", post("Content-Length: 99999999999999999999999999999999")),
+        ("a length far beyond any integer", post("Content-Length: 99999999999999999999999999999999")),
         ("another coding", post("Transfer-Encoding: xchunked")),
         ("identity", post("Transfer-Encoding: identity")),
         ("gzip, then chunked", post("Transfer-Encoding: gzip, chunked")),
@@ -100,7 +100,7 @@ async fn ambiguous_or_malformed_heads_are_400_and_never_reach_the_upstream() {
         ("quoted", post("Transfer-Encoding: \"chunked\"")),
         ("an empty coding", post("Transfer-Encoding: ")),
         ("a control byte in the coding", post("Transfer-Encoding: \u{b}chunked")),
-        ("a vertical tab behind it", post("Transfer-Encoding: chunked\u{b}")),
+        ("a vertical tab after it", post("Transfer-Encoding: chunked\u{b}")),
         ("a coding with a length", post("Transfer-Encoding: gzip, chunked\r\nContent-Length: 5")),
         ("a space before the colon", post("Content-Length : 5")),
         ("a tab before the colon", post("Transfer-Encoding\t: chunked")),
@@ -126,14 +126,14 @@ async fn ambiguous_or_malformed_heads_are_400_and_never_reach_the_upstream() {
         ("a space in the target", line("GET /public/a b HTTP/1.1")),
         ("no target", line("GET HTTP/1.1")),
         ("a method with a control byte", line("GE\u{1}T /public/a HTTP/1.1")),
-        ("a space in front", line(" GET /public/a HTTP/1.1")),
+        ("a leading space", line(" GET /public/a HTTP/1.1")),
         ("not HTTP at all", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec()),
     ];
     for (name, bytes) in &rows {
         assert_refused(name, &recorded.raw(bytes).await, 400, "framing_refused");
         recorded.assert_next_client_is_unaffected(name).await;
     }
-    assert_eq!(recorded.upstream.requests().len(), rows.len(), "only the innocent ones");
+    assert_eq!(recorded.upstream.requests().len(), rows.len(), "only the requests of other clients");
     assert_eq!(recorded.upstream.received().len(), 1, "all of them on one connection");
     let lines = recorded.fixture.gateway.wait_for_access_lines(2 * rows.len()).await;
     assert_eq!(lines.iter().filter(|line| line["code"] == json!("framing_refused")).count(), rows.len());
@@ -170,7 +170,11 @@ async fn forwarded_requests_have_exactly_one_framing() {
         conn.send(format!("POST /public/a HTTP/1.1\r\nHost: g\r\n{fields}\r\n{body}")).await;
         assert_eq!(conn.read_response().await.status, 200, "{name}");
         let pipelined = if closes { conn.read_to_close().await } else { conn.read_response().await.body };
-        assert_eq!(pipelined.is_empty(), closes, "{name}: what follows is the next request, or the connection ends");
+        assert_eq!(
+            pipelined.is_empty(),
+            closes,
+            "{name}: the bytes after it are the next request, or the connection closes"
+        );
         recorded.assert_next_client_is_unaffected(name).await;
         let requests = recorded.upstream.requests().split_off(before);
         assert_eq!(requests.len(), if closes { 2 } else { 3 }, "{name}: {requests:#?}");
@@ -212,7 +216,7 @@ async fn malformed_chunks_abort_the_request() {
         recorded.assert_no_marker(name);
     }
     let whole = recorded.upstream.requests();
-    assert!(whole.iter().all(|request| request.starts_with("GET ")), "no broken request was ended: {whole:#?}");
+    assert!(whole.iter().all(|request| request.starts_with("GET ")), "no aborted request was completed: {whole:#?}");
 }
 
 /// FR-5, FR-6; RFC 9110 §6.5.1, RFC 9112 §7.1.1.
@@ -278,7 +282,7 @@ async fn answers_pipelined_requests_in_order_and_authenticates_each() {
     assert!(
         responses[3].text().starts_with("GET /token/4 ") && responses[3].text().contains("x-identity-subject: alice")
     );
-    assert_eq!(conn.read_to_close().await, b"", "nothing behind the malformed one is answered");
+    assert_eq!(conn.read_to_close().await, b"", "nothing after the malformed request gets a response");
     assert_eq!(recorded.upstream.requests().len(), 3);
 }
 
@@ -357,5 +361,5 @@ async fn forwards_an_early_response_and_does_not_reuse_its_connection() {
     let rest = conn.try_send(MARKER.repeat(10)).await;
     drop((rest, conn));
     origin.wait_for_open_connections(1).await;
-    assert_eq!(origin.requests().len(), 2, "the rest of the body is no request");
+    assert_eq!(origin.requests().len(), 2, "the rest of the body is not a request");
 }

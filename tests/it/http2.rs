@@ -53,7 +53,7 @@ async fn refusals_are_the_same_over_http_1_and_http_2() {
         ("without the scope", "GET", "/scope/a", authorization(&other_scope), b"", 403, "scope_insufficient"),
         ("without the role", "GET", "/admin/a", authorization(&other_scope), b"", 403, "access_denied"),
         ("no route", "GET", "/nowhere", vec![], b"", 404, "route_not_found"),
-        ("no method", "POST", "/read", vec![], b"", 405, "method_not_allowed"),
+        ("a method without a route", "POST", "/read", vec![], b"", 405, "method_not_allowed"),
         ("TRACE", "TRACE", "/public/a", vec![], b"", 405, "method_not_allowed"),
         ("a dot segment", "GET", "/public/../admin", vec![], b"", 400, "path_refused"),
         ("an encoded slash", "GET", "/public/%2fa", vec![], b"", 400, "path_refused"),
@@ -202,20 +202,20 @@ impl Frames {
     }
 
     /// How the gateway ends this stream: `Status` if it responds.
-    async fn outcome(&mut self, wanted: u8) -> Outcome {
+    async fn outcome(&mut self, stream: u8) -> Outcome {
         loop {
             let head = self.0.read_bytes(9).await;
             let length = usize::from(head[1]) << 8 | usize::from(head[2]);
             let payload = self.0.read_bytes(length).await;
             match head[3] {
                 // RFC 7541 §A: the static table has the usual statuses at 8 to 14.
-                1 if head[8] == wanted => {
+                1 if head[8] == stream => {
                     let status = payload.first().and_then(|first| {
                         [200, 204, 206, 304, 400, 404, 500].get(usize::from(first & 0x7f).checked_sub(8)?)
                     });
                     return Outcome::Status(status.copied().unwrap_or_default());
                 }
-                3 if head[8] == wanted => return Outcome::Reset,
+                3 if head[8] == stream => return Outcome::Reset,
                 7 => return Outcome::GoAway,
                 _ => {}
             }
@@ -238,7 +238,7 @@ const GET_REQUEST: [(&str, &str); 4] =
 async fn malformed_requests_never_reach_the_upstream() {
     let fixture = Fixture::start(Config::minimal()).await;
     let with = |fields: &[(&'static str, &'static str)]| [&GET_REQUEST[..], fields].concat();
-    let instead = |name: &'static str, value: &'static str| -> Vec<_> {
+    let replacing = |name: &'static str, value: &'static str| -> Vec<_> {
         GET_REQUEST.iter().map(|&(given, old)| (given, if given == name { value } else { old })).collect()
     };
     let without = |name: &str| -> Vec<_> { GET_REQUEST.iter().copied().filter(|(given, _)| *given != name).collect() };
@@ -255,7 +255,7 @@ async fn malformed_requests_never_reach_the_upstream() {
         ("an empty name", with(&[("", "1")])),
         ("a value with a line break", with(&[("x-a", "1\r\nx-identity-subject: admin")])),
         ("a value with a NUL", with(&[("x-a", "1\0")])),
-        ("a pseudo-field behind a field", [&[("x-a", "1")], &GET_REQUEST[..]].concat()),
+        ("a pseudo-field after a field", [&[("x-a", "1")], &GET_REQUEST[..]].concat()),
         ("an unknown pseudo-field", with(&[(":user", "admin")])),
         ("two methods", with(&[(":method", "POST")])),
         ("two paths", with(&[(":path", "/admin/a")])),
@@ -265,17 +265,17 @@ async fn malformed_requests_never_reach_the_upstream() {
         ("no path", without(":path")),
         ("no scheme", without(":scheme")),
         ("no authority and no host", without(":authority")),
-        ("an empty path", instead(":path", "")),
-        ("a path that is none", instead(":path", "public/a")),
-        ("a path with a space", instead(":path", "/public/a b")),
-        ("a path with a request in it", instead(":path", "/public/a HTTP/1.1\r\nx-a: b")),
-        ("a path that is a URL", instead(":path", "http://evil/public/a")),
-        ("an authority with a list", instead(":authority", "g,evil")),
-        ("an authority with user information", instead(":authority", "user@g")),
-        ("a method with a space", instead(":method", "GET /x")),
+        ("an empty path", replacing(":path", "")),
+        ("a path without a leading slash", replacing(":path", "public/a")),
+        ("a path with a space", replacing(":path", "/public/a b")),
+        ("a path with a request in it", replacing(":path", "/public/a HTTP/1.1\r\nx-a: b")),
+        ("a path that is a URL", replacing(":path", "http://evil/public/a")),
+        ("an authority with a list", replacing(":authority", "g,evil")),
+        ("an authority with user information", replacing(":authority", "user@g")),
+        ("a method with a space", replacing(":method", "GET /x")),
         ("another host", with(&[("host", "evil")])),
         ("two hosts", with(&[("host", "g"), ("host", "g")])),
-        ("a length that is none", with(&[("content-length", "+5")])),
+        ("an invalid length", with(&[("content-length", "+5")])),
         ("a length and no body", with(&[("content-length", "5")])),
     ] {
         let mut frames = Frames::open(&fixture).await;
@@ -288,7 +288,7 @@ async fn malformed_requests_never_reach_the_upstream() {
         ("as usual", GET_REQUEST.to_vec()),
         ("a host and no authority", [&without(":authority")[..], &[("host", "g")]].concat()),
         ("te: trailers", with(&[("te", "trailers")])),
-        ("the scheme of a client before a proxy", instead(":scheme", "https")),
+        ("the scheme of a client before a proxy", replacing(":scheme", "https")),
     ] {
         let mut frames = Frames::open(&fixture).await;
         frames.headers(1, &fields, true).await;
@@ -314,7 +314,7 @@ async fn forwards_an_http_2_body_of_unknown_length_in_chunks() {
     frames.headers(1, &post(&[]), false).await;
     frames.send(0, 0, 1, b"hel").await;
     upstream
-        .wait_until("the first part, before there is a second", |all| {
+        .wait_until("the first part, before the second is sent", |all| {
             all.iter().any(|bytes| bytes.ends_with("3\r\nhel\r\n"))
         })
         .await;
@@ -332,10 +332,13 @@ async fn forwards_an_http_2_body_of_unknown_length_in_chunks() {
         frames.send(0, 1, 1, body).await;
         let outcome = frames.outcome(1).await;
         assert!(matches!(outcome, Outcome::Reset | Outcome::GoAway | Outcome::Status(400)), "{name}: {outcome:?}");
-        let innocent = fixture.get("/public/innocent", &[]).await;
-        assert!(Bytes::from(innocent.body).starts_with(b"GET /public/innocent HTTP/1.1\r\n"), "{name}");
+        let next = fixture.get("/public/next", &[]).await;
+        assert!(Bytes::from(next.body).starts_with(b"GET /public/next HTTP/1.1\r\n"), "{name}");
     }
-    assert!(upstream.requests().iter().all(|request| !request.contains("content-length: 9")), "none was completed");
+    assert!(
+        upstream.requests().iter().all(|request| !request.contains("content-length: 9")),
+        "no such request was completed"
+    );
 }
 
 /// DO-3: a client that opens no window for its response holds the upstream's connection no longer

@@ -23,7 +23,7 @@ use crate::support::{background, with_deadline};
 struct H2Origin {
     addr: SocketAddr,
     connections: Arc<AtomicUsize>,
-    under_way: watch::Sender<usize>,
+    active: watch::Sender<usize>,
     gate: watch::Sender<bool>,
 }
 
@@ -33,18 +33,16 @@ impl H2Origin {
         let origin = Self {
             addr: listener.local_addr().expect("bound"),
             connections: Arc::default(),
-            under_way: watch::Sender::default(),
+            active: watch::Sender::default(),
             gate: watch::Sender::new(true),
         };
-        let (connections, under_way, gate) =
-            (Arc::clone(&origin.connections), origin.under_way.clone(), origin.gate.clone());
+        let (connections, active, gate) = (Arc::clone(&origin.connections), origin.active.clone(), origin.gate.clone());
         background().spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 connections.fetch_add(1, Ordering::SeqCst);
-                let (under_way, gate) = (under_way.clone(), gate.clone());
+                let (active, gate) = (active.clone(), gate.clone());
                 background().spawn(async move {
-                    let service =
-                        hyper::service::service_fn(|request| echo(request, under_way.clone(), gate.subscribe()));
+                    let service = hyper::service::service_fn(|request| echo(request, active.clone(), gate.subscribe()));
                     let _ = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
                         .max_concurrent_streams(max_streams)
                         .serve_connection(hyper_util::rt::TokioIo::new(stream), service)
@@ -59,15 +57,15 @@ impl H2Origin {
         self.connections.load(Ordering::SeqCst)
     }
 
-    async fn wait_until_under_way(&self, wanted: usize) {
-        let mut seen = self.under_way.subscribe();
-        with_deadline("requests under way", seen.wait_for(|count| *count == wanted)).await.expect("the origin lives");
+    async fn wait_for_active(&self, wanted: usize) {
+        let mut received = self.active.subscribe();
+        with_deadline("active requests", received.wait_for(|count| *count == wanted)).await.expect("the origin lives");
     }
 }
 
 async fn echo(
     request: Request<Incoming>,
-    under_way: watch::Sender<usize>,
+    active: watch::Sender<usize>,
     mut gate: watch::Receiver<bool>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     /// Counts a request as active until it gets its response or is aborted.
@@ -77,8 +75,8 @@ async fn echo(
             self.0.send_modify(|count| *count -= 1);
         }
     }
-    under_way.send_modify(|count| *count += 1);
-    let counted = Counted(under_way);
+    active.send_modify(|count| *count += 1);
+    let counted = Counted(active);
     let _ = gate.wait_for(|open| *open).await;
     let (parts, body) = request.into_parts();
     let collected = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
@@ -87,12 +85,12 @@ async fn echo(
         .iter()
         .map(|(name, value)| json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())]))
         .collect();
-    let seen = json!({
+    let received = json!({
         "version": format!("{:?}", parts.version), "uri": parts.uri.to_string(), "headers": headers,
         "body": String::from_utf8_lossy(&collected),
     });
     drop(counted);
-    Ok(Response::new(Full::new(Bytes::from(seen.to_string()))))
+    Ok(Response::new(Full::new(Bytes::from(received.to_string()))))
 }
 
 async fn start(max_streams: u32, keys: &str) -> (Fixture, H2Origin) {
@@ -105,16 +103,16 @@ async fn start(max_streams: u32, keys: &str) -> (Fixture, H2Origin) {
 }
 
 /// Sends this many concurrent requests; each must get 200.
-fn all_pass(fixture: &Fixture, count: usize) -> JoinSet<()> {
-    let mut asking = JoinSet::new();
+fn send_all(fixture: &Fixture, count: usize) -> JoinSet<()> {
+    let mut requests = JoinSet::new();
     for number in 0..count {
         let addr = fixture.gateway.addr();
-        asking.spawn(async move {
+        requests.spawn(async move {
             let response = with_deadline("a response", client::get(addr, &format!("/public/{number}"), &[])).await;
             assert_eq!(response.status, 200, "{number}: {}", response.text());
         });
     }
-    asking
+    requests
 }
 
 /// RFC 9113 §8.2.2 and §8.3.1: the host becomes the authority, and connection fields are removed.
@@ -124,11 +122,11 @@ async fn forwards_a_request_in_http_2_form() {
     let (fixture, origin) = start(100, "").await;
     let headers = [("Host", "api.example"), ("Connection", "x-private, close"), ("X-Private", "1"), ("X-Kept", "1")];
     let response = fixture.request("POST", "/public/a?b=c", &headers, b"hello").await;
-    let seen = response.json();
-    assert_eq!((response.status, &seen["version"]), (200, &json!("HTTP/2.0")), "{seen}");
-    assert_eq!((&seen["uri"], &seen["body"]), (&json!("http://api.example/public/a?b=c"), &json!("hello")));
+    let received = response.json();
+    assert_eq!((response.status, &received["version"]), (200, &json!("HTTP/2.0")), "{received}");
+    assert_eq!((&received["uri"], &received["body"]), (&json!("http://api.example/public/a?b=c"), &json!("hello")));
     let names: Vec<_> =
-        seen["headers"].as_array().expect("a list").iter().filter_map(|pair| pair[0].as_str()).collect();
+        received["headers"].as_array().expect("a list").iter().filter_map(|pair| pair[0].as_str()).collect();
     for (name, there) in [
         ("host", false),
         ("connection", false),
@@ -151,7 +149,7 @@ async fn forwards_a_request_in_http_2_form() {
     );
     let upgrade = [("Connection", "upgrade"), ("Upgrade", "websocket")];
     let response = fixture.get("/public/socket", &upgrade).await;
-    assert_eq!(response.status, 200, "a wish to switch is passed over");
+    assert_eq!(response.status, 200, "the upgrade is ignored");
     let own = h2(fixture.gateway.addr()).await.get("/public/through", &[]).await;
     assert_eq!(own.status, 200, "HTTP/2 on both sides");
     assert_eq!(origin.connections(), 1);
@@ -164,13 +162,13 @@ async fn shares_connections_and_opens_no_more_than_needed() {
     for (allowed, requests, connections) in [(100, 30, 1), (2, 6, 3), (1, 3, 3)] {
         let (fixture, origin) = start(allowed, "").await;
         origin.gate.send_replace(false);
-        let asking = all_pass(&fixture, requests);
-        origin.wait_until_under_way(requests).await;
+        let sending = send_all(&fixture, requests);
+        origin.wait_for_active(requests).await;
         assert_eq!(origin.connections(), connections, "{requests} requests, {allowed} on each");
         origin.gate.send_replace(true);
-        asking.join_all().await;
-        all_pass(&fixture, requests).join_all().await;
-        assert_eq!(origin.connections(), connections, "and they are used again");
+        sending.join_all().await;
+        send_all(&fixture, requests).join_all().await;
+        assert_eq!(origin.connections(), connections, "the connections are reused");
     }
 }
 
@@ -179,15 +177,15 @@ async fn shares_connections_and_opens_no_more_than_needed() {
 #[tokio::test]
 async fn a_full_server_makes_some_wait_and_tells_the_rest() {
     let (fixture, origin) = start(2, "max_connections = 1\nmax_pending = 1").await;
-    all_pass(&fixture, 1).join_all().await;
+    send_all(&fixture, 1).join_all().await;
     origin.gate.send_replace(false);
-    let asking = all_pass(&fixture, 3);
-    origin.wait_until_under_way(2).await;
+    let requests = send_all(&fixture, 3);
+    origin.wait_for_active(2).await;
     fixture.gateway.wait_for_metric("portcullis_upstream_connections{upstream=\"main\",state=\"pending\"}", 1.0).await;
     let refused = fixture.get("/public/more", &[]).await;
     assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("upstream_busy")));
     origin.gate.send_replace(true);
-    asking.join_all().await;
+    requests.join_all().await;
     assert_eq!(origin.connections(), 1);
 }
 
@@ -196,35 +194,35 @@ async fn a_full_server_makes_some_wait_and_tells_the_rest() {
 async fn an_aborted_client_request_frees_its_stream() {
     let (fixture, origin) = start(2, "max_connections = 1").await;
     origin.gate.send_replace(false);
-    let stays = all_pass(&fixture, 1);
-    let mut leaves = fixture.connect().await;
-    leaves.send("GET /public/leaves HTTP/1.1\r\nHost: g\r\n\r\n").await;
-    origin.wait_until_under_way(2).await;
-    drop(leaves);
-    origin.wait_until_under_way(1).await;
-    let follows = all_pass(&fixture, 1);
-    origin.wait_until_under_way(2).await;
+    let kept = send_all(&fixture, 1);
+    let mut aborted = fixture.connect().await;
+    aborted.send("GET /public/aborted HTTP/1.1\r\nHost: g\r\n\r\n").await;
+    origin.wait_for_active(2).await;
+    drop(aborted);
+    origin.wait_for_active(1).await;
+    let next = send_all(&fixture, 1);
+    origin.wait_for_active(2).await;
     origin.gate.send_replace(true);
-    stays.join_all().await;
-    follows.join_all().await;
+    kept.join_all().await;
+    next.join_all().await;
     assert_eq!(origin.connections(), 1);
 }
 
 /// All requests that wait for a connection fail together with the attempt to open it.
 #[tokio::test]
 async fn an_unreachable_server_is_502_for_all_waiting_requests() {
-    let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let addr = nobody.local_addr().expect("bound");
-    drop(nobody);
+    let closed = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let addr = closed.local_addr().expect("bound");
+    drop(closed);
     let config = Config::minimal().main_server(addr).add("upstreams.main", "protocol = \"http2\"");
     let fixture = Fixture::start(config).await;
-    let asking: JoinSet<_> = (0..8)
+    let requests: JoinSet<_> = (0..8)
         .map(|number| {
             let addr = fixture.gateway.addr();
             async move { client::get(addr, &format!("/public/{number}"), &[]).await }
         })
         .collect();
-    for response in asking.join_all().await {
+    for response in requests.join_all().await {
         assert_eq!((response.status, &response.json()["code"]), (502, &json!("upstream_unreachable")));
     }
 }

@@ -25,19 +25,20 @@ async fn status_of(fixture: &Fixture, token: &str) -> u16 {
 }
 
 /// Sends one token per key id, all concurrently; returns how many responses had which status.
-async fn flood(fixture: &Fixture, kids: impl IntoIterator<Item = String>, key: &TestKey) -> Vec<(u16, usize)> {
+async fn send_all(fixture: &Fixture, kids: impl IntoIterator<Item = String>, key: &TestKey) -> Vec<(u16, usize)> {
     let h2 = client::h2(fixture.gateway.addr()).await;
-    let mut asking = tokio::task::JoinSet::new();
+    let mut requests = tokio::task::JoinSet::new();
     for (number, kid) in kids.into_iter().enumerate() {
         let token = fixture.token().claim("sub", format!("user-{number}")).sign(&key.clone().with_kid(&kid));
         let h2 = h2.clone();
-        asking.spawn(async move { h2.get("/token/x", &[("Authorization", &format!("Bearer {token}"))]).await.status });
+        requests
+            .spawn(async move { h2.get("/token/x", &[("Authorization", &format!("Bearer {token}"))]).await.status });
     }
-    let mut counted = std::collections::BTreeMap::new();
-    for status in with_deadline("all responses", asking.join_all()).await {
-        *counted.entry(status).or_insert(0) += 1;
+    let mut statuses = std::collections::BTreeMap::new();
+    for status in with_deadline("all responses", requests.join_all()).await {
+        *statuses.entry(status).or_insert(0) += 1;
     }
-    counted.into_iter().collect()
+    statuses.into_iter().collect()
 }
 
 /// Threats J-69, J-88, A40: a token with a new key triggers a fetch; all requests that need the key
@@ -49,7 +50,7 @@ async fn one_fetch_serves_all_requests_that_wait_for_a_new_key() {
     let new = TestKey::rsa("k2");
     fixture.idp.set_keys(&[&TestKey::rsa("k1"), &new]);
     fixture.clock.advance(COOLDOWN);
-    assert_eq!(flood(&fixture, (0..50).map(|_| "k2".to_owned()), &new).await, [(200, 50)]);
+    assert_eq!(send_all(&fixture, (0..50).map(|_| "k2".to_owned()), &new).await, [(200, 50)]);
     assert_eq!((fixture.idp.fetches(), fixture.idp.discovery_fetches()), (2, 1));
     assert_eq!(status_of(&fixture, &fixture.good_token()).await, 200, "the old key is still published");
 }
@@ -58,7 +59,7 @@ async fn one_fetch_serves_all_requests_that_wait_for_a_new_key() {
 #[tokio::test]
 async fn the_first_requests_wait_for_the_first_keys() {
     let fixture = start().await;
-    assert_eq!(flood(&fixture, (0..50).map(|_| "k1".to_owned()), &TestKey::rsa("k1")).await, [(200, 50)]);
+    assert_eq!(send_all(&fixture, (0..50).map(|_| "k1".to_owned()), &TestKey::rsa("k1")).await, [(200, 50)]);
     assert_eq!(fixture.idp.fetches(), 1);
 }
 
@@ -69,12 +70,12 @@ async fn unknown_key_ids_cause_one_fetch_per_cooldown() {
     let fixture = start().await;
     let (good, stranger) = (fixture.good_token(), TestKey::rsa("k2"));
     assert_eq!(status_of(&fixture, &good).await, 200);
-    let invented = |round: u32| (0..60).map(move |number| format!("kid-{round}-{number}"));
-    assert_eq!(flood(&fixture, invented(0), &stranger).await, [(401, 60)]);
+    let unknown_kids = |round: u32| (0..60).map(move |number| format!("kid-{round}-{number}"));
+    assert_eq!(send_all(&fixture, unknown_kids(0), &stranger).await, [(401, 60)]);
     assert_eq!(fixture.idp.fetches(), 1, "within the cooldown of the first fetch");
     for round in 1..=3 {
         fixture.clock.advance(COOLDOWN);
-        assert_eq!(flood(&fixture, invented(round), &stranger).await, [(401, 60)], "round {round}");
+        assert_eq!(send_all(&fixture, unknown_kids(round), &stranger).await, [(401, 60)], "round {round}");
         assert_eq!(fixture.idp.fetches(), 1 + u64::from(round), "round {round}");
         assert_eq!(status_of(&fixture, &good).await, 200, "round {round}");
     }
@@ -92,19 +93,19 @@ async fn an_unknown_key_is_401_after_a_good_fetch_and_503_after_a_failed_one() {
     assert_eq!(status_of(&fixture, &good).await, 200);
     assert_eq!(status_of(&fixture, &unknown("a")).await, 401, "within the cooldown");
     fixture.clock.advance(COOLDOWN);
-    assert_eq!(status_of(&fixture, &unknown("b")).await, 401, "asked for, and not there");
+    assert_eq!(status_of(&fixture, &unknown("b")).await, 401, "fetched, and not in the set");
     fixture.idp.fail_with(500);
     fixture.clock.advance(COOLDOWN);
     let response = fixture.get_with_token("/token/x", &unknown("c")).await;
     assert_eq!((response.status, &response.json()["code"]), (503, &json!("keys_unavailable")));
     assert_eq!(response.header("retry-after"), Some("30"), "the cooldown");
     assert_eq!(status_of(&fixture, &unknown("d")).await, 503, "within the cooldown of the failure");
-    assert_eq!(status_of(&fixture, &good).await, 200, "remembered");
+    assert_eq!(status_of(&fixture, &good).await, 200, "cached");
     let another = fixture.token().claim("sub", "bob").sign(&TestKey::rsa("k1"));
-    assert_eq!(status_of(&fixture, &another).await, 200, "verified anew with the keys that are there");
+    assert_eq!(status_of(&fixture, &another).await, 200, "verified with the current keys");
     fixture.idp.recover();
     fixture.clock.advance(COOLDOWN);
-    assert_eq!(status_of(&fixture, &unknown("e")).await, 401, "asked for again, and not there");
+    assert_eq!(status_of(&fixture, &unknown("e")).await, 401, "fetched again, and not in the set");
 }
 
 /// Threats J-71, J-81, A26, D6: a key that is no longer published, or was replaced under its id,
@@ -115,7 +116,7 @@ async fn refuses_a_token_whose_key_has_left_the_key_set() {
         ("withdrawn", vec![TestKey::es256("e1")], "key unknown"),
         ("replaced", vec![TestKey::es256("e1"), TestKey::rsa("k2").with_kid("k1")], "signature invalid"),
         (
-            "now for another algorithm",
+            "published for another algorithm",
             vec![TestKey::es256("e1"), TestKey::rsa("k1").with_algorithm("PS256")],
             "key not for this algorithm",
         ),
@@ -123,7 +124,7 @@ async fn refuses_a_token_whose_key_has_left_the_key_set() {
         let fixture = start().await;
         let by_old = fixture.good_token();
         fixture
-            .assert_verdicts("/token/x", [("verified", by_old.clone(), Ok(())), ("remembered", by_old.clone(), Ok(()))])
+            .assert_verdicts("/token/x", [("verified", by_old.clone(), Ok(())), ("cached", by_old.clone(), Ok(()))])
             .await;
         fixture.idp.set_keys(&published.iter().collect::<Vec<_>>());
         fixture.assert_verdicts("/token/x", [("not fetched yet", by_old.clone(), Ok(()))]).await;
@@ -165,10 +166,10 @@ async fn stale_keys_are_used_until_jwks_max_stale() {
     assert_eq!(
         (status_of(&fixture, &token).await, status_of(&fixture, &fresh("a")).await),
         (200, 200),
-        "just not too old"
+        "just within the limit"
     );
     fixture.clock.advance(Duration::from_secs(1));
-    for (name, token) in [("remembered", token.clone()), ("fresh", fresh("b"))] {
+    for (name, token) in [("cached", token.clone()), ("fresh", fresh("b"))] {
         let response = fixture.get_with_token("/token/x", &token).await;
         assert_eq!((response.status, &response.json()["code"]), (503, &json!("keys_unavailable")), "{name}");
         assert!(response.header("retry-after").is_some(), "{name}");

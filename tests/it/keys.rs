@@ -26,7 +26,7 @@ async fn assert_has_no_keys(name: &str, fixture: &Fixture, why: &str) {
     assert_eq!((response.status, &response.json()["code"]), (503, &json!("keys_unavailable")), "{name}");
     assert_eq!(response.header("www-authenticate"), None, "{name}");
     assert_eq!(response.header("cache-control"), Some("no-store"), "{name}");
-    let retry_after: u64 = response.header("retry-after").expect("when to come again").parse().expect("seconds");
+    let retry_after: u64 = response.header("retry-after").expect("a Retry-After field").parse().expect("seconds");
     assert!((1..=30).contains(&retry_after), "{name}: {retry_after}");
     assert!(fixture.origin.requests().is_empty(), "{name}");
     let (status, reasons) = readiness(fixture).await;
@@ -81,7 +81,7 @@ async fn checks_the_discovery_document_before_following_it() {
     let rows: Vec<(&str, Fault<'_>, &str)> = vec![
         ("another issuer", Box::new(member("issuer", json!("https://idp.example"))), "is of issuer"),
         (
-            "a slash too many",
+            "an extra slash",
             Box::new(|idp| member("issuer", json!(format!("{}/", idp.issuer())))(idp)),
             "differ by a slash",
         ),
@@ -154,7 +154,7 @@ async fn refuses_a_key_set_without_usable_keys() {
 async fn starts_without_its_identity_provider_and_recovers() {
     let mut fixture = Fixture::with_idp(Idp::reserve(), Config::minimal()).await;
     assert_has_no_keys("down", &fixture, "cannot fetch").await;
-    assert_eq!(fixture.get_with_token("/token/x", "abc").await.status, 401, "what is no JWT needs no key");
+    assert_eq!(fixture.get_with_token("/token/x", "abc").await.status, 401, "a malformed token needs no key");
     fixture.idp.listen().await;
     fixture.clock.advance(std::time::Duration::from_secs(31));
     fixture.idp.wait_for_fetches(1).await;
@@ -205,8 +205,8 @@ async fn fetches_keys_from_jwks_url_or_discovery_url() {
             .assert_verdicts(
                 "/token/x",
                 [
-                    ("of the name", token.clone(), Ok(())),
-                    ("of the address", fixture.good_token(), Err("issuer not configured")),
+                    ("with the issuer name", token.clone(), Ok(())),
+                    ("with the address as issuer", fixture.good_token(), Err("issuer not configured")),
                 ],
             )
             .await;
@@ -226,7 +226,7 @@ async fn reads_keys_from_a_file_and_rereads_it() {
     let file = write(&[&old]);
     let config = Config::minimal().add("issuers.main", &format!("jwks_file = \"{}\"", file.display()));
     let fixture = Fixture::start(config).await;
-    assert_eq!(readiness(&fixture).await, (200, Vec::new()), "at once");
+    assert_eq!(readiness(&fixture).await, (200, Vec::new()), "ready at once");
     let (by_old, by_new) = (fixture.token().sign(&old), fixture.token().sign(&new));
     fixture
         .assert_verdicts("/token/x", [("old", by_old.clone(), Ok(())), ("new", by_new.clone(), Err("key unknown"))])
@@ -248,13 +248,13 @@ async fn reads_keys_from_a_file_and_rereads_it() {
 async fn skips_unusable_keys_and_keeps_the_good_ones() {
     let (rsa, ec) = (TestKey::rsa("k1"), TestKey::es256("e1"));
     let odd = TestKey::rsa("odd");
-    let spoilt = |kid: &str, change: &dyn Fn(&mut Value)| {
+    let broken = |kid: &str, change: &dyn Fn(&mut Value)| {
         let mut jwk = odd.clone().with_kid(kid).public_jwk();
         change(&mut jwk);
         jwk
     };
     let short = base64url([&[0xc1][..], &[0x55; 126], &[0x01]].concat());
-    let secret = "a symmetric key that everybody has read";
+    let secret = "a published symmetric key";
     let keys = vec![
         json!(null),
         json!("k1"),
@@ -265,14 +265,14 @@ async fn skips_unusable_keys_and_keeps_the_good_ones() {
         json!({"kty": "EC", "kid": "k256", "crv": "secp256k1", "x": "AA", "y": "AA"}),
         json!({"kty": "OKP", "kid": "x", "crv": "X25519", "x": base64url([9; 32])}),
         json!({"kty": "EC", "kid": "off", "crv": "P-256", "x": base64url([1; 32]), "y": base64url([1; 32])}),
-        spoilt("enc", &|jwk| jwk["use"] = json!("enc")),
-        spoilt("ops", &|jwk| jwk["key_ops"] = json!(["encrypt"])),
-        spoilt("oaep", &|jwk| jwk["alg"] = json!("RSA-OAEP")),
-        spoilt("lower", &|jwk| jwk["alg"] = json!("rs256")),
-        spoilt("short", &|jwk| jwk["n"] = json!(short)),
-        spoilt("number", &|jwk| jwk["n"] = json!(7)),
-        spoilt("private", &|jwk| jwk["d"] = json!("AQAB")),
-        spoilt("kid", &|jwk| jwk["kid"] = json!(7)),
+        broken("enc", &|jwk| jwk["use"] = json!("enc")),
+        broken("ops", &|jwk| jwk["key_ops"] = json!(["encrypt"])),
+        broken("oaep", &|jwk| jwk["alg"] = json!("RSA-OAEP")),
+        broken("lower", &|jwk| jwk["alg"] = json!("rs256")),
+        broken("short", &|jwk| jwk["n"] = json!(short)),
+        broken("number", &|jwk| jwk["n"] = json!(7)),
+        broken("private", &|jwk| jwk["d"] = json!("AQAB")),
+        broken("kid", &|jwk| jwk["kid"] = json!(7)),
         rsa.public_jwk(),
         rsa.public_jwk(),
         ec.public_jwk(),

@@ -60,11 +60,11 @@ async fn allows_a_burst_and_then_refuses_with_retry_after() {
         })
     );
     fixture.clock.advance(Duration::from_millis(999));
-    assert_eq!(call().await.status, 429, "a moment too early");
+    assert_eq!(call().await.status, 429, "a millisecond too early");
     fixture.clock.advance(Duration::from_millis(1));
     let again = call().await;
     assert_eq!((again.status, fields(&again).1), (200, vec!["\"calls\";r=0;t=3"]));
-    assert_eq!(call().await.status, 429, "only one has come back");
+    assert_eq!(call().await.status, 429, "only one request was refilled");
     fixture.clock.advance(Duration::from_secs(60));
     assert_eq!(fields(&call().await).1, ["\"calls\";r=2;t=1"], "never more than the burst");
 
@@ -113,10 +113,10 @@ async fn each_key_type_counts_its_own_group_of_callers() {
     let kinds = ["ip", "subject", "client", "issuer", "route", "claim:org.tenant", "header:X-Api-Key"];
     let other_issuer = format!("[issuers.other]\nissuer = \"{}\"\naudiences = [\"api\"]", other.issuer());
     let mut config = trust_loopback(Config::minimal()).append(&other_issuer);
-    for (place, kind) in kinds.iter().enumerate() {
-        let (limit, second) = (format!("key = \"{kind}\"\nrate = \"1/h\"\nburst = 1"), format!("second-{place}"));
-        config = with_limit(config, &format!("k{place}"), &limit, "")
-            .route(&second, &format!("path = \"/second/k{place}\"\nlimits = [\"k{place}\"]"));
+    for (index, kind) in kinds.iter().enumerate() {
+        let (limit, second) = (format!("key = \"{kind}\"\nrate = \"1/h\"\nburst = 1"), format!("second-{index}"));
+        config = with_limit(config, &format!("k{index}"), &limit, "")
+            .route(&second, &format!("path = \"/second/k{index}\"\nlimits = [\"k{index}\"]"));
     }
     let fixture = Fixture::start(config).await;
     let app = |name: &'static str| -> &'static [(&str, &str)] {
@@ -131,7 +131,7 @@ async fn each_key_type_counts_its_own_group_of_callers() {
         ("ip", "the first", ALICE, 200),
         ("ip", "another caller at the same address", BOB, 429),
         ("ip", "the same caller elsewhere", Caller { address: elsewhere, ..ALICE }, 200),
-        ("ip", "the same address as IPv6 writes it", Caller { address: "::ffff:192.0.2.1", ..BOB }, 429),
+        ("ip", "the same address in IPv6 notation", Caller { address: "::ffff:192.0.2.1", ..BOB }, 429),
         ("ip", "an IPv6 host", Caller { address: "2001:db8:1:2::1", ..ALICE }, 200),
         ("ip", "its neighbour in the /64", Caller { address: "2001:db8:1:2:ffff::99", ..ALICE }, 429),
         ("ip", "the next /64", Caller { address: "2001:db8:1:3::1", ..ALICE }, 200),
@@ -157,7 +157,7 @@ async fn each_key_type_counts_its_own_group_of_callers() {
         ("issuer", "another subject elsewhere", Caller { address: elsewhere, ..BOB }, 429),
         ("issuer", "another issuer", Caller { foreign: true, ..ALICE }, 200),
         ("route", "the first", ALICE, 200),
-        ("route", "anybody else", Caller { foreign: true, address: elsewhere, ..BOB }, 429),
+        ("route", "any other caller", Caller { foreign: true, address: elsewhere, ..BOB }, 429),
         ("route", "another route with this limit", Caller { path: Some("/second/k4"), ..ALICE }, 200),
         ("claim:org.tenant", "the first", Caller { claims: acme, ..ALICE }, 200),
         ("claim:org.tenant", "another subject of the tenant", Caller { claims: acme, ..BOB }, 429),
@@ -181,7 +181,7 @@ async fn each_key_type_counts_its_own_group_of_callers() {
         ("header:X-Api-Key", "no header, again", BOB, 429),
         ("header:X-Api-Key", "no header, elsewhere", Caller { address: elsewhere, ..ALICE }, 200),
     ] {
-        let place = kinds.iter().position(|known| *known == kind).expect(kind);
+        let index = kinds.iter().position(|known| *known == kind).expect(kind);
         let issuer = if who.foreign { other.issuer() } else { fixture.idp.issuer() };
         let mut token = TokenBuilder::at(&issuer, NOW).claim("sub", who.subject);
         for (claim, text) in who.claims {
@@ -191,7 +191,7 @@ async fn each_key_type_counts_its_own_group_of_callers() {
         let bearer = token.to_bearer();
         let mut headers = vec![("Authorization", &*bearer), ("X-Forwarded-For", who.address)];
         headers.extend(who.header.map(|value| ("X-Api-Key", value)));
-        let path = who.path.map_or_else(|| format!("/k{place}/1"), str::to_owned);
+        let path = who.path.map_or_else(|| format!("/k{index}/1"), str::to_owned);
         let response = fixture.get(&path, &headers).await;
         assert_eq!(response.status, expect, "{kind}: {name}: {}", response.text());
     }
@@ -242,12 +242,12 @@ async fn only_allowed_requests_spend_a_limit_by_subject() {
     let forged = staff.sign(&TestKey::rsa("k2").with_kid("k1"));
     let (poor, good) = (token().sign(&TestKey::rsa("k1")), staff.sign(&TestKey::rsa("k1")));
     for (name, token, status, is_counted) in [
-        ("somebody with her name and a forged signature", &forged, 401, false),
-        ("she herself without the role", &poor, 403, false),
+        ("her subject with a forged signature", &forged, 401, false),
+        ("alice without the role", &poor, 403, false),
         ("without the role, again", &poor, 403, false),
         ("with the role", &good, 200, true),
         ("with the role, again", &good, 429, true),
-        ("without the role, once used up", &poor, 403, false),
+        ("without the role, after the quota is spent", &poor, 403, false),
     ] {
         let response = fixture.get("/calls/1", &[("Authorization", &format!("Bearer {token}"))]).await;
         assert_eq!((response.status, response.header("ratelimit").is_some()), (status, is_counted), "{name}");
@@ -263,10 +263,10 @@ async fn counts_anonymous_callers_by_address() {
     let fixture = Fixture::start(trust_loopback(config)).await;
     let alice = fixture.bearer("alice");
     for (name, headers, expect) in [
-        ("nobody", vec![("X-Forwarded-For", "192.0.2.1")], 200),
-        ("nobody, again", vec![("X-Forwarded-For", "192.0.2.1")], 429),
-        ("nobody, elsewhere", vec![("X-Forwarded-For", "192.0.2.2")], 200),
-        ("somebody at that address", vec![("X-Forwarded-For", "192.0.2.1"), ("Authorization", &*alice)], 200),
+        ("anonymous", vec![("X-Forwarded-For", "192.0.2.1")], 200),
+        ("anonymous, again", vec![("X-Forwarded-For", "192.0.2.1")], 429),
+        ("anonymous, from another address", vec![("X-Forwarded-For", "192.0.2.2")], 200),
+        ("alice at the first address", vec![("X-Forwarded-For", "192.0.2.1"), ("Authorization", &*alice)], 200),
     ] {
         assert_eq!(fixture.get("/calls/1", &headers).await.status, expect, "{name}");
     }
@@ -281,7 +281,7 @@ async fn a_tier_sets_its_own_rate() {
     for (name, plan, policy, wait_millis) in [
         ("no plan", None, "\"calls\";q=60;w=60", 1_000),
         ("gold", Some(json!("gold")), "\"calls\";q=600;w=60", 100),
-        ("a plan that has no tier", Some(json!("Gold")), "\"calls\";q=60;w=60", 1_000),
+        ("a plan without a tier", Some(json!("Gold")), "\"calls\";q=60;w=60", 1_000),
         ("a list", Some(json!(["gold"])), "\"calls\";q=60;w=60", 1_000),
     ] {
         let mut token = fixture.token().claim("sub", name);
@@ -325,8 +325,8 @@ burst = 9
     for (name, who, status, policies, violated) in [
         ("first", &alice, 200, vec![address, person, tenant], None),
         ("second", &alice, 200, vec![address, person, tenant], None),
-        ("the person's is used up", &alice, 429, vec![address, person], Some("person")),
-        ("the address's is used up", &bob, 429, vec![address], Some("address")),
+        ("the quota of the person is spent", &alice, 429, vec![address, person], Some("person")),
+        ("the quota of the address is spent", &bob, 429, vec![address], Some("address")),
     ] {
         let response = fixture.get("/calls/1", &[("Authorization", who)]).await;
         assert_eq!((response.status, response.headers_named("ratelimit-policy")), (status, policies.clone()), "{name}");
@@ -369,8 +369,11 @@ async fn report_only_counts_and_logs_a_rate_limit_but_forwards() {
         assert_eq!((response.status, response.headers_named("ratelimit")), (200, vec![expect]));
     }
     let lines = fixture.gateway.wait_for_access_lines(2).await;
-    let told: Vec<_> = lines.iter().map(|line| (&line["status"], &line["code"], &line["would_reject"])).collect();
-    assert_eq!(told, [(&json!(200), &json!(null), &json!(null)), (&json!(200), &json!(null), &json!("rate_limited"))]);
+    let logged: Vec<_> = lines.iter().map(|line| (&line["status"], &line["code"], &line["would_reject"])).collect();
+    assert_eq!(
+        logged,
+        [(&json!(200), &json!(null), &json!(null)), (&json!(200), &json!(null), &json!("rate_limited"))]
+    );
     let samples = fixture.gateway.metrics().await;
     assert_eq!(samples.count(r#"portcullis_would_reject_total{route="calls",code="rate_limited"}"#), 1);
     assert_eq!(samples.get(r#"portcullis_rejections_total{route="calls",code="rate_limited"}"#), None);

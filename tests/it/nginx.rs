@@ -51,7 +51,7 @@ async fn one_connection_carries_responses_with_and_without_a_body() {
     let mut conn = fixture.connect().await;
     let head = conn.request("HEAD", "/big", &[], b"").await;
     assert_eq!((head.status, head.header("content-length")), (200, Some(&*Nginx::BIG_BYTES.to_string())));
-    let tag = head.header("etag").expect("nginx tags files").to_owned();
+    let tag = head.header("etag").expect("nginx sends an ETag for files").to_owned();
     for round in 0..3 {
         let document = conn.request("GET", "/orders/1", &[], b"").await;
         assert_eq!((document.status, &*document.text()), (200, Nginx::DOCUMENT), "{round}");

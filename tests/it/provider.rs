@@ -61,7 +61,7 @@ async fn accepts_access_tokens_of_a_certified_provider_and_forwards_the_identity
         let Some(real) = ProviderFixture::start(config().add("issuers.main", lines)).await else { return };
         let response = real.get("/scope/x", &real.token().await).await;
         assert_eq!(response.status, 200, "{lines}: {}", response.text());
-        let seen = real.origin.requests().pop().expect("the upstream was asked");
+        let seen = real.origin.requests().pop().expect("a request at the origin");
         for (name, value) in [
             ("x-identity-subject", "svc"),
             ("x-identity-client", "svc"),
@@ -109,9 +109,9 @@ async fn refuses_opaque_forged_and_expired_tokens_of_the_provider() {
         let parts = another.rsplit_once('.').expect("a JWT");
         (parts.0.to_owned(), parts.1.to_owned())
     };
-    real.assert_refused("with another's signature", &format!("{signed}.{other}"), "signature invalid").await;
+    real.assert_refused("with another token's signature", &format!("{signed}.{other}"), "signature invalid").await;
     real.clock.advance(Duration::from_secs(300 + 31));
-    real.assert_refused("over", &token, "expired").await;
+    real.assert_refused("expired", &token, "expired").await;
     assert!(real.origin.requests().is_empty());
 }
 
@@ -131,7 +131,7 @@ async fn follows_the_providers_key_rotation() {
     assert_eq!(real.provider.jwks_fetches().await, 2);
 
     real.provider.rotate(true).await;
-    assert_eq!(real.get("/scope/x", &first).await.status, 200, "nobody has looked yet");
+    assert_eq!(real.get("/scope/x", &first).await.status, 200, "no refresh yet");
     real.clock.advance(Duration::from_secs(31));
     let third = real.token().await;
     assert_eq!(real.get("/scope/x", &third).await.status, 200);

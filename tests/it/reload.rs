@@ -32,14 +32,14 @@ async fn an_invalid_file_is_rejected_reported_and_counted() {
     fixture.gateway.rewrite("[server");
     let error = fixture.gateway.reload().await.expect_err("not TOML").to_string();
     assert!(error.contains("line 1"), "{error}");
-    for (name, config, told) in [
+    for (name, config, message) in [
         ("an unknown key", extended().append("[servr]\nworkers = 1"), "unknown key `servr`"),
-        ("a dangling name", extended().replace("routes.extra", "upstream = \"man\""), "did you mean `main`?"),
+        ("an unknown upstream", extended().replace("routes.extra", "upstream = \"man\""), "did you mean `main`?"),
         ("a key file that is not there", extended().append(no_file), "/none"),
     ] {
         let error = fixture.try_reload(config).await.expect_err(name).to_string();
-        assert!(error.contains(told), "{name}: {error}");
-        assert_eq!(fixture.get("/extra", &[]).await.status, 200, "{name}: the old configuration serves");
+        assert!(error.contains(message), "{name}: {error}");
+        assert_eq!(fixture.get("/extra", &[]).await.status, 200, "{name}: the old configuration is still active");
     }
     assert_eq!(fixture.gateway.count("portcullis_config_reloads_total{result=\"failure\"}").await, 4);
 }
@@ -47,14 +47,14 @@ async fn an_invalid_file_is_rejected_reported_and_counted() {
 #[tokio::test]
 async fn rejects_a_reload_that_needs_a_restart_and_names_the_key() {
     let fixture = Fixture::start(Config::minimal()).await;
-    for (table, line, named) in [
+    for (table, line, key) in [
         ("server", "listen = \"127.0.0.2:0\"", "server.listen"),
         ("server", "workers = 3", "server.workers"),
         ("admin", "listen = \"off\"", "admin.listen"),
     ] {
-        let error = fixture.try_reload(extended().replace(table, line)).await.expect_err(named).to_string();
-        assert!(error.starts_with(named), "{error}");
-        assert_eq!(fixture.get("/extra", &[]).await.status, 404, "{named}: nothing of the file counts");
+        let error = fixture.try_reload(extended().replace(table, line)).await.expect_err(key).to_string();
+        assert!(error.starts_with(key), "{error}");
+        assert_eq!(fixture.get("/extra", &[]).await.status, 404, "{key}: no part of the file applies");
     }
 }
 
@@ -100,9 +100,9 @@ async fn a_reload_keeps_the_counts_of_an_unchanged_limit() {
     assert_eq!(fixture.get("/l", &[]).await.status, 200);
     assert_eq!(fixture.get("/l", &[]).await.status, 200);
     fixture.reload(limited(extended())).await;
-    assert_eq!(fixture.get("/l", &[]).await.status, 429, "still used up");
+    assert_eq!(fixture.get("/l", &[]).await.status, 429, "the quota is still spent");
     fixture.reload(limited(Config::minimal()).replace("limits.two", "burst = 3")).await;
-    assert_eq!(fixture.get("/l", &[]).await.status, 200, "another limit begins anew");
+    assert_eq!(fixture.get("/l", &[]).await.status, 200, "a changed limit starts with a full quota");
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn a_reload_keeps_the_fetched_keys() {
     fixture.reload(Config::minimal().append("[identity.headers]\nX-User = \"subject\"")).await;
     let response = fixture.get("/token/a", &[("authorization", &fixture.bearer("alice"))]).await;
     assert_eq!(response.status, 200);
-    assert_eq!(fixture.idp.fetches(), before, "nothing is fetched for a reload");
+    assert_eq!(fixture.idp.fetches(), before, "a reload fetches nothing");
     let seen = fixture.origin.requests().pop().expect("the request");
     assert_eq!((seen.header("x-user"), seen.header("x-identity-subject")), (Some("alice"), None));
 }

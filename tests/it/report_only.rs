@@ -37,10 +37,10 @@ async fn report_only_forwards_and_reports_what_it_would_refuse() {
     let enough = fixture.token().scope("orders:write").claim("roles", json!(["admin"]));
     let good = bearer(enough.clone());
     let rows: &[Row<'_>] = &[
-        ("all there", "report", &[&good], None, Some("alice")),
+        ("all requirements met", "report", &[&good], None, Some("alice")),
         ("no token", "report", &[], Some(("credentials_missing", "credentials_missing")), None),
         ("another scheme", "report", &["Basic YTpi"], Some(("credentials_missing", "credentials_missing")), None),
-        ("no JWT", "report", &["Bearer abc"], Some(("token_invalid", "not a JWT")), None),
+        ("not a JWT", "report", &["Bearer abc"], Some(("token_invalid", "not a JWT")), None),
         ("malformed", "report", &["Bearer"], Some(("request_malformed", "no token after Bearer")), None),
         ("two", "report", &[&good, &good], Some(("request_malformed", "two authorization fields")), None),
         ("expired", "report", &[&bearer(enough.clone().claim("exp", 1))], Some(("token_invalid", "expired")), None),
@@ -66,10 +66,10 @@ async fn report_only_forwards_and_reports_what_it_would_refuse() {
             Some("alice"),
         ),
         ("not for this route", "narrow", &[&good], Some(("token_invalid", "not for an audience of this route")), None),
-        ("the first within the limit", "limited", &[&good], None, Some("alice")),
-        ("the second", "limited", &[&good], Some(("rate_limited", "rate_limited")), Some("alice")),
+        ("within the limit", "limited", &[&good], None, Some("alice")),
+        ("over the limit", "limited", &[&good], Some(("rate_limited", "rate_limited")), Some("alice")),
     ];
-    let mut would = std::collections::BTreeMap::<(&str, &str), u64>::new();
+    let mut expected_counts = std::collections::BTreeMap::<(&str, &str), u64>::new();
     for (name, route, fields, report, subject) in rows {
         // Identity headers from the client are not an identity either.
         let forged = [("X-Identity-Subject", "mallory"), ("X-Identity-Roles", "admin")];
@@ -77,21 +77,21 @@ async fn report_only_forwards_and_reports_what_it_would_refuse() {
         let response = fixture.get(&format!("/{route}/x"), &headers).await;
         assert_eq!(response.status, 200, "{name}: {}", response.text());
         assert_eq!(response.header("www-authenticate"), None, "{name}");
-        let seen = fixture.origin.requests().pop().expect("the upstream was asked");
+        let seen = fixture.origin.requests().pop().expect("a request at the origin");
         assert_eq!(seen.header("x-identity-subject"), *subject, "{name}");
         if subject.is_none() {
-            let told: Vec<_> = seen.headers.iter().filter(|(field, _)| field.starts_with("x-identity")).collect();
-            assert!(told.is_empty(), "{name}: {told:?}");
+            let identity: Vec<_> = seen.headers.iter().filter(|(field, _)| field.starts_with("x-identity")).collect();
+            assert!(identity.is_empty(), "{name}: {identity:?}");
         }
         let line = fixture.gateway.access_line_of(&response).await;
         let reported = line.get("would_reject").zip(line.get("reason")).map(|(code, why)| (text(code), text(why)));
         assert_eq!(reported, *report, "{name}: {line}");
         assert_eq!((&line["status"], line.get("code")), (&json!(200), None), "{name}");
         if let Some((code, _)) = report {
-            *would.entry((route, code)).or_default() += 1;
+            *expected_counts.entry((route, code)).or_default() += 1;
         }
     }
-    for ((route, code), count) in would {
+    for ((route, code), count) in expected_counts {
         assert_eq!(counted(&fixture, "would_reject", route, code).await, count, "{route} {code}");
         assert_eq!(counted(&fixture, "rejections", route, code).await, 0, "{route} {code}");
     }
@@ -123,7 +123,7 @@ async fn report_only_reports_missing_keys() {
     let response = fixture.get_with_token("/report/x", &fixture.good_token()).await;
     assert_eq!(response.status, 200);
     assert_eq!(fixture.gateway.access_line_of(&response).await["would_reject"], "keys_unavailable");
-    let seen = fixture.origin.requests().pop().expect("the upstream was asked");
+    let seen = fixture.origin.requests().pop().expect("a request at the origin");
     assert_eq!(seen.header("x-identity-subject"), None);
 }
 

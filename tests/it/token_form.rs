@@ -50,7 +50,7 @@ async fn header_and_payload_must_each_be_one_json_object() {
         ("cut off", b"{\"alg\":\"RS256\""),
         ("a NUL", b"{\"alg\":\"RS256\"}\0"),
         ("single quotes", b"{'alg':'RS256'}"),
-        ("a comma too many", b"{\"alg\":\"RS256\",}"),
+        ("a trailing comma", b"{\"alg\":\"RS256\",}"),
         ("a comment", b"{\"alg\":\"RS256\"/**/}"),
         ("not UTF-8", b"{\"alg\":\"RS256\",\"x\":\"\xff\"}"),
         ("half a surrogate pair", b"{\"alg\":\"RS256\",\"x\":\"\\ud800\"}"),
@@ -88,7 +88,7 @@ async fn a_token_must_have_three_segments_in_canonical_base64url() {
         .assert_verdicts(
             "/token/x",
             [
-                ("as issued, which is then remembered", token.clone(), Ok(())),
+                ("as issued, and then cached", token.clone(), Ok(())),
                 ("unused bits set", respelt, no_base64),
                 ("padded", format!("{token}=="), no_base64),
                 ("the other alphabet", format!("{signed}.{}+/", &signature[2..]), no_base64),
@@ -98,8 +98,8 @@ async fn a_token_must_have_three_segments_in_canonical_base64url() {
                 ("no signature", format!("{signed}."), no_jwt),
                 ("no payload", format!("{head}..{signature}"), no_jwt),
                 ("no header", format!(".{payload}.{signature}"), no_jwt),
-                ("a dot in front", format!(".{token}"), no_jwt),
-                ("a dot behind", format!("{token}."), no_jwt),
+                ("a leading dot", format!(".{token}"), no_jwt),
+                ("a trailing dot", format!("{token}."), no_jwt),
                 ("four segments", format!("{token}.{signature}"), no_jwt),
                 ("five segments", format!("{token}.{signature}.{signature}"), Err("encrypted token")),
                 ("six segments", format!("{token}.e30.e30.e30"), no_jwt),
@@ -109,7 +109,7 @@ async fn a_token_must_have_three_segments_in_canonical_base64url() {
                     format!("{head}.{}.{signature}", flipped(payload)),
                     Err("claims malformed"),
                 ),
-                ("as issued, still", token.clone(), Ok(())),
+                ("as issued, from the cache", token.clone(), Ok(())),
             ],
         )
         .await;

@@ -128,7 +128,7 @@ async fn accepts_only_the_fixed_size_ecdsa_signature() {
         .assert_verdicts(
             "/token/x",
             [
-                ("as it should be", token.clone(), Ok(())),
+                ("valid", token.clone(), Ok(())),
                 ("DER", with(&der), bad),
                 ("s before r", with(&[s, r].concat()), bad),
                 ("63 bytes", with(&signature[..63]), bad),
@@ -173,7 +173,7 @@ async fn ignores_keys_that_a_token_carries_or_points_to() {
     }
     fixture.assert_verdicts("/token/x", rows).await;
     assert_eq!(elsewhere.connections(), 0);
-    assert_eq!(fixture.idp.fetches(), 1, "an unknown name within the cooldown is no reason to ask again");
+    assert_eq!(fixture.idp.fetches(), 1, "an unknown key id within the cooldown triggers no fetch");
 }
 
 /// RFC 7515 §4.1.4; threats J-09, J-60: a key id is an opaque string, compared exactly. Without
@@ -191,7 +191,7 @@ async fn compares_the_key_id_exactly() {
         ),
         ("none", fixture.token().without_header("kid").sign(&key), Ok(())),
         (
-            "none, by a stranger",
+            "none, signed with another key",
             fixture.token().without_header("kid").sign(&TestKey::rsa("k2")),
             Err("signature invalid"),
         ),
@@ -271,15 +271,15 @@ async fn a_changed_claim_invalidates_the_signature() {
     let mallory = fixture.token().claim("sub", "mallory").sign(&key);
     let (signed, _) = mallory.rsplit_once('.').expect("three segments");
     let (_, signature) = token.rsplit_once('.').expect("three segments");
-    let stranger = |token: TokenBuilder| token.sign(&TestKey::rsa("k2").with_kid("k1"));
+    let forged = |token: TokenBuilder| token.sign(&TestKey::rsa("k2").with_kid("k1"));
     fixture
         .assert_verdicts(
             "/token/x",
             [
                 ("alice's", token.clone(), Ok(())),
-                ("alice's signature below mallory's claims", format!("{signed}.{signature}"), Err("signature invalid")),
-                ("a stranger's signature", stranger(fixture.token()), Err("signature invalid")),
-                ("expired, and a stranger's signature", stranger(fixture.token().claim("exp", 1)), Err("expired")),
+                ("mallory's claims with alice's signature", format!("{signed}.{signature}"), Err("signature invalid")),
+                ("another key's signature", forged(fixture.token()), Err("signature invalid")),
+                ("expired, and another key's signature", forged(fixture.token().claim("exp", 1)), Err("expired")),
                 ("mallory's own", mallory.clone(), Ok(())),
             ],
         )

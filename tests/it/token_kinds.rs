@@ -25,8 +25,8 @@ async fn refuses_tokens_of_other_kinds_and_sender_constrained_tokens() {
     let with = |claim: &str, value: Value| sign(&fixture.token().claim(claim, value));
     let (other, bound) = (Err("not an access token"), Err("sender-constrained without proof"));
     let mut rows = vec![
-        ("typ Bearer, as one provider writes", with("typ", json!("Bearer")), Ok(())),
-        ("token_use access, as another does", with("token_use", json!("access")), Ok(())),
+        ("typ Bearer, as Keycloak sends it", with("typ", json!("Bearer")), Ok(())),
+        ("token_use access, as Cognito sends it", with("token_use", json!("access")), Ok(())),
     ];
     for (claim, value) in [
         ("nonce", json!("n")),
@@ -53,7 +53,7 @@ async fn the_rfc9068_profile_requires_its_type_and_claims() {
     let fixture = start("profile = \"rfc9068\"").await;
     let full = || fixture.token().claim("client_id", "svc").claim("jti", "1");
     let mut rows = vec![
-        ("all there", sign(&full()), Ok(())),
+        ("complete", sign(&full()), Ok(())),
         ("long type", sign(&full().header("typ", "application/at+jwt")), Ok(())),
         ("type JWT", sign(&full().header("typ", "JWT")), Err("token type not allowed")),
         ("no type", sign(&full().without_header("typ")), Err("token type not allowed")),
@@ -86,7 +86,7 @@ async fn the_id_token_profile_accepts_id_tokens_only() {
                 ("an access token", sign(&token("at+jwt")), Err("token type not allowed")),
                 ("a refresh token", sign(&token("JWT").claim("typ", "Refresh")), Err("not an access token")),
                 ("a logout token", sign(&token("JWT").claim("events", json!({}))), Err("not an access token")),
-                ("for others", sign(&token("JWT").claim("aud", "api2")), Err("audience is another")),
+                ("for another audience", sign(&token("JWT").claim("aud", "api2")), Err("audience is another")),
             ],
         )
         .await;
@@ -102,12 +102,12 @@ async fn reads_claims_from_the_configured_paths() {
     .await;
     let uid = "https://shop.example/uid";
     for (name, token, expected) in [
-        ("the usual", fixture.token(), Some(("alice", None))),
+        ("the second path", fixture.token(), Some(("alice", None))),
         ("the first", fixture.token().claim(uid, "u-7"), Some(("u-7", None))),
         ("the first, alone", fixture.token().claim(uid, "u-7").without("sub"), Some(("u-7", None))),
         ("the first is unusable", fixture.token().claim(uid, 7), None),
         ("the client", fixture.token().claim("ext", json!({"client": "svc"})), Some(("alice", Some("svc")))),
-        ("a client elsewhere", fixture.token().claim("azp", "svc"), Some(("alice", None))),
+        ("a client in another claim", fixture.token().claim("azp", "svc"), Some(("alice", None))),
         ("the first audience", fixture.token().claim("resource", "api").without("aud"), Some(("alice", None))),
         ("the first audience is another", fixture.token().claim("resource", "x"), None),
     ] {

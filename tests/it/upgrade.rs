@@ -14,7 +14,7 @@ use crate::support::raw_origin::RawOrigin;
 use crate::support::token::TestKey;
 
 /// A request for a WebSocket (RFC 6455 §4.1) with further field lines.
-fn wish(path: &str, lines: &str) -> String {
+fn upgrade_request(path: &str, lines: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n{lines}\r\n"
     )
@@ -25,9 +25,9 @@ fn authorization(fixture: &Fixture) -> String {
 }
 
 /// Sends text through a tunnel and waits for its echo.
-async fn echo(conn: &mut Conn, word: &str) {
-    conn.send(word).await;
-    assert_eq!(String::from_utf8_lossy(&conn.read_bytes(word.len()).await), word);
+async fn echo(conn: &mut Conn, text: &str) {
+    conn.send(text).await;
+    assert_eq!(String::from_utf8_lossy(&conn.read_bytes(text.len()).await), text);
 }
 
 /// Contract 4, threats UP-2, A80: no tunnel without a token, and none before the upstream's 101.
@@ -36,14 +36,14 @@ async fn a_tunnel_opens_after_authorization_and_the_upstreams_101() {
     let fixture = Fixture::start(Config::minimal()).await;
     fixture.origin.behave("/token/ws", Behaviour::Upgrade);
 
-    let mut stranger = fixture.connect().await;
-    stranger.send(wish("/token/ws", "") + "early bytes").await;
-    let refused = stranger.read_response().await;
+    let mut unauthenticated = fixture.connect().await;
+    unauthenticated.send(upgrade_request("/token/ws", "") + "early bytes").await;
+    let refused = unauthenticated.read_response().await;
     assert_eq!((refused.status, &refused.json()["code"]), (401, &json!("credentials_missing")));
     assert!(fixture.origin.requests().is_empty() && fixture.origin.connections() == 0);
 
     let mut conn = fixture.connect().await;
-    conn.send(wish("/token/ws", &(authorization(&fixture) + "X-Identity-Subject: mallory\r\n"))).await;
+    conn.send(upgrade_request("/token/ws", &(authorization(&fixture) + "X-Identity-Subject: mallory\r\n"))).await;
     let switched = conn.read_response().await;
     assert_eq!((switched.status, switched.header("upgrade")), (101, Some("websocket")));
     assert!(switched.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("upgrade")));
@@ -56,7 +56,7 @@ async fn a_tunnel_opens_after_authorization_and_the_upstreams_101() {
     echo(&mut conn, &"x".repeat(100_000)).await;
 
     // The tunnel is logged once, when it ends, with the bytes that passed through it.
-    assert_eq!(fixture.gateway.wait_for_access_lines(1).await.len(), 1, "the stranger's only");
+    assert_eq!(fixture.gateway.wait_for_access_lines(1).await.len(), 1, "only the refused request");
     drop(conn);
     fixture.origin.wait_for_open_connections(0).await;
     let lines = fixture.gateway.wait_for_access_lines(2).await;
@@ -75,8 +75,8 @@ async fn no_byte_of_the_new_protocol_passes_before_the_101() {
         .route("raw", "access = \"public\"\nupstream = \"raw\"");
     let fixture = Fixture::start(config).await;
     let mut conn = fixture.connect().await;
-    conn.send(wish("/raw/ws", "") + "GET /raw/early HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    assert_eq!(conn.read_response().await.status, 504, "it never answered");
+    conn.send(upgrade_request("/raw/ws", "") + "GET /raw/early HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(conn.read_response().await.status, 504, "the upstream never responded");
     let received = origin.received();
     assert!(received[0].starts_with("GET /raw/ws HTTP/1.1\r\n") && received[0].ends_with("\r\n\r\n"), "{received:?}");
     assert!(!received[0].contains("early"), "{received:?}");
@@ -89,12 +89,12 @@ async fn an_upstream_that_ignores_the_upgrade_responds_as_usual() {
     let fixture = Fixture::start(Config::minimal()).await;
     let mut conn = fixture.connect().await;
     for path in ["/public/1", "/public/2"] {
-        conn.send(wish(path, "")).await;
+        conn.send(upgrade_request(path, "")).await;
         let response = conn.read_response().await;
         assert_eq!((response.status, &response.json()["target"]), (200, &json!(path)));
         assert_eq!(response.header("upgrade"), None);
     }
-    assert_eq!(conn.request("GET", "/token/1", &[], b"").await.status, 401, "each request is judged anew");
+    assert_eq!(conn.request("GET", "/token/1", &[], b"").await.status, 401, "each request is authorized separately");
 }
 
 /// Contract 4, threats UP-1, UP-3, A90: `h2c` and TLS would change who parses the following bytes
@@ -110,7 +110,7 @@ async fn other_upgrades_are_refused_or_removed() {
         ("HTTP itself", "Connection: Upgrade\r\nUpgrade: HTTP/2.0\r\n", 400),
         ("several", "Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n", 400),
         ("two fields", "Connection: Upgrade\r\nUpgrade: websocket\r\nUpgrade: h2c\r\n", 400),
-        ("case does not hide it", "Connection: upgrade\r\nUpgrade: H2C\r\n", 400),
+        ("another case", "Connection: upgrade\r\nUpgrade: H2C\r\n", 400),
     ] {
         let mut conn = fixture.connect().await;
         conn.send(format!("GET /public/ws HTTP/1.1\r\nHost: a\r\n{lines}\r\n")).await;
@@ -144,7 +144,7 @@ async fn a_tunnel_ends_when_its_token_expires() {
     let token = fixture.token().claim("exp", fixture.clock.clock().now().seconds() + 1).sign(&TestKey::rsa("k1"));
     fixture.clock.advance(Duration::from_millis(700));
     let mut conn = fixture.connect().await;
-    conn.send(wish("/token/ws", &format!("Authorization: Bearer {token}\r\n"))).await;
+    conn.send(upgrade_request("/token/ws", &format!("Authorization: Bearer {token}\r\n"))).await;
     assert_eq!(conn.read_response().await.status, 101);
     echo(&mut conn, "still good").await;
     assert_eq!(conn.read_to_close().await, b"");
@@ -165,7 +165,7 @@ async fn a_tunnel_counts_towards_max_connections() {
         .route("slot", "access = \"public\"\nupstream = \"slot\"");
     let fixture = Fixture::start(config).await;
     let mut tunnel = fixture.connect().await;
-    tunnel.send(wish("/slot/ws", "")).await;
+    tunnel.send(upgrade_request("/slot/ws", "")).await;
     assert_eq!(tunnel.read_response().await.status, 101);
     echo(&mut tunnel, "ping").await;
     let mut waiting = fixture.connect().await;
@@ -182,7 +182,7 @@ async fn draining_leaves_tunnels_open_until_drain_timeout() {
     let fixture = Fixture::start(Config::minimal().add("server", "drain_timeout = \"400ms\"")).await;
     fixture.origin.behave("/public/ws", Behaviour::Upgrade);
     let mut conn = fixture.connect().await;
-    conn.send(wish("/public/ws", "")).await;
+    conn.send(upgrade_request("/public/ws", "")).await;
     assert_eq!(conn.read_response().await.status, 101);
     fixture.gateway.drain();
     while tokio::net::TcpStream::connect(fixture.gateway.addr()).await.is_ok() {}
@@ -203,11 +203,11 @@ async fn a_tunnel_passes_through_nginx() {
         .upstream("nginx", &[nginx.addr()], "")
         .route("nginx", "path = \"/proxied/*\"\nupstream = \"nginx\"");
     let fixture = Fixture::start(config).await;
-    let mut stranger = fixture.connect().await;
-    stranger.send(wish("/proxied/ws", "")).await;
-    assert_eq!(stranger.read_response().await.status, 401);
+    let mut unauthenticated = fixture.connect().await;
+    unauthenticated.send(upgrade_request("/proxied/ws", "")).await;
+    assert_eq!(unauthenticated.read_response().await.status, 401);
     let mut conn = fixture.connect().await;
-    conn.send(wish("/proxied/ws", &authorization(&fixture))).await;
+    conn.send(upgrade_request("/proxied/ws", &authorization(&fixture))).await;
     assert_eq!(conn.read_response().await.status, 101);
     echo(&mut conn, "ping").await;
     echo(&mut conn, &"y".repeat(50_000)).await;

@@ -115,7 +115,7 @@ async fn a_server_that_closes_after_each_response_causes_no_errors() {
         for request in 0..5 {
             let response = fixture.get("/raw/1", &[]).await;
             assert_eq!((response.status, &*response.text()), (200, "ok"), "{name}, {request}: {}", response.text());
-            assert_eq!(response.header("connection"), Some("close"), "ours with the client, which asked for it");
+            assert_eq!(response.header("connection"), Some("close"), "the client asked for it");
         }
     }
 }
@@ -126,13 +126,13 @@ async fn a_server_that_closes_after_each_response_causes_no_errors() {
 async fn never_reuses_a_connection_with_an_unfinished_request_or_response() {
     let fixture = Fixture::start(Config::minimal().one_worker()).await;
     let chunks = fixture.origin.stream("/public/stream");
-    let mut leaving = fixture.connect().await;
-    leaving.send("GET /public/stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    assert_eq!(leaving.read_head().await.status, 200);
+    let mut disconnecting = fixture.connect().await;
+    disconnecting.send("GET /public/stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(disconnecting.read_head().await.status, 200);
     chunks.send("part");
-    leaving.read_until("part").await;
+    disconnecting.read_until("part").await;
     assert_eq!(fixture.gateway.count(&connections("main", "active")).await, 1);
-    drop(leaving);
+    drop(disconnecting);
     chunks.wait_for_close().await;
     fixture.origin.wait_for_open_connections(0).await;
     assert_eq!(fixture.get("/public/tag-1", &[]).await.json()["target"], "/public/tag-1", "its own response");
@@ -144,7 +144,7 @@ async fn never_reuses_a_connection_with_an_unfinished_request_or_response() {
     assert_eq!(uploading.read_head().await.status, 403);
     drop(uploading);
     assert_eq!(fixture.get("/public/tag-2", &[]).await.json()["target"], "/public/tag-2", "its own response");
-    assert_eq!(fixture.origin.connections(), 3, "the one with half a request on it is gone");
+    assert_eq!(fixture.origin.connections(), 3, "the connection with an unfinished request is closed");
     assert!(fixture.origin.requests().iter().all(|request| request.target != "/public/hidden"));
 }
 
@@ -157,7 +157,7 @@ async fn a_truncated_upstream_response_is_truncated_for_the_client() {
         fixture.origin.behave("/public/cut", Behaviour::CloseMidBody { announced, sent: "part".into() });
         let text = client::raw(fixture.gateway.addr(), "GET /public/cut HTTP/1.1\r\nHost: a\r\n\r\n").await;
         assert!(text.starts_with("HTTP/1.1 200 ") && text.contains("part"), "{name}: {text}");
-        assert!(!text.ends_with("0\r\n\r\n"), "{name}: no end where there was none: {text}");
+        assert!(!text.ends_with("0\r\n\r\n"), "{name}: no end of the body: {text}");
     }
     assert_eq!(fixture.get("/public/1", &[]).await.status, 200);
 }
@@ -178,7 +178,7 @@ async fn a_full_server_makes_some_wait_and_tells_the_rest() {
     fixture.gateway.wait_for_metric(&connections("small", "pending"), 1.0).await;
     let third = fixture.get("/small/third", &[]).await;
     assert_eq!((third.status, &third.json()["code"]), (503, &json!("upstream_busy")));
-    assert_eq!(fixture.gateway.count(&connections("small", "pending")).await, 1, "the third never waited");
+    assert_eq!(fixture.gateway.count(&connections("small", "pending")).await, 1, "the third request never waited");
     chunks.finish();
     assert_eq!(second.read_response().await.json()["target"], "/small/second");
     let targets: Vec<_> = origin.requests().into_iter().map(|request| request.target).collect();
@@ -195,8 +195,8 @@ async fn a_client_that_leaves_gives_its_place_back() {
     let keys = "max_connections = 1\nmax_pending = 1";
     let fixture = Fixture::start(upstream("small", &[origin.addr()], keys)).await;
     for round in 1..=3 {
-        let mut holding = fixture.connect().await;
-        holding.send("GET /small/hang HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let mut active = fixture.connect().await;
+        active.send("GET /small/hang HTTP/1.1\r\nHost: a\r\n\r\n").await;
         origin.wait_for_open_connections(1).await;
         fixture.gateway.wait_for_metric(&connections("small", "active"), 1.0).await;
         let mut waiting = fixture.connect().await;
@@ -206,7 +206,7 @@ async fn a_client_that_leaves_gives_its_place_back() {
         let lines = fixture.gateway.wait_for_access_lines(3 * round - 2).await;
         assert_eq!(lines[3 * round - 3]["status"], 499, "{lines:?}");
         assert_eq!(fixture.gateway.count(&connections("small", "pending")).await, 0);
-        drop(holding);
+        drop(active);
         let lines = fixture.gateway.wait_for_access_lines(3 * round - 1).await;
         assert_eq!(
             (&lines[3 * round - 2]["status"], &lines[3 * round - 2]["reason"]),
@@ -244,7 +244,7 @@ async fn balances_requests_over_servers_as_configured() {
             assert_eq!(fixture.get("/two/1", &[]).await.status, 200);
         }
         let counts = [one.requests().len(), other.requests().len()];
-        assert_eq!(counts, [3, 3], "{balance}: equals are served in turn");
+        assert_eq!(counts, [3, 3], "{balance}: idle servers take turns");
 
         let streams = [one.stream("/two/stream"), other.stream("/two/stream")];
         let mut long = fixture.connect().await;
@@ -258,7 +258,7 @@ async fn balances_requests_over_servers_as_configured() {
         if !busy_is_first {
             more.reverse();
         }
-        assert_eq!(more, while_one_is_busy, "{balance}: the busy one first");
+        assert_eq!(more, while_one_is_busy, "{balance}: the busy server first");
         drop(streams);
     }
 }
@@ -318,7 +318,7 @@ async fn the_route_timeout_covers_the_request_and_the_whole_response() {
     let hanging = fixture.get("/timed/hang", &[]).await;
     assert_eq!((hanging.status, &hanging.json()["code"]), (504, &json!("upstream_timeout")));
     let stalled = client::raw(fixture.gateway.addr(), "GET /timed/stall HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    assert!(stalled.contains("part") && !stalled.ends_with("0\r\n\r\n"), "cut off, and not ended: {stalled}");
+    assert!(stalled.contains("part") && !stalled.ends_with("0\r\n\r\n"), "cut off without an end: {stalled}");
     fixture.origin.wait_for_open_connections(0).await;
     assert_eq!(fixture.get("/timed/1", &[]).await.status, 200);
 }

@@ -111,7 +111,7 @@ impl Conn {
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.try_send(bytes).await.expect("the other side takes what is sent");
+        self.try_send(bytes).await.expect("the other side accepts the bytes");
     }
 
     /// Like [`send`](Self::send), for when the other side may have closed.
@@ -245,7 +245,7 @@ impl H2 {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Full::new(Bytes::copy_from_slice(body))).expect("a request that hyper can hold");
+        let request = request.body(Full::new(Bytes::copy_from_slice(body))).expect("a valid request");
         let mut requests = self.requests.clone();
         with_deadline("a response", async {
             requests.ready().await?;

@@ -1,10 +1,11 @@
-//! The configuration that a test gives to the gateway: a minimal `gateway.toml`, and strict edits of it.
+//! The configuration that a test gives to the gateway: a minimal `gateway.toml`, and strict edits
+//! of it.
 
 use std::net::SocketAddr;
 
 use toml::{Table, Value};
 
-/// Stands for the issuer that the fixture's identity provider has, here and in the lines of a test.
+/// Stands for the issuer of the fixture's identity provider. Lines that a test adds may use it too.
 const ISSUER: &str = "<issuer>";
 
 /// Stands for the address of the fixture's origin.
@@ -53,25 +54,27 @@ roles = ["admin"]
 upstream = "main"
 "#;
 
-/// A `gateway.toml` that does not know addresses yet: one value serves for the start and, edited, for a reload.
+/// A `gateway.toml` without addresses: a test can start a gateway with it, edit it, and reload the
+/// result.
 ///
-/// Tables are named as in the file (`server`, `issuers.main`); a route is `routes.NAME`. Each edit panics, and shows what
-/// it found, unless it changes exactly what it says: a test whose configuration is not the intended one shows nothing.
+/// Tables are named as in the file (`server`, `issuers.main`); `routes.NAME` is the route with that
+/// name. An edit panics, and shows the table it found, if it does not change exactly what it names:
+/// a test with another configuration than the intended one shows nothing.
 #[derive(Clone, Debug)]
 pub(crate) struct Config(Table);
 
 impl Config {
-    /// `/public/*` without a token, `/token/*` with any, `/scope/*` with the scope `orders:read`, `/admin/*` with the
-    /// role `admin`.
+    /// `/public/*` needs no token, `/token/*` any, `/scope/*` the scope `orders:read`, and
+    /// `/admin/*` the role `admin`.
     pub(crate) fn minimal() -> Self {
         Self(parse(MINIMAL))
     }
 
-    /// Adds keys to a table that exists.
+    /// Adds keys to an existing table.
     ///
     /// # Panics
     ///
-    /// If the table does not exist, or already has one of the keys.
+    /// If the table does not exist or already has one of the keys.
     pub(crate) fn add(mut self, table: &str, lines: &str) -> Self {
         let found = self.table(table);
         for (key, value) in parse(lines) {
@@ -81,11 +84,11 @@ impl Config {
         self
     }
 
-    /// Changes keys of a table that exists.
+    /// Changes keys of an existing table.
     ///
     /// # Panics
     ///
-    /// If the table does not exist, lacks one of the keys, or already has that value.
+    /// If the table does not exist, lacks one of the keys, or already has the new value.
     pub(crate) fn replace(mut self, table: &str, lines: &str) -> Self {
         let found = self.table(table);
         for (key, value) in parse(lines) {
@@ -100,13 +103,14 @@ impl Config {
     ///
     /// # Panics
     ///
-    /// If one of their keys is already there.
+    /// If one of their keys already exists.
     pub(crate) fn append(mut self, toml: &str) -> Self {
         merge(&mut self.0, parse(toml));
         self
     }
 
-    /// Adds the route `name`. Its path is `/NAME/*` and its upstream is `main` unless `lines` set them.
+    /// Adds the route `name`. Its path is `/NAME/*` and its upstream is `main`, unless `lines` sets
+    /// them.
     pub(crate) fn route(mut self, name: &str, lines: &str) -> Self {
         let mut route: Table = lines.parse().unwrap_or_else(|error| panic!("{error}\n{lines}"));
         let defaults = [("name", name.to_owned()), ("path", format!("/{name}/*")), ("upstream", "main".to_owned())];
@@ -127,7 +131,8 @@ impl Config {
         self.replace("upstreams.main", &server_list(&[server]))
     }
 
-    /// One worker, and so one connection pool: a test can tell which connection carries a request.
+    /// Sets one worker, and so one connection pool: a test can tell which connection a request
+    /// uses.
     pub(crate) fn one_worker(self) -> Self {
         self.replace("server", "workers = 1")
     }
@@ -137,7 +142,7 @@ impl Config {
         self.add("server", "auth_failures = \"off\"")
     }
 
-    /// The file's text.
+    /// The text of the file, with the addresses filled in.
     pub(crate) fn to_toml(&self, issuer: &str, origin: SocketAddr) -> String {
         self.0.to_string().replace(ISSUER, issuer).replace(ORIGIN, &origin.to_string())
     }
@@ -166,14 +171,14 @@ fn server_list(servers: &[SocketAddr]) -> String {
 
 /// # Panics
 ///
-/// If the text is not TOML, or holds nothing that an edit could apply.
+/// If the text is not TOML or has no keys.
 fn parse(text: &str) -> Table {
     let table: Table = text.parse().unwrap_or_else(|error| panic!("{error}\n{text}"));
     assert!(!table.is_empty(), "nothing to change with {text:?}");
     table
 }
 
-/// Adds `more`: routes behind those that are there, tables into those of the same name.
+/// Adds `more` to `table`: appends routes, and merges tables of the same name.
 fn merge(table: &mut Table, more: Table) {
     for (key, value) in more {
         match (table.get_mut(&key), value) {
@@ -187,7 +192,7 @@ fn merge(table: &mut Table, more: Table) {
                         !routes.iter().any(|known| name.is_some() && known.get("name").and_then(Value::as_str) == name);
                     assert!(
                         is_new,
-                        "there already is a route {name:?}:\n{table}",
+                        "there is already a route {name:?}:\n{table}",
                         table = Value::Array(routes.clone())
                     );
                     routes.push(route);

@@ -1,4 +1,5 @@
-//! The fixture that most tests use: the gateway between an identity provider and an origin, with a clock that the test moves.
+//! The fixture of most tests: the gateway between an identity provider and an origin, with a clock
+//! that the test controls.
 
 use portcullis::app::StartError;
 use portcullis::primitives::clock::ManualClock;
@@ -10,7 +11,7 @@ use super::idp::Idp;
 use super::origin::Origin;
 use super::token::{TestKey, TokenBuilder};
 
-/// When a fixture's clock starts, in seconds since the Unix epoch: 2027-01-15T08:00:00Z.
+/// Where a fixture's clock starts, in seconds since the Unix epoch: 2027-01-15T08:00:00Z.
 pub(crate) const NOW: u64 = 1_800_000_000;
 
 #[derive(Debug)]
@@ -26,7 +27,8 @@ impl Fixture {
         Self::with_idp(Idp::start().await, config).await
     }
 
-    /// With an identity provider that the test has prepared, or that does not listen yet.
+    /// Like [`start`](Self::start), with an identity provider that the test has prepared, or that
+    /// does not listen yet.
     pub(crate) async fn with_idp(idp: Idp, config: Config) -> Self {
         let origin = Origin::start().await;
         let clock = ManualClock::at(NOW);
@@ -38,23 +40,24 @@ impl Fixture {
     ///
     /// # Panics
     ///
-    /// If the gateway refuses the configuration.
+    /// If the gateway rejects the configuration.
     pub(crate) async fn reload(&self, config: Config) {
-        self.try_reload(config).await.unwrap_or_else(|error| panic!("the reload is refused: {error}"));
+        self.try_reload(config).await.unwrap_or_else(|error| panic!("the gateway rejects the reload: {error}"));
     }
 
-    /// Like [`reload`](Self::reload), for a configuration that the gateway should refuse.
+    /// Like [`reload`](Self::reload), for a configuration that the gateway should reject.
     pub(crate) async fn try_reload(&self, config: Config) -> Result<(), StartError> {
         self.gateway.rewrite(&config.to_toml(&self.idp.issuer(), self.origin.addr()));
         self.gateway.reload().await
     }
 
-    /// A good token as of the clock's time, to be changed and signed.
+    /// A good token at the fixture's time, to be changed and signed.
     pub(crate) fn token(&self) -> TokenBuilder {
         TokenBuilder::at(&self.idp.issuer(), self.clock.clock().now().seconds())
     }
 
-    /// A good token, signed with `k1`, which the identity provider publishes unless the test changes its keys.
+    /// A good token, signed with `k1`, which the identity provider publishes unless the test
+    /// changes its keys.
     pub(crate) fn good_token(&self) -> String {
         self.token().sign(&TestKey::rsa("k1"))
     }
@@ -84,15 +87,16 @@ impl Fixture {
         Conn::open(self.gateway.addr()).await
     }
 
-    /// How many verifications of tokens of the issuer `main` had this `result` (`accepted`, `refused` or
-    /// `keys_unavailable`) and this `cache` (`hit` or `miss`).
+    /// How many verifications of tokens of the issuer `main` had this `result` (`accepted`,
+    /// `refused` or `keys_unavailable`) and this `cache` (`hit` or `miss`).
     pub(crate) async fn verifications(&self, result: &str, cache: &str) -> u64 {
         let labels = format!("issuer=\"main\",result=\"{result}\",cache=\"{cache}\"");
         self.gateway.count(&format!("portcullis_token_verifications_total{{{labels}}}")).await
     }
 
-    /// Sends each token to `target`. `Ok` expects 200; `Err` expects 401, this reason in the access log, and no request at
-    /// the origin. The reason counts because a token that is refused for another fault than the one under test shows nothing.
+    /// Sends each token to `target`. `Ok` expects 200. `Err` expects 401, this reason in the access
+    /// log, and no request at the origin. The reason matters because a token that is refused for
+    /// another fault than the one under test shows nothing.
     pub(crate) async fn assert_verdicts<'a>(
         &self,
         target: &str,

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis::app::{self, Options, RunningGateway, ConfigSource, StartError};
+use portcullis::app::{self, Options, Running, Source, StartError};
 use portcullis::primitives::clock::Clock;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ use super::{client, with_deadline};
 /// A running gateway. Dropping it stops it and removes its file.
 #[derive(Debug)]
 pub(crate) struct Gateway {
-    running: Option<RunningGateway>,
+    running: Option<Running>,
     access: watch::Receiver<Vec<u8>>,
     directory: TempDir,
 }
@@ -40,11 +40,11 @@ impl Gateway {
         let config = directory.write("gateway.toml", toml);
         let (lines, access) = watch::channel(Vec::new());
         let options = Options {
-            source: ConfigSource::File(config),
+            source: Source::File(config),
             environment: Arc::new(|_: &str| None),
             clock,
             access_sink: Some(Box::new(AccessLogWriter(lines))),
-            config_poll_interval: interval,
+            look_for_changes_every: interval,
         };
         // Starting may wait for threads; the test's own runtime keeps running meanwhile.
         let starting = tokio::task::spawn_blocking(move || app::start(options));
@@ -53,8 +53,8 @@ impl Gateway {
         Self { running: Some(running), access, directory }
     }
 
-    fn running(&self) -> &RunningGateway {
-        self.running.as_ref().expect("only drop and stop take it")
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("set until stop or drop")
     }
 
     /// The address of the data listener.
@@ -73,7 +73,7 @@ impl Gateway {
     }
 
     /// Reads the file again, as on SIGHUP.
-    #[expect(clippy::unused_async, reason = "tests need not know whether a reload waits")]
+    #[expect(clippy::unused_async, reason = "leaves room for a reload that waits")]
     pub(crate) async fn reload(&self) -> Result<(), StartError> {
         self.running().reload()
     }
@@ -145,7 +145,9 @@ impl Gateway {
     pub(crate) async fn wait_for_access_lines(&self, n: usize) -> Vec<Value> {
         let mut access = self.access.clone();
         let enough = access.wait_for(|bytes| json_lines(bytes).len() >= n);
-        json_lines(&with_deadline("lines in the access log", enough).await.expect("the gateway keeps its access log"))
+        json_lines(
+            &with_deadline("enough lines in the access log", enough).await.expect("the gateway keeps its access log"),
+        )
     }
 
     /// Waits for the access log line of the request that got this response, found by the request
@@ -158,7 +160,7 @@ impl Gateway {
         let bytes = with_deadline("the request's line in the access log", found)
             .await
             .expect("the gateway keeps its access log");
-        find(&bytes).expect("it was there a moment ago")
+        find(&bytes).expect("it was found a moment ago")
     }
 }
 
@@ -237,7 +239,7 @@ impl Samples {
     /// If the value is not a whole number.
     pub(crate) fn count(&self, sample: &str) -> u64 {
         let value = self.value(sample);
-        value.to_string().parse().unwrap_or_else(|_| panic!("{sample} is no count: {value}"))
+        value.to_string().parse().unwrap_or_else(|_| panic!("{sample} is not a count: {value}"))
     }
 
     /// The text as it was scraped.

@@ -91,7 +91,7 @@ impl Idp {
     }
 
     /// Starts to listen on the reserved address; does nothing if it already listens.
-    #[expect(clippy::unused_async, reason = "whoever starts a fixture waits for it, also when it needs no waiting")]
+    #[expect(clippy::unused_async, reason = "starting a fixture is async like starting the others")]
     pub(crate) async fn listen(&mut self) {
         let Some(socket) = self.reserved.take() else { return };
         let _runtime = background().enter();

@@ -8,7 +8,7 @@
 //! No fixture sleeps or uses a fixed port. Fixtures report events, and every wait ends after
 //! [`MAX_WAIT`].
 
-#![allow(dead_code, reason = "a toolbox: not every tool has a test that needs it at every time")]
+#![allow(dead_code, reason = "a toolbox: not every tool is used by a test at all times")]
 
 use std::future::Future;
 use std::io::Write as _;
@@ -43,7 +43,9 @@ pub(crate) const MAX_WAIT: Duration = Duration::from_secs(30);
 ///
 /// If it does not happen within [`MAX_WAIT`]: a test fails rather than hangs.
 pub(crate) async fn with_deadline<T>(what: &str, event: impl Future<Output = T>) -> T {
-    let Ok(value) = tokio::time::timeout(MAX_WAIT, event).await else { panic!("{what}: not within {MAX_WAIT:?}") };
+    let Ok(value) = tokio::time::timeout(MAX_WAIT, event).await else {
+        panic!("timeout waiting for {what}: {MAX_WAIT:?}")
+    };
     value
 }
 

@@ -79,14 +79,14 @@ fn edits_of_the_configuration_change_what_they_name() {
 #[test]
 fn an_edit_that_does_not_fit_the_configuration_panics() {
     let rows: [(&str, fn(Config) -> Config); 10] = [
-        ("a key that is there", |config| config.add("server", "workers = 3")),
-        ("a table that is not there", |config| config.add("issuers.other", "leeway = \"5s\"")),
-        ("a route that is not there", |config| config.add("routes.other", "methods = [\"GET\"]")),
+        ("an existing key", |config| config.add("server", "workers = 3")),
+        ("a missing table", |config| config.add("issuers.other", "leeway = \"5s\"")),
+        ("a missing route", |config| config.add("routes.other", "methods = [\"GET\"]")),
         ("no line", |config| config.add("server", "")),
-        ("a key to replace that is not there", |config| config.replace("server", "realm = \"x\"")),
-        ("the value that it has", |config| config.replace("server", "workers = 2")),
-        ("a table key that is there", |config| config.append("[server]\nworkers = 3")),
-        ("a route name that is there", |config| config.route("scope", "")),
+        ("a missing key to replace", |config| config.replace("server", "realm = \"x\"")),
+        ("the current value", |config| config.replace("server", "workers = 2")),
+        ("an existing key of a table", |config| config.append("[server]\nworkers = 3")),
+        ("an existing route name", |config| config.route("scope", "")),
         ("a value in place of a table", |config| config.append("server = 1")),
         ("not TOML", |config| config.append("[server")),
     ];
@@ -99,7 +99,7 @@ fn an_edit_that_does_not_fit_the_configuration_panics() {
 async fn the_idp_counts_fetches_fails_and_recovers() {
     let mut idp = Idp::reserve();
     let addr = idp.issuer().trim_start_matches("http://").parse().expect("an address");
-    assert!(tokio::net::TcpStream::connect(addr).await.is_err(), "nothing listens yet");
+    assert!(tokio::net::TcpStream::connect(addr).await.is_err(), "no listener yet");
     idp.listen().await;
     idp.set_header("Cache-Control", "no-store");
     let discovery = client::get(addr, "/.well-known/openid-configuration", &[]).await;
@@ -114,7 +114,7 @@ async fn the_idp_counts_fetches_fails_and_recovers() {
     waiting.send("GET /jwks HTTP/1.1\r\nHost: a\r\n\r\n").await;
     idp.wait_for_fetches(3).await;
     idp.stop().await;
-    assert!(tokio::net::TcpStream::connect(addr).await.is_err(), "nothing listens any more");
+    assert!(tokio::net::TcpStream::connect(addr).await.is_err(), "no listener any more");
     assert_eq!(waiting.read_to_close().await, b"", "a hung request is never answered");
     idp.recover();
     idp.listen().await;

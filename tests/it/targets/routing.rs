@@ -31,10 +31,10 @@ async fn the_most_specific_host_and_path_win() {
         ("two labels under it", "GET", "a.b.example.com", "/h/x", "wild"),
         ("under the exact host", "GET", "x.api.example.com", "/h/x", "wild"),
         ("the wildcard's own name", "GET", "example.com", "/h/x", "any"),
-        ("a name that only ends alike", "GET", "evilexample.com", "/h/x", "any"),
-        ("a name that only begins alike", "GET", "api.example.com.evil.example", "/h/x", "any"),
+        ("a name with the same ending", "GET", "evilexample.com", "/h/x", "any"),
+        ("a name with the same beginning", "GET", "api.example.com.evil.example", "/h/x", "any"),
         ("another", "GET", "g", "/h/x", "any"),
-        ("a path of no host, asked of a host with routes", "GET", "api.example.com", "/p/list", "literal"),
+        ("a path of any host, on a host with its own routes", "GET", "api.example.com", "/p/list", "literal"),
         ("literal", "GET", "g", "/p/list", "literal"),
         ("literal, escaped", "GET", "g", "/p/li%73t", "literal"),
         ("literal with its method", "POST", "g", "/p/list", "method"),
@@ -45,7 +45,7 @@ async fn the_most_specific_host_and_path_win() {
         let response = fixture.request(method, target, &[("Host", host)], b"").await;
         let normal = target.replace("%73", "s");
         assert_eq!(line(&response), format!("{method} /{route}{normal} HTTP/1.1"), "{name}: {}", response.text());
-        assert!(response.text().contains(&format!("host: {host}\r\n")), "{name}: the host goes on as it came");
+        assert!(response.text().contains(&format!("host: {host}\r\n")), "{name}: the host is forwarded unchanged");
     }
 }
 
@@ -72,7 +72,7 @@ async fn requires_exactly_one_valid_host() {
         ("a path", "/public/x", "Host: g/evil\r\n"),
         ("a quote", "/public/x", "Host: g\"\r\n"),
         ("an empty port", "/public/x", "Host: g:\r\n"),
-        ("a port that is none", "/public/x", "Host: g:99999\r\n"),
+        ("an invalid port", "/public/x", "Host: g:99999\r\n"),
         ("beyond ASCII", "/public/x", "Host: g\u{e9}\r\n"),
         ("an unclosed address", "/public/x", "Host: [::1\r\n"),
         ("an absolute target without the field", "http://g/public/x", ""),
@@ -107,7 +107,7 @@ async fn a_method_without_a_route_gets_405_with_allow() {
         ("a method that is listed", "GET", "/read", 200, None),
         ("HEAD where GET is", "HEAD", "/read", 200, None),
         ("HEAD where GET is not", "HEAD", "/write", 405, Some("POST, PUT")),
-        ("one that is not", "POST", "/read", 405, Some("GET, HEAD")),
+        ("a method that is not listed", "POST", "/read", 405, Some("GET, HEAD")),
         ("another case", "get", "/read", 405, Some("GET, HEAD")),
         ("an unknown one, where all are allowed", "BREW", "/public/x", 200, None),
         ("an unknown one, where some are", "BREW", "/read", 405, Some("GET, HEAD")),
@@ -142,13 +142,16 @@ async fn a_method_without_a_route_gets_405_with_allow() {
         forwarded.iter().all(|request| !request.starts_with("CONNECT") && !request.starts_with("TRACE")),
         "{forwarded:?}"
     );
-    assert!(forwarded.iter().any(|request| request.starts_with("HEAD /read HTTP/1.1\r\n")), "HEAD stays HEAD");
+    assert!(
+        forwarded.iter().any(|request| request.starts_with("HEAD /read HTTP/1.1\r\n")),
+        "HEAD is forwarded as HEAD"
+    );
     for (route, status, least) in [("public", 200, 2.0), ("", 405, 2.0)] {
         let sample = format!(r#"portcullis_requests_total{{route="{route}",method="other",status="{status}"}}"#);
         fixture.gateway.wait_for_metric(&sample, least).await;
     }
     let text = fixture.gateway.metrics().await.text().to_owned();
-    assert!(!text.contains("BREW") && !text.contains("PROPFIND"), "LM-2: no label is a client's word");
+    assert!(!text.contains("BREW") && !text.contains("PROPFIND"), "LM-2: no label holds client text");
 }
 
 /// RFC 9728 §3: no route can claim the paths that the gateway reserves for itself.

@@ -53,12 +53,12 @@ async fn forged_identity_headers_never_reach_the_upstream() {
     let owned = |lines: &[(&str, &str)]| lines.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect::<Vec<_>>();
     for (name, target, token, expected) in [
         ("a token", "/token/a", Some(&*bearer), &whole[..]),
-        ("an open route", "/public/a", None, &[]),
-        ("an open route and a token", "/public/a", Some(&bearer), &[]),
-        ("no token where one may be", "/optional/a", None, &[]),
-        ("a token where one may be", "/optional/a", Some(&bearer), &whole),
-        ("a bad token that is only reported", "/report/a", Some("Bearer a.b.c"), &[]),
-        ("a token without the scope, reported", "/report/a", Some(&bearer), &whole),
+        ("a public route", "/public/a", None, &[]),
+        ("a public route and a token", "/public/a", Some(&bearer), &[]),
+        ("an optional route", "/optional/a", None, &[]),
+        ("an optional route and a token", "/optional/a", Some(&bearer), &whole),
+        ("a report-only route and a bad token", "/report/a", Some("Bearer a.b.c"), &[]),
+        ("a report-only route and a token without the scope", "/report/a", Some(&bearer), &whole),
     ] {
         let token: Vec<_> = token.map(|token| ("Authorization", token)).into_iter().collect();
         let received = forwarded(&fixture, target, &[&FORGED[..], &token].concat()).await;
@@ -114,9 +114,9 @@ X-User = "claim:/https:~1~1e.example~1user"
         ("a claim that is empty", "email", json!(""), "x-identity-email", None),
         ("a claim that is a number", "email", json!(7), "x-identity-email", Some("7")),
         ("a claim with a URL for a name", "https://e.example/user", json!("u"), "x-user", Some("u")),
-        ("as long as may be", "email", json!(limit), "x-identity-email", Some(&*limit)),
-        ("longer", "email", json!(over), "x-identity-email", None),
-        ("longer once it is encoded", "email", json!("é".repeat(1000)), "x-identity-email", None),
+        ("as long as allowed", "email", json!(limit), "x-identity-email", Some(&*limit)),
+        ("a byte longer", "email", json!(over), "x-identity-email", None),
+        ("too long once encoded", "email", json!("é".repeat(1000)), "x-identity-email", None),
     ] {
         let bearer = fixture.token().claim(claim, value.clone()).to_bearer();
         let forged = [

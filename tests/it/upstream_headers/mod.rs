@@ -56,7 +56,7 @@ async fn connection_options_remove_client_headers_but_none_of_the_gateways() {
     for name in ["x-private", "x-private-two", "connection", "authorization"] {
         assert_eq!(received.header(name), None, "{name}");
     }
-    assert_eq!(received.header("cookie"), Some("a=1"), "the request that was judged is the one that goes on");
+    assert_eq!(received.header("cookie"), Some("a=1"), "only nominated headers are removed");
 }
 
 /// HH-4, A74, C7; RFC 6750 §5.3.
@@ -97,7 +97,7 @@ const FORWARDING: [(&str, &str); 6] = [
 /// RL-1, RL-2, HH-5, C3; RFC 7239, RFC 9110 §7.6.3.
 #[tokio::test]
 async fn replaces_forwarding_headers_of_untrusted_peers_and_appends_to_those_of_trusted_proxies() {
-    for (name, trusted) in [("a stranger", false), ("a trusted proxy", true)] {
+    for (name, trusted) in [("an untrusted peer", false), ("a trusted proxy", true)] {
         let proxies = if trusted { "[\"127.0.0.0/8\"]" } else { "[]" };
         let config = Config::minimal().add("server", &format!("trusted_proxies = {proxies}"));
         let fixture = Fixture::start(config).await;
@@ -127,7 +127,7 @@ async fn replaces_forwarding_headers_of_untrusted_peers_and_appends_to_those_of_
         assert_eq!(line["request_id"], json!(id), "{name}");
         for bad in ["", "a b", "a\"b", "a/b", &"a".repeat(65)] {
             let response = fixture.get("/public/a", &[("X-Request-Id", bad)]).await;
-            assert_ne!(response.header("x-request-id"), Some(bad), "{name}: no id for a log");
+            assert_ne!(response.header("x-request-id"), Some(bad), "{name}: invalid ids are replaced");
         }
     }
 }
@@ -198,7 +198,7 @@ async fn removes_override_and_hop_by_hop_headers_in_both_directions() {
     assert_eq!(response.headers_named("set-cookie"), ["a=1", "b=2"]);
     assert_eq!((response.header("x-kept"), response.header("server")), (Some("1"), Some("fred")));
     let ids = response.headers_named("x-request-id");
-    assert_eq!(ids, [fixture.origin.requests()[1].header("x-request-id").expect("an id")], "the gateway's, once");
+    assert_eq!(ids, [fixture.origin.requests()[1].header("x-request-id").expect("an id")], "the gateway's id, once");
 }
 
 /// W3C Trace Context, level 1.
@@ -210,7 +210,7 @@ async fn continues_a_valid_trace_and_otherwise_starts_one() {
     let received = forwarded(&fixture, "/public/a", &[("traceparent", &good), ("tracestate", "a=1")]).await;
     let sent = all(&received, "traceparent");
     assert!(sent.len() == 1 && sent[0].starts_with(&format!("00-{trace}-")) && sent[0].ends_with("-01"), "{sent:?}");
-    assert!(!sent[0].contains("b7ad6b7169203331"), "a span of our own: {sent:?}");
+    assert!(!sent[0].contains("b7ad6b7169203331"), "a new span: {sent:?}");
     assert_eq!(received.header("tracestate"), Some("a=1"));
     for (name, fields) in [
         ("none", vec![]),
@@ -264,7 +264,7 @@ remove_response_headers = ["Server", "X-Content-Type-Options"]
     assert_eq!((all(&received, "x-tenant"), all(&received, "x-api-key")), (vec!["shop"], vec!["gateways"]));
     assert_eq!(["cookie", "user-agent", "accept"].map(|name| received.header(name)), [None, None, Some("*/*")]);
     for (name, target, status) in
-        [("a response", "/set/back", 200), ("a refusal", "/closed/a", 401), ("a path refused later", "/nowhere", 404)]
+        [("a response", "/set/back", 200), ("a refusal", "/closed/a", 401), ("no route", "/nowhere", 404)]
     {
         let response = fixture.get(target, &[]).await;
         assert_eq!(response.status, status, "{name}");
