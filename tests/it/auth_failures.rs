@@ -27,19 +27,19 @@ fn badly_signed(fixture: &Fixture, number: u32) -> String {
     fixture.token().claim("jti", number).sign(&TestKey::rsa("k2").with_kid("k1"))
 }
 
-async fn from(fixture: &Fixture, address: &str, token: &str) -> Response {
+async fn get_from(fixture: &Fixture, address: &str, token: &str) -> Response {
     let credentials = format!("Bearer {token}");
     fixture.get("/token/x", &[("Authorization", &credentials), ("X-Forwarded-For", address)]).await
 }
 
-async fn use_up(fixture: &Fixture, address: &str) {
+async fn spend_budget(fixture: &Fixture, address: &str) {
     for number in 0..BURST {
-        assert_eq!(from(fixture, address, &badly_signed(fixture, number)).await.status, 401, "{address}, {number}");
+        assert_eq!(get_from(fixture, address, &badly_signed(fixture, number)).await.status, 401, "{address}, {number}");
     }
 }
 
 /// How many signatures the gateway has checked.
-async fn checked(fixture: &Fixture) -> u64 {
+async fn signature_checks(fixture: &Fixture) -> u64 {
     fixture.gateway.count("portcullis_token_verify_seconds_count{issuer=\"main\"}").await
 }
 
@@ -48,16 +48,16 @@ async fn checked(fixture: &Fixture) -> u64 {
 #[tokio::test]
 async fn over_the_limit_verifies_no_new_tokens() {
     let fixture = start().await;
-    use_up(&fixture, "192.0.2.1").await;
-    let before = checked(&fixture).await;
+    spend_budget(&fixture, "192.0.2.1").await;
+    let before = signature_checks(&fixture).await;
     assert_eq!(before, u64::from(BURST));
     for (name, token) in [
         ("another bad token", badly_signed(&fixture, 100)),
-        ("an expired token", fixture.token().claim("exp", 1).sign(&TestKey::rsa("k1"))),
+        ("an expired token", fixture.token().claim("exp", 1).to_jwt()),
         ("not a JWT", "abc".to_owned()),
-        ("a new good token", fixture.token().claim("sub", "bob").sign(&TestKey::rsa("k1"))),
+        ("a new good token", fixture.token().claim("sub", "bob").to_jwt()),
     ] {
-        let response = from(&fixture, "192.0.2.1", &token).await;
+        let response = get_from(&fixture, "192.0.2.1", &token).await;
         assert_eq!((response.status, &response.json()["code"]), (429, &json!("rate_limited")), "{name}");
         assert_eq!(response.header("retry-after"), Some("1"), "{name}");
         assert_eq!(response.header("ratelimit-policy"), Some("\"auth_failures\";q=60;w=60"), "{name}");
@@ -65,7 +65,7 @@ async fn over_the_limit_verifies_no_new_tokens() {
         assert_eq!(response.header("www-authenticate"), None, "{name}");
         assert_eq!(response.json()["violated-policies"], json!(["auth_failures"]), "{name}");
     }
-    assert_eq!(checked(&fixture).await, before);
+    assert_eq!(signature_checks(&fixture).await, before);
     assert_eq!(fixture.gateway.count("portcullis_limited_total{limit=\"auth_failures\"}").await, 4);
     assert!(fixture.origin.requests().is_empty());
 }
@@ -76,10 +76,10 @@ async fn over_the_limit_verifies_no_new_tokens() {
 async fn over_the_limit_still_accepts_cached_good_tokens() {
     let fixture = start().await;
     let good = fixture.good_token();
-    assert_eq!(from(&fixture, "192.0.2.1", &good).await.status, 200);
-    use_up(&fixture, "192.0.2.1").await;
-    assert_eq!(from(&fixture, "192.0.2.1", &badly_signed(&fixture, 100)).await.status, 429);
-    assert_eq!(from(&fixture, "192.0.2.1", &good).await.status, 200);
+    assert_eq!(get_from(&fixture, "192.0.2.1", &good).await.status, 200);
+    spend_budget(&fixture, "192.0.2.1").await;
+    assert_eq!(get_from(&fixture, "192.0.2.1", &badly_signed(&fixture, 100)).await.status, 429);
+    assert_eq!(get_from(&fixture, "192.0.2.1", &good).await.status, 200);
     let headers = [("X-Forwarded-For", "192.0.2.1")];
     assert_eq!(fixture.get("/public/x", &headers).await.status, 200);
     assert_eq!(fixture.get("/token/x", &headers).await.status, 401, "a missing token is not a failure");
@@ -90,8 +90,8 @@ async fn over_the_limit_still_accepts_cached_good_tokens() {
 #[tokio::test]
 async fn counts_failures_per_address() {
     let fixture = start().await;
-    use_up(&fixture, "192.0.2.1").await;
-    use_up(&fixture, "2001:db8:1:2::1").await;
+    spend_budget(&fixture, "192.0.2.1").await;
+    spend_budget(&fixture, "2001:db8:1:2::1").await;
     for (address, status) in [
         ("192.0.2.1", 429),
         ("192.0.2.2", 401),
@@ -101,7 +101,7 @@ async fn counts_failures_per_address() {
         ("198.51.100.7, 192.0.2.1", 429),
         ("192.0.2.1, 198.51.100.7", 401),
     ] {
-        assert_eq!(from(&fixture, address, &badly_signed(&fixture, 100)).await.status, status, "{address}");
+        assert_eq!(get_from(&fixture, address, &badly_signed(&fixture, 100)).await.status, status, "{address}");
     }
     // Without a forwarding header, the address of the connection counts.
     assert_eq!(fixture.get_with_token("/token/x", &badly_signed(&fixture, 100)).await.status, 401);
@@ -111,40 +111,40 @@ async fn counts_failures_per_address() {
 #[tokio::test]
 async fn the_limit_refills_at_its_rate() {
     let fixture = start().await;
-    use_up(&fixture, "192.0.2.1").await;
+    spend_budget(&fixture, "192.0.2.1").await;
     fixture.clock.advance(Duration::from_millis(999));
-    assert_eq!(from(&fixture, "192.0.2.1", &badly_signed(&fixture, 10)).await.status, 429);
+    assert_eq!(get_from(&fixture, "192.0.2.1", &badly_signed(&fixture, 10)).await.status, 429);
     fixture.clock.advance(Duration::from_millis(1));
-    assert_eq!(from(&fixture, "192.0.2.1", &badly_signed(&fixture, 11)).await.status, 401);
-    assert_eq!(from(&fixture, "192.0.2.1", &badly_signed(&fixture, 12)).await.status, 429);
+    assert_eq!(get_from(&fixture, "192.0.2.1", &badly_signed(&fixture, 11)).await.status, 401);
+    assert_eq!(get_from(&fixture, "192.0.2.1", &badly_signed(&fixture, 12)).await.status, 429);
     fixture.clock.advance(Duration::from_secs(60));
-    use_up(&fixture, "192.0.2.1").await;
-    assert_eq!(from(&fixture, "192.0.2.1", &fixture.good_token()).await.status, 429);
+    spend_budget(&fixture, "192.0.2.1").await;
+    assert_eq!(get_from(&fixture, "192.0.2.1", &fixture.good_token()).await.status, 429);
 }
 
 /// Only failures that cost work count: a signature check or a lookup of an unknown key.
 #[tokio::test]
 async fn counts_only_failures_that_cost_crypto_or_a_key_lookup() {
     type Make = fn(&Fixture) -> String;
-    let sign = |token: TokenBuilder| token.sign(&TestKey::rsa("k1"));
+    let sign = |token: TokenBuilder| token.to_jwt();
     let rows: &[(&str, Make, u16, bool)] = &[
         ("badly signed", |fixture| badly_signed(fixture, 1), 401, true),
         ("signed with an unknown key", |fixture| fixture.token().sign(&TestKey::rsa("k2")), 401, true),
-        ("expired", |fixture| fixture.token().claim("exp", 1).sign(&TestKey::rsa("k1")), 401, false),
-        ("for another audience", |fixture| fixture.token().claim("aud", "x").sign(&TestKey::rsa("k1")), 401, false),
+        ("expired", |fixture| fixture.token().claim("exp", 1).to_jwt(), 401, false),
+        ("for another audience", |fixture| fixture.token().claim("aud", "x").to_jwt(), 401, false),
         ("not a JWT", |_| "abc".to_owned(), 401, false),
         ("malformed", |_| "a b".to_owned(), 400, false),
         ("too long", |_| "a".repeat(9_000), 401, false),
-        ("from another issuer", |_| TokenBuilder::new("https://x.example").sign(&TestKey::rsa("k1")), 401, false),
+        ("from another issuer", |_| TokenBuilder::new("https://x.example").to_jwt(), 401, false),
         ("good", Fixture::good_token, 200, false),
     ];
     for (name, make, status, counts) in rows {
         let fixture = start().await;
         for _ in 0..BURST {
-            assert_eq!(from(&fixture, "192.0.2.1", &make(&fixture)).await.status, *status, "{name}");
+            assert_eq!(get_from(&fixture, "192.0.2.1", &make(&fixture)).await.status, *status, "{name}");
         }
         let new = sign(fixture.token().claim("sub", "bob"));
-        assert_eq!(from(&fixture, "192.0.2.1", &new).await.status, if *counts { 429 } else { 200 }, "{name}");
+        assert_eq!(get_from(&fixture, "192.0.2.1", &new).await.status, if *counts { 429 } else { 200 }, "{name}");
     }
 }
 
@@ -165,8 +165,8 @@ async fn the_limit_is_on_by_default_and_can_be_turned_off() {
         let fixture = Fixture::start(config(lines)).await;
         let bad = badly_signed(&fixture, 1);
         for number in 0..100 {
-            assert_eq!(from(&fixture, "192.0.2.1", &bad).await.status, 401, "{lines} {number}");
+            assert_eq!(get_from(&fixture, "192.0.2.1", &bad).await.status, 401, "{lines} {number}");
         }
-        assert_eq!(from(&fixture, "192.0.2.1", &bad).await.status, last, "{lines}");
+        assert_eq!(get_from(&fixture, "192.0.2.1", &bad).await.status, last, "{lines}");
     }
 }

@@ -24,7 +24,7 @@ async fn assert_decisions(fixture: &Fixture, rows: impl IntoIterator<Item = Row>
             .iter()
             .fold(fixture.token().without("scope"), |token, (claim, value)| token.claim(claim, value.clone()));
         let before = fixture.origin.requests().len();
-        let response = fixture.get_with_token(&format!("/{route}/x"), &token.sign(&TestKey::rsa("k1"))).await;
+        let response = fixture.get_with_token(&format!("/{route}/x"), &token.to_jwt()).await;
         let line = fixture.gateway.access_line_of(&response).await;
         let found = if response.status == 200 {
             Ok(())

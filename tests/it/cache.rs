@@ -13,7 +13,7 @@ use crate::support::fixture::{Fixture, NOW};
 use crate::support::token::TestKey;
 
 /// How many good tokens were verified, and how many came from the cache.
-async fn verified(fixture: &Fixture) -> (u64, u64) {
+async fn verification_counts(fixture: &Fixture) -> (u64, u64) {
     (fixture.verifications("accepted", "miss").await, fixture.verifications("accepted", "hit").await)
 }
 
@@ -22,11 +22,11 @@ async fn verified(fixture: &Fixture) -> (u64, u64) {
 #[tokio::test]
 async fn caches_good_tokens_and_never_bad_ones() {
     let fixture = Fixture::start(Config::minimal()).await;
-    let (alice, bob) = (fixture.good_token(), fixture.token().claim("sub", "bob").sign(&TestKey::rsa("k1")));
+    let (alice, bob) = (fixture.good_token(), fixture.token().claim("sub", "bob").to_jwt());
     for token in [&alice, &bob, &alice, &alice, &bob] {
         assert_eq!(fixture.get_with_token("/token/x", token).await.status, 200);
     }
-    assert_eq!(verified(&fixture).await, (2, 3));
+    assert_eq!(verification_counts(&fixture).await, (2, 3));
     for number in 0..20 {
         let bad = fixture.token().claim("jti", number).sign(&TestKey::rsa("k2").with_kid("k1"));
         assert_eq!(fixture.get_with_token("/token/x", &bad).await.status, 401);
@@ -38,15 +38,14 @@ async fn caches_good_tokens_and_never_bad_ones() {
     );
     assert_eq!(fixture.gateway.count("portcullis_token_verify_seconds_count{issuer=\"main\"}").await, 42);
     assert!(fixture.gateway.count("portcullis_token_cache_entries").await <= 2);
-    assert_eq!(verified(&fixture).await, (2, 3));
+    assert_eq!(verification_counts(&fixture).await, (2, 3));
 }
 
 /// Threats J-23, J-80, J-85, I7: a cached token expires in the same second as an uncached one.
 #[tokio::test]
 async fn a_cached_token_expires_in_the_same_second_as_an_uncached_one() {
     let fixture = Fixture::start(Config::minimal()).await;
-    let token =
-        |id: u32| fixture.token().claim("exp", NOW + 300).claim("iat", NOW).claim("jti", id).sign(&TestKey::rsa("k1"));
+    let token = |id: u32| fixture.token().claim("exp", NOW + 300).claim("iat", NOW).claim("jti", id).to_jwt();
     let (cached, later, last) = (token(1), token(2), token(3));
     assert_eq!(fixture.get_with_token("/token/x", &cached).await.status, 200);
     fixture.clock.advance(Duration::from_secs(329));
@@ -106,7 +105,7 @@ async fn a_reload_applies_at_once_to_cached_tokens() {
 #[tokio::test]
 async fn a_reload_of_identity_headers_applies_at_once_to_cached_tokens() {
     let fixture = Fixture::start(Config::minimal()).await;
-    let token = fixture.token().claim("email", "alice@shop.example").sign(&TestKey::rsa("k1"));
+    let token = fixture.token().claim("email", "alice@shop.example").to_jwt();
     assert_eq!(fixture.get_with_token("/token/x", &token).await.status, 200);
     let table = "[identity.headers]\nX-Identity-Email = \"claim:email\"\nX-User = \"subject\"";
     fixture.reload(Config::minimal().append(table)).await;
@@ -137,7 +136,7 @@ async fn a_rejected_configuration_changes_nothing() {
     assert_eq!(fixture.get_with_token("/scope/x", &token).await.status, 200);
     assert!(fixture.try_reload(Config::minimal().replace("issuers.main", "audiences = []")).await.is_err());
     assert_eq!(fixture.get_with_token("/scope/x", &token).await.status, 200);
-    assert_eq!(verified(&fixture).await, (1, 1));
+    assert_eq!(verification_counts(&fixture).await, (1, 1));
 }
 
 /// Threat A24: under concurrency each response carries its own subject, cached or not.
@@ -149,7 +148,7 @@ async fn concurrent_requests_each_carry_their_own_identity() {
     for round in 0..4 {
         for number in 0..40 {
             let subject = format!("user-{number}");
-            let token = fixture.token().claim("sub", &*subject).claim("iat", NOW).sign(&TestKey::rsa("k1"));
+            let token = fixture.token().claim("sub", &*subject).claim("iat", NOW).to_jwt();
             let h2 = h2.clone();
             requests.spawn(async move {
                 let response = h2.get("/token/x", &[("Authorization", &format!("Bearer {token}"))]).await;
@@ -167,7 +166,7 @@ async fn concurrent_requests_each_carry_their_own_identity() {
         seen.insert(subject);
     }
     assert_eq!(seen.len(), 40);
-    let (miss, hit) = verified(&fixture).await;
+    let (miss, hit) = verification_counts(&fixture).await;
     assert_eq!(miss + hit, 160);
     assert!(miss >= 40);
 }

@@ -1,5 +1,4 @@
-//! Where an issuer's tokens carry their claims, and which characters a path may contain: settings
-//! for what real providers and services do.
+//! Where an issuer's tokens carry their claims: settings for what real providers do.
 
 use serde_json::json;
 
@@ -34,23 +33,4 @@ async fn reads_audience_and_client_from_the_configured_claims() {
             assert_eq!(seen[before].header("x-identity-client"), Some(client), "{name}");
         }
     }
-}
-
-/// PA-5, A47: `;` is 400 before any route is matched, unless the route allows it; then it is
-/// forwarded unchanged.
-#[tokio::test]
-async fn refuses_path_parameters_before_matching_unless_the_route_allows_them() {
-    let config = Config::minimal().route("matrix", "access = \"public\"\npath_parameters = \"allow\"");
-    let fixture = Fixture::start(config).await;
-    for (path, status) in [
-        ("/matrix/a;v=1/b", 200),
-        ("/public/a;v=1", 400),
-        ("/nowhere;v=1", 400),
-        ("/matrix/..;/admin", 400),
-        ("/matrix;v=1/a", 400),
-    ] {
-        assert_eq!(fixture.get(path, &[]).await.status, status, "{path}");
-    }
-    let seen: Vec<String> = fixture.origin.requests().into_iter().map(|request| request.target).collect();
-    assert_eq!(seen, ["/matrix/a;v=1/b"]);
 }

@@ -1,7 +1,8 @@
 //! The command line: the output and the exit code of each command.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Output, Stdio};
+use std::net::SocketAddr;
+use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
@@ -9,6 +10,7 @@ use crate::support::client;
 use crate::support::config::Config;
 use crate::support::idp::Idp;
 use crate::support::origin::Origin;
+use crate::support::process::ChildGuard;
 use crate::support::temporary::TempDir;
 use crate::support::token::{TestKey, TokenBuilder};
 
@@ -49,7 +51,7 @@ upstream = "orders"
 "#;
 
 /// A file with [`ROUTES`] and its keys.
-fn file(directory: &TempDir) -> String {
+fn write_config(directory: &TempDir) -> String {
     let keys = directory.write("keys.json", json!({ "keys": [TestKey::rsa("k1").public_jwk()] }).to_string());
     let text = ROUTES.replace("KEYS", keys.to_str().expect("a path of ours is UTF-8"));
     directory.write("gateway.toml", text).to_str().expect("likewise").to_owned()
@@ -58,7 +60,7 @@ fn file(directory: &TempDir) -> String {
 #[test]
 fn check_prints_the_routes_in_order_of_precedence() {
     let directory = TempDir::new();
-    let file = file(&directory);
+    let file = write_config(&directory);
     let output = portcullis(&["check", "-c", &file]);
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
     let shown = text(&output.stdout).replace(&file, "gateway.toml");
@@ -101,7 +103,7 @@ async fn check_online_contacts_issuers_and_upstreams() {
 #[test]
 fn explain_names_the_deciding_rule_and_its_line() {
     let directory = TempDir::new();
-    let file = file(&directory);
+    let file = write_config(&directory);
     let claims = |name: &str, scope: &str, roles: Value| {
         let now = portcullis::primitives::clock::Clock::system().now().seconds();
         let claims = json!({ "iss": "https://idp.example", "aud": "api", "sub": "alice", "exp": now + 60, "scope": scope, "roles": roles });
@@ -133,8 +135,8 @@ fn explain_names_the_deciding_rule_and_its_line() {
 #[test]
 fn explain_verifies_a_real_token_and_prints_json() {
     let directory = TempDir::new();
-    let file = file(&directory);
-    let token = TokenBuilder::new("https://idp.example").scope("other").sign(&TestKey::rsa("k1"));
+    let file = write_config(&directory);
+    let token = TokenBuilder::new("https://idp.example").scope("other").to_jwt();
     let token_file = directory.write("token", &token);
     for arguments in [["--token", &token], ["--token-file", token_file.to_str().expect("UTF-8")]] {
         let output = portcullis(
@@ -220,42 +222,38 @@ fn usage_errors_exit_with_64_and_help_with_0() {
 }
 
 /// `portcullis run` in a process of its own, killed when dropped.
-struct Run(Child, Vec<std::net::SocketAddr>);
+struct RunProcess {
+    child: ChildGuard,
+    addresses: Vec<SocketAddr>,
+}
 
-impl Run {
+impl RunProcess {
     /// Starts it, and reads the addresses of the data and the admin listener from its log.
     fn start(file: &str) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        let child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
             .args(["run", "-c", file])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program starts");
-        let mut log = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut child = ChildGuard(child);
+        let mut log = BufReader::new(child.0.stderr.take().expect("a pipe"));
         let mut addresses = Vec::new();
         while addresses.len() < 2 {
             let mut line = String::new();
             assert!(log.read_line(&mut line).expect("text") > 0, "it ended before it listened");
             let event: Value = serde_json::from_str(&line).expect("events are JSON");
-            addresses.extend(
-                event["address"].as_str().map(|text| text.parse::<std::net::SocketAddr>().expect("an address")),
-            );
+            addresses.extend(event["address"].as_str().map(|text| text.parse::<SocketAddr>().expect("an address")));
         }
         // Keeps reading, so that the program can keep writing.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self(child, addresses)
+        Self { child, addresses }
     }
 
     fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([name, &self.0.id().to_string()]).status().expect("kill can be run");
+        let status =
+            Command::new("kill").args([name, &self.child.0.id().to_string()]).status().expect("kill can be run");
         assert!(status.success());
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -264,8 +262,8 @@ async fn run_reloads_on_sighup_and_drains_on_sigterm() {
     let (idp, origin, directory) = (Idp::start().await, Origin::start().await, TempDir::new());
     let write = |config: Config| directory.write("gateway.toml", config.to_toml(&idp.issuer(), origin.addr()));
     let file = write(Config::minimal()).to_str().expect("UTF-8").to_owned();
-    let mut run = Run::start(&file);
-    let [data, admin] = run.1[..] else { panic!("two addresses: {:?}", run.1) };
+    let mut run = RunProcess::start(&file);
+    let [data, admin] = run.addresses[..] else { panic!("two addresses: {:?}", run.addresses) };
     let url = format!("http://{admin}/readyz");
     idp.wait_for_fetches(1).await;
     crate::support::with_deadline("ready", async { while code(&portcullis(&["health", &url])) != 0 {} }).await;
@@ -277,7 +275,7 @@ async fn run_reloads_on_sighup_and_drains_on_sigterm() {
     })
     .await;
     run.signal("-TERM");
-    let ended = tokio::task::spawn_blocking(move || run.0.wait().map(|status| (status, run)));
+    let ended = tokio::task::spawn_blocking(move || run.child.0.wait().map(|status| (status, run)));
     let (status, _run) = crate::support::with_deadline("the end", ended).await.expect("no panic").expect("it ends");
     assert_eq!(status.code(), Some(0));
     assert_eq!(code(&portcullis(&["health", &url])), 1);

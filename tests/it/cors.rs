@@ -1,11 +1,10 @@
 //! CORS as a browser sees it (Fetch, "CORS protocol"): preflights, and the headers on every kind of
 //! response.
 
-use std::net::TcpListener;
-
 use serde_json::json;
 
 use crate::support::client::Response;
+use crate::support::closed_port;
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 use crate::support::origin::Behaviour;
@@ -78,7 +77,7 @@ async fn preflight(fixture: &Fixture, path: &str, origin: &str, method: &str) ->
 }
 
 /// The fields of the CORS protocol and `Vary`, without the prefix, sorted.
-fn cors(response: &Response) -> Vec<String> {
+fn cors_headers(response: &Response) -> Vec<String> {
     let short = |name: &str| match name.to_ascii_lowercase().as_str() {
         "vary" => Some("vary".to_owned()),
         name => name.strip_prefix("access-control-").map(str::to_owned),
@@ -142,7 +141,7 @@ async fn the_policy_of_the_requested_method_answers_a_preflight() {
     ] {
         let response = preflight(&fixture, path, origin, method).await;
         assert_eq!(
-            (response.status, cors(&response)),
+            (response.status, cors_headers(&response)),
             (204, expect.iter().map(ToString::to_string).collect()),
             "{name}"
         );
@@ -197,9 +196,8 @@ async fn a_preflight_spends_no_quota() {
 /// comes from the gateway or the upstream; a response to another origin never has them.
 #[tokio::test]
 async fn every_response_of_the_route_carries_the_cors_headers() {
-    let closed = TcpListener::bind(("127.0.0.1", 0)).expect("a free port").local_addr().expect("an address");
     let gone = "access = \"public\"\nupstream = \"gone\"\ncors = \"shop\"";
-    let fixture = Fixture::start(config().upstream("gone", &[closed], "").route("gone", gone)).await;
+    let fixture = Fixture::start(config().upstream("gone", &[closed_port()], "").route("gone", gone)).await;
     fixture.origin.behave("/shop/missing", Behaviour::response(404, &[], "no such order"));
     fixture.origin.behave("/shop/fails", Behaviour::response(500, &[], ""));
     for _ in 0..2 {
@@ -224,13 +222,13 @@ async fn every_response_of_the_route_carries_the_cors_headers() {
             let mut headers: Vec<_> = authorization.map(|value| ("Authorization", &**value)).into_iter().collect();
             headers.extend(origin.map(|origin| ("Origin", origin)));
             let response = fixture.get(path, &headers).await;
-            assert_eq!((response.status, cors(&response)), (status, expect), "{name}, {origin:?}");
+            assert_eq!((response.status, cors_headers(&response)), (status, expect), "{name}, {origin:?}");
         }
     }
     // Without a route there is no policy.
     for (path, method, status) in [("/nowhere", "GET", 404), ("/shop/1", "POST", 405)] {
         let response = fixture.request(method, path, &[("Origin", SHOP)], b"").await;
-        assert_eq!((response.status, cors(&response)), (status, Vec::<String>::new()), "{path}");
+        assert_eq!((response.status, cors_headers(&response)), (status, Vec::<String>::new()), "{path}");
     }
 }
 
@@ -302,7 +300,7 @@ async fn the_policy_replaces_the_upstreams_cors_headers() {
         ),
     ] {
         let response = fixture.get(path, &[("Origin", from), ("Authorization", &alice)]).await;
-        assert_eq!((response.status, cors(&response)), (200, expect), "{name}");
+        assert_eq!((response.status, cors_headers(&response)), (200, expect), "{name}");
     }
 }
 
@@ -313,11 +311,15 @@ async fn report_only_leaves_unlisted_origins_to_the_upstream() {
     let fixture = Fixture::start(config()).await;
     fixture.origin.behave("/tried/1", Behaviour::response(200, &[("Access-Control-Allow-Origin", "*")], "{}"));
     let stranger = fixture.get("/tried/1", &[("Origin", "https://new.example")]).await;
-    assert_eq!(cors(&stranger), ["allow-origin: *"]);
+    assert_eq!(cors_headers(&stranger), ["allow-origin: *"]);
     let asked = preflight(&fixture, "/tried/1", "https://new.example", "GET").await;
-    assert_eq!((asked.status, cors(&asked)), (200, vec!["allow-origin: *".to_owned()]), "the upstream responds");
+    assert_eq!(
+        (asked.status, cors_headers(&asked)),
+        (200, vec!["allow-origin: *".to_owned()]),
+        "the upstream responds"
+    );
     let listed = fixture.get("/tried/1", &[("Origin", SHOP)]).await;
-    assert_eq!(cors(&listed), granted());
+    assert_eq!(cors_headers(&listed), granted());
     let would = r#"portcullis_would_reject_total{route="tried",code="origin_denied"}"#;
     assert_eq!(fixture.gateway.count(would).await, 2);
     let lines = fixture.gateway.wait_for_access_lines(3).await;

@@ -4,26 +4,28 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use crate::support::client::{self, Response};
+use crate::support::process::ChildGuard;
 
 /// The demo in a process of its own, killed when dropped.
 struct Demo {
-    child: Child,
+    _child: ChildGuard,
     guide: String,
     values: BTreeMap<String, String>,
 }
 
 impl Demo {
     fn start() -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        let child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
             .args(["demo", "--port", "0", "--issuer-port", "0", "--upstream-port", "0", "--admin-port", "0"])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .expect("the program starts");
-        let out = BufReader::new(child.stdout.take().expect("its output is a pipe"));
+        let mut child = ChildGuard(child);
+        let out = BufReader::new(child.0.stdout.take().expect("its output is a pipe"));
         let mut guide = String::new();
         for line in out.lines() {
             let line = line.expect("the guide is text");
@@ -39,28 +41,20 @@ impl Demo {
             .filter(|(name, _)| name.bytes().all(|byte| byte.is_ascii_uppercase()))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        Self { child, guide, values }
+        Self { _child: child, guide, values }
     }
 
     fn gateway(&self) -> SocketAddr {
         self.values["GW"].trim_start_matches("http://").parse().expect("the guide gives an address")
     }
 
-    async fn ask(&self, method: &str, path: &str, token: Option<&str>, headers: &[(&str, &str)]) -> Response {
+    async fn request(&self, method: &str, path: &str, token: Option<&str>, headers: &[(&str, &str)]) -> Response {
         let bearer = token.map(|name| format!("Bearer {}", self.values[name]));
         let mut all: Vec<(&str, &str)> = headers.to_vec();
         if let Some(bearer) = &bearer {
             all.push(("authorization", bearer));
         }
         client::request(self.gateway(), method, path, &all, b"").await
-    }
-}
-
-impl Drop for Demo {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -79,7 +73,7 @@ async fn the_commands_of_the_guide_get_the_responses_it_shows() {
         ("with the role", "GET", "/admin/users", Some("ADMIN"), 200, None),
         ("a path trick", "GET", "/public/../admin/users", None, 400, Some("path_refused")),
     ] {
-        let response = demo.ask(method, path, token, &[]).await;
+        let response = demo.request(method, path, token, &[]).await;
         let reported = (response.status >= 400).then(|| response.json()["code"].as_str().map(str::to_owned)).flatten();
         assert_eq!((response.status, reported.as_deref()), (status, code), "{name}: {}", response.text());
     }
@@ -89,7 +83,7 @@ async fn the_commands_of_the_guide_get_the_responses_it_shows() {
 async fn forged_identity_headers_do_not_reach_the_sample_upstream() {
     let demo = Demo::start();
     let forged = [("x-identity-subject", "root"), ("x_identity_roles", "admin")];
-    let response = demo.ask("GET", "/orders/7", Some("READER"), &forged).await;
+    let response = demo.request("GET", "/orders/7", Some("READER"), &forged).await;
     let received = &response.json()["the_upstream_received"];
     assert_eq!(received["identity"]["x-identity-subject"], "reader");
     assert_eq!(received["identity"]["x-identity-plan"], "free");
@@ -101,19 +95,23 @@ async fn forged_identity_headers_do_not_reach_the_sample_upstream() {
 async fn the_sixth_request_in_a_minute_gets_429_with_retry_after() {
     let demo = Demo::start();
     for _ in 0..5 {
-        assert_eq!(demo.ask("GET", "/limited", Some("READER"), &[]).await.status, 200);
+        assert_eq!(demo.request("GET", "/limited", Some("READER"), &[]).await.status, 200);
     }
-    let refused = demo.ask("GET", "/limited", Some("READER"), &[]).await;
+    let refused = demo.request("GET", "/limited", Some("READER"), &[]).await;
     assert_eq!(refused.status, 429);
     assert!(refused.header("retry-after").is_some());
-    assert_eq!(demo.ask("GET", "/limited", Some("WRITER"), &[]).await.status, 200, "another caller has its own quota");
+    assert_eq!(
+        demo.request("GET", "/limited", Some("WRITER"), &[]).await.status,
+        200,
+        "another caller has its own quota"
+    );
 }
 
 #[tokio::test]
 async fn a_preflight_from_the_allowed_origin_is_answered_without_a_token() {
     let demo = Demo::start();
     let headers = [("origin", "http://localhost:3000"), ("access-control-request-method", "GET")];
-    let response = demo.ask("OPTIONS", "/browser/x", None, &headers).await;
+    let response = demo.request("OPTIONS", "/browser/x", None, &headers).await;
     assert_eq!(response.status, 204);
     assert_eq!(response.header("access-control-allow-origin"), Some("http://localhost:3000"));
 }

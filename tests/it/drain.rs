@@ -6,7 +6,7 @@ use crate::support::fixture::Fixture;
 use crate::support::origin::Behaviour;
 use crate::support::with_deadline;
 
-async fn ready(fixture: &Fixture) -> (u16, String) {
+async fn readiness(fixture: &Fixture) -> (u16, String) {
     let response = client::get(fixture.gateway.admin(), "/readyz", &[]).await;
     (response.status, response.text())
 }
@@ -15,10 +15,10 @@ async fn ready(fixture: &Fixture) -> (u16, String) {
 async fn draining_turns_readiness_off_at_once_and_serves_during_the_delay() {
     let fixture = Fixture::start(Config::minimal().replace("server", "drain_delay = \"10m\"")).await;
     assert_eq!(fixture.get("/token/a", &[("authorization", &fixture.bearer("a"))]).await.status, 200);
-    assert_eq!(ready(&fixture).await.0, 200);
+    assert_eq!(readiness(&fixture).await.0, 200);
     fixture.gateway.drain();
-    with_deadline("not ready", async { while ready(&fixture).await.0 != 503 {} }).await;
-    assert!(ready(&fixture).await.1.contains("draining"));
+    with_deadline("not ready", async { while readiness(&fixture).await.0 != 503 {} }).await;
+    assert!(readiness(&fixture).await.1.contains("draining"));
     assert_eq!(fixture.get("/public/a", &[]).await.status, 200);
 }
 
@@ -30,11 +30,7 @@ async fn active_requests_finish_before_the_process_ends() {
     busy.send("GET /public/a HTTP/1.1\r\nHost: gateway\r\n\r\n").await;
     assert_eq!(busy.read_head().await.status, 200);
     fixture.gateway.drain();
-    // New connections are refused once the listeners are closed.
-    with_deadline("closed listeners", async {
-        while tokio::net::TcpStream::connect(fixture.gateway.addr()).await.is_ok() {}
-    })
-    .await;
+    fixture.gateway.wait_for_closed_listeners().await;
     chunks.send("the end");
     chunks.finish();
     assert!(busy.read_until("the end").await.ends_with("the end"));
@@ -49,10 +45,7 @@ async fn an_idle_connection_may_send_one_more_request_while_draining() {
     let first = idle.read_response().await;
     assert_eq!((first.status, first.header("connection")), (200, None));
     fixture.gateway.drain();
-    with_deadline("closed listeners", async {
-        while tokio::net::TcpStream::connect(fixture.gateway.addr()).await.is_ok() {}
-    })
-    .await;
+    fixture.gateway.wait_for_closed_listeners().await;
     idle.send("GET /public/b HTTP/1.1\r\nHost: gateway\r\n\r\n").await;
     let last = idle.read_response().await;
     assert_eq!((last.status, last.header("connection")), (200, Some("close")));

@@ -28,7 +28,7 @@ fn assert_problem(name: &str, response: &Response, status: u16, code: &str) {
     assert_eq!(response.headers_named("x-request-id"), [problem["request_id"].as_str().expect(name)], "{name}");
 }
 
-fn assert_line(name: &str, line: &Value, response: &Response, code: &str) {
+fn assert_access_line(name: &str, line: &Value, response: &Response, code: &str) {
     assert_eq!((&line["status"], &line["code"]), (&json!(response.status), &json!(code)), "{name}: {line}");
     assert_eq!(line["request_id"].as_str(), response.header("x-request-id"), "{name}: {line}");
     assert_eq!(
@@ -87,7 +87,7 @@ async fn an_incomplete_or_oversized_head_gets_one_response_one_count_and_one_log
         assert_eq!(conn.read_to_close().await, b"", "{name}");
         let lines = gateway.wait_for_access_lines(index + 1).await;
         assert_eq!(lines.len(), index + 1, "{name}");
-        assert_line(name, &lines[index], &response, code);
+        assert_access_line(name, &lines[index], &response, code);
         let counted = gateway.metric(&rejections).await - before;
         assert!((counted - 1.0).abs() < f64::EPSILON, "{name}: {counted}");
     }

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::support::client::{self, h2};
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
-use crate::support::{background, with_deadline};
+use crate::support::{background, closed_port, with_deadline};
 
 /// An HTTP/2 server that echoes each request once its gate is open.
 struct H2Origin {
@@ -69,14 +69,14 @@ async fn echo(
     mut gate: watch::Receiver<bool>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     /// Counts a request as active until it gets its response or is aborted.
-    struct Counted(watch::Sender<usize>);
-    impl Drop for Counted {
+    struct ActiveGuard(watch::Sender<usize>);
+    impl Drop for ActiveGuard {
         fn drop(&mut self) {
             self.0.send_modify(|count| *count -= 1);
         }
     }
     active.send_modify(|count| *count += 1);
-    let counted = Counted(active);
+    let counted = ActiveGuard(active);
     let _ = gate.wait_for(|open| *open).await;
     let (parts, body) = request.into_parts();
     let collected = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
@@ -211,10 +211,7 @@ async fn an_aborted_client_request_frees_its_stream() {
 /// All requests that wait for a connection fail together with the attempt to open it.
 #[tokio::test]
 async fn an_unreachable_server_is_502_for_all_waiting_requests() {
-    let closed = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let addr = closed.local_addr().expect("bound");
-    drop(closed);
-    let config = Config::minimal().main_server(addr).add("upstreams.main", "protocol = \"http2\"");
+    let config = Config::minimal().main_server(closed_port()).add("upstreams.main", "protocol = \"http2\"");
     let fixture = Fixture::start(config).await;
     let requests: JoinSet<_> = (0..8)
         .map(|number| {

@@ -101,7 +101,7 @@ async fn an_unknown_key_is_401_after_a_good_fetch_and_503_after_a_failed_one() {
     assert_eq!(response.header("retry-after"), Some("30"), "the cooldown");
     assert_eq!(status_of(&fixture, &unknown("d")).await, 503, "within the cooldown of the failure");
     assert_eq!(status_of(&fixture, &good).await, 200, "cached");
-    let another = fixture.token().claim("sub", "bob").sign(&TestKey::rsa("k1"));
+    let another = fixture.token().claim("sub", "bob").to_jwt();
     assert_eq!(status_of(&fixture, &another).await, 200, "verified with the current keys");
     fixture.idp.recover();
     fixture.clock.advance(COOLDOWN);
@@ -158,8 +158,8 @@ async fn a_refresh_keeps_cached_tokens_whose_key_is_still_published() {
 async fn stale_keys_are_used_until_jwks_max_stale() {
     let config = Config::minimal().add("issuers.main", "jwks_max_stale = \"1h\"\njwks_refresh = \"10m\"");
     let fixture = Fixture::start(config).await;
-    let token = fixture.token().claim("exp", 1_900_000_000).sign(&TestKey::rsa("k1"));
-    let fresh = |name: &str| fixture.token().claim("sub", name).sign(&TestKey::rsa("k1"));
+    let token = fixture.token().claim("exp", 1_900_000_000).to_jwt();
+    let fresh = |name: &str| fixture.token().claim("sub", name).to_jwt();
     assert_eq!(status_of(&fixture, &token).await, 200);
     fixture.idp.fail_with(500);
     fixture.clock.advance(Duration::from_secs(3_600));
@@ -215,7 +215,7 @@ async fn a_hanging_fetch_does_not_delay_known_keys() {
         .spawn(async move { client::get(addr, "/token/x", &[("Authorization", &format!("Bearer {unknown}"))]).await });
     fixture.idp.wait_for_fetches(2).await;
     for name in ["a", "b", "c"] {
-        let token = fixture.token().claim("sub", name).sign(&TestKey::rsa("k1"));
+        let token = fixture.token().claim("sub", name).to_jwt();
         assert_eq!(status_of(&fixture, &token).await, 200, "{name}");
     }
     assert!(!waiting.is_finished());

@@ -46,7 +46,7 @@ async fn assert_has_no_keys(name: &str, fixture: &Fixture, why: &str) {
 async fn fetches_keys_once_and_verifies_offline() {
     let fixture = Fixture::start(Config::minimal()).await;
     for subject in ["alice", "bob", "carol", "dave", "alice"] {
-        let token = fixture.token().claim("sub", subject).sign(&TestKey::rsa("k1"));
+        let token = fixture.token().claim("sub", subject).to_jwt();
         assert_eq!(fixture.get_with_token("/token/x", &token).await.status, 200, "{subject}");
     }
     assert_eq!((fixture.idp.discovery_fetches(), fixture.idp.fetches()), (1, 1));
@@ -168,7 +168,7 @@ async fn an_unavailable_issuer_affects_only_its_own_tokens() {
     let down = Idp::reserve();
     let table = format!("[issuers.down]\nissuer = \"{}\"\naudiences = [\"api\"]", down.issuer());
     let fixture = Fixture::start(Config::minimal().append(&table)).await;
-    let of_down = TokenBuilder::at(&down.issuer(), NOW).sign(&TestKey::rsa("k1"));
+    let of_down = TokenBuilder::at(&down.issuer(), NOW).to_jwt();
     for round in 0..2 {
         assert_eq!(fixture.get_with_token("/token/x", &of_down).await.status, 503, "round {round}");
         assert_eq!(fixture.get_with_token("/token/x", &fixture.good_token()).await.status, 200, "round {round}");
@@ -189,7 +189,7 @@ async fn an_unavailable_issuer_affects_only_its_own_tokens() {
 #[tokio::test]
 async fn fetches_keys_from_jwks_url_or_discovery_url() {
     let name = "urn:shop:idp";
-    let token = TokenBuilder::at(name, NOW).sign(&TestKey::rsa("k1"));
+    let token = TokenBuilder::at(name, NOW).to_jwt();
     for (key, path, discoveries) in
         [("jwks_url", "/jwks", 0), ("discovery_url", "/as/.well-known/oauth-authorization-server", 1)]
     {

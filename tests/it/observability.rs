@@ -38,7 +38,7 @@ fn config() -> Config {
         .route("report", "report_only = true")
 }
 
-async fn traffic(fixture: &Fixture) {
+async fn send_traffic(fixture: &Fixture) {
     let bearer = fixture.bearer("alice");
     for _ in 0..2 {
         assert_eq!(fixture.get("/scope/a", &[("authorization", &bearer)]).await.status, 200);
@@ -53,7 +53,7 @@ async fn traffic(fixture: &Fixture) {
 #[tokio::test]
 async fn every_metric_has_a_sample_after_traffic() {
     let fixture = Fixture::start(config()).await;
-    traffic(&fixture).await;
+    send_traffic(&fixture).await;
     fixture.gateway.wait_for_access_lines(7).await;
     let samples = fixture.gateway.metrics().await;
     for metric in METRICS {
@@ -90,13 +90,14 @@ async fn a_client_cannot_create_metric_series() {
         let path = format!("/none/{index}");
         fixture.request("GET", &path, &[("host", &format!("h{index}.example"))], b"").await;
     }
+    fixture.gateway.wait_for_access_lines(22).await;
     assert_eq!(fixture.gateway.metrics().await.text().lines().count(), before);
 }
 
 #[tokio::test]
 async fn each_request_has_one_access_log_line_with_the_documented_fields() {
     let fixture = Fixture::start(config()).await;
-    traffic(&fixture).await;
+    send_traffic(&fixture).await;
     let lines = fixture.gateway.wait_for_access_lines(7).await;
     assert_eq!(lines.len(), 7);
     let known: BTreeSet<&str> =

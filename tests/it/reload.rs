@@ -9,7 +9,7 @@ use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 use crate::support::gateway::Gateway;
 use crate::support::idp::Idp;
-use crate::support::origin::Origin;
+use crate::support::origin::{Behaviour, Origin};
 
 /// The minimal configuration and one more route.
 fn extended() -> Config {
@@ -67,9 +67,11 @@ async fn reloads_a_changed_file_without_a_signal() {
     gateway.rewrite(&toml(extended()));
     gateway.wait_for_metric("portcullis_config_reloads_total{result=\"success\"}", 1.0).await;
     assert_eq!(client::get(gateway.addr(), "/extra", &[]).await.status, 200);
-    // An invalid file is tried once, not at every check.
     gateway.rewrite("nonsense");
     gateway.wait_for_metric("portcullis_config_reloads_total{result=\"failure\"}", 1.0).await;
+    // The response takes several intervals: an invalid file is tried once, not at every check.
+    origin.behave("/public/slow", Behaviour::SlowBody { pieces: vec!["x".into(); 6], every: 2 * interval });
+    assert_eq!(client::get(gateway.addr(), "/public/slow", &[]).await.text(), "xxxxxx");
     gateway.rewrite(&toml(Config::minimal()));
     gateway.wait_for_metric("portcullis_config_reloads_total{result=\"success\"}", 2.0).await;
     assert_eq!(gateway.count("portcullis_config_reloads_total{result=\"failure\"}").await, 1);

@@ -17,7 +17,7 @@ fn config() -> Config {
 }
 
 /// 0 also for a family that has no series yet.
-async fn counted(fixture: &Fixture, family: &str, route: &str, code: &str) -> u64 {
+async fn count_of(fixture: &Fixture, family: &str, route: &str, code: &str) -> u64 {
     let (samples, sample) =
         (fixture.gateway.metrics().await, format!("portcullis_{family}_total{{route=\"{route}\",code=\"{code}\"}}"));
     samples.get(&sample).map_or(0, |_| samples.count(&sample))
@@ -92,8 +92,8 @@ async fn report_only_forwards_and_reports_what_it_would_refuse() {
         }
     }
     for ((route, code), count) in expected_counts {
-        assert_eq!(counted(&fixture, "would_reject", route, code).await, count, "{route} {code}");
-        assert_eq!(counted(&fixture, "rejections", route, code).await, 0, "{route} {code}");
+        assert_eq!(count_of(&fixture, "would_reject", route, code).await, count, "{route} {code}");
+        assert_eq!(count_of(&fixture, "rejections", route, code).await, 0, "{route} {code}");
     }
 }
 
@@ -108,8 +108,8 @@ async fn an_enforcing_route_reports_no_would_be_refusals() {
     assert_eq!(fixture.get_with_token("/admin/x", &fixture.good_token()).await.status, 403);
     assert_eq!(fixture.get("/admin/x", &[]).await.status, 401);
     for code in ["access_denied", "credentials_missing"] {
-        assert_eq!(counted(&fixture, "rejections", "admin", code).await, 1, "{code}");
-        assert_eq!(counted(&fixture, "would_reject", "admin", code).await, 0, "{code}");
+        assert_eq!(count_of(&fixture, "rejections", "admin", code).await, 1, "{code}");
+        assert_eq!(count_of(&fixture, "would_reject", "admin", code).await, 0, "{code}");
     }
     for line in fixture.gateway.wait_for_access_lines(2).await {
         assert_eq!(line.get("would_reject"), None, "{line}");

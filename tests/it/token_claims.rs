@@ -9,20 +9,10 @@ use serde_json::{Value, json};
 
 use crate::support::config::Config;
 use crate::support::fixture::{Fixture, NOW};
-use crate::support::token::{TestKey, TokenBuilder};
+use crate::support::token::TestKey;
 
 /// The default leeway, in seconds.
 const LEEWAY: u64 = 30;
-
-/// With further lines for the issuer, and no limit on failed tokens: the tables are full of them.
-async fn start(issuer_lines: &str) -> Fixture {
-    let config = Config::minimal().without_auth_failure_limit().add("issuers.main", issuer_lines);
-    Fixture::start(config).await
-}
-
-fn sign(token: &TokenBuilder) -> String {
-    token.sign(&TestKey::rsa("k1"))
-}
 
 /// RFC 7519 §4.1.4 to §4.1.6; threats J-23, J-26, J-27: exact to the second on both sides of each
 /// boundary.
@@ -35,7 +25,7 @@ async fn checks_times_to_the_second() {
         (config().add("issuers.main", "leeway = \"5m\""), 300),
     ] {
         let fixture = Fixture::start(config).await;
-        let with = |claim: &str, at: u64| sign(&fixture.token().claim(claim, at));
+        let with = |claim: &str, at: u64| fixture.token().claim(claim, at).to_jwt();
         let by_stranger = fixture.token().claim("exp", NOW - leeway).sign(&TestKey::rsa("k2").with_kid("k1"));
         fixture
             .assert_verdicts(
@@ -50,7 +40,7 @@ async fn checks_times_to_the_second() {
                     ("nbf a second before its start", with("nbf", NOW + leeway + 1), Err("not valid yet")),
                     ("iat as late as allowed", with("iat", NOW + leeway), Ok(())),
                     ("iat a second later", with("iat", NOW + leeway + 1), Err("issued in the future")),
-                    ("no iat", sign(&fixture.token().without("iat")), Ok(())),
+                    ("no iat", fixture.token().without("iat").to_jwt(), Ok(())),
                 ],
             )
             .await;
@@ -62,7 +52,7 @@ async fn checks_times_to_the_second() {
 #[tokio::test]
 async fn a_token_is_valid_from_nbf_to_exp_by_the_gateways_clock() {
     let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
-    let token = sign(&fixture.token().claim("exp", NOW + 300).claim("nbf", NOW + 100));
+    let token = fixture.token().claim("exp", NOW + 300).claim("nbf", NOW + 100).to_jwt();
     for (seconds, expected) in [
         (0, Err("not valid yet")),
         (69, Err("not valid yet")),
@@ -84,7 +74,7 @@ async fn a_token_is_valid_from_nbf_to_exp_by_the_gateways_clock() {
 #[tokio::test]
 async fn times_must_be_numbers_and_exp_is_required() {
     let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
-    let mut rows = vec![("exp absent", sign(&fixture.token().without("exp")), Err("required claim missing"))];
+    let mut rows = vec![("exp absent", fixture.token().without("exp").to_jwt(), Err("required claim missing"))];
     let wrong = [
         json!(null),
         json!("9999999999"),
@@ -97,13 +87,13 @@ async fn times_must_be_numbers_and_exp_is_required() {
     ];
     for claim in ["exp", "nbf", "iat"] {
         for value in &wrong {
-            rows.push((claim, sign(&fixture.token().claim(claim, value.clone())), Err("claim of the wrong type")));
+            rows.push((claim, fixture.token().claim(claim, value.clone()).to_jwt(), Err("claim of the wrong type")));
         }
     }
     // Numbers that no Rust integer holds, written into the JSON as they are.
     let raw = |exp: &str| {
         let issuer = fixture.idp.issuer();
-        sign(&fixture.token().raw_payload(format!(r#"{{"iss":"{issuer}","aud":"api","sub":"alice","exp":{exp}}}"#)))
+        fixture.token().raw_payload(format!(r#"{{"iss":"{issuer}","aud":"api","sub":"alice","exp":{exp}}}"#)).to_jwt()
     };
     for exp in [
         "253402300800",
@@ -140,23 +130,25 @@ async fn times_must_be_numbers_and_exp_is_required() {
 /// Threat J-28: with `max_lifetime` the lifetime must be stated, and the times must be consistent.
 #[tokio::test]
 async fn max_lifetime_bounds_the_lifetime() {
-    let fixture = start("max_lifetime = \"10m\"").await;
+    let fixture =
+        Fixture::start(Config::minimal().without_auth_failure_limit().add("issuers.main", "max_lifetime = \"10m\""))
+            .await;
     let times = |iat: u64, exp: u64| fixture.token().claim("iat", iat).claim("exp", exp);
     let too_long = Err("lifetime too long");
     fixture
         .assert_verdicts(
             "/token/x",
             [
-                ("exactly", sign(&times(NOW, NOW + 600)), Ok(())),
-                ("a second more", sign(&times(NOW, NOW + 601)), too_long),
-                ("a century", sign(&times(NOW, NOW + 100 * 365 * 86_400)), too_long),
-                ("endless", sign(&times(NOW, u64::MAX)), too_long),
-                ("long, and about to expire", sign(&times(NOW - 86_400, NOW + 5)), too_long),
-                ("no iat", sign(&times(NOW, NOW + 60).without("iat")), too_long),
-                ("expired before it was issued", sign(&times(NOW + 20, NOW + 10)), Err("times contradict")),
+                ("exactly", times(NOW, NOW + 600).to_jwt(), Ok(())),
+                ("a second more", times(NOW, NOW + 601).to_jwt(), too_long),
+                ("a century", times(NOW, NOW + 100 * 365 * 86_400).to_jwt(), too_long),
+                ("endless", times(NOW, u64::MAX).to_jwt(), too_long),
+                ("long, and about to expire", times(NOW - 86_400, NOW + 5).to_jwt(), too_long),
+                ("no iat", times(NOW, NOW + 60).without("iat").to_jwt(), too_long),
+                ("expired before it was issued", times(NOW + 20, NOW + 10).to_jwt(), Err("times contradict")),
                 (
                     "expired before it is valid",
-                    sign(&times(NOW, NOW + 10).claim("nbf", NOW + 10)),
+                    times(NOW, NOW + 10).claim("nbf", NOW + 10).to_jwt(),
                     Err("times contradict"),
                 ),
             ],
@@ -169,12 +161,12 @@ async fn max_lifetime_bounds_the_lifetime() {
 #[tokio::test]
 async fn the_audience_must_be_a_configured_one() {
     let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
-    let aud = |value: Value| sign(&fixture.token().claim("aud", value));
+    let aud = |value: Value| fixture.token().claim("aud", value).to_jwt();
     let mut rows = vec![
         ("one", aud(json!("api")), Ok(())),
         ("an array of one", aud(json!(["api"])), Ok(())),
         ("among others", aud(json!(["x", "api", "y"])), Ok(())),
-        ("absent", sign(&fixture.token().without("aud")), Err("audience missing")),
+        ("absent", fixture.token().without("aud").to_jwt(), Err("audience missing")),
         ("empty array", aud(json!([])), Err("audience missing")),
         ("others only", aud(json!(["https://a.example", "https://b.example"])), Err("audience is another")),
         ("many others", aud(json!(vec!["x"; 1_000])), Err("audience is another")),
@@ -204,7 +196,7 @@ async fn the_issuer_is_compared_byte_for_byte() {
     let issuer = fixture.idp.issuer();
     let (scheme, address) = issuer.split_once("://").expect("a URL");
     let port = address.split_once(':').expect("a port").1;
-    let iss = |value: Value| sign(&fixture.token().claim("iss", value));
+    let iss = |value: Value| fixture.token().claim("iss", value).to_jwt();
     let unknown = Err("issuer not configured");
     let mut rows = vec![("as configured", iss(json!(issuer)), Ok(()))];
     for other in [
@@ -231,7 +223,7 @@ async fn the_issuer_is_compared_byte_for_byte() {
     for value in [json!(null), json!(7), json!([issuer]), json!([issuer, "x"]), json!({"x": issuer}), json!(true)] {
         rows.push(("not a string", iss(value), Err("issuer missing")));
     }
-    rows.push(("absent", sign(&fixture.token().without("iss")), Err("issuer missing")));
+    rows.push(("absent", fixture.token().without("iss").to_jwt(), Err("issuer missing")));
     fixture.assert_verdicts("/token/x", rows).await;
     assert_eq!(fixture.idp.fetches(), 1, "no unknown issuer triggered a fetch");
 }
@@ -241,19 +233,23 @@ async fn the_issuer_is_compared_byte_for_byte() {
 #[tokio::test]
 async fn the_subject_must_be_a_non_empty_string_without_control_characters() {
     let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
-    let sub = |value: Value| sign(&fixture.token().claim("sub", value));
+    let sub = |value: Value| fixture.token().claim("sub", value).to_jwt();
     let missing = Err("subject missing");
     let mut rows = vec![
         ("usual", sub(json!("alice")), Ok(())),
         ("in any script", sub(json!("Zoë|\u{1f980}")), Ok(())),
         ("4 KiB", sub(json!("x".repeat(4_096))), Ok(())),
         ("a byte more", sub(json!("x".repeat(4_097))), missing),
-        ("absent", sign(&fixture.token().without("sub")), missing),
-        ("a used jti", sign(&fixture.token().claim("jti", "1")), Ok(())),
-        ("the jti again", sign(&fixture.token().claim("jti", "1").claim("x", 1)), Ok(())),
-        ("a client", sign(&fixture.token().claim("client_id", "svc")), Ok(())),
-        ("an actor", sign(&fixture.token().claim("act", json!({"sub": "svc"}))), Ok(())),
-        ("a client that is not a string", sign(&fixture.token().claim("client_id", 7)), Err("claim of the wrong type")),
+        ("absent", fixture.token().without("sub").to_jwt(), missing),
+        ("a used jti", fixture.token().claim("jti", "1").to_jwt(), Ok(())),
+        ("the jti again", fixture.token().claim("jti", "1").claim("x", 1).to_jwt(), Ok(())),
+        ("a client", fixture.token().claim("client_id", "svc").to_jwt(), Ok(())),
+        ("an actor", fixture.token().claim("act", json!({"sub": "svc"})).to_jwt(), Ok(())),
+        (
+            "a client that is not a string",
+            fixture.token().claim("client_id", 7).to_jwt(),
+            Err("claim of the wrong type"),
+        ),
     ];
     for value in [
         json!(""),
@@ -279,7 +275,7 @@ async fn refuses_duplicate_members_in_the_claims() {
     let issuer = fixture.idp.issuer();
     let with = |more: &str| {
         let text = format!(r#"{{"iss":"{issuer}","aud":"api","sub":"alice","exp":{}{more}}}"#, NOW + 60);
-        sign(&fixture.token().raw_payload(text))
+        fixture.token().raw_payload(text).to_jwt()
     };
     let malformed = Err("claims malformed");
     fixture
@@ -303,7 +299,7 @@ async fn refuses_duplicate_members_in_the_claims() {
 #[tokio::test]
 async fn a_token_that_never_expires_still_needs_fresh_keys() {
     let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
-    let token = sign(&fixture.token().claim("exp", u64::MAX));
+    let token = fixture.token().claim("exp", u64::MAX).to_jwt();
     for days in [0, 1, 365] {
         fixture.clock.set_wall(NOW + days * 86_400);
         fixture.assert_verdicts("/token/x", [("endless", token.clone(), Ok(()))]).await;

@@ -5,24 +5,13 @@ use serde_json::{Value, json};
 
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
-use crate::support::token::{TestKey, TokenBuilder};
-
-/// With further lines for the issuer, and no limit on failed tokens: the tables are full of them.
-async fn start(issuer_lines: &str) -> Fixture {
-    let config = Config::minimal().without_auth_failure_limit().add("issuers.main", issuer_lines);
-    Fixture::start(config).await
-}
-
-fn sign(token: &TokenBuilder) -> String {
-    token.sign(&TestKey::rsa("k1"))
-}
 
 /// RFC 7800 §3.1, RFC 9449 §7.2, RFC 8705 §3; threats J-16, J-44: tokens that the same issuer signs
 /// for other purposes, and tokens that are bound to a key.
 #[tokio::test]
 async fn refuses_tokens_of_other_kinds_and_sender_constrained_tokens() {
     let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
-    let with = |claim: &str, value: Value| sign(&fixture.token().claim(claim, value));
+    let with = |claim: &str, value: Value| fixture.token().claim(claim, value).to_jwt();
     let (other, bound) = (Err("not an access token"), Err("sender-constrained without proof"));
     let mut rows = vec![
         ("typ Bearer, as Keycloak sends it", with("typ", json!("Bearer")), Ok(())),
@@ -50,23 +39,25 @@ async fn refuses_tokens_of_other_kinds_and_sender_constrained_tokens() {
 /// RFC 9068 §2.2, §4: the profile requires everything that the RFC does.
 #[tokio::test]
 async fn the_rfc9068_profile_requires_its_type_and_claims() {
-    let fixture = start("profile = \"rfc9068\"").await;
+    let fixture =
+        Fixture::start(Config::minimal().without_auth_failure_limit().add("issuers.main", "profile = \"rfc9068\""))
+            .await;
     let full = || fixture.token().claim("client_id", "svc").claim("jti", "1");
     let mut rows = vec![
-        ("complete", sign(&full()), Ok(())),
-        ("long type", sign(&full().header("typ", "application/at+jwt")), Ok(())),
-        ("type JWT", sign(&full().header("typ", "JWT")), Err("token type not allowed")),
-        ("no type", sign(&full().without_header("typ")), Err("token type not allowed")),
-        ("an ID token's claim", sign(&full().claim("nonce", "n")), Err("not an access token")),
-        ("no audience", sign(&full().without("aud")), Err("audience missing")),
-        ("no subject", sign(&full().without("sub")), Err("subject missing")),
-        ("no issuer", sign(&full().without("iss")), Err("issuer missing")),
+        ("complete", full().to_jwt(), Ok(())),
+        ("long type", full().header("typ", "application/at+jwt").to_jwt(), Ok(())),
+        ("type JWT", full().header("typ", "JWT").to_jwt(), Err("token type not allowed")),
+        ("no type", full().without_header("typ").to_jwt(), Err("token type not allowed")),
+        ("an ID token's claim", full().claim("nonce", "n").to_jwt(), Err("not an access token")),
+        ("no audience", full().without("aud").to_jwt(), Err("audience missing")),
+        ("no subject", full().without("sub").to_jwt(), Err("subject missing")),
+        ("no issuer", full().without("iss").to_jwt(), Err("issuer missing")),
     ];
     for claim in ["exp", "iat", "client_id", "jti"] {
-        rows.push((claim, sign(&full().without(claim)), Err("required claim missing")));
+        rows.push((claim, full().without(claim).to_jwt(), Err("required claim missing")));
     }
     for value in [json!(7), json!(""), json!(null)] {
-        rows.push(("jti", sign(&full().claim("jti", value)), Err("claim of the wrong type")));
+        rows.push(("jti", full().claim("jti", value).to_jwt(), Err("claim of the wrong type")));
     }
     fixture.assert_verdicts("/token/x", rows).await;
 }
@@ -75,18 +66,20 @@ async fn the_rfc9068_profile_requires_its_type_and_claims() {
 /// tokens; access tokens are then refused.
 #[tokio::test]
 async fn the_id_token_profile_accepts_id_tokens_only() {
-    let fixture = start("profile = \"id_token\"").await;
+    let fixture =
+        Fixture::start(Config::minimal().without_auth_failure_limit().add("issuers.main", "profile = \"id_token\""))
+            .await;
     let token = |typ: &str| fixture.token().header("typ", typ);
     fixture
         .assert_verdicts(
             "/token/x",
             [
-                ("with a nonce", sign(&token("JWT").claim("nonce", "n").claim("at_hash", "x")), Ok(())),
-                ("no type", sign(&token("JWT").without_header("typ").claim("nonce", "n")), Ok(())),
-                ("an access token", sign(&token("at+jwt")), Err("token type not allowed")),
-                ("a refresh token", sign(&token("JWT").claim("typ", "Refresh")), Err("not an access token")),
-                ("a logout token", sign(&token("JWT").claim("events", json!({}))), Err("not an access token")),
-                ("for another audience", sign(&token("JWT").claim("aud", "api2")), Err("audience is another")),
+                ("with a nonce", token("JWT").claim("nonce", "n").claim("at_hash", "x").to_jwt(), Ok(())),
+                ("no type", token("JWT").without_header("typ").claim("nonce", "n").to_jwt(), Ok(())),
+                ("an access token", token("at+jwt").to_jwt(), Err("token type not allowed")),
+                ("a refresh token", token("JWT").claim("typ", "Refresh").to_jwt(), Err("not an access token")),
+                ("a logout token", token("JWT").claim("events", json!({})).to_jwt(), Err("not an access token")),
+                ("for another audience", token("JWT").claim("aud", "api2").to_jwt(), Err("audience is another")),
             ],
         )
         .await;
@@ -96,9 +89,7 @@ async fn the_id_token_profile_accepts_id_tokens_only() {
 /// the first that is present counts.
 #[tokio::test]
 async fn reads_claims_from_the_configured_paths() {
-    let fixture = start(
-        "subject_claim = [\"/https:~1~1shop.example~1uid\", \"sub\"]\naudience_claim = [\"resource\", \"aud\"]\nclient_claim = \"ext.client\"",
-    )
+    let fixture = Fixture::start(Config::minimal().without_auth_failure_limit().add("issuers.main", "subject_claim = [\"/https:~1~1shop.example~1uid\", \"sub\"]\naudience_claim = [\"resource\", \"aud\"]\nclient_claim = \"ext.client\""))
     .await;
     let uid = "https://shop.example/uid";
     for (name, token, expected) in [
@@ -112,7 +103,7 @@ async fn reads_claims_from_the_configured_paths() {
         ("the first audience is another", fixture.token().claim("resource", "x"), None),
     ] {
         let before = fixture.origin.requests().len();
-        let response = fixture.get_with_token("/token/x", &sign(&token)).await;
+        let response = fixture.get_with_token("/token/x", &token.to_jwt()).await;
         let requests = fixture.origin.requests();
         let seen = requests.get(before).map(|seen| {
             (

@@ -11,7 +11,6 @@ use crate::support::fixture::Fixture;
 use crate::support::nginx::Nginx;
 use crate::support::origin::{Behaviour, Origin};
 use crate::support::raw_origin::RawOrigin;
-use crate::support::token::TestKey;
 
 /// A request for a WebSocket (RFC 6455 §4.1) with further field lines.
 fn upgrade_request(path: &str, lines: &str) -> String {
@@ -141,7 +140,7 @@ async fn other_upgrades_are_refused_or_removed() {
 async fn a_tunnel_ends_when_its_token_expires() {
     let fixture = Fixture::start(Config::minimal().add("issuers.main", "leeway = \"0s\"")).await;
     fixture.origin.behave("/token/ws", Behaviour::Upgrade);
-    let token = fixture.token().claim("exp", fixture.clock.clock().now().seconds() + 1).sign(&TestKey::rsa("k1"));
+    let token = fixture.token().claim("exp", fixture.clock.clock().now().seconds() + 1).to_jwt();
     fixture.clock.advance(Duration::from_millis(700));
     let mut conn = fixture.connect().await;
     conn.send(upgrade_request("/token/ws", &format!("Authorization: Bearer {token}\r\n"))).await;
@@ -185,7 +184,7 @@ async fn draining_leaves_tunnels_open_until_drain_timeout() {
     conn.send(upgrade_request("/public/ws", "")).await;
     assert_eq!(conn.read_response().await.status, 101);
     fixture.gateway.drain();
-    while tokio::net::TcpStream::connect(fixture.gateway.addr()).await.is_ok() {}
+    fixture.gateway.wait_for_closed_listeners().await;
     echo(&mut conn, "while draining").await;
     assert_eq!(conn.read_to_close().await, b"");
     fixture.gateway.wait_for_end().await;

@@ -9,7 +9,7 @@ use super::config::Config;
 use super::gateway::Gateway;
 use super::idp::Idp;
 use super::origin::Origin;
-use super::token::{TestKey, TokenBuilder};
+use super::token::TokenBuilder;
 
 /// Where a fixture's clock starts, in seconds since the Unix epoch: 2027-01-15T08:00:00Z.
 pub(crate) const NOW: u64 = 1_800_000_000;
@@ -59,7 +59,7 @@ impl Fixture {
     /// A good token, signed with `k1`, which the identity provider publishes unless the test
     /// changes its keys.
     pub(crate) fn good_token(&self) -> String {
-        self.token().sign(&TestKey::rsa("k1"))
+        self.token().to_jwt()
     }
 
     /// The value of `Authorization` with a good token of `subject`.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use portcullis::app::{self, Options, Running, Source, StartError};
 use portcullis::primitives::clock::Clock;
 use serde_json::Value;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::temporary::TempDir;
@@ -111,6 +112,11 @@ impl Gateway {
             }
         })
         .await;
+    }
+
+    /// Waits until the data listener refuses connections, as it does while the gateway drains.
+    pub(crate) async fn wait_for_closed_listeners(&self) {
+        with_deadline("closed listeners", async { while TcpStream::connect(self.addr()).await.is_ok() {} }).await;
     }
 
     /// All samples of `/metrics`.

@@ -12,6 +12,7 @@
 
 use std::future::Future;
 use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub(crate) mod gateway;
 pub(crate) mod idp;
 pub(crate) mod nginx;
 pub(crate) mod origin;
+pub(crate) mod process;
 pub(crate) mod provider;
 pub(crate) mod raw_origin;
 mod server;
@@ -62,6 +64,12 @@ pub(crate) fn background() -> &'static Handle {
         handle
     });
     &BACKGROUND
+}
+
+/// An address on which no process listens.
+pub(crate) fn closed_port() -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("there is a free port");
+    listener.local_addr().expect("a bound socket has an address")
 }
 
 /// Reports that a test is skipped because a tool is missing.

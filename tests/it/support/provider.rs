@@ -3,18 +3,19 @@
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use super::client::{self, Response};
+use super::process::ChildGuard;
 use super::{background, skip, with_deadline};
 
 /// The provider's process. It is killed when this is dropped, and ends by itself when the test
 /// process ends, even by a crash.
 #[derive(Debug)]
 pub(crate) struct Provider {
-    process: Process,
+    process: ChildGuard,
     issuer: String,
     addr: SocketAddr,
 }
@@ -48,7 +49,7 @@ impl Provider {
             skip("the OpenID provider", "Node.js is missing");
             return None;
         };
-        let mut process = Process(child);
+        let mut process = ChildGuard(child);
         let stdout = process.0.stdout.take().expect("its stdout is a pipe");
         let first_line = background().spawn_blocking(move || {
             let mut line = String::new();
@@ -102,15 +103,4 @@ impl Provider {
 fn base64_padded(text: &str) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(text)
-}
-
-#[derive(Debug)]
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may already have ended; waiting removes its entry from the process table.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

@@ -78,7 +78,8 @@ fn edits_of_the_configuration_change_what_they_name() {
 
 #[test]
 fn an_edit_that_does_not_fit_the_configuration_panics() {
-    let rows: [(&str, fn(Config) -> Config); 10] = [
+    type Edit = fn(Config) -> Config;
+    let rows: [(&str, Edit); 10] = [
         ("an existing key", |config| config.add("server", "workers = 3")),
         ("a missing table", |config| config.add("issuers.other", "leeway = \"5s\"")),
         ("a missing route", |config| config.add("routes.other", "methods = [\"GET\"]")),

@@ -30,10 +30,10 @@ pub(crate) fn base64url(bytes: impl AsRef<[u8]>) -> String {
 pub(crate) struct TestKey {
     kid: String,
     algorithm: &'static str,
-    secret: Arc<Secret>,
+    secret: Arc<PrivateKey>,
 }
 
-enum Secret {
+enum PrivateKey {
     Ed25519(Ed25519KeyPair),
     Es256(EcdsaKeyPair),
     Es384(EcdsaKeyPair),
@@ -44,40 +44,42 @@ enum Secret {
 impl TestKey {
     /// RSA, 2048 bits. Signs with RS256 unless [`with_algorithm`](Self::with_algorithm) changes it.
     pub(crate) fn rsa(kid: &str) -> Self {
-        let make = || Secret::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).expect("an RSA key can be made"));
+        let make = || PrivateKey::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).expect("an RSA key can be made"));
         Self::shared(kid, "RS256", make)
     }
 
     pub(crate) fn es256(kid: &str) -> Self {
         let algorithm = &signature::ECDSA_P256_SHA256_FIXED_SIGNING;
         Self::shared(kid, "ES256", || {
-            Secret::Es256(EcdsaKeyPair::generate(algorithm).expect("a P-256 key can be made"))
+            PrivateKey::Es256(EcdsaKeyPair::generate(algorithm).expect("a P-256 key can be made"))
         })
     }
 
     pub(crate) fn es384(kid: &str) -> Self {
         let algorithm = &signature::ECDSA_P384_SHA384_FIXED_SIGNING;
         Self::shared(kid, "ES384", || {
-            Secret::Es384(EcdsaKeyPair::generate(algorithm).expect("a P-384 key can be made"))
+            PrivateKey::Es384(EcdsaKeyPair::generate(algorithm).expect("a P-384 key can be made"))
         })
     }
 
     pub(crate) fn ed25519(kid: &str) -> Self {
-        Self::shared(kid, "EdDSA", || Secret::Ed25519(Ed25519KeyPair::generate().expect("an Ed25519 key can be made")))
+        Self::shared(kid, "EdDSA", || {
+            PrivateKey::Ed25519(Ed25519KeyPair::generate().expect("an Ed25519 key can be made"))
+        })
     }
 
     /// HS256 with `secret`: for the attack that signs with the bytes of a *public* key.
     pub(crate) fn hs256(kid: &str, secret: impl Into<Vec<u8>>) -> Self {
-        Self { kid: kid.to_owned(), algorithm: "HS256", secret: Arc::new(Secret::Hmac(secret.into())) }
+        Self { kid: kid.to_owned(), algorithm: "HS256", secret: Arc::new(PrivateKey::Hmac(secret.into())) }
     }
 
-    fn shared(kid: &str, algorithm: &'static str, make: impl FnOnce() -> Secret) -> Self {
-        type Made = BTreeMap<(&'static str, String), Arc<OnceLock<Arc<Secret>>>>;
-        static MADE: LazyLock<Mutex<Made>> = LazyLock::new(Mutex::default);
+    fn shared(kid: &str, algorithm: &'static str, make: impl FnOnce() -> PrivateKey) -> Self {
+        type Keys = BTreeMap<(&'static str, String), Arc<OnceLock<Arc<PrivateKey>>>>;
+        static KEYS: LazyLock<Mutex<Keys>> = LazyLock::new(Mutex::default);
         // The key is generated outside the map's lock, so that tests that need other keys do not
         // wait for it.
         let slot = {
-            let mut keys = MADE.lock().expect("no thread panics while it holds this lock");
+            let mut keys = KEYS.lock().expect("no thread panics while it holds this lock");
             Arc::clone(keys.entry((algorithm, kid.to_owned())).or_default())
         };
         Self { kid: kid.to_owned(), algorithm, secret: Arc::clone(slot.get_or_init(|| Arc::new(make()))) }
@@ -106,11 +108,11 @@ impl TestKey {
     /// For a symmetric key: it has no public half.
     pub(crate) fn public_jwk(&self) -> Value {
         let mut jwk = match &*self.secret {
-            Secret::Ed25519(pair) => json!({"kty": "OKP", "crv": "Ed25519", "x": base64url(pair.public_key())}),
-            Secret::Es256(pair) => curve_jwk("P-256", pair),
-            Secret::Es384(pair) => curve_jwk("P-384", pair),
-            Secret::Hmac(_) => panic!("a symmetric key is never published"),
-            Secret::Rsa(pair) => json!({
+            PrivateKey::Ed25519(pair) => json!({"kty": "OKP", "crv": "Ed25519", "x": base64url(pair.public_key())}),
+            PrivateKey::Es256(pair) => curve_jwk("P-256", pair),
+            PrivateKey::Es384(pair) => curve_jwk("P-384", pair),
+            PrivateKey::Hmac(_) => panic!("a symmetric key is never published"),
+            PrivateKey::Rsa(pair) => json!({
                 "kty": "RSA",
                 "n": base64url(pair.public_key().modulus().big_endian_without_leading_zero()),
                 "e": base64url(pair.public_key().exponent().big_endian_without_leading_zero()),
@@ -126,12 +128,14 @@ impl TestKey {
     pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
         match &*self.secret {
-            Secret::Ed25519(pair) => pair.sign(message).as_ref().to_vec(),
-            Secret::Es256(pair) | Secret::Es384(pair) => {
+            PrivateKey::Ed25519(pair) => pair.sign(message).as_ref().to_vec(),
+            PrivateKey::Es256(pair) | PrivateKey::Es384(pair) => {
                 pair.sign(&random, message).expect("ECDSA signs any message").as_ref().to_vec()
             }
-            Secret::Hmac(secret) => hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message).as_ref().to_vec(),
-            Secret::Rsa(pair) => {
+            PrivateKey::Hmac(secret) => {
+                hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message).as_ref().to_vec()
+            }
+            PrivateKey::Rsa(pair) => {
                 let padding: &dyn signature::RsaEncoding = match self.algorithm {
                     "RS256" => &signature::RSA_PKCS1_SHA256,
                     "RS384" => &signature::RSA_PKCS1_SHA384,
@@ -241,9 +245,14 @@ impl TokenBuilder {
         format!("{unsigned}.{signature}")
     }
 
-    /// The value of `Authorization` with this token, signed with the RSA key `k1`.
+    /// The token, signed with the RSA key `k1`, which an `Idp` publishes unless a test changes its keys.
+    pub(crate) fn to_jwt(&self) -> String {
+        self.sign(&TestKey::rsa("k1"))
+    }
+
+    /// The value of `Authorization` with [`to_jwt`](Self::to_jwt).
     pub(crate) fn to_bearer(&self) -> String {
-        format!("Bearer {}", self.sign(&TestKey::rsa("k1")))
+        format!("Bearer {}", self.to_jwt())
     }
 
     /// The token with nothing after its second dot, as with the algorithm `none` (RFC 7515 §A.5).

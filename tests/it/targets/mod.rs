@@ -33,7 +33,7 @@ fn line(response: &Response) -> String {
     response.text().lines().next().unwrap_or_default().to_owned()
 }
 
-fn code(response: &Response) -> String {
+fn problem_code(response: &Response) -> String {
     response.json()["code"].as_str().unwrap_or_default().to_owned()
 }
 
@@ -106,7 +106,7 @@ async fn ambiguous_paths_are_400_and_never_reach_the_upstream() {
         assert_eq!(response.status, 400, "{target}: {}", response.text());
         // hyper itself refuses some bytes in a target, as malformed HTTP.
         assert!(
-            matches!(code(&response).as_str(), "path_refused" | "framing_refused"),
+            matches!(problem_code(&response).as_str(), "path_refused" | "framing_refused"),
             "{target}: {}",
             response.text()
         );
@@ -163,11 +163,12 @@ async fn forwards_exactly_the_path_that_it_matched() {
         ("the root", "/"),
     ] {
         let response = get(&fixture, target.as_bytes()).await;
-        assert_eq!((response.status, &*code(&response)), (404, "route_not_found"), "{name}");
+        assert_eq!((response.status, &*problem_code(&response)), (404, "route_not_found"), "{name}");
     }
 }
 
-/// PA-5.
+/// PA-5, A47: `;` is 400 before any route is matched, unless the route allows it; then it is
+/// forwarded unchanged.
 #[tokio::test]
 async fn path_parameters_pass_only_on_routes_that_allow_them() {
     let config = public(Config::minimal(), "/matrix/*", "path_parameters = \"allow\"");
@@ -176,6 +177,8 @@ async fn path_parameters_pass_only_on_routes_that_allow_them() {
         ("/matrix/a;v=1/b", 200),
         ("/matrix/a%3Bv", 200),
         ("/plain/a;v=1/b", 400),
+        ("/public/a;v=1", 400),
+        ("/matrix;v=1/a", 400),
         ("/matrix/..;/admin", 400),
         ("/matrix/;x/a", 400),
         ("/nowhere/a;b", 400),

@@ -1,6 +1,6 @@
 //! Hosts, methods and the choice of a route.
 
-use super::{code, get, line, public, start};
+use super::{get, line, problem_code, public, start};
 use crate::support::client::raw;
 use crate::support::config::Config;
 
@@ -135,7 +135,10 @@ async fn a_method_without_a_route_gets_405_with_allow() {
             response.status
         );
         assert!(method != "HEAD" || response.body.is_empty(), "{name}");
-        assert!(status != 405 || method == "HEAD" || malformed || code(&response) == "method_not_allowed", "{name}");
+        assert!(
+            status != 405 || method == "HEAD" || malformed || problem_code(&response) == "method_not_allowed",
+            "{name}"
+        );
     }
     let forwarded = upstream.requests();
     assert!(
@@ -169,7 +172,7 @@ async fn reserved_paths_never_reach_an_upstream() {
         "/%2ewell-known/oauth-protected-resource",
     ] {
         let response = get(&fixture, target.as_bytes()).await;
-        assert_eq!((response.status, &*code(&response)), (404, "route_not_found"), "{target}");
+        assert_eq!((response.status, &*problem_code(&response)), (404, "route_not_found"), "{target}");
     }
     assert_eq!(upstream.received(), Vec::<String>::new());
     for target in ["/", "/metrics", "/livez", "/.well-known/security.txt", "/.portcullisx", "/x/.portcullis/y"] {

@@ -16,7 +16,7 @@ async fn forwarded(fixture: &Fixture, target: &str, fields: &[(&str, &str)]) -> 
     fixture.origin.requests().pop().expect("a request at the origin")
 }
 
-fn all<'a>(received: &'a RecordedRequest, name: &str) -> Vec<&'a str> {
+fn values<'a>(received: &'a RecordedRequest, name: &str) -> Vec<&'a str> {
     received.headers.iter().filter(|(given, _)| given == name).map(|(_, value)| value.as_str()).collect()
 }
 
@@ -51,7 +51,7 @@ async fn connection_options_remove_client_headers_but_none_of_the_gateways() {
         "traceparent",
         "x-public",
     ] {
-        assert_eq!(all(&received, name).len(), 1, "{name}");
+        assert_eq!(values(&received, name).len(), 1, "{name}");
     }
     for name in ["x-private", "x-private-two", "connection", "authorization"] {
         assert_eq!(received.header(name), None, "{name}");
@@ -74,7 +74,11 @@ async fn removes_authorization_unless_forward_token_is_set() {
                 ("Proxy-Authorization", "Basic YTpi"),
             ];
             let received = forwarded(&fixture, target, &fields).await;
-            assert_eq!(all(&received, "authorization"), if forward { vec![value] } else { vec![] }, "{name}: {target}");
+            assert_eq!(
+                values(&received, "authorization"),
+                if forward { vec![value] } else { vec![] },
+                "{name}: {target}"
+            );
             assert_eq!(
                 (received.header("cookie"), received.header("x-api-key")),
                 (Some("session=1"), Some("k")),
@@ -105,9 +109,9 @@ async fn replaces_forwarding_headers_of_untrusted_peers_and_appends_to_those_of_
         let response = fixture.get("/public/a", &fields).await;
         let received = fixture.origin.requests().remove(0);
         let id = response.header("x-request-id").expect("on every response");
-        assert_eq!(all(&received, "x-request-id"), [id], "{name}");
+        assert_eq!(values(&received, "x-request-id"), [id], "{name}");
         assert_eq!(id == "from-the-proxy.1", trusted, "{name}: {id}");
-        assert_eq!(all(&received, "via").join(", "), "1.0 fred, 1.1 barney, 1.1 portcullis", "{name}");
+        assert_eq!(values(&received, "via").join(", "), "1.0 fred, 1.1 barney, 1.1 portcullis", "{name}");
         let hop = "for=127.0.0.1;proto=http;host=\"g\"";
         let expected = if trusted {
             [
@@ -120,7 +124,7 @@ async fn replaces_forwarding_headers_of_untrusted_peers_and_appends_to_those_of_
             [hop.into(), "127.0.0.1".into(), "http".into(), "g".into()]
         };
         let fields = ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
-        assert_eq!(fields.map(|field| all(&received, field).join("|")), expected, "{name}");
+        assert_eq!(fields.map(|field| values(&received, field).join("|")), expected, "{name}");
         assert_eq!(received.header("x-forwarded-prefix"), trusted.then_some("/evil"), "{name}");
         let line = fixture.gateway.wait_for_access_lines(1).await.remove(0);
         assert_eq!(line["client"], json!(if trusted { "192.0.2.7" } else { "127.0.0.1" }), "{name}");
@@ -137,7 +141,7 @@ async fn replaces_forwarding_headers_of_untrusted_peers_and_appends_to_those_of_
 async fn removes_override_and_hop_by_hop_headers_in_both_directions() {
     let fixture = Fixture::start(Config::minimal()).await;
     let gone = [
-        "X-ProviderFixture-IP",
+        "X-Real-IP",
         "X-Original-URL",
         "X-Rewrite-URL",
         "X-Original-Method",
@@ -170,7 +174,7 @@ async fn removes_override_and_hop_by_hop_headers_in_both_directions() {
         assert_eq!(received.header(name), None, "{name}");
     }
     for name in ["x-kept", "origin", "range"] {
-        assert_eq!(all(&received, name).len(), 1, "{name}");
+        assert_eq!(values(&received, name).len(), 1, "{name}");
     }
     let back = [
         ("Connection", "X-Private"),
@@ -208,7 +212,7 @@ async fn continues_a_valid_trace_and_otherwise_starts_one() {
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let good = format!("00-{trace}-b7ad6b7169203331-01");
     let received = forwarded(&fixture, "/public/a", &[("traceparent", &good), ("tracestate", "a=1")]).await;
-    let sent = all(&received, "traceparent");
+    let sent = values(&received, "traceparent");
     assert!(sent.len() == 1 && sent[0].starts_with(&format!("00-{trace}-")) && sent[0].ends_with("-01"), "{sent:?}");
     assert!(!sent[0].contains("b7ad6b7169203331"), "a new span: {sent:?}");
     assert_eq!(received.header("tracestate"), Some("a=1"));
@@ -219,7 +223,7 @@ async fn continues_a_valid_trace_and_otherwise_starts_one() {
         ("two", vec![("traceparent", &*good), ("traceparent", &*good)]),
     ] {
         let received = forwarded(&fixture, "/public/a", &fields).await;
-        let sent = all(&received, "traceparent");
+        let sent = values(&received, "traceparent");
         assert!(sent.len() == 1 && sent[0].len() == 55 && !sent[0].contains(trace), "{name}: {sent:?}");
         assert_eq!(received.header("tracestate"), None, "{name}");
     }
@@ -233,7 +237,7 @@ async fn host_is_the_clients_or_the_upstreams_as_configured() {
         let fixture = Fixture::start(config).await;
         let received = forwarded(&fixture, "/public/a", &[("Host", "Shop.Example:81")]).await;
         let expected = if of_server { fixture.origin.addr().to_string() } else { "Shop.Example:81".into() };
-        assert_eq!(all(&received, "host"), [expected], "{mode}");
+        assert_eq!(values(&received, "host"), [expected], "{mode}");
         assert_eq!(received.header("x-forwarded-host"), Some("Shop.Example:81"), "{mode}");
     }
 }
@@ -261,7 +265,7 @@ remove_response_headers = ["Server", "X-Content-Type-Options"]
         ("Accept", "*/*"),
     ];
     let received = forwarded(&fixture, "/set/a", &fields).await;
-    assert_eq!((all(&received, "x-tenant"), all(&received, "x-api-key")), (vec!["shop"], vec!["gateways"]));
+    assert_eq!((values(&received, "x-tenant"), values(&received, "x-api-key")), (vec!["shop"], vec!["gateways"]));
     assert_eq!(["cookie", "user-agent", "accept"].map(|name| received.header(name)), [None, None, Some("*/*")]);
     for (name, target, status) in
         [("a response", "/set/back", 200), ("a refusal", "/closed/a", 401), ("no route", "/nowhere", 404)]

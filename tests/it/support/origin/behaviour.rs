@@ -93,7 +93,7 @@ impl Behaviour {
     }
 
     /// A copy for the next request. `None` for a stream, which can be sent only once.
-    pub(super) fn again(&self) -> Option<Self> {
+    pub(super) fn copy(&self) -> Option<Self> {
         match self {
             Self::Response { status, headers, body } => {
                 Some(Self::Response { status: *status, headers: headers.clone(), body: body.clone() })
@@ -117,7 +117,7 @@ impl Behaviour {
     }
 
     /// An error closes the connection at once, without a response.
-    pub(super) async fn respond(self) -> io::Result<Response<Sending>> {
+    pub(super) async fn respond(self) -> io::Result<Response<ResponseBody>> {
         let mut headers = Vec::new();
         let mut status = 200;
         let body = match self {
@@ -128,47 +128,47 @@ impl Behaviour {
                 if status >= 200 && status != 204 && status != 304 {
                     headers.push(("content-length".into(), body.len().to_string()));
                 }
-                Source::Pieces([Ok(body)].into())
+                BodySource::Pieces([Ok(body)].into())
             }
             Self::CloseBeforeHead | Self::Upgrade => return Err(io::ErrorKind::ConnectionAborted.into()),
             Self::CloseMidBody { announced, sent } => {
                 headers.extend(announced.map(|length| ("content-length".to_owned(), length.to_string())));
-                Source::Pieces([Ok(sent), Err(io::ErrorKind::ConnectionAborted.into())].into())
+                BodySource::Pieces([Ok(sent), Err(io::ErrorKind::ConnectionAborted.into())].into())
             }
             Self::EarlyResponse { status: given } => {
                 status = given;
                 headers.push(("content-length".into(), "0".into()));
-                Source::nothing()
+                BodySource::nothing()
             }
             Self::Hang => std::future::pending().await,
             Self::Large(bytes) => {
                 headers.push(("content-length".into(), bytes.to_string()));
-                Source::Large(bytes)
+                BodySource::Large(bytes)
             }
-            Self::SlowBody { pieces, every } => Source::Slow(pieces.into(), tokio::time::interval(every)),
-            Self::Stall { sent } => Source::Stall(Some(sent)),
-            Self::Stream(pieces) => Source::Stream(pieces),
+            Self::SlowBody { pieces, every } => BodySource::Slow(pieces.into(), tokio::time::interval(every)),
+            Self::Stall { sent } => BodySource::Stall(Some(sent)),
+            Self::Stream(pieces) => BodySource::Stream(pieces),
         };
         let mut response =
             Response::builder().status(StatusCode::from_u16(status).expect("a test sets a valid status"));
         for (name, value) in headers {
             response = response.header(name, value);
         }
-        Ok(response.body(Sending::from(body)).expect("a test sets valid fields"))
+        Ok(response.body(ResponseBody::from(body)).expect("a test sets valid fields"))
     }
 }
 
 /// The body of a response. An error in it breaks the connection.
 #[derive(Debug)]
-pub(super) struct Sending {
-    source: Source,
+pub(super) struct ResponseBody {
+    source: BodySource,
     /// Delays the error until hyper has written the data before it: on an error hyper drops what it
     /// has buffered.
-    breaking: Option<io::Error>,
+    pending_error: Option<io::Error>,
 }
 
 #[derive(Debug)]
-enum Source {
+enum BodySource {
     Large(u64),
     Pieces(VecDeque<io::Result<Bytes>>),
     Slow(VecDeque<Bytes>, Interval),
@@ -176,19 +176,19 @@ enum Source {
     Stream(Pieces),
 }
 
-impl Sending {
+impl ResponseBody {
     pub(super) fn nothing() -> Self {
-        Source::nothing().into()
+        BodySource::nothing().into()
     }
 }
 
-impl From<Source> for Sending {
-    fn from(source: Source) -> Self {
-        Self { source, breaking: None }
+impl From<BodySource> for ResponseBody {
+    fn from(source: BodySource) -> Self {
+        Self { source, pending_error: None }
     }
 }
 
-impl Source {
+impl BodySource {
     fn nothing() -> Self {
         Self::Pieces(VecDeque::new())
     }
@@ -216,18 +216,18 @@ impl Source {
     }
 }
 
-impl Body for Sending {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if let Some(error) = self.breaking.take() {
+        if let Some(error) = self.pending_error.take() {
             return Poll::Ready(Some(Err(error)));
         }
         match ready!(self.source.poll_piece(context)) {
             Some(Ok(piece)) => Poll::Ready(Some(Ok(Frame::data(piece)))),
             Some(Err(error)) => {
-                self.breaking = Some(error);
+                self.pending_error = Some(error);
                 context.waker().wake_by_ref();
                 Poll::Pending
             }
@@ -236,6 +236,6 @@ impl Body for Sending {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(&self.source, Source::Pieces(pieces) if pieces.is_empty()) && self.breaking.is_none()
+        matches!(&self.source, BodySource::Pieces(pieces) if pieces.is_empty()) && self.pending_error.is_none()
     }
 }

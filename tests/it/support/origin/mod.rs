@@ -21,7 +21,7 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
-use self::behaviour::Sending;
+use self::behaviour::ResponseBody;
 pub(crate) use self::behaviour::{Behaviour, Chunks};
 use super::server::{Server, bind};
 use super::{background, with_deadline};
@@ -85,7 +85,8 @@ impl Origin {
         let state = Arc::new(State::default());
         let (listener, addr) = bind().await;
         let shared = Arc::clone(&state);
-        let serving = Server::start(listener, move |stream| serve_connection(stream, Open::new(Arc::clone(&shared))));
+        let serving =
+            Server::start(listener, move |stream| serve_connection(stream, ConnectionGuard::new(Arc::clone(&shared))));
         Self { addr, state, _serving: serving }
     }
 
@@ -146,39 +147,39 @@ impl Origin {
 }
 
 /// Counts a connection as open until it is dropped.
-struct Open(Arc<State>);
+struct ConnectionGuard(Arc<State>);
 
-impl Open {
+impl ConnectionGuard {
     fn new(state: Arc<State>) -> Self {
         state.connections.send_modify(|now| *now = Connections { accepted: now.accepted + 1, open: now.open + 1 });
         Self(state)
     }
 }
 
-impl Drop for Open {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.0.connections.send_modify(|now| now.open -= 1);
     }
 }
 
-async fn serve_connection(stream: TcpStream, open: Open) {
-    let open = Arc::new(open);
-    let service = service_fn(move |request| respond(Arc::clone(&open), request));
+async fn serve_connection(stream: TcpStream, guard: ConnectionGuard) {
+    let guard = Arc::new(guard);
+    let service = service_fn(move |request| respond(Arc::clone(&guard), request));
     // Ends with an error when a test asks for misbehaviour, and when the gateway closes early.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
 }
 
 /// An error closes the connection at once, without a response.
-async fn respond(open: Arc<Open>, mut request: Request<Incoming>) -> io::Result<Response<Sending>> {
-    let state = Arc::clone(&open.0);
-    let index = keep(&state, &request);
+async fn respond(guard: Arc<ConnectionGuard>, mut request: Request<Incoming>) -> io::Result<Response<ResponseBody>> {
+    let state = Arc::clone(&guard.0);
+    let index = record_head(&state, &request);
     let behaviour = {
         let mut behaviours = state.behaviours.lock().expect("no thread panics while it holds this lock");
         let path = request.uri().path();
         match behaviours.get(path) {
             // A stream feeds one response only.
             Some(Behaviour::Stream(_)) => behaviours.remove(path),
-            Some(behaviour) => behaviour.again(),
+            Some(behaviour) => behaviour.copy(),
             None => None,
         }
     };
@@ -186,8 +187,8 @@ async fn respond(open: Arc<Open>, mut request: Request<Incoming>) -> io::Result<
         Some(Behaviour::Upgrade) => {
             let upgraded = hyper::upgrade::on(&mut request);
             let protocol = request.headers().get(http::header::UPGRADE).cloned();
-            background().spawn(echo(upgraded, open));
-            let mut response = Response::new(Sending::nothing());
+            background().spawn(echo(upgraded, guard));
+            let mut response = Response::new(ResponseBody::nothing());
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("upgrade"));
             if let Some(protocol) = protocol {
@@ -197,12 +198,12 @@ async fn respond(open: Arc<Open>, mut request: Request<Incoming>) -> io::Result<
         }
         Some(behaviour) => {
             if !behaviour.is_early() {
-                read(&state, index, request.into_body()).await?;
+                record_body(&state, index, request.into_body()).await?;
             }
             behaviour.respond().await
         }
         None => {
-            read(&state, index, request.into_body()).await?;
+            record_body(&state, index, request.into_body()).await?;
             let received = state.received.borrow()[index].clone();
             let echo = Behaviour::response(200, &[("content-type", "application/json")], json!(received).to_string());
             echo.respond().await
@@ -211,7 +212,7 @@ async fn respond(open: Arc<Open>, mut request: Request<Incoming>) -> io::Result<
 }
 
 /// Records the head of a request; returns its index.
-fn keep(state: &State, request: &Request<Incoming>) -> usize {
+fn record_head(state: &State, request: &Request<Incoming>) -> usize {
     let received = RecordedRequest {
         method: request.method().to_string(),
         target: request.uri().to_string(),
@@ -232,7 +233,7 @@ fn pairs(headers: &HeaderMap) -> Vec<(String, String)> {
     headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
 }
 
-async fn read(state: &State, index: usize, mut body: Incoming) -> io::Result<()> {
+async fn record_body(state: &State, index: usize, mut body: Incoming) -> io::Result<()> {
     let mut kept = Vec::new();
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame.map_err(io::Error::other).map(Frame::into_data)? {
@@ -249,12 +250,12 @@ async fn read(state: &State, index: usize, mut body: Incoming) -> io::Result<()>
 }
 
 /// After an upgrade: echoes every byte until the other side ends.
-async fn echo(upgraded: OnUpgrade, open: Arc<Open>) {
+async fn echo(upgraded: OnUpgrade, guard: Arc<ConnectionGuard>) {
     if let Ok(upgraded) = upgraded.await {
         let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
         let _ = tokio::io::copy(&mut from, &mut to).await;
         // Half-closes the connection; the other side may already have closed it.
         let _ = tokio::io::AsyncWriteExt::shutdown(&mut to).await;
     }
-    drop(open);
+    drop(guard);
 }
