@@ -18,7 +18,7 @@ use portcullis::plan::adopt::Adopter;
 use portcullis::primitives::clock::Clock;
 use portcullis::primitives::random;
 use portcullis::primitives::shutdown::{self, Trigger};
-use portcullis::telemetry::Format;
+use portcullis::telemetry::LineFormat;
 use portcullis::telemetry::access_log::AccessLog;
 use portcullis::telemetry::metrics::Metrics;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -74,7 +74,9 @@ impl Rig {
             let plan = Plan::compile(loaded).unwrap_or_else(|problems| panic!("{problems}"));
             let (clock, metrics) = (Clock::system(), Metrics::new(Clock::system()));
             let log = if features.access_log {
-                AccessLog::start(Format::Json, Box::new(std::io::sink()), &metrics).expect("a thread")
+                let (log, writer) = AccessLog::new(LineFormat::Json, Box::new(std::io::sink()), &metrics);
+                std::thread::spawn(move || writer.run());
+                log
             } else {
                 AccessLog::off()
             };

@@ -170,7 +170,7 @@ fn documented_stages() -> Vec<String> {
 #[test]
 fn explain_goes_through_every_stage_of_a_request_in_order() {
     let directory = TempDir::new();
-    let file = file(&directory);
+    let file = write_config(&directory);
     let text = std::fs::read_to_string(&file).expect("written above");
     let limits = "[limits.before]\nkey = \"ip\"\nrate = \"1/s\"\n[limits.after]\nkey = \"subject\"\nrate = \"1/s\"\n";
     let text = text.replace("roles = [\"staff\"]", "limits = [\"before\", \"after\"]");

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis::app::{self, Options, Running, Source, StartError};
+use portcullis::app::{self, ConfigSource, Options, RunningGateway, StartError};
 use portcullis::primitives::clock::Clock;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -18,7 +18,7 @@ use super::{client, with_deadline};
 /// A running gateway. Dropping it stops it and removes its file.
 #[derive(Debug)]
 pub(crate) struct Gateway {
-    running: Option<Running>,
+    running: Option<RunningGateway>,
     access: watch::Receiver<Vec<u8>>,
     directory: TempDir,
 }
@@ -41,11 +41,11 @@ impl Gateway {
         let config = directory.write("gateway.toml", toml);
         let (lines, access) = watch::channel(Vec::new());
         let options = Options {
-            source: Source::File(config),
+            source: ConfigSource::File(config),
             environment: Arc::new(|_: &str| None),
             clock,
             access_sink: Some(Box::new(AccessLogWriter(lines))),
-            look_for_changes_every: interval,
+            config_poll_interval: interval,
         };
         // Starting may wait for threads; the test's own runtime keeps running meanwhile.
         let starting = tokio::task::spawn_blocking(move || app::start(options));
@@ -54,7 +54,7 @@ impl Gateway {
         Self { running: Some(running), access, directory }
     }
 
-    fn running(&self) -> &Running {
+    fn running(&self) -> &RunningGateway {
         self.running.as_ref().expect("set until stop or drop")
     }
 
@@ -95,7 +95,7 @@ impl Gateway {
 
     /// Waits until the gateway has ended by itself, after [`drain`](Self::drain).
     pub(crate) async fn wait_for_end(&self) {
-        with_deadline("the gateway's end", self.running().ended()).await;
+        with_deadline("the gateway's end", self.running().stopped()).await;
     }
 
     /// The number of connections that each worker serves.
