@@ -79,16 +79,16 @@ async fn checks_the_discovery_document_before_following_it() {
         }
     };
     let rows: Vec<(&str, Fault<'_>, &str)> = vec![
-        ("another issuer", Box::new(member("issuer", json!("https://idp.example"))), "is of issuer"),
+        ("another issuer", Box::new(member("issuer", json!("https://idp.example"))), "is for issuer"),
         (
             "an extra slash",
             Box::new(|idp| member("issuer", json!(format!("{}/", idp.issuer())))(idp)),
-            "differ by a slash",
+            "differ by a trailing slash",
         ),
         ("no issuer", Box::new(without("issuer")), "malformed"),
         ("issuers", Box::new(|idp| member("issuer", json!([idp.issuer()]))(idp)), "malformed"),
         ("no jwks_uri", Box::new(without("jwks_uri")), "malformed"),
-        ("not a URL", Box::new(member("jwks_uri", json!("/jwks"))), "it is no URL"),
+        ("not a URL", Box::new(member("jwks_uri", json!("/jwks"))), "it is not a URL"),
         ("plain http", Box::new(member("jwks_uri", json!("http://192.0.2.1/jwks"))), "it is not https"),
         ("a file", Box::new(member("jwks_uri", json!("file:///etc/passwd"))), "it is not https"),
         ("cloud metadata", Box::new(member("jwks_uri", json!("https://169.254.169.254/"))), "internal address"),
@@ -135,7 +135,7 @@ async fn refuses_a_key_set_without_usable_keys() {
         ("keys twice", json!(format!("{{\"keys\":[],\"keys\":[{key}]}}")), "malformed"),
         ("only unusable ones", json!({"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}), "none of the 1 keys"),
         ("too many", json!({"keys": vec![key.clone(); 101]}), "101 keys"),
-        ("too long", json!(text(513 * 1024)), "longer than"),
+        ("too long", json!(text(513 * 1024)), "larger than the limit"),
     ] {
         let idp = Idp::start().await;
         idp.set_jwks(document);
