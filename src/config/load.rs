@@ -13,7 +13,7 @@ use toml::de::{DeTable, Deserializer};
 
 use super::nearest::did_you_mean;
 use super::tree::{Entries, Lines, replace_references, take_out};
-use super::{Config, Places, Problems};
+use super::{Config, KeyLines, Problems};
 
 /// Largest file that is read, in bytes: a thousand routes take a tenth of it.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
@@ -26,11 +26,11 @@ pub type TextHash = u64;
 
 /// What came of reading a file.
 #[derive(Clone, Debug)]
-pub struct Loaded {
+pub struct LoadOutcome {
     /// What the operator wrote, without what could not be read.
     pub config: Config,
     /// Where everything stands.
-    pub places: Places,
+    pub key_lines: KeyLines,
     /// What is wrong so far.
     pub problems: Problems,
     /// Names of the environment variables that were taken.
@@ -39,14 +39,14 @@ pub struct Loaded {
 
 /// Reads the file at `path`. A file that cannot be read is a problem like others.
 #[must_use]
-pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Loaded {
+pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> LoadOutcome {
     let name = path.display().to_string();
     match read(path) {
         Ok(text) => load_text(&name, &text, environment),
         Err(error) => {
             let mut problems = Problems::new(name);
             problems.add("", format!("cannot be read: {error}"));
-            Loaded { config: Config::default(), places: Places::default(), problems, environment: Vec::new() }
+            LoadOutcome { config: Config::default(), key_lines: KeyLines::default(), problems, environment: Vec::new() }
         }
     }
 }
@@ -71,7 +71,7 @@ pub fn file_hash(path: &Path) -> Option<TextHash> {
 
 /// Reads `text`, which problems call `name`.
 #[must_use]
-pub fn load_text(name: &str, text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Loaded {
+pub fn load_text(name: &str, text: &str, environment: &dyn Fn(&str) -> Option<String>) -> LoadOutcome {
     let mut problems = Problems::new(name);
     let lines = Lines::of(text);
     let (root, errors) = DeTable::parse_recoverable(text);
@@ -81,7 +81,12 @@ pub fn load_text(name: &str, text: &str, environment: &dyn Fn(&str) -> Option<St
         problems.push(String::new(), line, first_line(error.message()), None);
     }
     if !errors.is_empty() {
-        return Loaded { config: Config::default(), places: Places::default(), problems, environment: Vec::new() };
+        return LoadOutcome {
+            config: Config::default(),
+            key_lines: KeyLines::default(),
+            problems,
+            environment: Vec::new(),
+        };
     }
     let span = root.span();
     let mut root = root.into_inner();
@@ -105,7 +110,7 @@ pub fn load_text(name: &str, text: &str, environment: &dyn Fn(&str) -> Option<St
         problems.leave_out(entry.path.clone());
         take_out(&mut root, entry);
     };
-    Loaded { config, places: entries.places(), problems, environment }
+    LoadOutcome { config, key_lines: entries.key_lines(), problems, environment }
 }
 
 fn first_line(message: &str) -> String {

@@ -8,9 +8,9 @@
 //! [`load::load`] reads a file and finds all that is wrong with it in one run.
 
 pub mod environment;
+pub mod key_path;
 pub mod load;
 pub mod nearest;
-pub mod places;
 pub mod problem;
 pub mod units;
 
@@ -33,9 +33,9 @@ use serde::Deserialize;
 
 pub use self::cors::Cors;
 pub use self::issuer::Issuer;
+pub use self::key_path::KeyLines;
 pub use self::limit::{Limit, Tiers};
-pub use self::load::{Loaded, TextHash, file_hash, load, load_text};
-pub use self::places::Places;
+pub use self::load::{LoadOutcome, TextHash, file_hash, load, load_text};
 pub use self::problem::{Problem, Problems};
 pub use self::route::Route;
 pub use self::server::{Admin, Identity, Log, Server};

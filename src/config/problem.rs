@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::environment::Taken;
-use super::places::Places;
+use super::key_path::KeyLines;
 
 /// Longest value that is shown, in characters; the beginning of a longer one says which it is.
 const MAX_SHOWN: usize = 80;
@@ -78,9 +78,9 @@ impl Problems {
     }
 
     /// Fills in the lines and sorts by them; those that belong to no line come first.
-    pub fn locate(&mut self, places: &Places) {
+    pub fn locate(&mut self, key_lines: &KeyLines) {
         for problem in &mut self.list {
-            problem.line = problem.line.or_else(|| places.line(&problem.path));
+            problem.line = problem.line.or_else(|| key_lines.line(&problem.path));
         }
         self.list.sort_by_key(|problem| problem.line);
     }
@@ -179,12 +179,12 @@ fn covers(unread: &str, path: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn places(lines: &[(&str, usize)]) -> Places {
-        let mut places = Places::default();
+    fn key_lines(lines: &[(&str, usize)]) -> KeyLines {
+        let mut key_lines = KeyLines::default();
         for (path, line) in lines {
-            places.insert(path, *line);
+            key_lines.insert(path, *line);
         }
-        places
+        key_lines
     }
 
     #[test]
@@ -197,7 +197,7 @@ mod tests {
         );
         problems.add("issuers.main.issuer", format!("{} is not an https URL", quoted("http://idp.example")));
         problems.add("upstreams", "missing");
-        problems.locate(&places(&[("issuers.main.issuer", 4), ("routes[2]", 31)]));
+        problems.locate(&key_lines(&[("issuers.main.issuer", 4), ("routes[2]", 31)]));
         insta::assert_snapshot!(problems, @r#"
         gateway.toml: 3 problems
                    upstreams: missing

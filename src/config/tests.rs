@@ -9,14 +9,14 @@ fn none(_: &str) -> Option<String> {
     None
 }
 
-fn loaded(text: &str) -> Loaded {
+fn loaded(text: &str) -> LoadOutcome {
     load_text("gateway.toml", text, &none)
 }
 
 /// The report that an operator reads.
 fn report(text: &str) -> String {
     let mut loaded = loaded(text);
-    loaded.problems.locate(&loaded.places);
+    loaded.problems.locate(&loaded.key_lines);
     loaded.problems.to_string()
 }
 
@@ -80,7 +80,7 @@ fn every_form_of_a_table_is_the_same_table() {
         let loaded = loaded(text);
         assert!(loaded.problems.is_empty(), "{text}: {}", loaded.problems);
         assert_eq!(loaded.config.issuers["main"].issuer.as_deref(), Some("https://a"), "{text}");
-        assert!(loaded.places.line("issuers.main.issuer").is_some(), "{text}");
+        assert!(loaded.key_lines.line("issuers.main.issuer").is_some(), "{text}");
     }
 }
 

@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::environment::{Taken, substitute};
-use super::places::{Places, child, element};
+use super::key_path::{KeyLines, child, element};
 use super::problem::{Problems, quoted};
 
 /// Where a byte of the text is.
@@ -76,12 +76,12 @@ impl Entries {
         }
     }
 
-    pub(super) fn places(&self) -> Places {
-        let mut places = Places::default();
+    pub(super) fn key_lines(&self) -> KeyLines {
+        let mut key_lines = KeyLines::default();
         for entry in &self.0 {
-            places.insert(&entry.path, entry.line);
+            key_lines.insert(&entry.path, entry.line);
         }
-        places
+        key_lines
     }
 
     /// What an error at `span` is about: the key or value that has exactly this span, else the smallest around it.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use http::{HeaderName, HeaderValue, Method};
 use url::Url;
 
-use crate::config::places::child;
+use crate::config::key_path::child;
 use crate::config::problem::quoted;
 use crate::config::{Cors, Problems, Route};
 use crate::gateway::policy::cors_policy::{self, CorsPolicy, Origins};

@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 
-use crate::config::places::child;
+use crate::config::key_path::child;
 use crate::config::problem::quoted;
 use crate::config::{Identity, Problems};
 use crate::gateway::policy::identity::{IdentityHeaders, Source};

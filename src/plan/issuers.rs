@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::config::places::child;
+use crate::config::key_path::child;
 use crate::config::problem::quoted;
 use crate::config::units::{OneOrMany, Profile as WrittenProfile, Span};
 use crate::config::{Issuer, Problems};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use crate::config::places::child;
+use crate::config::key_path::child;
 use crate::config::problem::quoted;
 use crate::config::units::Rate;
 use crate::config::{Limit, Problems};

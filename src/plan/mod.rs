@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::config::{Config, Loaded, Places, Problems};
+use crate::config::{Config, KeyLines, LoadOutcome, Problems};
 use crate::gateway::matching::RouteTable;
 use crate::gateway::policy::{Challenges, IdentityHeaders, LimitSettings, RouteSettings};
 use crate::rate_limit::Quota;
@@ -56,7 +56,7 @@ pub struct Plan {
     /// Challenges of requests that found no route.
     pub challenges: Challenges,
     /// Where in the file everything stands: for `explain`, and for nothing that serves requests.
-    pub places: Places,
+    pub key_lines: KeyLines,
     /// Names of the environment variables that the file took.
     pub environment: Vec<String>,
 }
@@ -78,10 +78,10 @@ impl Plan {
     /// # Errors
     ///
     /// All that is wrong, what was found while reading the file included, in the order of the file.
-    pub fn compile(loaded: Loaded) -> Result<Self, Problems> {
-        let Loaded { config, places, mut problems, environment, .. } = loaded;
-        let compiled = Self::attempt(&config, &places, environment, &mut problems);
-        problems.locate(&places);
+    pub fn compile(loaded: LoadOutcome) -> Result<Self, Problems> {
+        let LoadOutcome { config, key_lines, mut problems, environment, .. } = loaded;
+        let compiled = Self::attempt(&config, &key_lines, environment, &mut problems);
+        problems.locate(&key_lines);
         match compiled {
             Some(plan) if problems.is_empty() => Ok(plan),
             Some(_) | None => Err(problems),
@@ -89,7 +89,12 @@ impl Plan {
     }
 
     /// Goes on after each problem, so that all are found; `None` only if there is one.
-    fn attempt(config: &Config, places: &Places, environment: Vec<String>, problems: &mut Problems) -> Option<Self> {
+    fn attempt(
+        config: &Config,
+        key_lines: &KeyLines,
+        environment: Vec<String>,
+        problems: &mut Problems,
+    ) -> Option<Self> {
         let server = server::compile(&config.server, &config.log, problems);
         let admin = server::admin(&config.admin, problems);
         let failure_guard = server::failure_guard(&config.server, problems);
@@ -122,7 +127,7 @@ impl Plan {
             routes,
             table: Arc::new(table?),
             challenges: Challenges::without_scope(&realm),
-            places: places.clone(),
+            key_lines: key_lines.clone(),
             environment,
         })
     }

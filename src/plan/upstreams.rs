@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use url::{Host, Url};
 
-use crate::config::places::child;
+use crate::config::key_path::child;
 use crate::config::problem::quoted;
 use crate::config::units::{self, Span};
 use crate::config::{Problems, Upstream};

@@ -110,7 +110,7 @@ async fn explain(question: Question, plan: &Plan, runtime: &Arc<Runtime>, file: 
     }
     let peer = Peer::new(CLIENT, "http");
     let mut response = ResponseContext::new(runtime, &head.method, head.target.path(), head.version, &peer);
-    let mut trace = Trace::new(plan.places.clone(), claims);
+    let mut trace = Trace::new(plan.key_lines.clone(), claims);
     let decided = decide(head, &peer, runtime, &mut response, &mut trace).await;
     let forwarded = decided.and_then(|decision| match decision {
         Decision::Admitted(admitted) => describe_forwarding(&admitted, &mut trace),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::config::Places;
+use crate::config::KeyLines;
 use crate::gateway::observer::{Check, CheckResult, Observer, Stage};
 use crate::gateway::response::refusal::Refusal;
 
@@ -26,7 +26,7 @@ struct Step {
 /// Collects every check of a decision.
 #[derive(Debug)]
 pub(super) struct Trace {
-    places: Places,
+    key_lines: KeyLines,
     claims: Option<Map<String, Value>>,
     stage: Stage,
     steps: Vec<Step>,
@@ -42,9 +42,9 @@ pub(super) struct Explanation {
 
 impl Trace {
     /// Of a request whose token is verified, or which has the `claims` of a token that is taken as
-    /// verified. `places` says on which line a key is.
-    pub(super) fn new(places: Places, claims: Option<Map<String, Value>>) -> Self {
-        Self { places, claims, stage: Stage::Normalize, steps: Vec::new() }
+    /// verified. `key_lines` says on which line a key is.
+    pub(super) fn new(key_lines: KeyLines, claims: Option<Map<String, Value>>) -> Self {
+        Self { key_lines, claims, stage: Stage::Normalize, steps: Vec::new() }
     }
 
     /// The explanation, once it is decided. `file` is the configuration's name.
@@ -70,7 +70,7 @@ impl Observer for Trace {
 
     fn check(&mut self, describe: impl FnOnce() -> Check) {
         let Check { subject, result, detail, key } = describe();
-        let line = key.as_deref().and_then(|key| self.places.line(key));
+        let line = key.as_deref().and_then(|key| self.key_lines.line(key));
         self.steps.push(Step { stage: self.stage.name(), subject, result: label(result), detail, key, line });
     }
 

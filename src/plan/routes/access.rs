@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::config::places::child;
+use crate::config::key_path::child;
 use crate::config::problem::quoted;
 use crate::config::units::{self, ClaimValue};
 use crate::config::{Problems, Route};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use http::{HeaderName, HeaderValue};
 
-use crate::config::places::{child, element};
+use crate::config::key_path::{child, element};
 use crate::config::problem::quoted;
 use crate::config::{Problems, Route};
 use crate::gateway::policy::{HeaderRules, IdentityHeaders};

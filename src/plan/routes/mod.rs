@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::Method;
 
 use self::references::{dangling, named};
-use crate::config::places::child;
+use crate::config::key_path::child;
 use crate::config::problem::quoted;
 use crate::config::units::{self, PathParameters, SizeOrUnlimited};
 use crate::config::{Cors, Issuer, Limit, Problems, Route, Upstream};

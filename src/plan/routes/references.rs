@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Known;
+use crate::config::key_path::child;
 use crate::config::nearest::nearest;
-use crate::config::places::child;
 use crate::config::problem::quoted;
 use crate::config::units;
 use crate::config::{Problems, Route};

@@ -8,11 +8,11 @@ use std::fmt::Write as _;
 
 /// Which key stands on which line.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Places {
+pub struct KeyLines {
     lines: BTreeMap<String, usize>,
 }
 
-impl Places {
+impl KeyLines {
     /// The line, counted from 1, on which `key_path` stands; if the file does not have it, the line of the nearest table
     /// or array around it that it does have. `None` if nothing of the path is in the file.
     #[must_use]
@@ -64,9 +64,9 @@ mod tests {
 
     #[test]
     fn a_path_that_is_not_in_the_file_has_the_line_of_what_is_around_it() {
-        let mut places = Places::default();
-        places.insert("issuers.main", 3);
-        places.insert("routes[1].claims", 9);
+        let mut key_lines = KeyLines::default();
+        key_lines.insert("issuers.main", 3);
+        key_lines.insert("routes[1].claims", 9);
         for (path, line) in [
             ("issuers.main", Some(3)),
             ("issuers.main.issuer", Some(3)),
@@ -75,7 +75,7 @@ mod tests {
             ("routes[1].path", None),
             ("", None),
         ] {
-            assert_eq!(places.line(path), line, "{path}");
+            assert_eq!(key_lines.line(path), line, "{path}");
         }
     }
 
