@@ -1,25 +1,24 @@
-//! "Did you mean": the known name that is nearest to one that is not known.
+//! "Did you mean": the known name nearest to an unknown one.
 
-/// Longest name for which a neighbour is looked for, in characters; the distance costs the product of both lengths.
-const MAX_NAME: usize = 64;
+/// Longest name that is compared, in characters; the distance costs the product of both lengths.
+const MAX_NAME_CHARS: usize = 64;
 
 /// The candidate that `name` was probably meant to be, if there is one.
 ///
-/// Nearness is the number of letters inserted, left out, replaced or swapped with their neighbour, without regard to case
-/// and to `-` for `_`. One slip in three letters is the most that counts; of several equally near the first is taken.
+/// The distance is the number of characters inserted, deleted, replaced or swapped with their neighbour. Case
+/// is ignored, and `-` equals `_`. At most one such slip in three characters counts as near; of several
+/// equally near candidates the first wins.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let wanted = folded(name)?;
-    let allowed = (wanted.len() / 3).max(1);
+    let unknown = normalize(name)?;
+    let max_distance = (unknown.chars().count() / 3).max(1);
     let mut best: Option<(usize, &str)> = None;
     for candidate in candidates {
-        let Some(known) = folded(candidate) else { continue };
-        let distance = distance(&wanted, &known);
-        // A name of one or two letters is one slip away from every other such name.
-        if distance == 0 || (distance <= allowed && known.len() > 2) {
-            let nearer = best.is_none_or(|(least, _)| distance < least);
-            if nearer {
-                best = Some((distance, candidate));
-            }
+        let Some(known) = normalize(candidate) else { continue };
+        let distance = strsim::osa_distance(&unknown, &known);
+        // A name of one or two characters is one slip away from every other such name.
+        let is_near = distance == 0 || (distance <= max_distance && known.chars().count() > 2);
+        if is_near && best.is_none_or(|(least, _)| distance < least) {
+            best = Some((distance, candidate));
         }
     }
     best.map(|(_, candidate)| candidate)
@@ -30,28 +29,10 @@ pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str
     nearest(name, candidates).map(|candidate| format!("did you mean {}?", super::problem::quoted(candidate)))
 }
 
-fn folded(name: &str) -> Option<Vec<char>> {
-    let folded: Vec<char> =
-        name.chars().take(MAX_NAME + 1).map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect();
-    (folded.len() <= MAX_NAME).then_some(folded)
-}
-
-/// Optimal string alignment distance: like Levenshtein's, and two neighbours swapped count once.
-fn distance(left: &[char], right: &[char]) -> usize {
-    let mut before: Vec<usize> = Vec::new();
-    let mut above: Vec<usize> = (0..=right.len()).collect();
-    for (row, a) in left.iter().enumerate() {
-        let mut current = vec![row + 1];
-        for (column, b) in right.iter().enumerate() {
-            let mut least = (above[column] + usize::from(a != b)).min(above[column + 1] + 1).min(current[column] + 1);
-            if row > 0 && column > 0 && *a == right[column - 1] && left[row - 1] == *b {
-                least = least.min(before[column - 1] + 1);
-            }
-            current.push(least);
-        }
-        before = std::mem::replace(&mut above, current);
-    }
-    above[right.len()]
+/// The form in which names are compared; `None` if the name is too long.
+fn normalize(name: &str) -> Option<String> {
+    let is_short = name.chars().nth(MAX_NAME_CHARS).is_none();
+    is_short.then(|| name.to_ascii_lowercase().replace('-', "_"))
 }
 
 #[cfg(test)]
@@ -59,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_what_was_meant_and_nothing_far_fetched() {
+    fn a_near_name_is_suggested_and_a_distant_one_is_not() {
         let known = ["scopes", "any_scopes", "upstream", "path", "host", "ip"];
         for (name, expected) in [
             ("scope", Some("scopes")),
@@ -77,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_very_long_name_has_no_neighbour() {
+    fn a_very_long_name_has_no_suggestion() {
         let name = "a".repeat(100_000);
         assert_eq!(nearest(&name, [name.as_str()]), None);
     }
