@@ -1,57 +1,60 @@
-//! `${NAME}` in the configuration: values taken from the environment.
+//! `${NAME}` in the configuration: references to the environment.
 //!
-//! Replaced in the strings of the parsed file, never in its text, so that a value cannot add keys.
+//! They are replaced in the strings of the parsed file, never in its text, so that a value cannot
+//! add keys.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Shortest value that is hidden in problems. A shorter one is no secret, and replacing each of its occurrences would
-/// garble the text.
-const MIN_HIDDEN: usize = 4;
+/// Shortest value that is redacted, in characters. A shorter one is not a secret, and replacing
+/// each of its occurrences would garble the text.
+const MIN_REDACTED_CHARS: usize = 4;
 
-/// Beginning by which a value is recognised where it is shown in part, in characters.
-const RECOGNISED_BY: usize = 24;
+/// Number of leading characters that identify a value in a text that may hold only the beginning of
+/// it.
+const IDENTIFYING_CHARS: usize = 24;
 
-/// What was taken from the environment, by name. `Debug` shows the names only.
+/// The variables that the file refers to, with their values. `Debug` shows the names only.
 #[derive(Clone, Default)]
-pub struct Taken {
+pub struct EnvironmentReferences {
     values: BTreeMap<String, String>,
 }
 
-impl Taken {
+impl EnvironmentReferences {
     /// The names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.values.keys().map(String::as_str)
     }
 
-    /// `text` with each value that was taken replaced by its `${NAME}`, also where only the beginning of it is shown.
-    pub(super) fn conceal(&self, mut text: String) -> String {
+    /// Replaces each value in `text` by its `${NAME}`, also where the text holds only the beginning
+    /// of the value.
+    pub(super) fn redact(&self, mut text: String) -> String {
         for (name, value) in &self.values {
-            if value.chars().count() < MIN_HIDDEN {
+            if value.chars().count() < MIN_REDACTED_CHARS {
                 continue;
             }
-            text = conceal_one(&text, [value, &super::problem::escaped(value)], name);
+            text = redact_value(&text, [value, &super::problem::escaped(value)], name);
         }
         text
     }
 }
 
-impl fmt::Debug for Taken {
+impl fmt::Debug for EnvironmentReferences {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_set().entries(self.values.keys()).finish()
     }
 }
 
-/// Why a reference to the environment could not be replaced.
+/// Why a reference to the environment cannot be replaced.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ReferenceError {
-    /// There is no such variable, and no default is given.
+    /// The environment has no such variable, and the reference has no default.
     #[error("the environment has no variable `{name}`")]
     Missing {
-        /// The variable.
+        /// The name of the variable.
         name: String,
     },
-    /// `${` without a name and `}` after it.
+    /// `${` is not followed by a name and `}`.
     #[error("`${{` is not followed by a name and `}}`")]
     Malformed,
 }
@@ -67,31 +70,32 @@ impl ReferenceError {
 
 /// Replaces each `${NAME}` and `${NAME:-default}` in `text`, and `$${` by `${`.
 ///
-/// As in a shell, the default stands in for a variable that is missing or empty; it ends at the first `}`. What is taken
-/// is not looked at again, so a value may contain `${`. Names that were taken are added to `taken`.
+/// As in a shell, the default replaces a variable that is missing or empty. It ends at the first
+/// `}`. A value is not searched for references, so it may contain `${`. The variables that were
+/// found are added to `references`.
 ///
 /// # Errors
 ///
-/// Every reference that could not be replaced, in their order.
+/// All references that cannot be replaced, in their order.
 pub fn substitute(
     text: &str,
     environment: &dyn Fn(&str) -> Option<String>,
-    taken: &mut Taken,
+    references: &mut EnvironmentReferences,
 ) -> Result<String, Vec<ReferenceError>> {
-    let mut made = String::with_capacity(text.len());
+    let mut output = String::with_capacity(text.len());
     let mut errors = Vec::new();
     let mut rest = text;
     while let Some(dollar) = rest.find('$') {
-        made.push_str(&rest[..dollar]);
+        output.push_str(&rest[..dollar]);
         rest = &rest[dollar..];
         if let Some(after) = rest.strip_prefix("$${") {
-            made.push_str("${");
+            output.push_str("${");
             rest = after;
         } else if let Some(after) = rest.strip_prefix("${") {
             if let Some(reference) = Reference::parse(after) {
                 rest = reference.rest;
-                match reference.value(environment, taken) {
-                    Ok(value) => made.push_str(&value),
+                match reference.value(environment, references) {
+                    Ok(value) => output.push_str(&value),
                     Err(error) => errors.push(error),
                 }
             } else {
@@ -99,12 +103,12 @@ pub fn substitute(
                 rest = after;
             }
         } else {
-            made.push('$');
+            output.push('$');
             rest = &rest[1..];
         }
     }
-    made.push_str(rest);
-    if errors.is_empty() { Ok(made) } else { Err(errors) }
+    output.push_str(rest);
+    if errors.is_empty() { Ok(output) } else { Err(errors) }
 }
 
 struct Reference<'a> {
@@ -114,53 +118,58 @@ struct Reference<'a> {
 }
 
 impl<'a> Reference<'a> {
-    /// What stands after `${`.
+    /// Parses `text`, which follows `${`.
     fn parse(text: &'a str) -> Option<Self> {
-        let (inside, rest) = text.split_once('}')?;
-        let (name, default) = match inside.split_once(":-") {
+        let (content, rest) = text.split_once('}')?;
+        let (name, default) = match content.split_once(":-") {
             Some((name, default)) => (name, Some(default)),
-            None => (inside, None),
+            None => (content, None),
         };
-        let good = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
             && name.bytes().next().is_some_and(|first| !first.is_ascii_digit());
-        good.then_some(Self { name, default, rest })
+        is_name.then_some(Self { name, default, rest })
     }
 
-    fn value(&self, environment: &dyn Fn(&str) -> Option<String>, taken: &mut Taken) -> Result<String, ReferenceError> {
+    fn value(
+        &self,
+        environment: &dyn Fn(&str) -> Option<String>,
+        references: &mut EnvironmentReferences,
+    ) -> Result<String, ReferenceError> {
         match (environment(self.name), self.default) {
             (None, None) => Err(ReferenceError::Missing { name: self.name.to_owned() }),
             (None, Some(default)) => Ok(default.to_owned()),
             (Some(value), Some(default)) if value.is_empty() => Ok(default.to_owned()),
             (Some(value), _) => {
-                taken.values.insert(self.name.to_owned(), value.clone());
+                references.values.insert(self.name.to_owned(), value.clone());
                 Ok(value)
             }
         }
     }
 }
 
-/// Replaces a value that stands in `text` in either of its forms, as it is or escaped.
-fn conceal_one(text: &str, forms: [&str; 2], name: &str) -> String {
-    let beginnings = forms.map(|form| match form.char_indices().nth(RECOGNISED_BY) {
+/// Replaces a value in `text` by its `${NAME}`. The text may hold it in either of two forms, as it
+/// is or escaped.
+fn redact_value(text: &str, forms: [&str; 2], name: &str) -> String {
+    let prefixes = forms.map(|form| match form.char_indices().nth(IDENTIFYING_CHARS) {
         Some((end, _)) => &form[..end],
         None => form,
     });
-    let mut made = String::with_capacity(text.len());
+    let mut output = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(start) = beginnings.iter().filter_map(|beginning| rest.find(beginning)).min() {
-        let shown = forms.map(|form| shared(&rest[start..], form)).into_iter().max().unwrap_or(0);
-        made.push_str(&rest[..start]);
-        made.push_str("${");
-        made.push_str(name);
-        made.push('}');
-        rest = &rest[start + shown..];
+    while let Some(start) = prefixes.iter().filter_map(|prefix| rest.find(prefix)).min() {
+        let length = forms.map(|form| common_prefix_bytes(&rest[start..], form)).into_iter().max().unwrap_or(0);
+        output.push_str(&rest[..start]);
+        output.push_str("${");
+        output.push_str(name);
+        output.push('}');
+        rest = &rest[start + length..];
     }
-    made.push_str(rest);
-    made
+    output.push_str(rest);
+    output
 }
 
-/// How many bytes both begin with.
-fn shared(left: &str, right: &str) -> usize {
+/// The length of the longest common prefix.
+fn common_prefix_bytes(left: &str, right: &str) -> usize {
     left.chars().zip(right.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum()
 }
 
@@ -196,12 +205,16 @@ mod tests {
             ("$HOST $ $", "$HOST $ $"),
             ("ä$", "ä$"),
         ] {
-            assert_eq!(substitute(text, &environment, &mut Taken::default()).as_deref(), Ok(expected), "{text}");
+            assert_eq!(
+                substitute(text, &environment, &mut EnvironmentReferences::default()).as_deref(),
+                Ok(expected),
+                "{text}"
+            );
         }
     }
 
     #[test]
-    fn references_that_cannot_be_replaced_are_all_named() {
+    fn all_references_that_cannot_be_replaced_are_reported() {
         let missing = |name: &str| ReferenceError::Missing { name: name.to_owned() };
         for (text, expected) in [
             ("${NONE}", vec![missing("NONE")]),
@@ -212,25 +225,25 @@ mod tests {
             ("${A-B}", vec![ReferenceError::Malformed]),
             ("${ HOST }", vec![ReferenceError::Malformed]),
         ] {
-            assert_eq!(substitute(text, &environment, &mut Taken::default()), Err(expected), "{text}");
+            assert_eq!(substitute(text, &environment, &mut EnvironmentReferences::default()), Err(expected), "{text}");
         }
     }
 
     #[test]
-    fn names_are_kept_and_values_hidden() {
-        let mut taken = Taken::default();
-        substitute("${HOST} ${_X1} ${NONE:-d}", &environment, &mut taken).unwrap();
-        assert_eq!(taken.names().collect::<Vec<_>>(), ["HOST", "_X1"]);
-        assert_eq!(format!("{taken:?}"), r#"{"HOST", "_X1"}"#);
-        assert_eq!(taken.conceal("`http://idp.example` x".to_owned()), "`http://${HOST}` x");
+    fn names_are_kept_and_values_are_redacted() {
+        let mut references = EnvironmentReferences::default();
+        substitute("${HOST} ${_X1} ${NONE:-d}", &environment, &mut references).unwrap();
+        assert_eq!(references.names().collect::<Vec<_>>(), ["HOST", "_X1"]);
+        assert_eq!(format!("{references:?}"), r#"{"HOST", "_X1"}"#);
+        assert_eq!(references.redact("`http://idp.example` x".to_owned()), "`http://${HOST}` x");
     }
 
     #[test]
-    fn a_long_value_is_hidden_where_it_was_cut_or_escaped() {
+    fn a_long_value_is_redacted_where_it_is_cut_or_escaped() {
         let secret = format!("{}\n{}", "k".repeat(40), "z".repeat(100));
-        let mut taken = Taken::default();
-        substitute("${KEY}", &|_| Some(secret.clone()), &mut taken).unwrap();
-        let shown = taken.conceal(super::super::problem::quoted(&secret));
+        let mut references = EnvironmentReferences::default();
+        substitute("${KEY}", &|_| Some(secret.clone()), &mut references).unwrap();
+        let shown = references.redact(super::super::problem::quoted(&secret));
         assert_eq!(shown, "`${KEY}…`");
     }
 }

@@ -1,20 +1,21 @@
-//! Key paths, and the line of the file on which each stands.
+//! Paths of keys, and their lines in the file.
 //!
-//! A key path is what a problem names: `issuers.main.issuer`, `routes[2].scopes[0]`. A key that is not a bare TOML key is
-//! quoted as in the file: `routes[0].claims."/https:~1~1example.com~1roles"`.
+//! A path identifies a key in problems and in `explain`: `issuers.main.issuer`,
+//! `routes[2].scopes[0]`. A key that is not a bare TOML key is quoted as in the file:
+//! `routes[0].claims."/https:~1~1example.com~1roles"`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Which key stands on which line.
+/// The line of each key of a file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct KeyLines {
     lines: BTreeMap<String, usize>,
 }
 
 impl KeyLines {
-    /// The line, counted from 1, on which `key_path` stands; if the file does not have it, the line of the nearest table
-    /// or array around it that it does have. `None` if nothing of the path is in the file.
+    /// The line of `key_path`, counted from 1. If the file does not contain the key, it is the line
+    /// of the innermost table or array around it that the file contains; `None` if there is none.
     #[must_use]
     pub fn line(&self, key_path: &str) -> Option<usize> {
         let mut path = key_path;
@@ -26,7 +27,7 @@ impl KeyLines {
         }
     }
 
-    /// Whether the file has exactly this key.
+    /// Whether the file contains this key.
     #[must_use]
     pub fn contains(&self, key_path: &str) -> bool {
         self.lines.contains_key(key_path)
@@ -37,7 +38,7 @@ impl KeyLines {
     }
 }
 
-/// The path of `key` in the table at `table`; the root is the empty path.
+/// The path of `key` in the table at the path `table`. The path of the root is empty.
 #[must_use]
 pub fn child(table: &str, key: &str) -> String {
     let mut path = table.to_owned();
@@ -52,7 +53,7 @@ pub fn child(table: &str, key: &str) -> String {
     path
 }
 
-/// The path of an element of the array at `array`, counted from 0.
+/// The path of an element of the array at the path `array`.
 #[must_use]
 pub fn element(array: &str, index: usize) -> String {
     format!("{array}[{index}]")
@@ -63,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_that_is_not_in_the_file_has_the_line_of_what_is_around_it() {
+    fn a_key_that_is_not_in_the_file_has_the_line_of_the_table_around_it() {
         let mut key_lines = KeyLines::default();
         key_lines.insert("issuers.main", 3);
         key_lines.insert("routes[1].claims", 9);

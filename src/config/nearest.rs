@@ -5,9 +5,9 @@ const MAX_NAME_CHARS: usize = 64;
 
 /// The candidate that `name` was probably meant to be, if there is one.
 ///
-/// The distance is the number of characters inserted, deleted, replaced or swapped with their neighbour. Case
-/// is ignored, and `-` equals `_`. At most one such slip in three characters counts as near; of several
-/// equally near candidates the first wins.
+/// The distance is the number of characters inserted, deleted, replaced or swapped with their
+/// neighbour. Case is ignored, and `-` equals `_`. At most one such slip in three characters counts
+/// as near; of several equally near candidates the first wins.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let unknown = normalize(name)?;
     let max_distance = (unknown.chars().count() / 3).max(1);

@@ -1,83 +1,92 @@
-//! What is wrong with a configuration: all of it, each with line, key path, what was found and what would be right.
+//! Everything that is wrong with a configuration: for each problem its line, its key, what was
+//! found and a hint.
 //!
-//! Filled first while the file is read, then while the plan is compiled; printed once. Never shows a value that came
-//! from the environment: that may be a secret, so its name is shown instead.
+//! The loader and then the plan add problems to one report. The report never shows a value from the
+//! environment, which may be a secret, but the name of the variable.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::environment::Taken;
+use super::environment::EnvironmentReferences;
 use super::key_path::KeyLines;
 
-/// Longest value that is shown, in characters; the beginning of a longer one says which it is.
-const MAX_SHOWN: usize = 80;
+/// Longest value that is shown, in characters; of a longer one the beginning is enough to find it.
+const MAX_SHOWN_CHARS: usize = 80;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
-    /// The key it is about, like `routes[2].scopes`; empty if it is about the file as a whole.
+    /// The path of the key, such as `routes[2].scopes`; empty if the problem concerns the file as a
+    /// whole.
     pub path: String,
-    /// Where that stands, counted from 1; `None` until [`Problems::locate`], and if the file does not have it.
+    /// The line, counted from 1; `None` before [`Problems::locate`], and if nothing of the path is
+    /// in the file.
     pub line: Option<usize>,
     /// What is wrong, with the value that was found.
     pub what: String,
-    /// What to do about it, if that is more than the opposite.
+    /// How to fix it, unless that is obvious.
     pub hint: Option<String>,
 }
 
-/// All that is wrong with one configuration. `Display` is the report that operators read.
+/// Everything that is wrong with one configuration. `Display` is the report that operators read.
 #[derive(Clone, Debug)]
 pub struct Problems {
     file: String,
     list: Vec<Problem>,
-    taken: Taken,
-    unread: BTreeSet<String>,
+    references: EnvironmentReferences,
+    removed: BTreeSet<String>,
 }
 
 impl Problems {
-    /// None yet, about the file of this name.
+    /// An empty report about the file with this name.
     #[must_use]
     pub fn new(file: impl Into<String>) -> Self {
-        Self { file: file.into(), list: Vec::new(), taken: Taken::default(), unread: BTreeSet::new() }
+        Self {
+            file: file.into(),
+            list: Vec::new(),
+            references: EnvironmentReferences::default(),
+            removed: BTreeSet::new(),
+        }
     }
 
     /// Adds a problem with the key at `path`.
     ///
-    /// It is left out if what it is about was already refused while the file was read: `audiences = 5` is one mistake, and
-    /// not also missing audiences.
+    /// Does nothing if the loader has removed the key because of another problem: `audiences = 5`
+    /// is one mistake, and the plan must not report missing audiences as well.
     pub fn add(&mut self, path: impl Into<String>, what: impl Into<String>) {
         self.push(path.into(), None, what.into(), None);
     }
 
-    /// [`add`](Self::add), with what to do about it.
+    /// Adds a problem with a hint how to fix it; otherwise like [`add`](Self::add).
     pub fn add_with_hint(&mut self, path: impl Into<String>, what: impl Into<String>, hint: impl Into<String>) {
         self.push(path.into(), None, what.into(), Some(hint.into()));
     }
 
-    /// Whether nothing is wrong.
+    /// Whether there is no problem.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// How many there are.
+    /// The number of problems.
     #[must_use]
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// In the order of the file after [`locate`](Self::locate), before that in the order they were found.
+    /// The problems, in the order in which they were added, or in the order of the file after
+    /// [`locate`](Self::locate).
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
         self.list.iter()
     }
 
-    /// The file they are about, as it was named.
+    /// The name of the file.
     #[must_use]
     pub fn file(&self) -> &str {
         &self.file
     }
 
-    /// Fills in the lines and sorts by them; those that belong to no line come first.
+    /// Fills in the lines and sorts by them. Problems without a line come first.
     pub fn locate(&mut self, key_lines: &KeyLines) {
         for problem in &mut self.list {
             problem.line = problem.line.or_else(|| key_lines.line(&problem.path));
@@ -86,22 +95,23 @@ impl Problems {
     }
 
     pub(super) fn push(&mut self, path: String, line: Option<usize>, what: String, hint: Option<String>) {
-        if self.unread.iter().any(|unread| covers(unread, &path)) {
+        if self.removed.iter().any(|removed| explains(removed, &path)) {
             return;
         }
-        let what = self.taken.conceal(what);
-        let hint = hint.map(|hint| self.taken.conceal(hint));
+        let what = self.references.redact(what);
+        let hint = hint.map(|hint| self.references.redact(hint));
         self.list.push(Problem { path, line, what, hint });
     }
 
-    /// Values that came from the environment and are not to be shown.
-    pub(super) fn conceal(&mut self, taken: Taken) {
-        self.taken = taken;
+    /// Sets the values from the environment that later problems must not show.
+    pub(super) fn redact(&mut self, references: EnvironmentReferences) {
+        self.references = references;
     }
 
-    /// What was at `path` is not in the [`Config`](super::Config), for a reason that has been reported.
-    pub(super) fn leave_out(&mut self, path: String) {
-        self.unread.insert(path);
+    /// Remembers that the loader has removed the key at `path`, for a reason that has been
+    /// reported.
+    pub(super) fn mark_removed(&mut self, path: String) {
+        self.removed.insert(path);
     }
 }
 
@@ -142,16 +152,17 @@ impl fmt::Display for Problems {
     }
 }
 
-/// A value as problems show it: between backticks, control and invisible characters escaped, cut after 80 characters.
+/// A value as problems show it: between backticks, escaped, and cut after 80 characters.
 #[must_use]
 pub fn quoted(value: &str) -> String {
-    match value.char_indices().nth(MAX_SHOWN) {
+    match value.char_indices().nth(MAX_SHOWN_CHARS) {
         Some((end, _)) => format!("`{}…`", escaped(&value[..end])),
         None => format!("`{}`", escaped(value)),
     }
 }
 
-/// Text with control and invisible characters escaped: what is in a file must not move the cursor of a terminal.
+/// Escapes control and invisible characters: text from a file must not control the terminal that
+/// shows it.
 #[must_use]
 pub fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -164,13 +175,13 @@ pub fn escaped(text: &str) -> String {
     shown
 }
 
-/// Whether a problem at `path` may be nothing but the consequence of `unread` having been left out: the same key, one
-/// below it, or the array that lacks it as an element.
-fn covers(unread: &str, path: &str) -> bool {
-    if let Some(rest) = path.strip_prefix(unread) {
+/// Whether a problem at `path` may only be a consequence of the removal of the key `removed`:
+/// `path` is the same key, a key below it, or the array whose element it was.
+fn explains(removed: &str, path: &str) -> bool {
+    if let Some(rest) = path.strip_prefix(removed) {
         return rest.is_empty() || rest.starts_with(['.', '[']);
     }
-    unread.strip_prefix(path).is_some_and(|rest| {
+    removed.strip_prefix(path).is_some_and(|rest| {
         rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).is_some_and(|index| index.parse::<u32>().is_ok())
     })
 }
@@ -208,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_without_lines_has_no_room_for_them() {
+    fn a_report_without_lines_has_no_column_for_them() {
         let mut problems = Problems::new("a\u{1b}[2Jb.toml");
         problems.add_with_hint("", "cannot be read", "look for it");
         insta::assert_snapshot!(problems, @r"
@@ -233,8 +244,8 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_from_a_reported_problem_is_not_reported_again() {
-        for (unread, path, silent) in [
+    fn a_consequence_of_a_reported_problem_is_not_reported() {
+        for (removed, path, is_silent) in [
             ("issuers.main.issuer", "issuers.main.issuer", true),
             ("issuers.main", "issuers.main.issuer", true),
             ("routes[1].scopes[0]", "routes[1].scopes", true),
@@ -246,9 +257,9 @@ mod tests {
             ("issuers.main.issuer", "issuers.main", false),
         ] {
             let mut problems = Problems::new("gateway.toml");
-            problems.leave_out(unread.to_owned());
+            problems.mark_removed(removed.to_owned());
             problems.add(path, "missing");
-            assert_eq!(problems.is_empty(), silent, "{unread} and {path}");
+            assert_eq!(problems.is_empty(), is_silent, "{removed} and {path}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The parsed file before it becomes structs: TOML values that still know where they stood.
+//! The parsed file before it becomes structs: a tree of TOML values with their spans.
 //!
-//! Three things are done on it: every key gets its path and line, references to the environment are replaced, and what does not fit is taken
-//! out, so that what stands beside it can be looked at too.
+//! The loader does three things with it: it assigns a path and a line to each key, replaces
+//! references to the environment, and removes what cannot be deserialized, so that the rest can be.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -9,16 +9,16 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::environment::{Taken, substitute};
+use super::environment::{EnvironmentReferences, substitute};
 use super::key_path::{KeyLines, child, element};
 use super::problem::{Problems, quoted};
 
-/// Where a byte of the text is.
+/// The positions of the line breaks of a text.
 #[derive(Debug)]
-pub(super) struct Lines(Vec<usize>);
+pub(super) struct LineIndex(Vec<usize>);
 
-impl Lines {
-    pub(super) fn of(text: &str) -> Self {
+impl LineIndex {
+    pub(super) fn new(text: &str) -> Self {
         Self(text.match_indices('\n').map(|(at, _)| at).collect())
     }
 
@@ -28,7 +28,7 @@ impl Lines {
     }
 }
 
-/// One key or element, as it stood in the file.
+/// One key or one element of an array, and where it is in the file.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) path: String,
@@ -42,30 +42,30 @@ pub(super) struct Entry {
 pub(super) struct Entries(Vec<Entry>);
 
 impl Entries {
-    pub(super) fn of(root: &DeTable<'_>, lines: &Lines) -> Self {
+    pub(super) fn new(root: &DeTable<'_>, lines: &LineIndex) -> Self {
         let mut entries = Self::default();
-        entries.table(root, "", lines);
+        entries.add_table(root, "", lines);
         entries
     }
 
-    fn table(&mut self, table: &DeTable<'_>, path: &str, lines: &Lines) {
+    fn add_table(&mut self, table: &DeTable<'_>, path: &str, lines: &LineIndex) {
         for (key, value) in table {
             let path = child(path, key.get_ref());
             let line = lines.line(key.span().start);
             self.0.push(Entry { path: path.clone(), line, key: Some(key.span()), value: value.span() });
-            self.value(value.get_ref(), &path, lines);
+            self.add_value(value.get_ref(), &path, lines);
         }
     }
 
-    fn value(&mut self, value: &DeValue<'_>, path: &str, lines: &Lines) {
+    fn add_value(&mut self, value: &DeValue<'_>, path: &str, lines: &LineIndex) {
         match value {
-            DeValue::Table(table) => self.table(table, path, lines),
+            DeValue::Table(table) => self.add_table(table, path, lines),
             DeValue::Array(elements) => {
                 for (index, value) in elements.iter().enumerate() {
                     let path = element(path, index);
                     let line = lines.line(value.span().start);
                     self.0.push(Entry { path: path.clone(), line, key: None, value: value.span() });
-                    self.value(value.get_ref(), &path, lines);
+                    self.add_value(value.get_ref(), &path, lines);
                 }
             }
             DeValue::String(_)
@@ -84,10 +84,12 @@ impl Entries {
         key_lines
     }
 
-    /// What an error at `span` is about: the key or value that has exactly this span, else the smallest around it.
+    /// The entry that an error at `span` is about: the key or value with exactly this span, else
+    /// the smallest value around it.
     pub(super) fn at(&self, span: &Range<usize>) -> Option<&Entry> {
         let exact = |entry: &&Entry| entry.key.as_ref() == Some(span) || entry.value == *span;
-        // Of equal spans the longer path is the deeper one: an array of one element in brackets of its own.
+        // An array and its only element can have the same span; the longer path is that of the
+        // element.
         self.0.iter().filter(exact).max_by_key(|entry| entry.path.len()).or_else(|| {
             let around = |range: &Range<usize>| range.start <= span.start && span.end <= range.end;
             self.0.iter().filter(|entry| around(&entry.value)).min_by_key(|entry| entry.value.len())
@@ -95,16 +97,17 @@ impl Entries {
     }
 }
 
-/// Replaces references to the environment in every string. One that cannot be replaced is reported, and its string left out.
+/// Replaces references to the environment in every string. If a reference cannot be replaced, the
+/// function reports it and removes the string.
 pub(super) fn replace_references(
     root: &mut DeTable<'_>,
     entries: &Entries,
     environment: &dyn Fn(&str) -> Option<String>,
     problems: &mut Problems,
-) -> Taken {
-    let mut taken = Taken::default();
+) -> EnvironmentReferences {
+    let mut references = EnvironmentReferences::default();
     let mut failed = Vec::new();
-    for_each_string(root, &mut |span, text| match substitute(text, environment, &mut taken) {
+    for_each_string(root, &mut |span, text| match substitute(text, environment, &mut references) {
         Ok(replaced) if replaced == **text => {}
         Ok(replaced) => *text = Cow::Owned(replaced),
         Err(errors) => failed.push((span, text.to_string(), errors)),
@@ -115,55 +118,52 @@ pub(super) fn replace_references(
             let what = format!("{}: {error}", quoted(&text));
             problems.push(entry.path.clone(), Some(entry.line), what, Some(error.hint()));
         }
-        take_out(root, entry);
-        problems.leave_out(entry.path.clone());
+        remove(root, entry);
+        problems.mark_removed(entry.path.clone());
     }
-    taken
+    references
 }
 
 fn for_each_string<'i>(table: &mut DeTable<'i>, visit: &mut dyn FnMut(Range<usize>, &mut Cow<'i, str>)) {
     for (_, value) in table.iter_mut() {
-        strings_of(value, visit);
+        for_each_string_in(value, visit);
     }
 }
 
-fn strings_of<'i>(value: &mut Spanned<DeValue<'i>>, visit: &mut dyn FnMut(Range<usize>, &mut Cow<'i, str>)) {
+fn for_each_string_in<'i>(value: &mut Spanned<DeValue<'i>>, visit: &mut dyn FnMut(Range<usize>, &mut Cow<'i, str>)) {
     let span = value.span();
     match value.get_mut() {
         DeValue::String(text) => visit(span, text),
-        DeValue::Array(elements) => elements.iter_mut().for_each(|element| strings_of(element, visit)),
+        DeValue::Array(elements) => elements.iter_mut().for_each(|element| for_each_string_in(element, visit)),
         DeValue::Table(table) => for_each_string(table, visit),
         DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {}
     }
 }
 
-/// Takes `entry` out of the tree. A table in a list becomes an empty one, so that those behind it keep their numbers.
-pub(super) fn take_out(root: &mut DeTable<'_>, entry: &Entry) {
-    out_of_table(root, entry);
-}
-
-fn out_of_table(table: &mut DeTable<'_>, entry: &Entry) {
+/// Removes `entry` from the tree. An element of an array of tables is replaced by an empty table,
+/// so that the elements after it keep their indexes.
+pub(super) fn remove(table: &mut DeTable<'_>, entry: &Entry) {
     let kept = std::mem::take(table);
     for (key, mut value) in kept {
         if !(entry.key == Some(key.span()) && value.span() == entry.value) {
-            out_of_value(value.get_mut(), entry);
+            remove_from_value(value.get_mut(), entry);
             table.insert(key, value);
         }
     }
 }
 
-fn out_of_value<'i>(value: &mut DeValue<'i>, entry: &Entry) {
+fn remove_from_value<'i>(value: &mut DeValue<'i>, entry: &Entry) {
     match value {
-        DeValue::Table(table) => out_of_table(table, entry),
+        DeValue::Table(table) => remove(table, entry),
         DeValue::Array(elements) => {
-            let is_it = |value: &Spanned<DeValue<'i>>| entry.key.is_none() && value.span() == entry.value;
-            let of_tables = elements.iter().any(|value| value.get_ref().is_table());
+            let is_entry = |value: &Spanned<DeValue<'i>>| entry.key.is_none() && value.span() == entry.value;
+            let has_tables = elements.iter().any(|value| value.get_ref().is_table());
             let kept = std::mem::replace(elements, DeArray::new());
             for mut value in kept {
-                if !is_it(&value) {
-                    out_of_value(value.get_mut(), entry);
+                if !is_entry(&value) {
+                    remove_from_value(value.get_mut(), entry);
                     elements.push(value);
-                } else if of_tables {
+                } else if has_tables {
                     elements.push(Spanned::new(value.span(), DeValue::Table(DeTable::new())));
                 }
             }
