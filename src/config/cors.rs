@@ -1,25 +1,41 @@
-//! `[cors.NAME]`: what browsers on other origins may do.
+//! `[cors.NAME]`: what pages on other origins may do.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::field_order;
 use super::units::Span;
 
-/// One set of cross-origin rules (Fetch standard, "CORS protocol").
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
+/// One CORS policy (Fetch standard, "CORS protocol").
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
-#[schemars(extend("required" = ["origins"]))]
+#[schemars(extend("required" = ["origins"]), transform = field_order::record::<Self>)]
 pub struct Cors {
-    /// Exact origins, or `"*"` where `credentials` is false. Required.
+    /// Allowed origins, exactly as browsers send them: `"https://app.example.com"`. `"*"` alone
+    /// allows every origin.
     pub origins: Vec<String>,
-    /// Methods that a page may use. Default: the route's.
+    /// Methods that a page may use.
+    /// Default: the route's.
     pub methods: Option<Vec<String>>,
-    /// Request headers that a page may set. Default: `["Authorization", "Content-Type"]`.
-    pub headers: Option<Vec<String>>,
-    /// Answer headers that a page may read beside the safelisted ones. Default: none.
+    /// Request headers that a page may set.
+    pub headers: Vec<String>,
+    /// Response headers that a page may read, in addition to those of the gateway.
     pub expose: Vec<String>,
-    /// Let browsers send cookies and client certificates along. Default: false.
-    pub credentials: Option<bool>,
-    /// How long a browser may remember a preflight's answer. Default: `"10m"`.
-    pub max_age: Option<Span>,
+    /// Whether browsers may send cookies and client certificates.
+    pub credentials: bool,
+    /// How long a browser may cache the response to a preflight.
+    pub max_age: Span,
+}
+
+impl Default for Cors {
+    fn default() -> Self {
+        Self {
+            origins: Vec::new(),
+            methods: None,
+            headers: vec!["Authorization".to_owned(), "Content-Type".to_owned()],
+            expose: Vec::new(),
+            credentials: false,
+            max_age: Span::seconds(10 * 60),
+        }
+    }
 }

@@ -5,48 +5,81 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::field_order;
 use super::units::{OneOrMany, Profile, Span};
 
 /// One issuer of access tokens.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
-#[schemars(extend("required" = ["issuer", "audiences"]))]
+#[schemars(extend("required" = ["issuer", "audiences"]), transform = field_order::record::<Self>)]
 pub struct Issuer {
-    /// The issuer identifier, compared byte for byte with a token's `iss`. Required.
+    /// The issuer identifier, compared byte for byte with a token's `iss`: a trailing slash
+    /// matters.
     pub issuer: Option<String>,
-    /// At least one of these must be in a token's audience. Required.
+    /// Accepted audiences; a token must have at least one of them.
     pub audiences: Vec<String>,
-    /// Signature algorithms that are accepted: RS256–512, PS256–512, ES256, ES384, EdDSA. Default: `["RS256"]`.
-    pub algorithms: Option<Vec<String>>,
-    /// Which kind of token is accepted. Default: `"default"`, any usual access token, no ID token.
-    pub profile: Option<Profile>,
-    /// Allowance for clocks that differ, at most `"5m"`. Default: `"30s"`.
-    pub leeway: Option<Span>,
-    /// Refuse tokens made for longer than this (`exp - iat`). Default: no such limit.
+    /// Accepted signature algorithms: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA
+    /// (Ed25519).
+    pub algorithms: Vec<String>,
+    /// The kind of token that is accepted.
+    pub profile: Profile,
+    /// Tolerance for clock skew, at most `"5m"`. Fractions of a second are dropped.
+    pub leeway: Span,
+    /// Longest lifetime of a token (`exp - iat`); a token without `iat` is refused too.
+    /// Default: no limit.
     pub max_lifetime: Option<Span>,
-    /// Where the discovery document is. Default: derived from `issuer`.
+    /// URL of the discovery document.
+    /// Default: `issuer` + `/.well-known/openid-configuration`.
     pub discovery_url: Option<String>,
-    /// Where the key set is; then no discovery takes place. Default: what discovery says.
+    /// URL of the key set, to use without discovery.
+    /// Default: the `jwks_uri` of the discovery document.
     pub jwks_url: Option<String>,
-    /// A key set on disk; then nothing is fetched. Default: none.
+    /// File with the key set, read at startup and at each refresh; nothing is fetched.
+    /// Default: none.
     pub jwks_file: Option<PathBuf>,
-    /// PEM file of the authorities trusted for this issuer's HTTPS. Default: the system's.
+    /// PEM file with the certificate authorities that this issuer's HTTPS is verified against.
+    /// Default: the system's.
     pub ca_file: Option<PathBuf>,
-    /// Claim that names the user; of several the first that is there. Default: `"sub"`.
-    pub subject_claim: Option<OneOrMany<String>>,
-    /// Claims whose scopes are united. Default: `["scope", "scp"]`.
-    pub scope_claims: Option<OneOrMany<String>>,
-    /// Claims whose roles are united. Default: none.
-    pub role_claims: Option<OneOrMany<String>>,
-    /// Claim that names the audience; of several the first that is there. Default: `"aud"`.
-    pub audience_claim: Option<OneOrMany<String>>,
-    /// Claim that names the client; of several the first that is there. Default: `["client_id", "azp"]`.
-    pub client_claim: Option<OneOrMany<String>>,
-    /// How often keys are fetched anew; the issuer's cache headers move it within 1 minute to 24 hours.
-    /// Default: `"15m"`.
-    pub jwks_refresh: Option<Span>,
-    /// Least time between two fetches for the sake of an unknown key. Default: `"30s"`.
-    pub jwks_cooldown: Option<Span>,
-    /// How long the last good keys serve while none can be fetched. Default: `"24h"`.
-    pub jwks_max_stale: Option<Span>,
+    /// Claim that identifies the caller. The first that is present counts.
+    pub subject_claim: OneOrMany<String>,
+    /// Claims whose values together are the token's scopes.
+    pub scope_claims: OneOrMany<String>,
+    /// Claims whose values together are the token's roles.
+    pub role_claims: OneOrMany<String>,
+    /// Claim that holds the audience. The first that is present counts.
+    pub audience_claim: OneOrMany<String>,
+    /// Claim that identifies the client. The first that is present counts.
+    pub client_claim: OneOrMany<String>,
+    /// Lifetime of a fetched key set whose response has no cache headers.
+    pub jwks_refresh: Span,
+    /// Shortest time between two fetches for unknown keys; also the first pause after a failed
+    /// fetch.
+    pub jwks_cooldown: Span,
+    /// How long after its fetch a key set may be used while no newer one can be fetched.
+    pub jwks_max_stale: Span,
+}
+
+impl Default for Issuer {
+    fn default() -> Self {
+        Self {
+            issuer: None,
+            audiences: Vec::new(),
+            algorithms: vec!["RS256".to_owned()],
+            profile: Profile::Default,
+            leeway: Span::seconds(30),
+            max_lifetime: None,
+            discovery_url: None,
+            jwks_url: None,
+            jwks_file: None,
+            ca_file: None,
+            subject_claim: OneOrMany::of(&["sub"]),
+            scope_claims: OneOrMany::of(&["scope", "scp"]),
+            role_claims: OneOrMany::of(&[]),
+            audience_claim: OneOrMany::of(&["aud"]),
+            client_claim: OneOrMany::of(&["client_id", "azp"]),
+            jwks_refresh: Span::seconds(15 * 60),
+            jwks_cooldown: Span::seconds(30),
+            jwks_max_stale: Span::seconds(24 * 60 * 60),
+        }
+    }
 }

@@ -1,65 +1,110 @@
-//! `[[routes]]`: which requests are served, and what each demands.
+//! `[[routes]]`: which requests are served, and what each route requires.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::field_order;
 use super::units::{Access, ClaimValue, OneOrMany, PathParameters, SizeOrUnlimited, Span};
 
 /// One route.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
-#[schemars(extend("required" = ["path", "upstream"]))]
+#[schemars(extend("required" = ["path", "upstream"]), transform = field_order::record::<Self>)]
 pub struct Route {
-    /// Label in metrics, logs and `explain`; unique. Default: from methods and path.
+    /// Unique name of the route in metrics, logs and `explain`.
+    /// Default: made of `methods`, `host` and `path`.
     pub name: Option<String>,
-    /// Exact host, or `*.example.com` for one label or more below it. Default: any.
+    /// Host name or address without a port, or `*.example.com` for subdomains at any depth.
+    /// Default: any.
     pub host: Option<String>,
-    /// `/a/b` is exact, `/a/{id}/b` binds one segment, `/a/*` is `/a`, `/a/` and everything below. Required.
+    /// Path pattern: `/a/b` matches exactly, `/a/{id}/b` binds one segment that is not empty,
+    /// `/a/*` matches `/a`, `/a/` and everything below.
     pub path: Option<String>,
-    /// Methods; `HEAD` is allowed wherever `GET` is. Default: all.
+    /// Methods in upper case; `GET` includes `HEAD`. `CONNECT` and `TRACE` are an error.
+    /// Default: all.
     pub methods: Option<Vec<String>>,
-    /// Whether a token is needed. Default: `"token"`.
-    pub access: Option<Access>,
-    /// Names of the issuers whose tokens are accepted here. Default: all.
+    /// Which requests the route accepts.
+    pub access: Access,
+    /// Names of the issuers whose tokens are accepted; a token of another one is 401.
+    /// Default: all.
     pub issuers: Option<Vec<String>>,
-    /// Narrows the audiences of the issuer. Default: the issuer's.
+    /// Audiences of which a token must have one, in addition to one of its issuer's; else 401.
+    /// Default: the issuer's.
     pub audiences: Option<Vec<String>>,
-    /// Scopes of which the token must have all. Default: none.
+    /// Scopes of which a token must have all.
     pub scopes: Vec<String>,
-    /// Scopes of which the token must have at least one. Default: none.
+    /// Scopes of which a token must have at least one.
     pub any_scopes: Vec<String>,
-    /// Roles of which the caller must have all. Default: none.
+    /// Roles of which a token must have all.
     pub roles: Vec<String>,
-    /// Roles of which the caller must have at least one. Default: none.
+    /// Roles of which a token must have at least one.
     pub any_roles: Vec<String>,
-    /// Path of a claim to its allowed value or values. Default: none.
+    /// Paths of claims that a token must have, each with the allowed value or an array of allowed
+    /// values.
     pub claims: BTreeMap<String, OneOrMany<ClaimValue>>,
-    /// Name of the upstream that serves it. Required.
+    /// Name of the upstream that requests go to.
     pub upstream: Option<String>,
-    /// Name of its cross-origin rules. Default: none, browsers on other origins may not read it.
+    /// Name of the CORS policy.
+    /// Default: none.
     pub cors: Option<String>,
-    /// Names of its rate limits. Default: none.
+    /// Names of the rate limits.
     pub limits: Vec<String>,
-    /// Beginning of the path that the upstream does not see. Default: nothing.
+    /// Leading segments of the path to remove before forwarding. `path` must begin with them.
+    /// Default: none.
     pub strip_prefix: Option<String>,
-    /// Put before the path that the upstream sees, after `strip_prefix`. Default: nothing.
+    /// Segments to put in front of the path before forwarding, after `strip_prefix`.
+    /// Default: none.
     pub add_prefix: Option<String>,
-    /// Headers set on the request to the upstream. Default: none.
+    /// Headers to set on the request to the upstream.
     pub set_headers: BTreeMap<String, String>,
-    /// Headers taken from the request to the upstream. Default: none.
+    /// Headers to remove from the request to the upstream.
     pub remove_headers: Vec<String>,
-    /// Headers set on the answer to the client, refusals included. Default: none.
+    /// Headers to set on the response to the client, also where the gateway itself responds.
     pub set_response_headers: BTreeMap<String, String>,
-    /// Headers taken from the upstream's answer. Default: none.
+    /// Headers to remove from the response to the client.
     pub remove_response_headers: Vec<String>,
-    /// The whole exchange, for routes that never stream. Default: no such limit.
+    /// Time for forwarding the request and receiving the whole response, bodies included.
+    /// Default: no limit.
     pub timeout: Option<Span>,
-    /// Longest request body, or `"unlimited"`. Default: the server's.
+    /// Largest request body, or `"unlimited"`.
+    /// Default: `server.max_body_size`.
     pub max_body_size: Option<SizeOrUnlimited>,
-    /// Decide, count and log what would have been refused, and let it pass. Default: false.
-    pub report_only: Option<bool>,
-    /// Whether a `;` may stand in the path. Default: `"refuse"`.
-    pub path_parameters: Option<PathParameters>,
+    /// Whether to forward requests that would be refused, and only log and count the refusal.
+    pub report_only: bool,
+    /// What happens to a path with a `;`.
+    pub path_parameters: PathParameters,
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        Self {
+            name: None,
+            host: None,
+            path: None,
+            methods: None,
+            access: Access::Token,
+            issuers: None,
+            audiences: None,
+            scopes: Vec::new(),
+            any_scopes: Vec::new(),
+            roles: Vec::new(),
+            any_roles: Vec::new(),
+            claims: BTreeMap::new(),
+            upstream: None,
+            cors: None,
+            limits: Vec::new(),
+            strip_prefix: None,
+            add_prefix: None,
+            set_headers: BTreeMap::new(),
+            remove_headers: Vec::new(),
+            set_response_headers: BTreeMap::new(),
+            remove_response_headers: Vec::new(),
+            timeout: None,
+            max_body_size: None,
+            report_only: false,
+            path_parameters: PathParameters::Refuse,
+        }
+    }
 }

@@ -6,70 +6,126 @@ use std::num::NonZeroU32;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::units::{AuthFailures, LogFormat, LogLevel, OneOrMany, Size, Span, Workers};
+use super::auth_failures::AuthFailures;
+use super::field_order;
+use super::units::{LogFormat, LogLevel, OneOrMany, Size, Span, Workers};
 
-/// `[server]`: the data listener.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
+/// `[server]`: the listener for clients.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
+#[schemars(transform = field_order::record::<Self>)]
 pub struct Server {
-    /// Address to listen on, or several. Default: `"127.0.0.1:8080"`.
-    pub listen: Option<OneOrMany<String>>,
-    /// Worker threads, each with its own listener and upstream connections. Default: `"auto"`, one per available core.
-    pub workers: Option<Workers>,
-    /// Networks whose `Forwarded` and `X-Forwarded-*` are believed, as CIDRs. Default: none.
+    /// IP address and port to listen on, or an array of them. A port that another process listens
+    /// on is an error.
+    pub listen: OneOrMany<String>,
+    /// Worker threads, 1 to 1024. `"auto"` starts one for each core that the process may use.
+    pub workers: Workers,
+    /// IP addresses or CIDR blocks of the proxies whose forwarding headers the gateway trusts.
     pub trusted_proxies: Vec<String>,
-    /// Open client connections; more wait in the kernel's backlog. Default: 10000.
-    pub max_connections: Option<NonZeroU32>,
-    /// From accepting a connection to the end of the request head. Default: `"10s"`.
-    pub header_timeout: Option<Span>,
-    /// How long a kept-alive connection may wait for its next request. Default: `"75s"`.
-    pub idle_timeout: Option<Span>,
-    /// How long the body of a request or of an answer may stand still. Default: `"30s"`.
-    pub body_idle_timeout: Option<Span>,
-    /// Longest request head; more is refused with 431. Default: `"32 KiB"`.
-    pub max_header_size: Option<Size>,
-    /// Longest request body; more is refused with 413. Default: `"10 MiB"`.
-    pub max_body_size: Option<Size>,
-    /// Longest bearer token; a longer one is refused before it is parsed. Default: `"8 KiB"`.
-    pub max_token_size: Option<Size>,
-    /// Guard per client address against tokens that cost work for nothing, or `"off"`.
-    /// Default: `{ rate = "600/min", burst = 100 }`.
-    pub auth_failures: Option<AuthFailures>,
-    /// The `realm` in `WWW-Authenticate`. Default: `"portcullis"`.
-    pub realm: Option<String>,
-    /// From the signal to stop, when readiness ends, to the start of closing connections. Default: `"5s"`.
-    pub drain_delay: Option<Span>,
-    /// How long requests in flight may take to end after that. Default: `"30s"`.
-    pub drain_timeout: Option<Span>,
+    /// Open client connections; more wait in the kernel's backlog.
+    pub max_connections: NonZeroU32,
+    /// From accept to the end of the first request head; for later requests, from the first byte of
+    /// the head.
+    pub header_timeout: Span,
+    /// How long a keep-alive connection may be idle between requests.
+    pub idle_timeout: Span,
+    /// How long a request or response body may make no progress, in either direction.
+    pub body_idle_timeout: Span,
+    /// Largest request head, from `"1 KiB"` to `"1 MiB"`; a larger one is 431.
+    pub max_header_size: Size,
+    /// Largest request body; a larger one is 413. A route can set its own limit.
+    pub max_body_size: Size,
+    /// Longest access token, at most `max_header_size`; a longer one is 401 before it is parsed.
+    pub max_token_size: Size,
+    /// Limit on tokens with a bad signature or an unknown key, per client address; `"off"` turns it
+    /// off.
+    pub auth_failures: AuthFailures,
+    /// The `realm` in `WWW-Authenticate`.
+    pub realm: String,
+    /// After SIGTERM, how long the gateway reports that it is not ready but still accepts
+    /// connections.
+    pub drain_delay: Span,
+    /// After `drain_delay`, how long open connections may take to finish.
+    pub drain_timeout: Span,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: OneOrMany::of(&["127.0.0.1:8080"]),
+            workers: Workers::Auto,
+            trusted_proxies: Vec::new(),
+            max_connections: const { NonZeroU32::new(10_000).unwrap() },
+            header_timeout: Span::seconds(10),
+            idle_timeout: Span::seconds(75),
+            body_idle_timeout: Span::seconds(30),
+            max_header_size: Size::kib(32),
+            max_body_size: Size::kib(10 * 1024),
+            max_token_size: Size::kib(8),
+            auth_failures: AuthFailures::default(),
+            realm: "portcullis".to_owned(),
+            drain_delay: Span::seconds(5),
+            drain_timeout: Span::seconds(30),
+        }
+    }
 }
 
 /// `[admin]`: the listener for operators.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
+#[schemars(transform = field_order::record::<Self>)]
 pub struct Admin {
-    /// Address of metrics and health, or `"off"`. Default: `"127.0.0.1:9090"`.
-    pub listen: Option<String>,
+    /// IP address and port of `/metrics`, `/livez` and `/readyz`; `"off"` turns the listener off.
+    pub listen: String,
 }
 
-/// `[identity]`: what upstreams are told about who is calling.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:9090".to_owned() }
+    }
+}
+
+/// `[identity]`: how upstreams learn who the caller is.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
+#[schemars(transform = field_order::record::<Self>)]
 pub struct Identity {
-    /// Header name to what fills it: `"subject"`, `"issuer"`, `"client"`, `"scopes"`, `"roles"` or `"claim:PATH"`.
-    /// Written at all, it replaces the default, which is one `X-Identity-…` header for each of the first five.
-    pub headers: Option<BTreeMap<String, String>>,
+    /// Header names, each with the source of its value: `"subject"`, `"issuer"`, `"client"`,
+    /// `"scopes"`, `"roles"` or `"claim:PATH"`. A table in the file replaces the default as a
+    /// whole.
+    pub headers: BTreeMap<String, String>,
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        let headers = [
+            ("X-Identity-Subject", "subject"),
+            ("X-Identity-Issuer", "issuer"),
+            ("X-Identity-Client", "client"),
+            ("X-Identity-Scopes", "scopes"),
+            ("X-Identity-Roles", "roles"),
+        ];
+        Self { headers: headers.map(|(name, source)| (name.to_owned(), source.to_owned())).into() }
+    }
 }
 
 /// `[log]`: events and the access log.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
+#[schemars(transform = field_order::record::<Self>)]
 pub struct Log {
-    /// `"json"` or `"text"`. Default: `"json"`.
-    pub format: Option<LogFormat>,
-    /// Least important events that are written. Default: `"info"`.
-    pub level: Option<LogLevel>,
-    /// One line per request. Default: true.
-    pub access: Option<bool>,
-    /// Write the token's subject in clear instead of hashed. Default: false.
-    pub subject: Option<bool>,
+    /// Format of events and of the access log.
+    pub format: LogFormat,
+    /// Lowest level of events that are logged.
+    pub level: LogLevel,
+    /// Whether to write the access log, one line per request.
+    pub access: bool,
+    /// Whether to log the token's subject in clear text instead of a hash of it.
+    pub subject: bool,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Json, level: LogLevel::Info, access: true, subject: false }
+    }
 }

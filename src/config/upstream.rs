@@ -5,31 +5,51 @@ use std::num::NonZeroU32;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::field_order;
 use super::units::{Balance, HostHeader, Span, UpstreamProtocol};
 
-/// One upstream: servers that are alike.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
+/// One upstream: a group of interchangeable servers.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
-#[schemars(extend("required" = ["servers"]))]
+#[schemars(extend("required" = ["servers"]), transform = field_order::record::<Self>)]
 pub struct Upstream {
-    /// Base addresses, `http://host:port`. Required.
+    /// Addresses of the servers, `http://host:port`, without a path; `https` is not supported.
     pub servers: Vec<String>,
-    /// How a server is chosen. Default: `"least_request"`.
-    pub balance: Option<Balance>,
-    /// How long connecting may take. Default: `"2s"`.
-    pub connect_timeout: Option<Span>,
-    /// From the sent request to the head of the answer. Default: `"30s"`.
-    pub response_timeout: Option<Span>,
-    /// How long an idle connection is kept; set it below the upstream's own idle timeout. Default: `"4s"`.
-    pub keep_alive: Option<Span>,
-    /// Connections to each server. Default: 1024.
-    pub max_connections: Option<NonZeroU32>,
-    /// Requests that may wait for a connection, per server; more are refused with 503. Default: 1024.
-    pub max_pending: Option<u32>,
-    /// `"http1"`, or `"http2"` with prior knowledge: many requests on one connection. Default: `"http1"`.
-    pub protocol: Option<UpstreamProtocol>,
-    /// `"preserve"` sends the client's `Host` on, `"upstream"` the server's own. Default: `"preserve"`.
-    pub host: Option<HostHeader>,
-    /// Send the client's `Authorization` on. Default: false.
-    pub forward_token: Option<bool>,
+    /// How a server is chosen for a request.
+    pub balance: Balance,
+    /// Time for the name lookup and the connect together.
+    pub connect_timeout: Span,
+    /// From the end of the request to the head of the response; also the longest wait for a free
+    /// connection.
+    pub response_timeout: Span,
+    /// How long an idle connection stays open. Keep it below the server's own idle timeout.
+    pub keep_alive: Span,
+    /// Connections per server, all workers together.
+    pub max_connections: NonZeroU32,
+    /// Requests that may wait for a connection (with HTTP/2: for a stream), per server; more are
+    /// 503.
+    pub max_pending: u32,
+    /// The protocol of the connections.
+    pub protocol: UpstreamProtocol,
+    /// The `Host` that the upstream receives.
+    pub host: HostHeader,
+    /// Whether to forward the client's `Authorization`, on public routes too.
+    pub forward_token: bool,
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            balance: Balance::LeastRequest,
+            connect_timeout: Span::seconds(2),
+            response_timeout: Span::seconds(30),
+            keep_alive: Span::seconds(4),
+            max_connections: const { NonZeroU32::new(1024).unwrap() },
+            max_pending: 1024,
+            protocol: UpstreamProtocol::Http1,
+            host: HostHeader::Preserve,
+            forward_token: false,
+        }
+    }
 }

@@ -12,14 +12,12 @@ use crate::gateway::policy::cors_policy::{self, CorsPolicy, Origins};
 
 /// The methods of a route that lists none.
 const ALL_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-const DEFAULT_HEADERS: [&str; 2] = ["Authorization", "Content-Type"];
-const DEFAULT_MAX_AGE_SECONDS: u64 = 600;
 
 /// The policy `name` on a route with these methods. What is wrong with the policy itself is told once, by the first route that names it.
 pub(super) fn compile(name: &str, written: &Cors, methods: &[Method], problems: &mut Problems) -> Option<CorsPolicy> {
     let path = child("cors", name);
     let before = problems.len();
-    let credentials = written.credentials.unwrap_or(false);
+    let credentials = written.credentials;
     let origins = origins(&child(&path, "origins"), &written.origins, credentials, problems);
     let methods = match &written.methods {
         None => route_methods(methods),
@@ -32,12 +30,9 @@ pub(super) fn compile(name: &str, written: &Cors, methods: &[Method], problems: 
             methods.map(|method| method.to_string()).collect::<Vec<_>>().join(", ")
         }
     };
-    let headers = match &written.headers {
-        None => DEFAULT_HEADERS.join(", "),
-        Some(names) => names_of(&child(&path, "headers"), names, problems),
-    };
+    let headers = names_of(&child(&path, "headers"), &written.headers, problems);
     names_of(&child(&path, "expose"), &written.expose, problems);
-    let max_age = written.max_age.map_or(DEFAULT_MAX_AGE_SECONDS, |span| span.duration().as_secs());
+    let max_age = written.max_age.duration().as_secs();
     if problems.len() > before {
         return None;
     }

@@ -8,23 +8,9 @@ use crate::config::{Identity, Problems};
 use crate::gateway::policy::identity::{IdentityHeaders, Source};
 use crate::upstream::headers::names::Class;
 
-/// What upstreams are told unless `[identity.headers]` says otherwise.
-const DEFAULT: [(&str, Source); 5] = [
-    ("x-identity-subject", Source::Subject),
-    ("x-identity-issuer", Source::Issuer),
-    ("x-identity-client", Source::Client),
-    ("x-identity-scopes", Source::Scopes),
-    ("x-identity-roles", Source::Roles),
-];
-
 pub(super) fn compile(written: &Identity, problems: &mut Problems) -> IdentityHeaders {
-    let Some(headers) = &written.headers else {
-        return IdentityHeaders::new(
-            DEFAULT.into_iter().map(|(name, source)| (HeaderName::from_static(name), source)).collect(),
-        );
-    };
     let mut compiled: Vec<(HeaderName, Source)> = Vec::new();
-    for (name, source) in headers {
+    for (name, source) in &written.headers {
         let place = child("identity.headers", name);
         let parsed = Source::parse(source);
         if parsed.is_none() {

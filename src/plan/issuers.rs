@@ -55,31 +55,29 @@ fn one(name: &str, path: &str, written: &Issuer, problems: &mut Problems) -> Opt
         problems.add(key("audiences"), "an audience cannot be empty");
     }
     let algorithms = algorithms(path, written, problems);
-    let time = |span: Option<Span>, default: u64| span.map_or(Duration::from_secs(default), Span::duration);
-    let leeway = time(written.leeway, 30);
+    let leeway = written.leeway.duration();
     if leeway > MAX_LEEWAY {
         problems.add(key("leeway"), format!("{} s is more than \"5m\"", leeway.as_secs()));
     }
     let max_lifetime = written.max_lifetime.map(Span::duration);
     for (name, span) in [
         ("max_lifetime", written.max_lifetime),
-        ("jwks_refresh", written.jwks_refresh),
-        ("jwks_cooldown", written.jwks_cooldown),
-        ("jwks_max_stale", written.jwks_max_stale),
+        ("jwks_refresh", Some(written.jwks_refresh)),
+        ("jwks_cooldown", Some(written.jwks_cooldown)),
+        ("jwks_max_stale", Some(written.jwks_max_stale)),
     ] {
         if span.is_some_and(|span| span.duration().is_zero()) {
             problems.add(key(name), "must be longer than zero");
         }
     }
-    let mut paths = |name: &str, value: &Option<OneOrMany<String>>, default: &[&str]| {
-        claim_paths(&child(path, name), value.as_ref(), default, problems)
-    };
+    let mut paths =
+        |name: &str, written: &OneOrMany<String>| claim_paths(&child(path, name), written.as_slice(), problems);
     let claims = ClaimSources {
-        subject: paths("subject_claim", &written.subject_claim, &["sub"]),
-        scopes: paths("scope_claims", &written.scope_claims, &["scope", "scp"]),
-        roles: paths("role_claims", &written.role_claims, &[]),
-        audience: paths("audience_claim", &written.audience_claim, &["aud"]),
-        client: paths("client_claim", &written.client_claim, &["client_id", "azp"]),
+        subject: paths("subject_claim", &written.subject_claim),
+        scopes: paths("scope_claims", &written.scope_claims),
+        roles: paths("role_claims", &written.role_claims),
+        audience: paths("audience_claim", &written.audience_claim),
+        client: paths("client_claim", &written.client_claim),
     };
     if problems.len() > before {
         return None;
@@ -90,18 +88,18 @@ fn one(name: &str, path: &str, written: &Issuer, problems: &mut Problems) -> Opt
         audiences: written.audiences.clone(),
         algorithms,
         profile: match written.profile {
-            None | Some(WrittenProfile::Default) => Profile::Default,
-            Some(WrittenProfile::Rfc9068) => Profile::Rfc9068,
-            Some(WrittenProfile::IdToken) => Profile::IdToken,
+            WrittenProfile::Default => Profile::Default,
+            WrittenProfile::Rfc9068 => Profile::Rfc9068,
+            WrittenProfile::IdToken => Profile::IdToken,
         },
         leeway,
         max_lifetime,
         keys: keys?,
         ca_file: written.ca_file.clone(),
         claims,
-        refresh: time(written.jwks_refresh, 15 * 60),
-        cooldown: time(written.jwks_cooldown, 30),
-        max_stale: time(written.jwks_max_stale, 24 * 3600),
+        refresh: written.jwks_refresh.duration(),
+        cooldown: written.jwks_cooldown.duration(),
+        max_stale: written.jwks_max_stale.duration(),
     })
 }
 
@@ -173,7 +171,7 @@ fn secure_url(path: &str, text: &str, problems: &mut Problems) -> Option<Url> {
 }
 
 fn algorithms(path: &str, written: &Issuer, problems: &mut Problems) -> Vec<Algorithm> {
-    let Some(names) = &written.algorithms else { return vec![Algorithm::Rs256] };
+    let names = &written.algorithms;
     let place = child(path, "algorithms");
     if names.is_empty() {
         problems.add(place.clone(), "at least one algorithm is needed");
@@ -209,16 +207,8 @@ pub(super) fn claim_path(place: &str, text: &str, problems: &mut Problems) -> Op
     }
 }
 
-fn claim_paths(
-    place: &str,
-    written: Option<&OneOrMany<String>>,
-    default: &[&str],
-    problems: &mut Problems,
-) -> Vec<ClaimPath> {
-    match written {
-        None => default.iter().filter_map(|text| ClaimPath::parse(text).ok()).collect(),
-        Some(texts) => texts.as_slice().iter().filter_map(|text| claim_path(place, text, problems)).collect(),
-    }
+fn claim_paths(place: &str, written: &[String], problems: &mut Problems) -> Vec<ClaimPath> {
+    written.iter().filter_map(|text| claim_path(place, text, problems)).collect()
 }
 
 #[cfg(test)]

@@ -12,8 +12,6 @@ use crate::config::{Limit, Problems};
 use crate::gateway::policy::{FailureGuard, LimitKey, LimitSettings, Tiers};
 use crate::rate_limit::Quota;
 
-const DEFAULT_BURST: u64 = 20;
-
 const KEYS: &str = "one of \"ip\", \"subject\", \"client\", \"issuer\", \"route\", \"claim:PATH\", \"header:NAME\"";
 
 pub(super) fn compile(written: &BTreeMap<String, Limit>, problems: &mut Problems) -> BTreeMap<Arc<str>, LimitSettings> {
@@ -32,7 +30,7 @@ pub(super) fn compile(written: &BTreeMap<String, Limit>, problems: &mut Problems
 }
 
 fn one(name: &str, path: &str, written: &Limit, problems: &mut Problems) -> Option<LimitSettings> {
-    let burst = written.burst.map_or(DEFAULT_BURST, |burst| u64::from(burst.get()));
+    let burst = u64::from(written.burst.get());
     let quota = |rate: Rate| Quota { count: rate.count, period: rate.period, burst };
     if written.rate.is_none() {
         problems.add_with_hint(child(path, "rate"), "missing", "such as \"100/min\"");

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 
 use super::LogPlan;
 use crate::config::problem::quoted;
-use crate::config::units::{self, AuthFailures, LogFormat, LogLevel, Span};
-use crate::config::{Admin, Log, Problems, Server};
+use crate::config::units::{self, LogFormat, LogLevel, Span};
+use crate::config::{Admin, AuthFailures, Log, Problems, Server};
 use crate::gateway::ServerSettings;
 use crate::gateway::client_address::TrustedProxies;
 use crate::gateway::runtime::{ClientTimeouts, SubjectLogging};
@@ -64,23 +64,23 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
     let before = problems.len();
     let listen = listen(server, problems);
     let trusted_proxies = TrustedProxies::new(networks(&server.trusted_proxies, problems));
-    let mut time = |name: &str, span: Option<Span>, default: u64| {
-        let duration = span.map_or(Duration::from_secs(default), Span::duration);
+    let mut time = |name: &str, span: Span| {
+        let duration = span.duration();
         if duration.is_zero() && !name.starts_with("drain") {
             problems.add(format!("server.{name}"), "a limit of zero would refuse every request");
         }
         duration
     };
-    let header_timeout = time("header_timeout", server.header_timeout, 10);
-    let idle_timeout = time("idle_timeout", server.idle_timeout, 75);
-    let body_idle_timeout = time("body_idle_timeout", server.body_idle_timeout, 30);
-    let drain_delay = time("drain_delay", server.drain_delay, 5);
-    let drain_timeout = time("drain_timeout", server.drain_timeout, 30);
-    let max_header = server.max_header_size.map_or(32 * 1024, units::Size::bytes);
+    let header_timeout = time("header_timeout", server.header_timeout);
+    let idle_timeout = time("idle_timeout", server.idle_timeout);
+    let body_idle_timeout = time("body_idle_timeout", server.body_idle_timeout);
+    let drain_delay = time("drain_delay", server.drain_delay);
+    let drain_timeout = time("drain_timeout", server.drain_timeout);
+    let max_header = server.max_header_size.bytes();
     if !(MIN_HEADER_BYTES..=MAX_HEADER_BYTES).contains(&max_header) {
         problems.add("server.max_header_size", format!("{max_header} bytes is not between \"1 KiB\" and \"1 MiB\""));
     }
-    let max_token = server.max_token_size.map_or(8 * 1024, units::Size::bytes);
+    let max_token = server.max_token_size.bytes();
     if max_token == 0 || (max_token > max_header && max_header >= MIN_HEADER_BYTES) {
         problems.add_with_hint(
             "server.max_token_size",
@@ -91,10 +91,10 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
     (problems.len() == before).then(|| ServerPlan {
         listen,
         workers: match server.workers {
-            None | Some(units::Workers::Auto) => Workers::Auto,
-            Some(units::Workers::Count(count)) => Workers::Count(count.try_into().unwrap_or(NonZeroUsize::MIN)),
+            units::Workers::Auto => Workers::Auto,
+            units::Workers::Count(count) => Workers::Count(count.try_into().unwrap_or(NonZeroUsize::MIN)),
         },
-        max_connections: server.max_connections.map_or(10_000, |most| most.get() as usize),
+        max_connections: server.max_connections.get() as usize,
         drain_delay,
         drain_timeout,
         settings: ServerSettings {
@@ -102,16 +102,16 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
             max_header_size: usize::try_from(max_header).unwrap_or(usize::MAX),
             max_token_size: usize::try_from(max_token).unwrap_or(usize::MAX),
             timeouts: ClientTimeouts { header: header_timeout, idle: idle_timeout, body_idle: body_idle_timeout },
-            subject_in_log: if log.subject == Some(true) { SubjectLogging::Clear } else { SubjectLogging::Hashed },
+            subject_in_log: if log.subject { SubjectLogging::Clear } else { SubjectLogging::Hashed },
         },
     })
 }
 
 fn listen(server: &Server, problems: &mut Problems) -> Vec<SocketAddr> {
-    let Some(written) = &server.listen else { return vec![SocketAddr::from(([127, 0, 0, 1], 8080))] };
+    let written = server.listen.as_slice();
     let mut addresses = Vec::new();
-    let several = written.as_slice().len() > 1;
-    for (index, text) in written.as_slice().iter().enumerate() {
+    let several = written.len() > 1;
+    for (index, text) in written.iter().enumerate() {
         let path = if several { format!("server.listen[{index}]") } else { "server.listen".to_owned() };
         match address(text) {
             Ok(address) if addresses.contains(&address) && address.port() != 0 => {
@@ -123,7 +123,7 @@ fn listen(server: &Server, problems: &mut Problems) -> Vec<SocketAddr> {
             }
         }
     }
-    if addresses.is_empty() && written.as_slice().is_empty() {
+    if written.is_empty() {
         problems.add("server.listen", "at least one address is needed");
     }
     addresses
@@ -134,10 +134,9 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 pub(super) fn admin(admin: &Admin, problems: &mut Problems) -> Option<SocketAddr> {
-    match admin.listen.as_deref() {
-        None => Some(SocketAddr::from(([127, 0, 0, 1], 9090))),
-        Some("off") => None,
-        Some(text) => match address(text) {
+    match admin.listen.as_str() {
+        "off" => None,
+        text => match address(text) {
             Ok(address) => Some(address),
             Err(what) => {
                 problems.add_with_hint("admin.listen", what, "such as \"127.0.0.1:9090\"; \"off\" turns it off");
@@ -165,44 +164,43 @@ fn networks(written: &[String], problems: &mut Problems) -> Vec<IpNet> {
 
 /// The realm, fit for a quoted string (RFC 9110 §5.6.4).
 pub(super) fn realm(server: &Server, problems: &mut Problems) -> String {
-    let realm = server.realm.clone().unwrap_or_else(|| "portcullis".to_owned());
+    let realm = server.realm.clone();
     let fits = realm.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\');
     if fits {
         return realm;
     }
     problems.add("server.realm", format!("{} has a character that a quoted string cannot hold", quoted(&realm)));
-    "portcullis".to_owned()
+    Server::default().realm
 }
 
 pub(super) fn failure_guard(server: &Server, problems: &mut Problems) -> Option<Quota> {
-    let (rate, burst) = match server.auth_failures {
-        None => return Some(Quota { count: 600, period: Duration::from_secs(60), burst: 100 }),
-        Some(AuthFailures::Off) => return None,
-        Some(AuthFailures::Guard { rate, burst }) => (rate, burst),
+    let limit = match server.auth_failures {
+        AuthFailures::Off => return None,
+        AuthFailures::Limited(limit) => limit,
     };
-    let (Some(rate), burst) = (rate, burst.map_or(100, |burst| u64::from(burst.get()))) else {
+    let Some(rate) = limit.rate else {
         problems.add("server.auth_failures", "`rate` is missing");
         return None;
     };
-    Some(Quota { count: rate.count, period: rate.period, burst })
+    Some(Quota { count: rate.count, period: rate.period, burst: u64::from(limit.burst.get()) })
 }
 
 pub(super) fn max_body_size(server: &Server) -> MaxBody {
-    MaxBody::Bytes(server.max_body_size.map_or(10 * 1024 * 1024, units::Size::bytes))
+    MaxBody::Bytes(server.max_body_size.bytes())
 }
 
 pub(super) fn log(log: &Log) -> LogPlan {
     LogPlan {
         format: match log.format {
-            None | Some(LogFormat::Json) => LineFormat::Json,
-            Some(LogFormat::Text) => LineFormat::Text,
+            LogFormat::Json => LineFormat::Json,
+            LogFormat::Text => LineFormat::Text,
         },
         level: match log.level {
-            Some(LogLevel::Error) => Level::Error,
-            Some(LogLevel::Warn) => Level::Warn,
-            None | Some(LogLevel::Info) => Level::Info,
-            Some(LogLevel::Debug) => Level::Debug,
+            LogLevel::Error => Level::Error,
+            LogLevel::Warn => Level::Warn,
+            LogLevel::Info => Level::Info,
+            LogLevel::Debug => Level::Debug,
         },
-        access: log.access.unwrap_or(true),
+        access: log.access,
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderValue;
 use url::{Host, Url};
@@ -30,8 +29,8 @@ pub(super) fn compile(
 
 fn compile_one(name: &str, path: &str, written: &Upstream, problems: &mut Problems) -> UpstreamSettings {
     let servers = compile_servers(&child(path, "servers"), &written.servers, problems);
-    let mut duration = |name: &str, span: Option<Span>, default_seconds: u64| {
-        let duration = span.map_or(Duration::from_secs(default_seconds), Span::duration);
+    let mut duration = |name: &str, span: Span| {
+        let duration = span.duration();
         if duration.is_zero() {
             problems.add(child(path, name), "must be longer than zero");
         }
@@ -41,23 +40,23 @@ fn compile_one(name: &str, path: &str, written: &Upstream, problems: &mut Proble
         name: name.into(),
         servers,
         balance: match written.balance {
-            None | Some(units::Balance::LeastRequest) => Balance::LeastRequest,
-            Some(units::Balance::RoundRobin) => Balance::RoundRobin,
+            units::Balance::LeastRequest => Balance::LeastRequest,
+            units::Balance::RoundRobin => Balance::RoundRobin,
         },
-        connect_timeout: duration("connect_timeout", written.connect_timeout, 2),
-        response_timeout: duration("response_timeout", written.response_timeout, 30),
-        keep_alive: duration("keep_alive", written.keep_alive, 4),
-        max_connections: written.max_connections.map_or(1024, |max| max.get() as usize),
-        max_pending: written.max_pending.map_or(1024, |max| max as usize),
+        connect_timeout: duration("connect_timeout", written.connect_timeout),
+        response_timeout: duration("response_timeout", written.response_timeout),
+        keep_alive: duration("keep_alive", written.keep_alive),
+        max_connections: written.max_connections.get() as usize,
+        max_pending: written.max_pending as usize,
         protocol: match written.protocol {
-            None | Some(units::UpstreamProtocol::Http1) => Protocol::Http1,
-            Some(units::UpstreamProtocol::Http2) => Protocol::Http2,
+            units::UpstreamProtocol::Http1 => Protocol::Http1,
+            units::UpstreamProtocol::Http2 => Protocol::Http2,
         },
         host: match written.host {
-            None | Some(units::HostHeader::Preserve) => HostHeader::Preserve,
-            Some(units::HostHeader::Upstream) => HostHeader::Upstream,
+            units::HostHeader::Preserve => HostHeader::Preserve,
+            units::HostHeader::Upstream => HostHeader::Upstream,
         },
-        forward_token: written.forward_token.unwrap_or(false),
+        forward_token: written.forward_token,
     }
 }
 

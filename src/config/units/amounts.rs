@@ -1,13 +1,14 @@
-//! Durations, sizes, rates: strings with a unit. A bare number is an error that says what would be right.
+//! Durations, sizes and rates: strings with a unit. The error for a bare number shows what to
+//! write.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Unexpected, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::ser::{Serialize, Serializer};
 
 use super::super::problem::quoted;
 
@@ -16,6 +17,12 @@ use super::super::problem::quoted;
 pub struct Span(Duration);
 
 impl Span {
+    /// A duration in seconds.
+    #[must_use]
+    pub(in crate::config) const fn seconds(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
     /// The duration.
     #[must_use]
     pub fn duration(self) -> Duration {
@@ -23,12 +30,18 @@ impl Span {
     }
 }
 
-/// An amount of bytes: `"512 B"`, `"32 KiB"`, `"10 MiB"`, `"1 GiB"`.
+/// A number of bytes: `"512 B"`, `"32 KiB"`, `"10 MiB"`, `"1 GiB"`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Size(u64);
 
 impl Size {
-    /// In bytes.
+    /// A size in KiB.
+    #[must_use]
+    pub(in crate::config) const fn kib(kib: u64) -> Self {
+        Self(kib << 10)
+    }
+
+    /// The size in bytes.
     #[must_use]
     pub fn bytes(self) -> u64 {
         self.0
@@ -38,69 +51,60 @@ impl Size {
 /// A [`Size`], or `"unlimited"`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SizeOrUnlimited {
-    /// At most so much.
+    /// At most this size.
     Size(Size),
-    /// No bound.
+    /// Any size.
     Unlimited,
 }
 
-/// So many in a period: `"100/s"`, `"100/min"`, `"1000/h"`.
+/// A number of events per period: `"100/s"`, `"100/min"`, `"1000/h"`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rate {
-    /// How many; at least one.
+    /// Events per period; at least one.
     pub count: u64,
     /// A second, a minute or an hour.
     pub period: Duration,
 }
 
-/// `server.workers`: a number, or `"auto"`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Workers {
-    /// As many as there are cores.
-    Auto,
-    /// So many.
-    Count(usize),
+impl Rate {
+    /// A rate per minute.
+    #[must_use]
+    pub(in crate::config) const fn per_minute(count: u64) -> Self {
+        Self { count, period: Duration::from_secs(60) }
+    }
 }
 
-/// `server.auth_failures`: a rate and a burst, or `"off"`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum AuthFailures {
-    /// At most so many failures.
-    Guard {
-        /// In the long run.
-        rate: Option<Rate>,
-        /// At once.
-        burst: Option<NonZeroU32>,
-    },
-    /// Not guarded.
-    Off,
-}
-
-/// Most worker threads that make sense on any machine.
-const MAX_WORKERS: i64 = 1024;
-
-/// A value that is written as one string.
-trait Written: Sized {
-    /// What the value is, with an example: goes into errors and the schema.
-    const IS: &'static str;
-    /// What the string looks like, as a regular expression.
+/// A value that the file holds as one string. `Display` writes the string that
+/// [`parse`](Self::parse) reads.
+trait Quantity: fmt::Display + Sized {
+    /// What the value is, with examples, for errors and the schema.
+    const EXPECTED: &'static str;
+    /// The form of the string, as a regular expression.
     const PATTERN: &'static str;
-    /// Reads it.
-    fn read(text: &str) -> Option<Self>;
+    /// Reads the string.
+    fn parse(text: &str) -> Option<Self>;
 }
 
-/// The number in front of `text` and what stands behind it.
-fn split(text: &str) -> Option<(u64, &str)> {
+/// Splits `text` into its leading number and the rest.
+fn split_number(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|character: char| !character.is_ascii_digit())?;
     Some((text[..end].parse().ok()?, &text[end..]))
 }
 
-impl Written for Span {
-    const IS: &'static str = "a duration with a unit, such as \"250ms\", \"30s\", \"5m\" or \"24h\"";
+/// Writes `amount` in the largest of `units` that divides it. The units are sorted from the largest
+/// to one.
+fn write_with_unit(formatter: &mut fmt::Formatter<'_>, amount: u128, units: &[(u128, &str)]) -> fmt::Result {
+    let fits = |(size, _): &&(u128, &str)| amount >= *size && amount.is_multiple_of(*size);
+    let (size, unit) = units.iter().find(fits).or(units.last()).expect("a quantity has a unit");
+    write!(formatter, "{}{unit}", amount / size)
+}
+
+impl Quantity for Span {
+    const EXPECTED: &'static str = "a duration with a unit, such as \"250ms\", \"30s\", \"5m\" or \"24h\"";
     const PATTERN: &'static str = "^[0-9]+(ms|s|m|h|d)$";
 
-    fn read(text: &str) -> Option<Self> {
-        let (count, unit) = split(text)?;
+    fn parse(text: &str) -> Option<Self> {
+        let (count, unit) = split_number(text)?;
         let millis = match unit {
             "ms" => 1,
             "s" => 1_000,
@@ -109,18 +113,27 @@ impl Written for Span {
             "d" => 86_400_000,
             _ => return None,
         };
-        // A century at most: beyond it is a mistake, and sums of times stay far from overflow.
+        // A longer duration than a century is a mistake, and with this limit sums of durations
+        // cannot overflow.
         let millis = count.checked_mul(millis).filter(|millis| *millis <= 100 * 366 * 86_400_000)?;
         Some(Self(Duration::from_millis(millis)))
     }
 }
 
-impl Written for Size {
-    const IS: &'static str = "a size with a unit, such as \"512 B\", \"32 KiB\" or \"10 MiB\"";
+impl fmt::Display for Span {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not in days: "24h" says more precisely than "1d" what it is.
+        let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
+        write_with_unit(formatter, self.0.as_millis(), &units)
+    }
+}
+
+impl Quantity for Size {
+    const EXPECTED: &'static str = "a size with a unit, such as \"512 B\", \"32 KiB\" or \"10 MiB\"";
     const PATTERN: &'static str = "^[0-9]+ ?(B|KiB|MiB|GiB)$";
 
-    fn read(text: &str) -> Option<Self> {
-        let (count, unit) = split(text)?;
+    fn parse(text: &str) -> Option<Self> {
+        let (count, unit) = split_number(text)?;
         let bytes: u64 = match unit.strip_prefix(' ').unwrap_or(unit) {
             "B" => 1,
             "KiB" => 1 << 10,
@@ -132,55 +145,88 @@ impl Written for Size {
     }
 }
 
-impl Written for SizeOrUnlimited {
-    const IS: &'static str = "a size with a unit, such as \"10 MiB\", or \"unlimited\"";
-    const PATTERN: &'static str = "^([0-9]+ ?(B|KiB|MiB|GiB)|unlimited)$";
-
-    fn read(text: &str) -> Option<Self> {
-        if text == "unlimited" { Some(Self::Unlimited) } else { Size::read(text).map(Self::Size) }
+impl fmt::Display for Size {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(1 << 30, " GiB"), (1 << 20, " MiB"), (1 << 10, " KiB"), (1, " B")];
+        write_with_unit(formatter, u128::from(self.0), &units)
     }
 }
 
-impl Written for Rate {
-    const IS: &'static str = "a rate, such as \"100/s\", \"100/min\" or \"1000/h\"";
+impl Quantity for SizeOrUnlimited {
+    const EXPECTED: &'static str = "a size with a unit, such as \"10 MiB\", or \"unlimited\"";
+    const PATTERN: &'static str = "^([0-9]+ ?(B|KiB|MiB|GiB)|unlimited)$";
+
+    fn parse(text: &str) -> Option<Self> {
+        if text == "unlimited" { Some(Self::Unlimited) } else { Size::parse(text).map(Self::Size) }
+    }
+}
+
+impl fmt::Display for SizeOrUnlimited {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Size(size) => size.fmt(formatter),
+            Self::Unlimited => formatter.write_str("unlimited"),
+        }
+    }
+}
+
+impl Quantity for Rate {
+    const EXPECTED: &'static str = "a rate, such as \"100/s\", \"100/min\" or \"1000/h\"";
     const PATTERN: &'static str = "^[1-9][0-9]*/(s|min|h)$";
 
-    fn read(text: &str) -> Option<Self> {
-        let (count, unit) = split(text)?;
+    fn parse(text: &str) -> Option<Self> {
+        let (count, unit) = split_number(text)?;
         let seconds = match unit {
             "/s" => 1,
             "/min" => 60,
             "/h" => 3600,
             _ => return None,
         };
-        // Above a thousand million in a second a limit limits nothing.
+        // A limit of more than a thousand million per second limits nothing.
         (1..=1_000_000_000).contains(&count).then(|| Self { count, period: Duration::from_secs(seconds) })
     }
 }
 
-struct WrittenVisitor<T>(PhantomData<T>);
-
-impl<T: Written> Visitor<'_> for WrittenVisitor<T> {
-    type Value = T;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(T::IS)
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-        T::read(text).ok_or_else(|| E::custom(format_args!("{} is not {}", quoted(text), T::IS)))
-    }
-
-    fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
-        Err(E::custom(format_args!("{} has no unit; wanted {}", quoted(&number.to_string()), T::IS)))
+impl fmt::Display for Rate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let period = match self.period.as_secs() {
+            3600 => "h",
+            60 => "min",
+            _ => "s",
+        };
+        write!(formatter, "{}/{period}", self.count)
     }
 }
 
-macro_rules! written {
+struct QuantityVisitor<T>(PhantomData<T>);
+
+impl<T: Quantity> Visitor<'_> for QuantityVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(T::EXPECTED)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        T::parse(text).ok_or_else(|| E::custom(format_args!("{} is not {}", quoted(text), T::EXPECTED)))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
+        Err(E::custom(format_args!("{} has no unit; expected {}", quoted(&number.to_string()), T::EXPECTED)))
+    }
+}
+
+macro_rules! impl_for_quantities {
     ($($name:ident),*) => {$(
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_any(WrittenVisitor(PhantomData))
+                deserializer.deserialize_any(QuantityVisitor(PhantomData))
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
             }
         }
 
@@ -190,103 +236,13 @@ macro_rules! written {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "pattern": $name::PATTERN, "description": $name::IS })
+                json_schema!({ "type": "string", "pattern": $name::PATTERN, "description": $name::EXPECTED })
             }
         }
     )*};
 }
 
-written!(Span, Size, SizeOrUnlimited, Rate);
-
-impl<'de> Deserialize<'de> for Workers {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct WorkersVisitor;
-        impl Visitor<'_> for WorkersVisitor {
-            type Value = Workers;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(formatter, "\"auto\" or a number from 1 to {MAX_WORKERS}")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Workers, E> {
-                if text == "auto" { Ok(Workers::Auto) } else { Err(E::invalid_value(Unexpected::Str(text), &self)) }
-            }
-
-            fn visit_i64<E: Error>(self, number: i64) -> Result<Workers, E> {
-                if !(1..=MAX_WORKERS).contains(&number) {
-                    return Err(E::invalid_value(Unexpected::Signed(number), &self));
-                }
-                Ok(Workers::Count(usize::try_from(number).unwrap_or(1)))
-            }
-        }
-        deserializer.deserialize_any(WorkersVisitor)
-    }
-}
-
-impl JsonSchema for Workers {
-    fn schema_name() -> Cow<'static, str> {
-        "Workers".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1, "maximum": MAX_WORKERS }] })
-    }
-}
-
-impl<'de> Deserialize<'de> for AuthFailures {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct GuardVisitor;
-        impl<'de> Visitor<'de> for GuardVisitor {
-            type Value = AuthFailures;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("{ rate = \"600/min\", burst = 100 } or \"off\"")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<AuthFailures, E> {
-                if text == "off" { Ok(AuthFailures::Off) } else { Err(E::invalid_value(Unexpected::Str(text), &self)) }
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<AuthFailures, A::Error> {
-                let (mut rate, mut burst) = (None, None);
-                while let Some(key) = map.next_key::<String>()? {
-                    match key.as_str() {
-                        "rate" => rate = Some(map.next_value()?),
-                        "burst" => burst = Some(map.next_value()?),
-                        other => {
-                            let error = A::Error::unknown_field(other, &["rate", "burst"]);
-                            map.next_value::<IgnoredAny>()?;
-                            return Err(error);
-                        }
-                    }
-                }
-                Ok(AuthFailures::Guard { rate, burst })
-            }
-        }
-        deserializer.deserialize_any(GuardVisitor)
-    }
-}
-
-impl JsonSchema for AuthFailures {
-    fn schema_name() -> Cow<'static, str> {
-        "AuthFailures".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [
-            { "const": "off" },
-            {
-                "type": "object",
-                "properties": {
-                    "rate": generator.subschema_for::<Rate>(),
-                    "burst": { "type": "integer", "minimum": 1 }
-                },
-                "required": ["rate"],
-                "additionalProperties": false
-            }
-        ] })
-    }
-}
+impl_for_quantities!(Span, Size, SizeOrUnlimited, Rate);
 
 #[cfg(test)]
 mod tests {
@@ -309,7 +265,7 @@ mod tests {
             ("9999999h", None),
             ("", None),
         ] {
-            assert_eq!(Span::read(text).map(|span| span.0.as_millis()), millis, "{text}");
+            assert_eq!(Span::parse(text).map(|span| span.0.as_millis()), millis, "{text}");
         }
     }
 
@@ -326,10 +282,10 @@ mod tests {
             ("99999999999 GiB", None),
             ("KiB", None),
         ] {
-            assert_eq!(Size::read(text).map(Size::bytes), bytes, "{text}");
+            assert_eq!(Size::parse(text).map(Size::bytes), bytes, "{text}");
         }
-        assert_eq!(SizeOrUnlimited::read("unlimited"), Some(SizeOrUnlimited::Unlimited));
-        assert_eq!(SizeOrUnlimited::read("Unlimited"), None);
+        assert_eq!(SizeOrUnlimited::parse("unlimited"), Some(SizeOrUnlimited::Unlimited));
+        assert_eq!(SizeOrUnlimited::parse("Unlimited"), None);
     }
 
     #[test]
@@ -344,7 +300,27 @@ mod tests {
             ("100/day", None),
             ("/s", None),
         ] {
-            assert_eq!(Rate::read(text).map(|rate| (rate.count, rate.period.as_secs())), rate, "{text}");
+            assert_eq!(Rate::parse(text).map(|rate| (rate.count, rate.period.as_secs())), rate, "{text}");
         }
+    }
+
+    #[test]
+    fn a_quantity_is_written_in_its_largest_unit_and_reads_back() {
+        fn rewritten<T: Quantity>(text: &str) -> Option<String> {
+            T::parse(text).map(|quantity| quantity.to_string())
+        }
+        for (text, expected) in
+            [("250ms", "250ms"), ("75s", "75s"), ("60s", "1m"), ("120m", "2h"), ("1d", "24h"), ("0h", "0ms")]
+        {
+            assert_eq!(rewritten::<Span>(text).as_deref(), Some(expected), "{text}");
+        }
+        for (text, expected) in [("1024KiB", "1 MiB"), ("1536 B", "1536 B"), ("3 GiB", "3 GiB"), ("0 GiB", "0 B")] {
+            assert_eq!(rewritten::<Size>(text).as_deref(), Some(expected), "{text}");
+            assert_eq!(rewritten::<SizeOrUnlimited>(text).as_deref(), Some(expected), "{text}");
+        }
+        for text in ["5/s", "600/min", "1000/h"] {
+            assert_eq!(rewritten::<Rate>(text).as_deref(), Some(text));
+        }
+        assert_eq!(rewritten::<SizeOrUnlimited>("unlimited").as_deref(), Some("unlimited"));
     }
 }

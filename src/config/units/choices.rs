@@ -1,92 +1,92 @@
 //! Closed sets of words.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-/// Who may use a route.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+/// Which requests a route accepts.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
-    /// A caller without a token, or with a valid one.
+    /// Without a token, or with a valid one.
     Optional,
-    /// Everybody; no token is looked at.
+    /// All; the gateway ignores tokens.
     Public,
-    /// A caller with a valid token.
+    /// Only with a valid token.
     Token,
 }
 
-/// How one of an upstream's servers is picked.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+/// How a server is chosen for a request.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Balance {
-    /// The one with the fewest requests under way.
+    /// The server with the fewest requests in flight.
     LeastRequest,
-    /// One after the other.
+    /// Each server in turn.
     RoundRobin,
 }
 
-/// What an upstream is spoken to in.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+/// The protocol of connections to an upstream.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UpstreamProtocol {
-    /// HTTP/1.1.
+    /// HTTP/1.1, one request at a time per connection.
     Http1,
-    /// HTTP/2 with prior knowledge.
+    /// HTTP/2 with prior knowledge, many concurrent requests per connection.
     Http2,
 }
 
-/// What an upstream sees as `Host`.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+/// The `Host` that an upstream receives.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HostHeader {
-    /// What the client asked for.
+    /// The client's.
     Preserve,
     /// The server's own address.
     Upstream,
 }
 
-/// How the log is written.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+/// The format of events and of the access log.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
     /// `key=value` pairs.
     Text,
 }
 
-/// The least important events that are shown.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+/// The lowest level of events that are logged.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
-    /// Why something was decided.
-    Debug,
-    /// A human must act.
+    /// The operator must act.
     Error,
-    /// The life of the process.
-    Info,
     /// Degraded, but serving.
     Warn,
+    /// Process lifecycle.
+    Info,
+    /// Reasons for decisions.
+    Debug,
 }
 
-/// Whether `;` may stand in a path.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+/// What happens to a path with a `;`.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PathParameters {
-    /// It may.
+    /// It is matched like any other path.
     Allow,
-    /// It is 400.
+    /// The response is 400.
     Refuse,
 }
 
-/// Which kind of token an issuer's are.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+/// The kind of token that an issuer's tokens must be.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Profile {
-    /// Any usual access token; no ID token.
+    /// Access tokens as most providers issue them, no ID tokens.
     Default,
-    /// ID tokens, for issuers that have nothing else.
+    /// ID tokens, for issuers that sign nothing else.
     IdToken,
-    /// RFC 9068, with all its required claims.
+    /// Access tokens with everything that RFC 9068 requires.
     Rfc9068,
 }

@@ -1,4 +1,4 @@
-//! Values that may be one or several, and the values a claim may be compared with.
+//! Keys that take one value or an array of values, and the values that a claim is compared with.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,13 +7,21 @@ use std::marker::PhantomData;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
 
-/// One value, or an array of them. Which of the two it was makes no difference.
+/// One value, or an array of values. One value means the same as an array that holds only it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct OneOrMany<T>(Vec<T>);
 
+impl OneOrMany<String> {
+    /// The strings, as a default value.
+    pub(in crate::config) fn of(values: &[&str]) -> Self {
+        Self(values.iter().map(|&value| value.to_owned()).collect())
+    }
+}
+
 impl<T> OneOrMany<T> {
-    /// The values, in their order.
+    /// The values, in the order of the file.
     #[must_use]
     pub fn as_slice(&self) -> &[T] {
         &self.0
@@ -23,6 +31,15 @@ impl<T> OneOrMany<T> {
 impl<'de, T: Deserialize<'de> + Scalar> Deserialize<'de> for OneOrMany<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(OneOrManyVisitor(PhantomData))
+    }
+}
+
+impl<T: Serialize> Serialize for OneOrMany<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [value] => value.serialize(serializer),
+            values => values.serialize(serializer),
+        }
     }
 }
 
@@ -37,10 +54,10 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
     }
 }
 
-/// What may stand alone where an array of it may stand.
+/// A value that is neither an array nor a table.
 pub trait Scalar: Sized {
-    /// What the values are called.
-    const NAMES: &'static str;
+    /// What one value or an array of them is called in errors.
+    const EXPECTED: &'static str;
     /// From a string.
     fn from_text(text: &str) -> Option<Self>;
     /// From a boolean.
@@ -52,7 +69,7 @@ pub trait Scalar: Sized {
 }
 
 impl Scalar for String {
-    const NAMES: &'static str = "a string or an array of strings";
+    const EXPECTED: &'static str = "a string or an array of strings";
 
     fn from_text(text: &str) -> Option<Self> {
         Some(text.to_owned())
@@ -71,9 +88,9 @@ impl Scalar for String {
     }
 }
 
-/// A value that a claim is compared with. Numbers and booleans compare as such.
-#[derive(Clone, Debug, JsonSchema, PartialEq)]
-#[schemars(untagged)]
+/// A value that a claim is compared with. Numbers and booleans are compared as such, never as text.
+#[derive(Clone, Debug, JsonSchema, PartialEq, serde::Serialize)]
+#[serde(untagged)]
 pub enum ClaimValue {
     /// `true` or `false`.
     Boolean(bool),
@@ -86,7 +103,7 @@ pub enum ClaimValue {
 }
 
 impl Scalar for ClaimValue {
-    const NAMES: &'static str = "a string, a number, a boolean or an array of these";
+    const EXPECTED: &'static str = "a string, a number, a boolean or an array of these";
 
     fn from_text(text: &str) -> Option<Self> {
         Some(Self::String(text.to_owned()))
@@ -117,23 +134,23 @@ impl<'de, T: Deserialize<'de> + Scalar> Visitor<'de> for OneOrManyVisitor<T> {
     type Value = OneOrMany<T>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(T::NAMES)
+        formatter.write_str(T::EXPECTED)
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        ScalarVisitor::<T>(PhantomData).visit_str(text).map(|one| OneOrMany(vec![one]))
+        ScalarVisitor::<T>(PhantomData).visit_str(text).map(|value| OneOrMany(vec![value]))
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
-        ScalarVisitor::<T>(PhantomData).visit_bool(value).map(|one| OneOrMany(vec![one]))
+        ScalarVisitor::<T>(PhantomData).visit_bool(value).map(|value| OneOrMany(vec![value]))
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
-        ScalarVisitor::<T>(PhantomData).visit_i64(value).map(|one| OneOrMany(vec![one]))
+        ScalarVisitor::<T>(PhantomData).visit_i64(value).map(|value| OneOrMany(vec![value]))
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
-        ScalarVisitor::<T>(PhantomData).visit_f64(value).map(|one| OneOrMany(vec![one]))
+        ScalarVisitor::<T>(PhantomData).visit_f64(value).map(|value| OneOrMany(vec![value]))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, elements: A) -> Result<Self::Value, A::Error> {
@@ -147,7 +164,7 @@ impl<T: Scalar> Visitor<'_> for ScalarVisitor<T> {
     type Value = T;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(T::NAMES)
+        formatter.write_str(T::EXPECTED)
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {

@@ -1,9 +1,14 @@
-//! Units and closed sets of words: the values that a key may have, parsed where they are read, so that a wrong one is reported with its line.
+//! The types of values: quantities with a unit, closed sets of words, one value or several.
+//!
+//! They are parsed while the file is read, so that a wrong value is reported with its line. They
+//! serialize to what the file would hold, which is how defaults get into the schema.
 
 mod amounts;
 mod choices;
 mod lists;
+mod workers;
 
-pub use amounts::{AuthFailures, Rate, Size, SizeOrUnlimited, Span, Workers};
+pub use amounts::{Rate, Size, SizeOrUnlimited, Span};
 pub use choices::{Access, Balance, HostHeader, LogFormat, LogLevel, PathParameters, Profile, UpstreamProtocol};
 pub use lists::{ClaimValue, OneOrMany};
+pub use workers::Workers;

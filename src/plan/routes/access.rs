@@ -22,7 +22,7 @@ pub(super) fn compile(path: &str, written: &Route, problems: &mut Problems) -> A
             problems.add_with_hint(child(path, name), why, "write `access = \"token\"`, or leave the key out");
         }
     };
-    match written.access.unwrap_or(units::Access::Token) {
+    match written.access {
         units::Access::Public => {
             refuse(&asked, "asks for nothing on a public route: no token is looked at", problems);
             refuse(&about_tokens, "means nothing on a public route: no token is looked at", problems);

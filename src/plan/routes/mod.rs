@@ -120,8 +120,8 @@ fn one(place: usize, path: &str, written: &Route, known: &Known<'_>, problems: &
             Some(SizeOrUnlimited::Size(size)) => MaxBody::Bytes(size.bytes()),
             Some(SizeOrUnlimited::Unlimited) => MaxBody::Unlimited,
         },
-        report_only: written.report_only.unwrap_or(false),
-        path_parameters: written.path_parameters == Some(PathParameters::Allow),
+        report_only: written.report_only,
+        path_parameters: written.path_parameters == PathParameters::Allow,
         challenges: Challenges::for_route(known.realm, &access),
         access,
     })

@@ -11,7 +11,7 @@ use crate::config::{Problems, Route};
 
 /// Names of issuers and limits, and whether the limits can be counted here.
 pub(super) fn check(path: &str, written: &Route, known: &Known<'_>, problems: &mut Problems) {
-    let access = written.access.unwrap_or(units::Access::Token);
+    let access = written.access;
     if let Some(names) = &written.issuers {
         if names.is_empty() {
             problems.add_with_hint(
