@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # Where Cargo builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-.PHONY: help demo test test-tools lint deny fmt bench bench-instructions bench-compare
+.PHONY: help demo test test-tools lint deny fmt reference bench bench-instructions bench-compare
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,3 +52,6 @@ bench-compare: ## Measure beside nginx, HAProxy, Envoy, oauth2-proxy, Express an
 
 fmt: ## Format the code
 	cargo fmt
+
+reference: ## Rewrite the key tables of docs/configuration.md from the definition of the keys
+	UPDATE_REFERENCE=1 cargo test --locked --test it reference::the_tables

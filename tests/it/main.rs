@@ -22,6 +22,7 @@ mod limits;
 mod nginx;
 mod observability;
 mod provider;
+mod reference;
 mod reload;
 mod report_only;
 mod support;
