@@ -1,7 +1,7 @@
 //! The order in which a table's struct defines its keys.
 //!
-//! A JSON Schema holds the keys of a table in a JSON object, and serde_json sorts those by name.
-//! The reference tables list related keys together, in the order of the struct. serde passes the
+//! A JSON Schema holds the keys of a table in a JSON object, and `serde_json` sorts those by name.
+//! The reference tables list related keys together, in the order of the struct. Serde passes the
 //! names in that order to every deserializer, so a deserializer that only looks at them is enough
 //! to learn it.
 

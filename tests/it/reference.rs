@@ -30,11 +30,12 @@ fn with_current_tables(document: &str) -> String {
     let mut rest = document;
     while let Some((before, after)) = rest.split_once(BEGIN) {
         let (name, after) = after.split_once(" -->").expect("a marker is one comment");
-        let (_, after) = after.split_once(END).unwrap_or_else(|| panic!("`{END}` is missing after `{name}`"));
+        let (replaced, after) = after.split_once(END).unwrap_or_else(|| panic!("`{END}` is missing after `{name}`"));
+        assert!(!replaced.contains(BEGIN), "`{END}` is missing after `{name}`");
         let position = missing.iter().position(|table| table.table == name);
-        let position = position.unwrap_or_else(|| panic!("`{name}` is no table, or has two places in the document"));
+        let position = position.unwrap_or_else(|| panic!("`{name}` is not a table, or has two markers"));
         let table = missing.remove(position).to_markdown();
-        output.push_str(&format!("{before}{BEGIN}{name} -->\n\n{table}\n{END}"));
+        output.extend([before, BEGIN, name, " -->\n\n", &table, "\n", END]);
         rest = after;
     }
     output.push_str(rest);
@@ -51,12 +52,12 @@ fn the_tables_of_the_document_are_those_of_the_schema() {
         std::fs::write(project_file("docs/configuration.md"), current).expect("the document can be written");
         return;
     }
-    let differences: Vec<String> = written
-        .lines()
-        .zip(current.lines())
-        .filter(|(written, current)| written != current)
-        .map(|(written, current)| format!("  written: {written}\n  current: {current}"))
-        .collect();
+    let only_in = |sign: char, text: &str, other: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !other.lines().any(|other| other == *line));
+        lines.map(|line| format!("{sign} {line}")).collect()
+    };
+    let mut differences = only_in('-', &written, &current);
+    differences.extend(only_in('+', &current, &written));
     assert!(
         written == current,
         "docs/configuration.md is out of date: run `make reference`\n{}",
