@@ -215,15 +215,15 @@ async fn refuses_a_token_one_byte_over_max_token_size() {
 async fn every_bad_token_but_an_expired_one_gets_the_same_response() {
     let fixture = Fixture::start(Config::minimal()).await;
     let key = TestKey::rsa("k1");
-    let stranger = TestKey::rsa("k2");
+    let other_key = TestKey::rsa("k2");
     let sign = |token: TokenBuilder| token.sign(&key);
     let faults = [
         ("not a JWT", "abc".to_owned()),
         ("too long", "a".repeat(9_000)),
         ("unsigned", fixture.token().header("alg", "none").unsigned()),
         ("an algorithm that is not allowed", fixture.token().sign(&key.clone().with_algorithm("PS256"))),
-        ("an unknown key", fixture.token().sign(&stranger)),
-        ("a bad signature", fixture.token().sign(&stranger.clone().with_kid("k1"))),
+        ("an unknown key", fixture.token().sign(&other_key)),
+        ("a bad signature", fixture.token().sign(&other_key.clone().with_kid("k1"))),
         ("an unknown issuer", sign(TokenBuilder::at("https://other.example", 1_800_000_000))),
         ("another audience", sign(fixture.token().claim("aud", "api2"))),
         ("no subject", sign(fixture.token().without("sub"))),

@@ -27,7 +27,7 @@ fn chunk(content: &str) -> String {
 }
 
 /// The only line of the access log.
-async fn line(gateway: &Gateway) -> Value {
+async fn only_access_line(gateway: &Gateway) -> Value {
     let mut lines = gateway.wait_for_access_lines(1).await;
     assert_eq!(lines.len(), 1, "{lines:?}");
     lines.remove(0)
@@ -163,7 +163,7 @@ async fn a_client_that_disconnects_aborts_its_upstream_request() {
         origin.wait_for_requests(1).await;
         drop(conn);
         origin.wait_for_open_connections(0).await;
-        let line = line(gateway).await;
+        let line = only_access_line(gateway).await;
         assert_eq!(line["status"], json!(status), "{name}: {line}");
         assert_eq!(line["route"], json!("public"), "{name}: {line}");
         let sample = format!(
@@ -211,7 +211,7 @@ async fn body_idle_timeout_aborts_a_stalled_response() {
     let received = client::raw(gateway.addr(), "GET /public/stall HTTP/1.1\r\nHost: g\r\n\r\n").await;
     assert!(received.ends_with(&chunk("some")), "{received}");
     origin.wait_for_open_connections(0).await;
-    let line = line(gateway).await;
+    let line = only_access_line(gateway).await;
     assert_eq!((&line["status"], &line["bytes_out"]), (&json!(200), &json!(4)));
 }
 

@@ -149,8 +149,8 @@ async fn the_policy_of_the_requested_method_answers_a_preflight() {
         assert!(response.header("x-request-id").is_some(), "{name}");
     }
     assert!(fixture.origin.requests().is_empty(), "no preflight reaches the upstream");
-    let answered = r#"portcullis_requests_total{route="read",method="OPTIONS",status="204"}"#;
-    fixture.gateway.wait_for_metric(answered, 8.0).await;
+    let preflights = r#"portcullis_requests_total{route="read",method="OPTIONS",status="204"}"#;
+    fixture.gateway.wait_for_metric(preflights, 8.0).await;
 }
 
 /// Contract 3: any other `OPTIONS` is an ordinary request: routed by its own method, and
@@ -310,8 +310,8 @@ async fn the_policy_replaces_the_upstreams_cors_headers() {
 async fn report_only_leaves_unlisted_origins_to_the_upstream() {
     let fixture = Fixture::start(config()).await;
     fixture.origin.behave("/tried/1", Behaviour::response(200, &[("Access-Control-Allow-Origin", "*")], "{}"));
-    let stranger = fixture.get("/tried/1", &[("Origin", "https://new.example")]).await;
-    assert_eq!(cors_headers(&stranger), ["allow-origin: *"]);
+    let unlisted = fixture.get("/tried/1", &[("Origin", "https://new.example")]).await;
+    assert_eq!(cors_headers(&unlisted), ["allow-origin: *"]);
     let asked = preflight(&fixture, "/tried/1", "https://new.example", "GET").await;
     assert_eq!(
         (asked.status, cors_headers(&asked)),

@@ -118,8 +118,8 @@ async fn a_preflight_from_the_allowed_origin_is_answered_without_a_token() {
 
 #[test]
 fn names_the_flag_that_changes_a_port_in_use() {
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = taken.local_addr().expect("it is bound").port().to_string();
+    let in_use = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = in_use.local_addr().expect("it is bound").port().to_string();
     for flag in ["--port", "--issuer-port", "--upstream-port", "--admin-port"] {
         let mut arguments = vec!["demo"];
         for other in ["--port", "--issuer-port", "--upstream-port", "--admin-port"] {

@@ -68,14 +68,14 @@ async fn the_first_requests_wait_for_the_first_keys() {
 #[tokio::test]
 async fn unknown_key_ids_cause_one_fetch_per_cooldown() {
     let fixture = start().await;
-    let (good, stranger) = (fixture.good_token(), TestKey::rsa("k2"));
+    let (good, other_key) = (fixture.good_token(), TestKey::rsa("k2"));
     assert_eq!(status_of(&fixture, &good).await, 200);
     let unknown_kids = |round: u32| (0..60).map(move |number| format!("kid-{round}-{number}"));
-    assert_eq!(send_all(&fixture, unknown_kids(0), &stranger).await, [(401, 60)]);
+    assert_eq!(send_all(&fixture, unknown_kids(0), &other_key).await, [(401, 60)]);
     assert_eq!(fixture.idp.fetches(), 1, "within the cooldown of the first fetch");
     for round in 1..=3 {
         fixture.clock.advance(COOLDOWN);
-        assert_eq!(send_all(&fixture, unknown_kids(round), &stranger).await, [(401, 60)], "round {round}");
+        assert_eq!(send_all(&fixture, unknown_kids(round), &other_key).await, [(401, 60)], "round {round}");
         assert_eq!(fixture.idp.fetches(), 1 + u64::from(round), "round {round}");
         assert_eq!(status_of(&fixture, &good).await, 200, "round {round}");
     }

@@ -300,14 +300,14 @@ async fn accepts_either_of_two_keys_with_the_same_id() {
     let idp = Idp::start().await;
     idp.set_keys(&[&first, &second]);
     let fixture = Fixture::with_idp(idp, Config::minimal()).await;
-    let stranger = TestKey::rsa("k3").with_kid("k1");
+    let other_key = TestKey::rsa("k3").with_kid("k1");
     fixture
         .assert_verdicts(
             "/token/x",
             [
                 ("the first", fixture.token().sign(&first), Ok(())),
                 ("the second", fixture.token().sign(&second), Ok(())),
-                ("a third", fixture.token().sign(&stranger), Err("signature invalid")),
+                ("a third", fixture.token().sign(&other_key), Err("signature invalid")),
             ],
         )
         .await;

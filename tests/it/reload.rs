@@ -32,6 +32,7 @@ async fn an_invalid_file_is_rejected_reported_and_counted() {
     fixture.gateway.rewrite("[server");
     let error = fixture.gateway.reload().await.expect_err("not TOML").to_string();
     assert!(error.contains("line 1"), "{error}");
+    assert_eq!(fixture.get("/extra", &[]).await.status, 200, "not TOML: the old configuration is still active");
     for (name, config, message) in [
         ("an unknown key", extended().append("[servr]\nworkers = 1"), "unknown key `servr`"),
         ("an unknown upstream", extended().replace("routes.extra", "upstream = \"man\""), "did you mean `main`?"),

@@ -26,7 +26,7 @@ async fn checks_times_to_the_second() {
     ] {
         let fixture = Fixture::start(config).await;
         let with = |claim: &str, at: u64| fixture.token().claim(claim, at).to_jwt();
-        let by_stranger = fixture.token().claim("exp", NOW - leeway).sign(&TestKey::rsa("k2").with_kid("k1"));
+        let by_other_key = fixture.token().claim("exp", NOW - leeway).sign(&TestKey::rsa("k2").with_kid("k1"));
         fixture
             .assert_verdicts(
                 "/token/x",
@@ -35,7 +35,7 @@ async fn checks_times_to_the_second() {
                     ("exp at its end", with("exp", NOW - leeway), Err("expired")),
                     ("exp a second after its end", with("exp", NOW - leeway - 1), Err("expired")),
                     // Times are checked before the signature, which is more expensive.
-                    ("exp at its end, and a stranger's signature", by_stranger, Err("expired")),
+                    ("exp at its end, and another key's signature", by_other_key, Err("expired")),
                     ("nbf at its start", with("nbf", NOW + leeway), Ok(())),
                     ("nbf a second before its start", with("nbf", NOW + leeway + 1), Err("not valid yet")),
                     ("iat as late as allowed", with("iat", NOW + leeway), Ok(())),

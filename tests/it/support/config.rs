@@ -188,18 +188,14 @@ fn merge(table: &mut Table, more: Table) {
             (Some(Value::Array(routes)), Value::Array(more)) if key == "routes" => {
                 for route in more {
                     let name = route.get("name").and_then(Value::as_str);
-                    let is_new =
-                        !routes.iter().any(|known| name.is_some() && known.get("name").and_then(Value::as_str) == name);
-                    assert!(
-                        is_new,
-                        "there is already a route {name:?}:\n{table}",
-                        table = Value::Array(routes.clone())
-                    );
+                    let mut known = routes.iter().filter_map(Value::as_table);
+                    let exists = name.is_some_and(|name| known.any(|route| has_name(route, name)));
+                    assert!(!exists, "there is already a route {name:?}: {routes:?}");
                     routes.push(route);
                 }
             }
             (Some(Value::Table(found)), Value::Table(more)) => merge(found, more),
-            (Some(found), _) => panic!("`{key}` is already there: {found}"),
+            (Some(found), _) => panic!("`{key}` already exists: {found}"),
         }
     }
 }

@@ -116,7 +116,7 @@ async fn the_idp_counts_fetches_fails_and_recovers() {
     idp.wait_for_fetches(3).await;
     idp.stop().await;
     assert!(tokio::net::TcpStream::connect(addr).await.is_err(), "no listener any more");
-    assert_eq!(waiting.read_to_close().await, b"", "a hung request is never answered");
+    assert_eq!(waiting.read_to_close().await, b"", "a hung request gets no response");
     idp.recover();
     idp.listen().await;
     assert_eq!(client::get(addr, "/jwks", &[]).await.status, 200);

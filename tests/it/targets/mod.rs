@@ -29,7 +29,7 @@ async fn get(fixture: &Fixture, target: &[u8]) -> Response {
 }
 
 /// The request line that the upstream received.
-fn line(response: &Response) -> String {
+fn request_line(response: &Response) -> String {
     response.text().lines().next().unwrap_or_default().to_owned()
 }
 
@@ -148,11 +148,11 @@ async fn forwards_exactly_the_path_that_it_matched() {
         ("a literal beyond ASCII", "/caf%c3%a9/7", "/caf%C3%A9/7"),
     ] {
         let response = get(&fixture, target.as_bytes()).await;
-        assert_eq!((response.status, line(&response)), (200, format!("GET {forwarded} HTTP/1.1")), "{name}");
+        assert_eq!((response.status, request_line(&response)), (200, format!("GET {forwarded} HTTP/1.1")), "{name}");
     }
     // A fragment is not part of a request target, and is never forwarded (RFC 9112 §3.2).
     let fragment = get(&fixture, b"/public/x#/../admin").await;
-    assert!(fragment.status == 400 || line(&fragment) == "GET /public/x HTTP/1.1", "{}", fragment.text());
+    assert!(fragment.status == 400 || request_line(&fragment) == "GET /public/x HTTP/1.1", "{}", fragment.text());
     for (name, target) in [
         ("another case", "/Public/x"),
         ("a longer segment", "/publicx"),
@@ -185,7 +185,11 @@ async fn path_parameters_pass_only_on_routes_that_allow_them() {
     ] {
         let response = get(&fixture, target.as_bytes()).await;
         assert_eq!(response.status, status, "{target}: {}", response.text());
-        assert!(status != 200 || line(&response) == format!("GET {target} HTTP/1.1"), "{target}: {}", line(&response));
+        assert!(
+            status != 200 || request_line(&response) == format!("GET {target} HTTP/1.1"),
+            "{target}: {}",
+            request_line(&response)
+        );
     }
 }
 
@@ -212,7 +216,7 @@ async fn prefixes_are_replaced_at_segment_boundaries_only() {
         ("/more/x", "/inner/more/x"),
     ] {
         let response = get(&fixture, target.as_bytes()).await;
-        assert_eq!((response.status, line(&response)), (200, format!("GET {forwarded} HTTP/1.1")), "{target}");
+        assert_eq!((response.status, request_line(&response)), (200, format!("GET {forwarded} HTTP/1.1")), "{target}");
     }
     for target in
         ["/apiadmin", "/bare//evil.example/x", "/bare/../admin", "/bare/%2fevil.example", "/bare\\evil.example"]

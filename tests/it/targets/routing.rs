@@ -1,6 +1,6 @@
 //! Hosts, methods and the choice of a route.
 
-use super::{get, line, problem_code, public, start};
+use super::{get, problem_code, public, request_line, start};
 use crate::support::client::raw;
 use crate::support::config::Config;
 
@@ -44,7 +44,12 @@ async fn the_most_specific_host_and_path_win() {
     ] {
         let response = fixture.request(method, target, &[("Host", host)], b"").await;
         let normal = target.replace("%73", "s");
-        assert_eq!(line(&response), format!("{method} /{route}{normal} HTTP/1.1"), "{name}: {}", response.text());
+        assert_eq!(
+            request_line(&response),
+            format!("{method} /{route}{normal} HTTP/1.1"),
+            "{name}: {}",
+            response.text()
+        );
         assert!(response.text().contains(&format!("host: {host}\r\n")), "{name}: the host is forwarded unchanged");
     }
 }
@@ -177,6 +182,6 @@ async fn reserved_paths_never_reach_an_upstream() {
     assert_eq!(upstream.received(), Vec::<String>::new());
     for target in ["/", "/metrics", "/livez", "/.well-known/security.txt", "/.portcullisx", "/x/.portcullis/y"] {
         let response = get(&fixture, target.as_bytes()).await;
-        assert_eq!((response.status, line(&response)), (200, format!("GET {target} HTTP/1.1")), "{target}");
+        assert_eq!((response.status, request_line(&response)), (200, format!("GET {target} HTTP/1.1")), "{target}");
     }
 }
