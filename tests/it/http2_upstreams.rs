@@ -8,16 +8,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
 use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::support::client::{self, h2};
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
-use crate::support::{background, closed_port, with_deadline};
+use crate::support::server::{Server, bind};
+use crate::support::{closed_port, with_deadline};
 
 /// An HTTP/2 server that echoes each request once its gate is open.
 struct H2Origin {
@@ -25,32 +28,28 @@ struct H2Origin {
     connections: Arc<AtomicUsize>,
     active: watch::Sender<usize>,
     gate: watch::Sender<bool>,
+    _server: Server,
 }
 
 impl H2Origin {
     async fn start(max_streams: u32) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let origin = Self {
-            addr: listener.local_addr().expect("bound"),
-            connections: Arc::default(),
-            active: watch::Sender::default(),
-            gate: watch::Sender::new(true),
-        };
-        let (connections, active, gate) = (Arc::clone(&origin.connections), origin.active.clone(), origin.gate.clone());
-        background().spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.fetch_add(1, Ordering::SeqCst);
-                let (active, gate) = (active.clone(), gate.clone());
-                background().spawn(async move {
-                    let service = hyper::service::service_fn(|request| echo(request, active.clone(), gate.subscribe()));
-                    let _ = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
-                        .max_concurrent_streams(max_streams)
-                        .serve_connection(hyper_util::rt::TokioIo::new(stream), service)
-                        .await;
-                });
+        let (listener, addr) = bind().await;
+        let (connections, active, gate) =
+            (Arc::<AtomicUsize>::default(), watch::Sender::default(), watch::Sender::new(true));
+        let shared = (Arc::clone(&connections), active.clone(), gate.clone());
+        let server = Server::start(listener, move |stream| {
+            let (connections, active, gate) = shared.clone();
+            connections.fetch_add(1, Ordering::SeqCst);
+            async move {
+                let service = service_fn(|request| echo(request, active.clone(), gate.subscribe()));
+                // It ends with an error when the gateway closes early.
+                let _ = http2::Builder::new(TokioExecutor::new())
+                    .max_concurrent_streams(max_streams)
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
             }
         });
-        origin
+        Self { addr, connections, active, gate, _server: server }
     }
 
     fn connections(&self) -> usize {

@@ -28,7 +28,7 @@ pub(crate) mod origin;
 pub(crate) mod process;
 pub(crate) mod provider;
 pub(crate) mod raw_origin;
-mod server;
+pub(crate) mod server;
 pub(crate) mod temporary;
 pub(crate) mod token;
 mod wire;

@@ -10,7 +10,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::{background, with_deadline};
 
 /// A listener on a port of its own that does not accept yet.
-pub(super) async fn bind() -> (TcpListener, SocketAddr) {
+pub(crate) async fn bind() -> (TcpListener, SocketAddr) {
     let listener = background().spawn(TcpListener::bind(("127.0.0.1", 0))).await;
     let listener = listener.expect("binding does not panic").expect("there is a free port");
     let addr = listener.local_addr().expect("a bound socket has an address");
@@ -19,12 +19,12 @@ pub(super) async fn bind() -> (TcpListener, SocketAddr) {
 
 /// An accept loop with its connections. All of them end at once when this is dropped.
 #[derive(Debug)]
-pub(super) struct Server(AbortHandle);
+pub(crate) struct Server(AbortHandle);
 
 impl Server {
     /// Accepts until dropped. Calls `serve_connection` for each connection and runs its future
     /// concurrently with the others.
-    pub(super) fn start<F>(listener: TcpListener, serve_connection: impl Fn(TcpStream) -> F + Send + 'static) -> Self
+    pub(crate) fn start<F>(listener: TcpListener, serve_connection: impl Fn(TcpStream) -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -41,7 +41,7 @@ impl Server {
     }
 
     /// Stops and waits until the port is free.
-    pub(super) async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.0.abort();
         with_deadline("the listener's end", async {
             while !self.0.is_finished() {
