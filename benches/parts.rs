@@ -12,7 +12,7 @@ use divan::{AllocProfiler, Bencher};
 use http::{HeaderMap, HeaderValue, Method, header};
 use portcullis::gateway::matching::host::Host;
 use portcullis::gateway::matching::path::{NormalPath, PathParameters};
-use portcullis::gateway::matching::{Choice, PathPattern, Pattern, RouteTable};
+use portcullis::gateway::matching::{PathPattern, Pattern, RouteMatch, RouteTable};
 use portcullis::gateway::policy::cors_policy::{CorsPolicy, Origins};
 use portcullis::primitives::clock::Clock;
 use portcullis::rate_limit::Quota;
@@ -141,8 +141,8 @@ fn route(bencher: Bencher<'_, '_>, routes: usize) {
     let target = format!("/service-{}/4711/items/a/b", routes / 2);
     bencher.bench_local(|| {
         let path = NormalPath::parse(black_box(&target), PathParameters::Allow).expect("a path");
-        let choice = table.choose(&host, &path, &Method::GET);
-        assert!(matches!(choice, Choice::Found(_)), "{choice:?}");
+        let choice = table.find(&host, &path, &Method::GET);
+        assert!(matches!(choice, RouteMatch::Found(_)), "{choice:?}");
     });
 }
 

@@ -57,7 +57,7 @@ impl ServerSettings {
     pub fn logged_subject<'a>(&self, principal: &'a Principal) -> &'a str {
         match self.subject_in_log {
             SubjectLogging::Clear => principal.subject(),
-            SubjectLogging::Hashed => principal.logged_as(),
+            SubjectLogging::Hashed => principal.pseudonym(),
         }
     }
 }

@@ -89,7 +89,7 @@ impl Adopter {
             let before = previous.and_then(|previous| previous.issuers().by_name(&settings.name));
             let verifier = match before {
                 Some(before) if before.settings() == settings => Arc::clone(before),
-                Some(before) => checked(settings, before.renewed(settings.clone()))?,
+                Some(before) => checked(settings, before.with_settings(settings.clone()))?,
                 None => {
                     let metrics = self.metrics.issuer(Arc::clone(&settings.name));
                     checked(settings, Verifier::new(settings.clone(), self.clock.clone(), metrics))?

@@ -20,7 +20,7 @@ pub struct Principal {
     accepted: ValidatedClaims,
     claims: Map<String, Value>,
     subject_hash: u64,
-    logged_as: OnceLock<Box<str>>,
+    pseudonym: OnceLock<Box<str>>,
     binding: Binding,
 }
 
@@ -39,8 +39,8 @@ impl Principal {
         claims: Map<String, Value>,
     ) -> Self {
         let subject_hash = hash(&issuer, &accepted.subject);
-        let (logged_as, binding) = (OnceLock::new(), Binding::Bearer);
-        Self { issuer_name, issuer, accepted, claims, subject_hash, logged_as, binding }
+        let (pseudonym, binding) = (OnceLock::new(), Binding::Bearer);
+        Self { issuer_name, issuer, accepted, claims, subject_hash, pseudonym, binding }
     }
 
     /// The issuer's name in the configuration: for logs and metrics.
@@ -63,8 +63,8 @@ impl Principal {
 
     /// A stand-in for the subject, for logs that are not to name it: see [`hash_subject`].
     #[must_use]
-    pub fn logged_as(&self) -> &str {
-        self.logged_as.get_or_init(|| hash_subject(&self.issuer, self.subject()).into())
+    pub fn pseudonym(&self) -> &str {
+        self.pseudonym.get_or_init(|| hash_subject(&self.issuer, self.subject()).into())
     }
 
     /// The client that the token was issued to.

@@ -292,7 +292,7 @@ async fn a_verdict_dies_with_its_settings() {
     let bench = Bench::plain();
     let token = good();
     bench.verify(&token).await.unwrap();
-    let renew = |settings| bench.only().renewed(settings).unwrap();
+    let renew = |settings| bench.only().with_settings(settings).unwrap();
     let stricter = renew(IssuerSettings { audiences: vec!["other".to_owned()], ..idle_settings() });
     assert!(Arc::ptr_eq(stricter.keys(), bench.only().keys()));
     assert!(bench.reloaded(vec![stricter]).cached(&token).is_none());

@@ -60,7 +60,7 @@ impl Verifier {
     /// # Errors
     ///
     /// [`IssuerSetupError`].
-    pub fn renewed(&self, settings: IssuerSettings) -> Result<Arc<Self>, IssuerSetupError> {
+    pub fn with_settings(&self, settings: IssuerSettings) -> Result<Arc<Self>, IssuerSetupError> {
         let (clock, metrics) = (self.clock.clone(), self.metrics.clone());
         if self.keys.can_serve(&settings) {
             Ok(Self::with_keys(settings, clock, metrics, Arc::clone(&self.keys)))

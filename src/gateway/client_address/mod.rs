@@ -25,7 +25,7 @@ pub struct ClientAddress {
     /// The address; an IPv4 address is never written as IPv6 (`::ffff:192.0.2.1`).
     pub ip: IpAddr,
     /// Whether the peer of the connection is a trusted proxy, whatever its fields say.
-    pub through_trusted: bool,
+    pub via_trusted_proxy: bool,
 }
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -54,13 +54,13 @@ impl TrustedProxies {
 pub fn from_request(peer: IpAddr, headers: &HeaderMap, trusted: &TrustedProxies) -> ClientAddress {
     let peer = peer.to_canonical();
     if !trusted.contains(peer) {
-        return ClientAddress { ip: peer, through_trusted: false };
+        return ClientAddress { ip: peer, via_trusted_proxy: false };
     }
     let forwarded = from_right(headers, &FORWARDED, forwarded::elements_from_right);
     let x_forwarded = from_right(headers, &X_FORWARDED_FOR, commas_from_right);
     let by_forwarded = outermost(forwarded, forwarded::client, trusted);
     let by_x_forwarded = outermost(x_forwarded, |element| node(element, true), trusted);
-    ClientAddress { ip: by_forwarded.and(by_x_forwarded).unwrap_or(peer), through_trusted: true }
+    ClientAddress { ip: by_forwarded.and(by_x_forwarded).unwrap_or(peer), via_trusted_proxy: true }
 }
 
 /// The scheme that the nearest proxy saw: the right-most `proto` of `Forwarded`, or element of `X-Forwarded-Proto`.
@@ -68,7 +68,7 @@ pub fn from_request(peer: IpAddr, headers: &HeaderMap, trusted: &TrustedProxies)
 /// `None` if the peer is not trusted, if neither says `http` or `https`, or if the two disagree.
 #[must_use]
 pub fn forwarded_proto(headers: &HeaderMap, client: &ClientAddress) -> Option<Scheme> {
-    if !client.through_trusted {
+    if !client.via_trusted_proxy {
         return None;
     }
     let mut forwarded = from_right(headers, &FORWARDED, forwarded::elements_from_right);

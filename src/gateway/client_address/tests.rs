@@ -33,7 +33,7 @@ const PROXY: &str = "10.0.0.1";
 fn fields_of_untrusted_peers_are_ignored() {
     let lines = ["forwarded: for=1.2.3.4", "x-forwarded-for: 1.2.3.4", "x-forwarded-proto: https"];
     let client = from_request("203.0.113.9".parse().unwrap(), &headers(&lines), &proxies());
-    assert_eq!(client, ClientAddress { ip: "203.0.113.9".parse().unwrap(), through_trusted: false });
+    assert_eq!(client, ClientAddress { ip: "203.0.113.9".parse().unwrap(), via_trusted_proxy: false });
     assert_eq!(forwarded_proto(&headers(&lines), &client), None);
     let nobody = from_request(PROXY.parse().unwrap(), &headers(&lines), &TrustedProxies::default());
     assert_eq!(nobody.ip.to_string(), PROXY);

@@ -15,5 +15,5 @@ pub mod path;
 mod pattern;
 mod table;
 
-pub use pattern::{HostPattern, InvalidPattern, PathPattern, claims_reserved, is_reserved};
-pub use table::{Choice, Conflict, Pattern, RouteTable};
+pub use pattern::{HostPattern, InvalidPattern, PathPattern, is_reserved_path, targets_reserved_path};
+pub use table::{Conflict, Pattern, RouteMatch, RouteTable};

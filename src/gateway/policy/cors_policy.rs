@@ -64,7 +64,7 @@ pub enum Grant {
     Denied,
     /// The route has no policy: what the upstream says about CORS stands.
     #[default]
-    Silent,
+    NoPolicy,
 }
 
 /// The method that a preflight asks for (Fetch, "CORS-preflight request"): `OPTIONS` with `Origin` and

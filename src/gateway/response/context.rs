@@ -46,7 +46,7 @@ impl ResponseContext {
             request_id: HeaderValue::from_static(""),
             http_1: version <= Version::HTTP_11,
             head_only: *method == Method::HEAD,
-            cors: Grant::Silent,
+            cors: Grant::NoPolicy,
             limits: Vec::new(),
         };
         context.set_request_id(new_request_id());
@@ -138,7 +138,7 @@ impl ResponseContext {
             let settings = route.settings();
             settings.response_headers.apply(headers);
             if let Some(policy) = &settings.cors
-                && self.cors != Grant::Silent
+                && self.cors != Grant::NoPolicy
             {
                 policy.write(&self.cors, headers);
             }

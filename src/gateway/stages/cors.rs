@@ -51,9 +51,9 @@ fn describe(grant: &Grant, has_origin: bool) -> Check {
             let origin = origin.to_str().unwrap_or_default();
             Check::passed("cors", format!("the origin may read the response: {origin}"))
         }
-        Grant::Denied | Grant::Silent if has_origin => {
+        Grant::Denied | Grant::NoPolicy if has_origin => {
             Check::noted("cors", "the origin is not listed: a browser will not show the response to its page")
         }
-        Grant::Denied | Grant::Silent => Check::noted("cors", "no origin given"),
+        Grant::Denied | Grant::NoPolicy => Check::noted("cors", "no origin given"),
     }
 }

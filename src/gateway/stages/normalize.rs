@@ -73,7 +73,7 @@ impl InboundRequest {
     /// Whether the peer's forwarding headers count.
     #[must_use]
     pub fn peers(&self) -> Peers {
-        if self.client.through_trusted { Peers::Trusted } else { Peers::Untrusted }
+        if self.client.via_trusted_proxy { Peers::Trusted } else { Peers::Untrusted }
     }
 }
 
@@ -91,7 +91,7 @@ pub fn normalize<O: Observer>(
     let settings = cx.runtime.settings();
     let client = client_address::from_request(peer.address(), &head.headers, &settings.trusted_proxies);
     cx.response.record().set_client(client.ip);
-    if client.through_trusted
+    if client.via_trusted_proxy
         && let Some(id) = head.headers.get(X_REQUEST_ID).filter(|id| is_request_id(id))
     {
         cx.response.set_request_id(id.clone());
@@ -211,7 +211,7 @@ fn check_upgrade(head: &RequestHead) -> Result<Option<HeaderValue>, Refusal> {
 /// believe another request. First what `Connection` names: what the gateway sets later can then not be
 /// named away.
 fn remove_untrusted_headers(headers: &mut HeaderMap, client: ClientAddress, identity: &IdentityHeaders) {
-    let peers = if client.through_trusted { Peers::Trusted } else { Peers::Untrusted };
+    let peers = if client.via_trusted_proxy { Peers::Trusted } else { Peers::Untrusted };
     retain(headers, |name| identity.passes_upstream(name, peers));
     join_cookies(headers);
     // Never shown by anything that prints headers.

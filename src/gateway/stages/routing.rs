@@ -11,7 +11,7 @@ use super::StageContext;
 use super::normalize::InboundRequest;
 use crate::gateway::matching::host::Host;
 use crate::gateway::matching::path::{NormalPath, PathRefusal};
-use crate::gateway::matching::{Choice, is_reserved};
+use crate::gateway::matching::{RouteMatch, is_reserved_path};
 use crate::gateway::observer::{Check, Observer, Stage};
 use crate::gateway::policy::cors_policy::{Grant, preflight_method};
 use crate::gateway::policy::{CorsPolicy, Route};
@@ -127,19 +127,19 @@ fn preflight_grant(route: &Route, request: &InboundRequest) -> Option<Grant> {
 
 /// The route for a host, a path in normal form and a method.
 fn find(host: &Host, path: &NormalPath<'_>, method: &Method, runtime: &Runtime) -> Result<Arc<Route>, Refusal> {
-    if is_reserved(path) {
+    if is_reserved_path(path) {
         return Err(Refusal::RouteNotFound);
     }
     let parameters_refused = || Refusal::Path(PathRefusal::Parameters);
-    match runtime.table().choose(host, path, method) {
-        Choice::Found(index) => {
+    match runtime.table().find(host, path, method) {
+        RouteMatch::Found(index) => {
             let route = Arc::clone(&runtime.routes()[index]);
             let refused = path.has_parameters() && !route.settings().path_parameters;
             if refused { Err(parameters_refused()) } else { Ok(route) }
         }
-        Choice::MethodNotAllowed(_) | Choice::NotFound if path.has_parameters() => Err(parameters_refused()),
-        Choice::Ambiguous => Err(Refusal::Path(PathRefusal::Ambiguous)),
-        Choice::MethodNotAllowed(allow) => Err(Refusal::MethodNotAllowed { allow }),
-        Choice::NotFound => Err(Refusal::RouteNotFound),
+        RouteMatch::MethodNotAllowed(_) | RouteMatch::NotFound if path.has_parameters() => Err(parameters_refused()),
+        RouteMatch::Ambiguous => Err(Refusal::Path(PathRefusal::Ambiguous)),
+        RouteMatch::MethodNotAllowed(allow) => Err(Refusal::MethodNotAllowed { allow }),
+        RouteMatch::NotFound => Err(Refusal::RouteNotFound),
     }
 }

@@ -15,7 +15,7 @@ use crate::config::problem::quoted;
 use crate::config::units::{self, PathParameters, SizeOrUnlimited};
 use crate::config::{Cors, Issuer, Limit, Problems, Route, Upstream};
 use crate::gateway::matching::path::PathPrefix;
-use crate::gateway::matching::{HostPattern, PathPattern, Pattern, RouteTable, claims_reserved};
+use crate::gateway::matching::{HostPattern, PathPattern, Pattern, RouteTable, targets_reserved_path};
 use crate::gateway::policy::{Challenges, IdentityHeaders, LimitSettings, RouteSettings};
 use crate::upstream::body::MaxBody;
 
@@ -148,7 +148,7 @@ fn pattern(path: &str, written: &Route, problems: &mut Problems) -> Option<Patte
             None
         }
         Some(text) => match PathPattern::parse(text) {
-            Ok(pattern) if claims_reserved(&pattern) => {
+            Ok(pattern) if targets_reserved_path(&pattern) => {
                 problems.add(key("path"), format!("{} belongs to the gateway itself", quoted(text)));
                 None
             }

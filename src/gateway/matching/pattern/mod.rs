@@ -200,13 +200,13 @@ impl Segment {
 ///
 /// True where the literals lead there. `/*` and `/{a}/{b}` do not claim them: the gateway answers such requests before it matches.
 #[must_use]
-pub fn claims_reserved(pattern: &PathPattern) -> bool {
+pub fn targets_reserved_path(pattern: &PathPattern) -> bool {
     RESERVED.iter().any(|reserved| pattern.leads_into(reserved.iter().copied()))
 }
 
 /// Is `path` one that the gateway serves itself, so that no route may apply?
 #[must_use]
-pub fn is_reserved(path: &NormalPath<'_>) -> bool {
+pub fn is_reserved_path(path: &NormalPath<'_>) -> bool {
     RESERVED.iter().any(|reserved| {
         let mut own = path.segments();
         reserved.iter().all(|wanted| own.next() == Some(*wanted))

@@ -89,7 +89,7 @@ fn literals_that_lead_into_reserved_paths_claim_them() {
         ("/.portcullisx/y", false),
         ("/a/.portcullis/x", false),
     ] {
-        assert_eq!(claims_reserved(&PathPattern::parse(pattern).unwrap()), expect, "{pattern}");
+        assert_eq!(targets_reserved_path(&PathPattern::parse(pattern).unwrap()), expect, "{pattern}");
     }
 }
 
@@ -104,7 +104,7 @@ fn reserved_paths_are_known_in_requests() {
         ("/.well-known", false),
         ("/", false),
     ] {
-        assert_eq!(is_reserved(&NormalPath::parse(path, PathParameters::Refuse).unwrap()), expect, "{path}");
+        assert_eq!(is_reserved_path(&NormalPath::parse(path, PathParameters::Refuse).unwrap()), expect, "{path}");
     }
 }
 

@@ -42,7 +42,7 @@ pub struct Conflict {
 
 /// Which route applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Choice {
+pub enum RouteMatch {
     /// Read as written, with escapes decoded, and without `;parameters`, the path matches different patterns. What the upstream
     /// makes of it cannot be known, so no rule may be taken: to be refused as a path.
     Ambiguous,
@@ -128,10 +128,10 @@ impl RouteTable {
 
     /// The route for a request.
     #[must_use]
-    pub fn choose(&self, host: &Host, path: &NormalPath<'_>, method: &Method) -> Choice {
+    pub fn find(&self, host: &Host, path: &NormalPath<'_>, method: &Method) -> RouteMatch {
         let host = host.name();
-        let leaf = self.find(host, path, Reading::AsWritten);
-        let is_same = |reading| match (leaf, self.find(host, path, reading)) {
+        let leaf = self.find_leaf(host, path, Reading::AsWritten);
+        let is_same = |reading| match (leaf, self.find_leaf(host, path, reading)) {
             (Some(one), Some(other)) => std::ptr::eq(one, other),
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
@@ -142,9 +142,9 @@ impl RouteTable {
             && (!path.has_parameters() || is_same(Reading::CutThenDecoded))
             && (!(has_escapes && text.contains("%3B")) || is_same(Reading::DecodedThenCut));
         if !is_clear {
-            return Choice::Ambiguous;
+            return RouteMatch::Ambiguous;
         }
-        leaf.map_or(Choice::NotFound, |leaf| leaf.choose(method))
+        leaf.map_or(RouteMatch::NotFound, |leaf| leaf.choose(method))
     }
 
     /// All routes in the order in which they are preferred: for people to read.
@@ -158,20 +158,20 @@ impl RouteTable {
         order
     }
 
-    fn find(&self, host: &str, path: &NormalPath<'_>, reading: Reading) -> Option<&Leaf> {
+    fn find_leaf(&self, host: &str, path: &NormalPath<'_>, reading: Reading) -> Option<&Leaf> {
         let text = Some(&path.as_str()[1..]);
         if self.exact.is_empty() && self.wildcard.is_empty() {
-            return self.anywhere.find(text, reading);
+            return self.anywhere.find_leaf(text, reading);
         }
         let by_suffix = || {
             // From the left, so that the longest suffix comes first.
             let suffixes = host.match_indices('.').map(|(dot, _)| &host[dot + 1..]);
-            suffixes.filter_map(|suffix| lookup(&self.wildcard, suffix)).find_map(|root| root.find(text, reading))
+            suffixes.filter_map(|suffix| lookup(&self.wildcard, suffix)).find_map(|root| root.find_leaf(text, reading))
         };
         lookup(&self.exact, host)
-            .and_then(|root| root.find(text, reading))
+            .and_then(|root| root.find_leaf(text, reading))
             .or_else(by_suffix)
-            .or_else(|| self.anywhere.find(text, reading))
+            .or_else(|| self.anywhere.find_leaf(text, reading))
     }
 }
 
@@ -200,17 +200,18 @@ impl Node {
     }
 
     /// The best leaf below, for what is left of the path: `None` when it has ended, else the text after the last slash.
-    fn find(&self, remaining: Option<&str>, reading: Reading) -> Option<&Leaf> {
+    fn find_leaf(&self, remaining: Option<&str>, reading: Reading) -> Option<&Leaf> {
         let Some(text) = remaining else { return self.end.as_ref().or(self.rest.as_ref()) };
         let (segment, after) = text.split_once('/').map_or((text, None), |(segment, after)| (segment, Some(after)));
         let segment = reading.of(segment);
         let alike = self.alike(segment);
         let written = alike.iter().filter(|literal| *literal.text == *segment);
         let decoded = alike.iter().filter(|literal| reading != Reading::AsWritten && *literal.text != *segment);
-        let bound = || self.bound.as_ref().filter(|_| !segment.is_empty()).and_then(|node| node.find(after, reading));
+        let bound =
+            || self.bound.as_ref().filter(|_| !segment.is_empty()).and_then(|node| node.find_leaf(after, reading));
         written
             .chain(decoded)
-            .find_map(|literal| literal.node.find(after, reading))
+            .find_map(|literal| literal.node.find_leaf(after, reading))
             .or_else(bound)
             .or(self.rest.as_ref())
     }
@@ -298,11 +299,11 @@ impl Leaf {
 
     /// A route that lists the method before one that lists none. `HEAD` is what `GET` answers without the content
     /// (RFC 9110 §9.3.2), so it goes where `GET` goes unless a route asks for it by name.
-    fn choose(&self, method: &Method) -> Choice {
+    fn choose(&self, method: &Method) -> RouteMatch {
         self.listed(method)
             .or_else(|| if method == Method::HEAD { self.listed(&Method::GET) } else { None })
             .or(self.any_method)
-            .map_or_else(|| Choice::MethodNotAllowed(self.allow.clone()), Choice::Found)
+            .map_or_else(|| RouteMatch::MethodNotAllowed(self.allow.clone()), RouteMatch::Found)
     }
 
     fn allowed_methods(&self) -> HeaderValue {

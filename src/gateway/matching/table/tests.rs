@@ -25,11 +25,11 @@ fn routed(routes: &[&str], request: &str) -> String {
     let (method, place) = request.split_once(' ').unwrap();
     let (host, path) = place.split_at(place.find('/').unwrap());
     let path = NormalPath::parse(path, PathParameters::Allow).unwrap();
-    match table(routes).choose(&Host::parse(host).unwrap(), &path, &method.parse().unwrap()) {
-        Choice::Ambiguous => "400".into(),
-        Choice::Found(index) => routes[index].into(),
-        Choice::MethodNotAllowed(allow) => format!("405 {}", allow.to_str().unwrap()),
-        Choice::NotFound => "404".into(),
+    match table(routes).find(&Host::parse(host).unwrap(), &path, &method.parse().unwrap()) {
+        RouteMatch::Ambiguous => "400".into(),
+        RouteMatch::Found(index) => routes[index].into(),
+        RouteMatch::MethodNotAllowed(allow) => format!("405 {}", allow.to_str().unwrap()),
+        RouteMatch::NotFound => "404".into(),
     }
 }
 
@@ -265,7 +265,7 @@ fn turning_back_does_not_multiply() {
     let table = RouteTable::build(routes).unwrap();
     let path = "/a".repeat(22);
     let path = NormalPath::parse(&path, PathParameters::Refuse).unwrap();
-    assert_eq!(table.choose(&Host::parse("h").unwrap(), &path, &Method::GET), Choice::NotFound);
+    assert_eq!(table.find(&Host::parse("h").unwrap(), &path, &Method::GET), RouteMatch::NotFound);
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn a_thousand_routes_are_told_apart() {
     for n in 0..1_000 {
         let path = format!("/service-{}/v{}/7", n % 100, n / 100);
         let path = NormalPath::parse(&path, PathParameters::Refuse).unwrap();
-        assert_eq!(table.choose(&Host::parse("h").unwrap(), &path, &Method::GET), Choice::Found(n));
+        assert_eq!(table.find(&Host::parse("h").unwrap(), &path, &Method::GET), RouteMatch::Found(n));
     }
 }
 
@@ -318,15 +318,15 @@ proptest! {
         let ours = table(&routes);
         let raw = format!("/{}", pieces.concat().trim_start_matches('/'));
         let Ok(path) = NormalPath::parse(&raw, PathParameters::Allow) else { return Ok(()) };
-        let choice = ours.choose(&Host::parse("h").unwrap(), &path, &Method::GET);
+        let choice = ours.find(&Host::parse("h").unwrap(), &path, &Method::GET);
         let seen = as_a_backend_reads_it(path.as_str());
         let seen = NormalPath::parse(&seen, PathParameters::Refuse).expect("a path in every reading");
-        if choice != Choice::Ambiguous {
+        if choice != RouteMatch::Ambiguous {
             // A pattern that is written with an escape is read in the same way.
             let read = routes.map(as_a_backend_reads_it);
             let read: Vec<&str> = read.iter().map(String::as_str).collect();
-            let leaf = table(&read).choose(&Host::parse("h").unwrap(), &seen, &Method::GET);
-            prop_assert!(leaf == choice || leaf == Choice::Ambiguous, "{}: {:?}, {:?}", raw, choice, leaf);
+            let leaf = table(&read).find(&Host::parse("h").unwrap(), &seen, &Method::GET);
+            prop_assert!(leaf == choice || leaf == RouteMatch::Ambiguous, "{}: {:?}, {:?}", raw, choice, leaf);
         }
     }
 
@@ -346,8 +346,8 @@ proptest! {
         };
         let patterns: Vec<Pattern> = routes.iter().map(named).collect();
         let path = NormalPath::parse(&path, PathParameters::Refuse).unwrap();
-        let expect = best_by_trying_all(&patterns, &path).map_or(Choice::NotFound, Choice::Found);
+        let expect = best_by_trying_all(&patterns, &path).map_or(RouteMatch::NotFound, RouteMatch::Found);
         let table = RouteTable::build(patterns).unwrap();
-        prop_assert_eq!(table.choose(&Host::parse("h").unwrap(), &path, &Method::GET), expect);
+        prop_assert_eq!(table.find(&Host::parse("h").unwrap(), &path, &Method::GET), expect);
     }
 }
