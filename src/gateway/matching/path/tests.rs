@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::normalize::is_plain;
 use super::*;
 
 fn parsed(raw: &str) -> Result<String, PathRefusal> {

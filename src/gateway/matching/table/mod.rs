@@ -11,12 +11,16 @@
 //! pattern comes out, nothing is routed: `/users/me%3Areset` must not pass by the rule of `/users/*` when there is one for
 //! `/users/me:reset`.
 
-use std::cmp::Ordering;
+mod leaf;
+mod reading;
+mod tree;
 
 use http::{HeaderValue, Method};
-use percent_encoding::percent_decode_str;
 
-use super::pattern::{HostPattern, PathPattern, Segment};
+use self::leaf::Leaf;
+use self::reading::Reading;
+use self::tree::Node;
+use super::pattern::{HostPattern, PathPattern};
 use crate::gateway::matching::host::Host;
 use crate::gateway::matching::path::NormalPath;
 
@@ -64,45 +68,6 @@ pub struct RouteTable {
     anywhere: Node,
     /// Whether a pattern has an escape, so that a path without any could be read as that pattern.
     has_escapes: bool,
-}
-
-/// One beginning of a pattern.
-#[derive(Debug, Default)]
-struct Node {
-    /// Sorted by meaning, then text.
-    literals: Vec<Literal>,
-    bound: Option<Box<Node>>,
-    /// Patterns that end here.
-    end: Option<Leaf>,
-    /// Patterns that end here with `*`.
-    rest: Option<Leaf>,
-}
-
-#[derive(Debug)]
-struct Literal {
-    text: Box<str>,
-    /// The text with all escapes decoded.
-    meaning: Box<[u8]>,
-    node: Node,
-}
-
-/// How a backend may read a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reading {
-    AsWritten,
-    Decoded,
-    /// Decoded, and then parameters cut off, escaped ones too.
-    DecodedThenCut,
-    /// Parameters cut off, and then decoded.
-    CutThenDecoded,
-}
-
-/// The routes of one pattern.
-#[derive(Debug)]
-struct Leaf {
-    by_method: Vec<(Method, usize)>,
-    any_method: Option<usize>,
-    allow: HeaderValue,
 }
 
 impl RouteTable {
@@ -172,148 +137,6 @@ impl RouteTable {
             .and_then(|root| root.find_leaf(text, reading))
             .or_else(by_suffix)
             .or_else(|| self.anywhere.find_leaf(text, reading))
-    }
-}
-
-impl Node {
-    fn leaf_for(&mut self, path: &PathPattern) -> &mut Leaf {
-        let mut node = self;
-        for segment in &path.segments {
-            node = match segment {
-                Segment::Bound(_) => node.bound.get_or_insert_default(),
-                Segment::Literal(text) => node.literal(text),
-            };
-        }
-        let leaf = if path.has_rest { &mut node.rest } else { &mut node.end };
-        leaf.get_or_insert_with(Leaf::new)
-    }
-
-    /// The child under `text`, made if there is none.
-    fn literal(&mut self, text: &str) -> &mut Self {
-        let meaning: Box<[u8]> = percent_decode_str(text).collect();
-        let order = |own: &Literal| (&own.meaning, &*own.text).cmp(&(&meaning, text));
-        let at = self.literals.binary_search_by(order).unwrap_or_else(|place| {
-            self.literals.insert(place, Literal { text: text.into(), meaning, node: Self::default() });
-            place
-        });
-        &mut self.literals[at].node
-    }
-
-    /// The best leaf below, for what is left of the path: `None` when it has ended, else the text after the last slash.
-    fn find_leaf(&self, remaining: Option<&str>, reading: Reading) -> Option<&Leaf> {
-        let Some(text) = remaining else { return self.end.as_ref().or(self.rest.as_ref()) };
-        let (segment, after) = text.split_once('/').map_or((text, None), |(segment, after)| (segment, Some(after)));
-        let segment = reading.of(segment);
-        let alike = self.alike(segment);
-        let written = alike.iter().filter(|literal| *literal.text == *segment);
-        let decoded = alike.iter().filter(|literal| reading != Reading::AsWritten && *literal.text != *segment);
-        let bound =
-            || self.bound.as_ref().filter(|_| !segment.is_empty()).and_then(|node| node.find_leaf(after, reading));
-        written
-            .chain(decoded)
-            .find_map(|literal| literal.node.find_leaf(after, reading))
-            .or_else(bound)
-            .or(self.rest.as_ref())
-    }
-
-    fn list(&self, order: &mut Vec<usize>) {
-        let of_leaf = |leaf: &Leaf, order: &mut Vec<usize>| {
-            for index in leaf.by_method.iter().map(|(_, index)| *index).chain(leaf.any_method) {
-                // A route stands once under each of its methods.
-                if !order.contains(&index) {
-                    order.push(index);
-                }
-            }
-        };
-        if let Some(end) = &self.end {
-            of_leaf(end, order);
-        }
-        self.literals.iter().for_each(|literal| literal.node.list(order));
-        if let Some(bound) = &self.bound {
-            bound.list(order);
-        }
-        if let Some(rest) = &self.rest {
-            of_leaf(rest, order);
-        }
-    }
-
-    /// The children that mean the same as `segment`; hardly ever more than one.
-    fn alike(&self, segment: &str) -> &[Literal] {
-        let order = |own: &Literal| -> Ordering {
-            if segment.contains('%') {
-                own.meaning.iter().copied().cmp(percent_decode_str(segment))
-            } else {
-                (*own.meaning).cmp(segment.as_bytes())
-            }
-        };
-        let start = self.literals.partition_point(|own| order(own).is_lt());
-        let from = &self.literals[start..];
-        &from[..from.iter().take_while(|own| order(own).is_eq()).count()]
-    }
-}
-
-impl Reading {
-    fn of(self, segment: &str) -> &str {
-        match self {
-            Self::AsWritten | Self::Decoded => segment,
-            Self::CutThenDecoded => segment.split(';').next().unwrap_or(segment),
-            Self::DecodedThenCut => {
-                let end = segment.find(';').into_iter().chain(segment.find("%3B")).min();
-                &segment[..end.unwrap_or(segment.len())]
-            }
-        }
-    }
-}
-
-impl Leaf {
-    fn new() -> Self {
-        Self { by_method: Vec::new(), any_method: None, allow: HeaderValue::from_static("") }
-    }
-
-    fn add(&mut self, route: usize, methods: &[Method], conflicts: &mut Vec<Conflict>) {
-        if methods.is_empty() {
-            match self.any_method {
-                Some(first) => conflicts.push(Conflict { first, second: route }),
-                None => self.any_method = Some(route),
-            }
-            return;
-        }
-        for method in methods {
-            match self.listed(method) {
-                Some(first) if first == route => {}
-                Some(first) => {
-                    let conflict = Conflict { first, second: route };
-                    if !conflicts.contains(&conflict) {
-                        conflicts.push(conflict);
-                    }
-                }
-                None => self.by_method.push((method.clone(), route)),
-            }
-        }
-        self.allow = self.allowed_methods();
-    }
-
-    fn listed(&self, method: &Method) -> Option<usize> {
-        self.by_method.iter().find(|(listed, _)| listed == method).map(|(_, route)| *route)
-    }
-
-    /// A route that lists the method before one that lists none. `HEAD` is what `GET` answers without the content
-    /// (RFC 9110 §9.3.2), so it goes where `GET` goes unless a route asks for it by name.
-    fn choose(&self, method: &Method) -> RouteMatch {
-        self.listed(method)
-            .or_else(|| if method == Method::HEAD { self.listed(&Method::GET) } else { None })
-            .or(self.any_method)
-            .map_or_else(|| RouteMatch::MethodNotAllowed(self.allow.clone()), RouteMatch::Found)
-    }
-
-    fn allowed_methods(&self) -> HeaderValue {
-        let mut names: Vec<&str> = self.by_method.iter().map(|(method, _)| method.as_str()).collect();
-        if names.contains(&"GET") {
-            names.push("HEAD");
-        }
-        names.sort_unstable();
-        names.dedup();
-        HeaderValue::from_str(&names.join(", ")).expect("methods are tokens (RFC 9110 §9.1)")
     }
 }
 

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::gateway::matching::path::PathParameters;
+use crate::gateway::matching::pattern::Segment;
 
 /// `"GET,POST api.example.com/a/{id}"`; methods and host may be left out.
 fn pattern(text: &str) -> Pattern {

@@ -1,0 +1,161 @@
+//! The rules of the normal form: what is rewritten, byte by byte, and what is refused.
+
+use std::borrow::Cow;
+
+use super::{MAX_SEGMENTS, PathParameters, PathRefusal};
+
+/// Is `byte` one of RFC 3986 §2.3's unreserved characters, whose escapes mean the same as themselves?
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// May `byte` stand for itself in a path: `pchar` of RFC 3986 §3.3 without `%`, and `/`?
+pub(super) const fn is_plain(byte: u8) -> bool {
+    is_unreserved(byte)
+        || matches!(
+            byte,
+            b'/' | b':' | b'@' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
+        )
+}
+
+pub(super) fn normal_form(raw: &str, parameters: PathParameters) -> Result<Cow<'_, str>, PathRefusal> {
+    let bytes = raw.as_bytes();
+    let mut rewrite = Rewrite { raw, text: None };
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        if byte != b'%' {
+            if !is_plain(byte) {
+                return Err(PathRefusal::ForbiddenByte);
+            }
+            if byte == b';' && parameters == PathParameters::Refuse {
+                return Err(PathRefusal::Parameters);
+            }
+            rewrite.keep(at, 1);
+            at += 1;
+            continue;
+        }
+        match escaped(bytes, at)? {
+            b'/' | b'\\' => return Err(PathRefusal::EncodedSeparator),
+            0..=0x1F | 0x7F => return Err(PathRefusal::EncodedControl),
+            value if is_unreserved(value) => {
+                rewrite.replace(at).push(char::from(value));
+                at += 3;
+            }
+            lead @ 0x80.. => {
+                let length = utf8_sequence(bytes, at, lead)?;
+                for _ in 0..length {
+                    rewrite.keep_escape(at);
+                    at += 3;
+                }
+            }
+            _ => {
+                rewrite.keep_escape(at);
+                at += 3;
+            }
+        }
+    }
+    let text = rewrite.finish();
+    check_segments(&text)?;
+    Ok(text)
+}
+
+/// The byte that the escape at `at` stands for.
+fn escaped(bytes: &[u8], at: usize) -> Result<u8, PathRefusal> {
+    let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    match (bytes.get(at), digit(at + 1), digit(at + 2)) {
+        (Some(b'%'), Some(high), Some(low)) => {
+            Ok(u8::try_from(high * 16 + low).expect("two hex digits are at most 255"))
+        }
+        _ => Err(PathRefusal::BrokenEscape),
+    }
+}
+
+/// How many escapes from `at` on make up one character of UTF-8.
+fn utf8_sequence(bytes: &[u8], at: usize, lead: u8) -> Result<usize, PathRefusal> {
+    let length = match lead {
+        0xC2..=0xDF => 2,
+        0xE0..=0xEF => 3,
+        0xF0..=0xF4 => 4,
+        _ => return Err(PathRefusal::InvalidUtf8),
+    };
+    let mut character = [0; 4];
+    for (index, place) in character[..length].iter_mut().enumerate() {
+        let at = at + 3 * index;
+        *place = match bytes.get(at) {
+            Some(b'%') => escaped(bytes, at)?,
+            Some(_) | None => return Err(PathRefusal::InvalidUtf8),
+        };
+    }
+    std::str::from_utf8(&character[..length]).map_err(|_| PathRefusal::InvalidUtf8)?;
+    Ok(length)
+}
+
+/// Rules that hold between characters; `text` is in normal form as far as each character goes.
+fn check_segments(text: &str) -> Result<(), PathRefusal> {
+    // Looked for in the normal form: in `%25%32%66` the digits are escapes themselves.
+    let twice = |five: &[u8]| five.starts_with(b"%25") && five[3].is_ascii_hexdigit() && five[4].is_ascii_hexdigit();
+    if text.as_bytes().contains(&b'%') && text.as_bytes().windows(5).any(twice) {
+        return Err(PathRefusal::DoubleEscape);
+    }
+    let mut segments = text[1..].split('/').enumerate().peekable();
+    while let Some((index, segment)) = segments.next() {
+        if index >= MAX_SEGMENTS {
+            return Err(PathRefusal::TooManySegments);
+        }
+        let is_last = segments.peek().is_none();
+        if segment.starts_with(';') || (segment.is_empty() && !is_last) {
+            return Err(PathRefusal::EmptySegment);
+        }
+        if is_dot_segment(segment) {
+            return Err(PathRefusal::DotSegment);
+        }
+    }
+    Ok(())
+}
+
+/// Is `segment` `.` or `..`, or would it be for a backend that cuts off parameters, spaces or what it takes for a query?
+///
+/// Servlet containers drop `;…` before they resolve dots, Windows drops spaces at the end of a name, and a backend that decodes
+/// before it parses ends the path at `?` and `#`.
+fn is_dot_segment(segment: &str) -> bool {
+    let Some(rest) = segment.strip_prefix("..").or_else(|| segment.strip_prefix('.')) else { return false };
+    let rest = rest.trim_start_matches("%20");
+    rest.is_empty() || [";", "%3B", "%3F", "%23"].iter().any(|end| rest.starts_with(end))
+}
+
+/// The text as it came until something differs, from then on a copy.
+struct Rewrite<'a> {
+    raw: &'a str,
+    text: Option<String>,
+}
+
+impl<'a> Rewrite<'a> {
+    fn keep(&mut self, at: usize, length: usize) {
+        if let Some(text) = &mut self.text {
+            text.push_str(&self.raw[at..at + length]);
+        }
+    }
+
+    fn keep_escape(&mut self, at: usize) {
+        let escape = &self.raw[at..at + 3];
+        if escape.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            let upper = escape.to_ascii_uppercase();
+            self.replace(at).push_str(&upper);
+        } else {
+            self.keep(at, 3);
+        }
+    }
+
+    /// Everything before `at` as it is; the caller appends what stands for the rest.
+    fn replace(&mut self, at: usize) -> &mut String {
+        self.text.get_or_insert_with(|| {
+            let mut text = String::with_capacity(self.raw.len());
+            text.push_str(&self.raw[..at]);
+            text
+        })
+    }
+
+    fn finish(self) -> Cow<'a, str> {
+        self.text.map_or(Cow::Borrowed(self.raw), Cow::Owned)
+    }
+}
