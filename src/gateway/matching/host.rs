@@ -1,60 +1,64 @@
-//! Host header: one valid `host[:port]` (RFC 9112 §3.2, RFC 3986 §3.2.2), in the form in which routes compare it.
+//! Host header: one valid `host[:port]` (RFC 9112 §3.2, RFC 3986 §3.2.2), in the form in which
+//! routes compare it.
 //!
-//! Part of intake, which also sees to it that there is exactly one. The HTTP library takes any text for a host, so commas, user
-//! information, escapes and control bytes end here, before the value is compared, logged or written into `Forwarded`.
+//! Part of the normalize stage, which also checks that there is exactly one. The HTTP library
+//! accepts any text as a host. So commas, user information, escapes and control bytes are refused
+//! here, before the value is compared, logged or written into `Forwarded`.
 
 use std::net::Ipv6Addr;
 
 use thiserror::Error;
 
-/// A host as a client named it, with the name to compare.
+/// A host as the client sent it, with the name to compare.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     written: Box<str>,
     /// Where the name ends in `written`: before the trailing dot and the port.
     name_end: usize,
-    /// The name to compare, where `written` does not have it letter for letter.
+    /// The name to compare, if it differs from the one in `written`.
     folded: Option<Box<str>>,
     port: Option<u16>,
 }
 
-/// Why a host is refused, by [`Host::parse`] or by intake, which looks for it. None of these holds text of the request.
+/// Why a host is refused, by [`Host::parse`] or by the normalize stage. No variant contains text of
+/// the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum HostRefusal {
-    /// The target and the field name different hosts.
-    #[error("is not the one of the target")]
+    /// The `Host` header and the request target name different hosts.
+    #[error("the `Host` header differs from the host in the request target")]
     Contradiction,
-    /// Nothing before the port.
-    #[error("is empty")]
+    /// There is nothing before the port.
+    #[error("the host is empty")]
     Empty,
-    /// A bracketed address that is no IPv6 address.
-    #[error("is not an IPv6 address in brackets")]
+    /// The address in brackets is not an IPv6 address, or something other than a port follows it.
+    #[error("the host is not an IPv6 address in brackets")]
     InvalidAddress,
-    /// An empty label, one of more than 63 bytes, or a byte other than letters, digits, `-` and `_`.
-    #[error("is not a host name")]
+    /// A label is empty, is longer than 63 bytes, or has a byte other than letters, digits, `-` and
+    /// `_`.
+    #[error("each label of a host name is 1 to 63 letters, digits, `-` or `_`")]
     InvalidName,
-    /// Something behind `:` that is no number from 1 to 65535.
-    #[error("has a port that is not a number from 1 to 65535")]
+    /// The text after `:` is not a number from 1 to 65535.
+    #[error("the port is not a number from 1 to 65535")]
     InvalidPort,
-    /// Not text.
-    #[error("is not text")]
+    /// The field has bytes other than visible ASCII.
+    #[error("the host has characters other than visible ASCII")]
     Malformed,
-    /// There is none.
-    #[error("is missing")]
+    /// The request has no host.
+    #[error("the host is missing")]
     Missing,
-    /// There is more than one field.
-    #[error("is there more than once")]
+    /// The request has more than one `Host` header.
+    #[error("there is more than one `Host` header")]
     Several,
-    /// More than [`MAX_HOST_BYTES`].
-    #[error("is longer than {MAX_HOST_BYTES} bytes")]
+    /// The host is longer than [`MAX_HOST_BYTES`].
+    #[error("the host is longer than the limit of {MAX_HOST_BYTES} bytes")]
     TooLong,
 }
 
-/// Longest `Host` value, in bytes: the most that a name in DNS can have (RFC 1035 §2.3.4).
+/// The longest `Host` value that is accepted, in bytes: the limit of a DNS name (RFC 1035 §2.3.4).
 pub const MAX_HOST_BYTES: usize = 255;
 
 impl HostRefusal {
-    /// The reason as a fixed word, for the log.
+    /// The `reason` in the log, from a fixed list.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
@@ -76,8 +80,9 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// A [`HostRefusal`] for everything that is not a name, an IPv4 address or a bracketed IPv6 address, with at most a port. An
-    /// empty port (`example.com:`) is refused as well: nobody sends it, and backends differ in what they make of it.
+    /// A [`HostRefusal`] for everything that is not a name, an IPv4 address or a bracketed IPv6
+    /// address, with or without a port. An empty port (`example.com:`) is refused as well: clients
+    /// do not send one, and backends interpret it differently.
     pub fn parse(text: &str) -> Result<Self, HostRefusal> {
         if text.len() > MAX_HOST_BYTES {
             return Err(HostRefusal::TooLong);
@@ -91,26 +96,27 @@ impl Host {
         Ok(Self { written: text.into(), name_end, folded, port: parse_port(port)? })
     }
 
-    /// The name to compare: lower case, without port and trailing dot; an IPv6 address in brackets and in its shortest form.
+    /// The name to compare: lower case, without port and trailing dot. An IPv6 address is in
+    /// brackets and in its shortest form.
     #[must_use]
     pub fn name(&self) -> &str {
         self.folded.as_deref().unwrap_or(&self.written[..self.name_end])
     }
 
-    /// The port, if one was named.
+    /// The port, if the client sent one.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.port
     }
 
-    /// Exactly what the client sent: what an upstream gets when the host is preserved.
+    /// Exactly what the client sent. The upstream gets it if the route preserves the host.
     #[must_use]
     pub fn as_written(&self) -> &str {
         &self.written
     }
 }
 
-/// Where the name ends, and the name to compare if it is another text.
+/// Where the name ends, and the name to compare if it differs from the text.
 type Folded = (usize, Option<Box<str>>);
 
 fn fold_address(bracketed: &str) -> Result<Folded, HostRefusal> {
@@ -123,7 +129,7 @@ fn fold_name(name: &str) -> Result<Folded, HostRefusal> {
     if name.is_empty() {
         return Err(HostRefusal::Empty);
     }
-    // The dot at the end is the root of DNS: the same host, and it must meet the same rules.
+    // A trailing dot is the root of DNS: `example.com.` is the same host, and the same rules apply.
     let name = name.strip_suffix('.').unwrap_or(name);
     if !name.split('.').all(is_label) {
         return Err(HostRefusal::InvalidName);
@@ -137,13 +143,13 @@ fn is_label(label: &str) -> bool {
         && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
-/// `""` or `:8080`.
+/// Parses `""` or `:8080`.
 fn parse_port(text: &str) -> Result<Option<u16>, HostRefusal> {
     if text.is_empty() {
         return Ok(None);
     }
     let digits = text.strip_prefix(':').ok_or(HostRefusal::InvalidAddress)?;
-    // `u16::from_str` would take `+80`.
+    // `u16::from_str` accepts `+80`.
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(HostRefusal::InvalidPort);
     }
@@ -155,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_folded_for_comparison_and_kept_for_forwarding() {
+    fn hosts_are_normalized_for_comparison_and_forwarded_unchanged() {
         for (name, text, expect, port) in [
             ("a name", "api.example.com", "api.example.com", None),
             ("with a port", "api.example.com:8443", "api.example.com", Some(8443)),
@@ -163,7 +169,7 @@ mod tests {
             ("trailing dot", "api.example.com.", "api.example.com", None),
             ("trailing dot and port", "Api.example.com.:80", "api.example.com", Some(80)),
             ("one label", "localhost", "localhost", None),
-            ("an underscore, as container names have", "my_service:9000", "my_service", Some(9000)),
+            ("an underscore, as in container names", "my_service:9000", "my_service", Some(9000)),
             ("IPv4", "127.0.0.1:8080", "127.0.0.1", Some(8080)),
             ("IPv6", "[::1]", "[::1]", None),
             ("IPv6, long form", "[2001:DB8:0:0::1]:443", "[2001:db8::1]", Some(443)),
@@ -175,7 +181,7 @@ mod tests {
 
     /// TG-1.
     #[test]
-    fn anything_but_one_host_and_port_is_refused() {
+    fn everything_but_one_host_with_an_optional_port_is_refused() {
         let long = format!("{}.example", "a".repeat(250));
         let long_label = format!("{}.example", "a".repeat(64));
         for (name, text, expect) in [
@@ -198,15 +204,15 @@ mod tests {
             ("a wildcard", "*.g", HostRefusal::InvalidName),
             ("an empty port", "g:", HostRefusal::InvalidPort),
             ("a signed port", "g:+80", HostRefusal::InvalidPort),
-            ("port nought", "g:0", HostRefusal::InvalidPort),
+            ("port zero", "g:0", HostRefusal::InvalidPort),
             ("a port too large", "g:65536", HostRefusal::InvalidPort),
             ("two ports", "g:80:81", HostRefusal::InvalidPort),
             ("IPv6 without brackets", "::1", HostRefusal::Empty),
-            ("IPv6 without its end", "[::1", HostRefusal::InvalidAddress),
+            ("IPv6 without the closing bracket", "[::1", HostRefusal::InvalidAddress),
             ("IPv6 with a zone", "[fe80::1%eth0]", HostRefusal::InvalidAddress),
-            ("IPv6 with text behind", "[::1]evil", HostRefusal::InvalidAddress),
+            ("IPv6 followed by text", "[::1]evil", HostRefusal::InvalidAddress),
             ("IPv4 in brackets", "[127.0.0.1]", HostRefusal::InvalidAddress),
-            ("a future address", "[v1.x]", HostRefusal::InvalidAddress),
+            ("an IPvFuture address", "[v1.x]", HostRefusal::InvalidAddress),
             ("a long label", long_label.as_str(), HostRefusal::InvalidName),
             ("too long", long.as_str(), HostRefusal::TooLong),
         ] {

@@ -1,54 +1,57 @@
-//! Path refusals: why a request path is refused, and the text that an operator reads about a pattern.
+//! Path refusals: why the gateway refuses the path of a request, or a configured path.
 
 use thiserror::Error;
 
-/// Why a path is refused. None of these holds text of the request.
+/// Why a path is refused. No variant contains text of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PathRefusal {
-    /// Another route would apply if its escapes were decoded or its parameters cut off; found when it is matched.
-    #[error("different routes apply to it as written and as a backend may read it")]
+    /// A different route would match if a backend decoded the escapes or removed the parameters.
+    /// Found when the path is matched.
+    #[error("the path matches different routes depending on how a backend interprets it")]
     Ambiguous,
     /// `%` without two hex digits.
-    #[error("a `%` is not followed by two hex digits")]
+    #[error("the path has a `%` without two hex digits after it")]
     BrokenEscape,
-    /// `.` or `..`, plain or escaped, also where a backend that cuts a suffix off would see one.
-    #[error("a segment is `.` or `..`")]
+    /// `.` or `..`, plain or escaped, also if only a backend that cuts off a suffix would see one.
+    #[error("the path has a `.` or `..` segment")]
     DotSegment,
-    /// `%25` before two hex digits: decoded twice, it would be another path.
-    #[error("an escape is escaped again")]
+    /// `%25` before two hex digits: a backend that decodes twice would get another path.
+    #[error("the path has a percent escape that is itself escaped")]
     DoubleEscape,
-    /// `//`, or a segment that is nothing but parameters.
-    #[error("a segment is empty")]
+    /// `//`, or a segment that consists of parameters only.
+    #[error("the path has an empty segment")]
     EmptySegment,
     /// `%00`–`%1F` or `%7F`.
-    #[error("a control byte is escaped")]
+    #[error("the path has an escaped control character")]
     EncodedControl,
     /// `%2F` or `%5C`.
-    #[error("a `/` or `\\` is escaped")]
+    #[error("the path has an escaped `/` or `\\`")]
     EncodedSeparator,
-    /// A raw byte that RFC 3986 §3.3 does not allow in a path: `\`, controls, spaces, quotes, brackets, braces, `^`, `|`, and
-    /// everything beyond ASCII.
-    #[error("a byte is not allowed in a path")]
+    /// A raw byte that RFC 3986 §3.3 does not allow in a path: `\`, controls, spaces, quotes,
+    /// brackets, braces, `^`, `|`, and everything beyond ASCII.
+    #[error("the path has a character that RFC 3986 does not allow in a path")]
     ForbiddenByte,
-    /// Escapes that are no UTF-8 text: overlong forms such as `%C0%AE` are dots to a careless decoder.
-    #[error("escaped bytes are not UTF-8")]
+    /// Escapes that are not valid UTF-8. A careless decoder reads overlong forms such as `%C0%AE`
+    /// as dots.
+    #[error("the path has escaped bytes that are not UTF-8")]
     InvalidUtf8,
-    /// Does not start with `/`.
-    #[error("does not start with `/`")]
+    /// The path does not start with `/`.
+    #[error("the path does not start with `/`")]
     NotAbsolute,
-    /// A raw `;` where [`PathParameters::Refuse`] holds.
-    #[error("has a `;`")]
+    /// A raw `;`, with [`PathParameters::Refuse`](super::PathParameters::Refuse).
+    #[error("the path has a `;`")]
     Parameters,
     /// More than [`MAX_SEGMENTS`].
-    #[error("has too many segments")]
+    #[error("the path has more than {MAX_SEGMENTS} segments")]
     TooManySegments,
 }
 
-/// Most segments of a path. Bounds the depth of matching; paths that people use have a dozen.
+/// The most segments that a path may have. Bounds the depth of matching; paths in use have about a
+/// dozen.
 pub const MAX_SEGMENTS: usize = 256;
 
 impl PathRefusal {
-    /// The reason as a fixed word, for the log.
+    /// The `reason` in the log, from a fixed list.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {

@@ -1,8 +1,8 @@
-//! What the path rules accept and refuse, as tables; what they promise for any bytes, as properties.
+//! Tables of accepted and refused paths, and properties that hold for any bytes.
 
 use proptest::prelude::*;
 
-use super::normalize::is_plain;
+use super::normal_form::is_plain;
 use super::*;
 
 fn parsed(raw: &str) -> Result<String, PathRefusal> {
@@ -10,23 +10,23 @@ fn parsed(raw: &str) -> Result<String, PathRefusal> {
 }
 
 #[test]
-fn paths_come_out_in_normal_form() {
+fn accepted_paths_are_brought_into_normal_form() {
     for (name, raw, expect) in [
         ("root", "/", "/"),
         ("plain", "/orders/7", "/orders/7"),
-        ("trailing slash counts", "/orders/", "/orders/"),
+        ("a trailing slash matters", "/orders/", "/orders/"),
         ("PA-4: letters keep their case", "/API/Admin", "/API/Admin"),
         ("unreserved escapes are decoded", "/%6Frders/%7e%2D%5f", "/orders/~-_"),
         ("a dot inside a segment", "/a%2Eb/...", "/a.b/..."),
         ("hidden files", "/.well-known/.x", "/.well-known/.x"),
         ("hex digits become upper case", "/a%3a%2c%c3%a9", "/a%3A%2C%C3%A9"),
-        ("sub-delimiters stay as they came", "/a!$&'()*+,=:@b", "/a!$&'()*+,=:@b"),
-        ("their escapes too", "/%21%2A", "/%21%2A"),
+        ("sub-delimiters are unchanged", "/a!$&'()*+,=:@b", "/a!$&'()*+,=:@b"),
+        ("and so are their escapes", "/%21%2A", "/%21%2A"),
         ("PA-6: escaped query and fragment marks stay escaped", "/a%3fb%23x", "/a%3Fb%23x"),
-        ("a percent sign that no digits follow", "/100%25", "/100%25"),
-        ("a percent sign before one digit", "/100%25a", "/100%25a"),
+        ("an escaped percent sign without digits after it", "/100%25", "/100%25"),
+        ("an escaped percent sign before one digit", "/100%25a", "/100%25a"),
         ("PA-5: an escaped semicolon stays escaped", "/a%3bb", "/a%3Bb"),
-        ("PA-7: a longer name is another name", "/api/adminx", "/api/adminx"),
+        ("PA-7: a longer name is a different name", "/api/adminx", "/api/adminx"),
         ("four bytes of UTF-8", "/%f0%9f%98%80", "/%F0%9F%98%80"),
     ] {
         assert_eq!(parsed(raw).as_deref(), Ok(expect), "{name}");
@@ -39,28 +39,28 @@ fn ambiguous_paths_are_refused() {
     for (name, raw, expect) in [
         ("empty", "", NotAbsolute),
         ("asterisk form", "*", NotAbsolute),
-        ("A50: no slash in front", "api/admin/x", NotAbsolute),
+        ("A50: no leading slash", "api/admin/x", NotAbsolute),
         ("PA-1: dot segments", "/public/../api/x", DotSegment),
         ("PA-1: at the end", "/public/..", DotSegment),
         ("PA-1: single dot", "/api/./x", DotSegment),
         ("PA-1: escaped", "/public/%2e%2e/api/x", DotSegment),
         ("PA-1: half escaped, mixed case", "/public/.%2E/api/x", DotSegment),
         ("PA-1: escaped twice", "/public/%252e%252e/api/x", DoubleEscape),
-        ("PA-1: with a space behind", "/public/..%20/api/x", DotSegment),
-        ("PA-1: with an escaped semicolon behind", "/public/..%3b/api/x", DotSegment),
-        ("PA-1: with an escaped question mark behind", "/public/..%3Fx", DotSegment),
-        ("PA-1: with a NUL behind", "/public/..%00/api/x", EncodedControl),
+        ("PA-1: followed by a space", "/public/..%20/api/x", DotSegment),
+        ("PA-1: followed by an escaped semicolon", "/public/..%3b/api/x", DotSegment),
+        ("PA-1: followed by an escaped question mark", "/public/..%3Fx", DotSegment),
+        ("PA-1: followed by a NUL", "/public/..%00/api/x", EncodedControl),
         ("PA-1: overlong dots", "/public/%c0%ae%c0%ae/api", InvalidUtf8),
         ("PA-2: escaped slash", "/public%2F..%2Fapi/x", EncodedSeparator),
         ("PA-2: lower case", "/api%2fadmin", EncodedSeparator),
         ("PA-2: escaped backslash", "/public/..%5capi", EncodedSeparator),
         ("PA-2: escaped backslash twice", "/public/..%255capi/x", DoubleEscape),
-        ("PA-2: an escape built of escapes", "/public/..%25%35%63api", DoubleEscape),
-        ("PA-2: an escape half built of escapes", "/public%25%32f", DoubleEscape),
+        ("PA-2: an escape made of escapes", "/public/..%25%35%63api", DoubleEscape),
+        ("PA-2: an escape partly made of escapes", "/public%25%32f", DoubleEscape),
         ("PA-2: raw backslash", "/public\\..\\api", ForbiddenByte),
         ("PA-2: overlong slash", "/public%c0%af", InvalidUtf8),
         ("PA-3: two slashes", "/public//api", EmptySegment),
-        ("PA-3: two slashes in front", "//evil.example/api", EmptySegment),
+        ("PA-3: two leading slashes", "//evil.example/api", EmptySegment),
         ("PA-3: two slashes at the end", "/api/x//", EmptySegment),
         ("PA-5: parameters", "/api/admin;x=1/x", Parameters),
         ("PA-5: parameters after dots", "/public/..;/api/x", Parameters),
@@ -72,14 +72,14 @@ fn ambiguous_paths_are_refused() {
         ("PA-10: raw non-ASCII", "/é", ForbiddenByte),
         ("PA-10: quote", "/a\"b", ForbiddenByte),
         ("PA-10: braces", "/a{b}", ForbiddenByte),
-        ("PA-10: escaped line end", "/a%0d%0aX: y", EncodedControl),
+        ("PA-10: escaped line break", "/a%0d%0aX: y", EncodedControl),
         ("PA-10: escaped DEL", "/a%7F", EncodedControl),
         ("broken escape", "/a%", BrokenEscape),
         ("broken escape with one digit", "/a%4", BrokenEscape),
         ("broken escape with no hex digit", "/a%zz", BrokenEscape),
         ("broken escape before another", "/a%2%35", BrokenEscape),
         ("a lone continuation byte", "/%80", InvalidUtf8),
-        ("a cut character", "/%e2%82", InvalidUtf8),
+        ("a truncated character", "/%e2%82", InvalidUtf8),
         ("a surrogate", "/%ed%a0%80", InvalidUtf8),
     ] {
         assert_eq!(parsed(raw), Err(expect), "{name}");
@@ -87,7 +87,7 @@ fn ambiguous_paths_are_refused() {
 }
 
 #[test]
-fn parameters_pass_where_allowed_but_never_hide_a_segment() {
+fn parameters_pass_if_allowed_but_never_hide_a_segment() {
     let parsed = |raw| NormalPath::parse(raw, PathParameters::Allow).map(|path| path.as_str().to_owned());
     for (name, raw, expect) in [
         ("kept", "/a;v=1/b", Ok("/a;v=1/b")),
@@ -101,15 +101,15 @@ fn parameters_pass_where_allowed_but_never_hide_a_segment() {
     }
 }
 
-/// PA-9: what is long is read once, what is deep is refused.
+/// PA-9: normalization is linear in the length, and the depth is limited.
 #[test]
-fn the_number_of_segments_is_bounded() {
+fn the_number_of_segments_is_limited() {
     assert!(parsed(&"/a".repeat(MAX_SEGMENTS)).is_ok());
     assert_eq!(parsed(&"/a".repeat(MAX_SEGMENTS + 1)), Err(PathRefusal::TooManySegments));
 }
 
 #[test]
-fn a_normal_path_is_not_copied() {
+fn a_path_in_normal_form_is_not_copied() {
     let path = NormalPath::parse("/a/%C3%A9/b", PathParameters::Refuse).unwrap();
     assert!(matches!(path.0, Cow::Borrowed(_)));
     let path = NormalPath::parse("/a/%c3%a9/b", PathParameters::Refuse).unwrap();
@@ -118,7 +118,7 @@ fn a_normal_path_is_not_copied() {
 
 /// PA-8.
 #[test]
-fn a_prefix_obeys_the_rules_of_paths() {
+fn a_prefix_follows_the_rules_of_paths() {
     for (text, expect) in [("/a/%7e/", "/a/~"), ("/api", "/api"), ("/", "")] {
         let prefix = PathPrefix::parse(text).unwrap();
         assert_eq!(prefix.as_str(), expect);
@@ -130,16 +130,16 @@ fn a_prefix_obeys_the_rules_of_paths() {
     assert_eq!(PathPrefix::parse("api"), Err(PathRefusal::NotAbsolute));
 }
 
-/// A name, and how a backend may read a path before it looks for a resource.
-type View = (&'static str, fn(&str) -> String);
+/// A name, and one way in which a backend may interpret a path before it looks up the resource.
+type Interpretation = (&'static str, fn(&str) -> String);
 
-const VIEWS: [View; 6] = [
+const INTERPRETATIONS: [Interpretation; 6] = [
     ("decode", decoded),
     ("decode, merge slashes", |path| merged(&decoded(path))),
-    ("cut parameters, decode", |path| decoded(&without_parameters(path))),
-    ("decode, cut parameters", |path| without_parameters(&decoded(path))),
+    ("remove parameters, decode", |path| decoded(&without_parameters(path))),
+    ("decode, remove parameters", |path| without_parameters(&decoded(path))),
     ("decode, backslash is slash", |path| decoded(path).replace('\\', "/")),
-    ("decode, end at ? and #", |path| decoded(path).split(['?', '#']).next().unwrap().to_owned()),
+    ("decode, end the path at ? and #", |path| decoded(path).split(['?', '#']).next().unwrap().to_owned()),
 ];
 
 fn decoded(path: &str) -> String {
@@ -158,7 +158,7 @@ fn without_parameters(path: &str) -> String {
     path.split('/').map(|segment| segment.split(';').next().unwrap()).collect::<Vec<_>>().join("/")
 }
 
-/// What `path.Clean` and RFC 3986 §5.2.4 do.
+/// Removes dot segments, like Go's `path.Clean` and RFC 3986 §5.2.4.
 fn without_dots(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     for segment in path.split('/').skip(1) {
@@ -171,7 +171,7 @@ fn without_dots(path: &str) -> String {
     format!("/{}", kept.join("/"))
 }
 
-/// Paths made of what has fooled somebody.
+/// Paths made of pieces that have been used in attacks.
 fn hostile_path() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
         "/", "/", "/", ".", "..", "a", "api", ";", ";x=1", "%2e", "%2E", "%2f", "%5c", "%25", "%252e", "%3b", "%3F",
@@ -185,7 +185,7 @@ fn parameters() -> impl Strategy<Value = PathParameters> {
     prop::sample::select(vec![PathParameters::Allow, PathParameters::Refuse])
 }
 
-fn holds_what_it_promises(raw: &str, parameters: PathParameters) -> Result<(), TestCaseError> {
+fn check_guarantees(raw: &str, parameters: PathParameters) -> Result<(), TestCaseError> {
     let Ok(path) = NormalPath::parse(raw, parameters) else { return Ok(()) };
     let text = path.as_str();
     let again = NormalPath::parse(text, parameters);
@@ -195,14 +195,15 @@ fn holds_what_it_promises(raw: &str, parameters: PathParameters) -> Result<(), T
     prop_assert!(parameters == PathParameters::Allow || !text.contains(';'));
     let upper = text.to_ascii_uppercase();
     prop_assert!(["%2F", "%5C", "%00", "%0A", "%7F", "%2E", "%41"].iter().all(|escape| !upper.contains(escape)));
-    // Decoding once leaves nothing that could be decoded again.
+    // After decoding once, nothing is left to decode.
     let once = decoded(text);
     prop_assert_eq!(&decoded(&once), &once);
-    for (name, view) in VIEWS {
-        let seen = view(text);
+    for (name, interpret) in INTERPRETATIONS {
+        let seen = interpret(text);
         prop_assert_eq!(&without_dots(&seen), &seen, "{}", name);
-        // A segment that begins with an escaped `;` is a name of its own; only dots could lead elsewhere.
-        prop_assert!(name == "decode, cut parameters" || merged(&seen) == seen, "{}: {}", name, seen);
+        // A segment that starts with an escaped `;` is an ordinary name, which this interpretation
+        // empties. Only a dot segment could lead to another path.
+        prop_assert!(name == "decode, remove parameters" || merged(&seen) == seen, "{}: {}", name, seen);
     }
     Ok(())
 }
@@ -211,22 +212,22 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_view_of_an_accepted_hostile_path_has_dots_or_empty_segments(raw in hostile_path(), parameters in parameters()) {
-        holds_what_it_promises(&raw, parameters)?;
+    fn no_interpretation_of_an_accepted_hostile_path_has_dots_or_empty_segments(raw in hostile_path(), parameters in parameters()) {
+        check_guarantees(&raw, parameters)?;
     }
 
     #[test]
-    fn no_view_of_any_accepted_text_has_dots_or_empty_segments(raw in "/?\\PC{0,40}", parameters in parameters()) {
-        holds_what_it_promises(&raw, parameters)?;
+    fn no_interpretation_of_any_accepted_text_has_dots_or_empty_segments(raw in "/?\\PC{0,40}", parameters in parameters()) {
+        check_guarantees(&raw, parameters)?;
     }
 
     #[test]
-    fn no_view_of_accepted_bytes_has_dots_or_empty_segments(bytes in prop::collection::vec(any::<u8>(), 0..40), parameters in parameters()) {
-        holds_what_it_promises(&String::from_utf8_lossy(&bytes), parameters)?;
+    fn no_interpretation_of_accepted_bytes_has_dots_or_empty_segments(bytes in prop::collection::vec(any::<u8>(), 0..40), parameters in parameters()) {
+        check_guarantees(&String::from_utf8_lossy(&bytes), parameters)?;
     }
 
     #[test]
-    fn every_escaped_text_is_accepted_or_refused_alike_in_either_hex_case(bytes in prop::collection::vec(any::<u8>(), 1..12)) {
+    fn the_case_of_hex_digits_makes_no_difference(bytes in prop::collection::vec(any::<u8>(), 1..12)) {
         let escapes = bytes.iter().fold(String::from("/"), |text, byte| text + &format!("%{byte:02X}"));
         prop_assert_eq!(parsed(&escapes), parsed(&escapes.to_ascii_lowercase()));
     }

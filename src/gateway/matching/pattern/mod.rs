@@ -1,7 +1,8 @@
-//! Route patterns: what an operator writes for `host` and `path`.
+//! Route patterns: the `host` and `path` of a route, as the operator writes them.
 //!
-//! Patterns are plain: there is no expression language, so `.` is a dot and an unknown brace is an error. Literals are kept in the
-//! normal form of request paths, and what a request path is refused for cannot be written in a pattern: it could never match.
+//! Patterns are not regular expressions: `.` is a dot, and an unmatched brace is an error. Literals
+//! are stored in the normal form of request paths. A path that would be refused in a request is
+//! refused in a pattern too, because it could never match.
 
 use std::fmt;
 
@@ -10,28 +11,30 @@ use thiserror::Error;
 use crate::gateway::matching::host::{Host, HostRefusal};
 use crate::gateway::matching::path::{NormalPath, PathParameters, PathPrefix, PathRefusal};
 
-/// Hosts that a route is for: one name, or `*.example.com`, which is every name with at least one label more.
+/// The hosts that a route matches: one name, or `*.example.com`, which is every name with at least
+/// one more label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostPattern {
     name: Box<str>,
     is_wildcard: bool,
 }
 
-/// Paths that a route is for: `/a/b` exactly, `/a/{id}/b` with one bound segment, `/a/*` for `/a`, `/a/` and everything below.
+/// The paths that a route matches: `/a/b` exactly, `/a/{id}/b` with one bound segment, `/a/*` for
+/// `/a`, `/a/` and everything below.
 ///
-/// Comparing two patterns compares the names of bound segments too; [`RouteTable`](super::RouteTable) does not.
+/// `==` compares the names of bound segments too; [`RouteTable`](super::RouteTable) ignores them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathPattern {
     pub(super) segments: Box<[Segment]>,
-    /// Ends with `*`.
-    pub(super) has_rest: bool,
+    /// Whether the pattern ends with `*`.
+    pub(super) ends_with_star: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Segment {
-    /// Any one segment that is not empty.
+    /// Matches any one segment that is not empty.
     Bound(Box<str>),
-    /// This text. The empty one, which only stands last, is the trailing slash.
+    /// Matches this text. An empty literal is always the last segment and means a trailing slash.
     Literal(Box<str>),
 }
 
@@ -39,40 +42,40 @@ pub(super) enum Segment {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum InvalidPattern {
-    /// A brace that does not enclose a whole segment.
-    #[error("`{}` has a brace that does not enclose the whole segment", .segment.escape_debug())]
+    /// The braces do not enclose the whole segment.
+    #[error("the braces in `{}` do not enclose the whole segment", .segment.escape_debug())]
     Brace {
         /// The segment.
         segment: String,
     },
-    /// Two bound segments of one name.
-    #[error("binds `{name}` twice")]
+    /// Two bound segments have the same name.
+    #[error("the name `{name}` is used twice")]
     DuplicateName {
         /// The name.
         name: String,
     },
-    /// A host that is neither a name, an address, nor `*.` and a name.
-    #[error("the host {0}")]
+    /// The host is neither a name, an address, nor `*.` and a name.
+    #[error(transparent)]
     Host(#[from] HostRefusal),
-    /// A port in a host: routes are routed by name alone.
+    /// The host has a port. Routes match the name only.
     #[error("the host has a port")]
     HostPort,
-    /// A name that is not a letter or `_` followed by letters, digits and `_`.
-    #[error("`{}` is not a name for a bound segment", .name.escape_debug())]
+    /// A name is not a letter or `_` followed by letters, digits and `_`.
+    #[error("`{}` is not a valid name for a bound segment", .name.escape_debug())]
     InvalidName {
-        /// What is between the braces.
+        /// The text between the braces.
         name: String,
     },
-    /// What a request path would be refused for.
-    #[error("the path {0}")]
+    /// A request with this path would be refused.
+    #[error(transparent)]
     Path(#[from] PathRefusal),
-    /// A `*` that is not the whole last segment.
-    #[error("has a `*` that is not the whole last segment")]
+    /// A `*` is not the whole last segment.
+    #[error("`*` is allowed only as the whole last segment")]
     Star,
 }
 
 impl HostPattern {
-    /// Reads a host as an operator writes it. Case and a trailing dot do not matter.
+    /// Parses a host as the operator writes it. Case and a trailing dot do not matter.
     ///
     /// # Errors
     ///
@@ -89,13 +92,13 @@ impl HostPattern {
         Ok(Self { name: host.name().into(), is_wildcard })
     }
 
-    /// The name, in lower case; of a wildcard what follows `*.`.
+    /// The name, in lower case. For a wildcard, the part after `*.`.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Does the pattern start with `*.`?
+    /// Whether the pattern starts with `*.`.
     #[must_use]
     pub fn is_wildcard(&self) -> bool {
         self.is_wildcard
@@ -109,16 +112,17 @@ impl fmt::Display for HostPattern {
 }
 
 impl PathPattern {
-    /// Reads a path as an operator writes it.
+    /// Parses a path as the operator writes it.
     ///
-    /// `;` is refused even where the route allows it in requests: a literal is compared with and without parameters.
+    /// `;` is refused even if the route allows it in requests: the table compares literals with
+    /// request paths both with and without their parameters.
     ///
     /// # Errors
     ///
-    /// [`InvalidPattern`], with what is wrong first from the left.
+    /// [`InvalidPattern`], for the first problem that is found.
     pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
         let mut written: Vec<&str> = text.strip_prefix('/').ok_or(PathRefusal::NotAbsolute)?.split('/').collect();
-        let has_rest = written.pop_if(|last| *last == "*").is_some();
+        let ends_with_star = written.pop_if(|last| *last == "*").is_some();
         let names = written.iter().map(|segment| bound_name(segment)).collect::<Result<Vec<_>, _>>()?;
         for (index, name) in names.iter().enumerate() {
             if let Some(name) = name
@@ -127,13 +131,14 @@ impl PathPattern {
                 return Err(InvalidPattern::DuplicateName { name: (*name).to_owned() });
             }
         }
-        // Bound segments and the star stand in as a letter, so that the rest is judged as the path of a request would be.
+        // Bound segments and the star are replaced with a letter. What remains is then checked and
+        // normalized like the path of a request.
         let mut example = String::with_capacity(text.len());
         for (segment, name) in written.iter().zip(&names) {
             example.push('/');
             example.push_str(if name.is_some() { "x" } else { segment });
         }
-        if has_rest {
+        if ends_with_star {
             example.push_str("/x");
         }
         let example = NormalPath::parse(&example, PathParameters::Refuse)?;
@@ -144,31 +149,32 @@ impl PathPattern {
                 name.map_or_else(|| Segment::Literal(literal.into()), |name| Segment::Bound(name.into()))
             })
             .collect();
-        Ok(Self { segments, has_rest })
+        Ok(Self { segments, ends_with_star })
     }
 
-    /// Do all paths that match lie under `prefix`, because the pattern's literals begin with it?
+    /// Whether all matching paths are below `prefix`, because the pattern's literals begin with it.
     #[must_use]
     pub fn starts_with_literal(&self, prefix: &PathPrefix) -> bool {
-        self.leads_into(prefix.segments())
+        self.has_literal_prefix(prefix.segments())
     }
 
-    /// The names of the bound segments, from the left.
+    /// The names of the bound segments, from left to right.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.segments.iter().filter_map(Segment::name)
     }
 
-    /// Name and value of each bound segment of `path`, which matches. Costs a walk along the path, no allocation.
+    /// Name and value of each bound segment of `path`, which must match the pattern. Walks the path
+    /// once, without allocating.
     pub fn captures<'a>(&'a self, path: &'a NormalPath<'_>) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.segments.iter().zip(path.segments()).filter_map(|(segment, value)| Some((segment.name()?, value)))
     }
 
-    /// Has a literal an escape?
+    /// Whether a literal contains a percent escape.
     pub(super) fn has_escapes(&self) -> bool {
         self.segments.iter().any(|segment| matches!(segment, Segment::Literal(text) if text.contains('%')))
     }
 
-    fn leads_into<'a>(&self, mut prefix: impl Iterator<Item = &'a str>) -> bool {
+    fn has_literal_prefix<'a>(&self, mut prefix: impl Iterator<Item = &'a str>) -> bool {
         let mut own = self.segments.iter();
         prefix.all(|wanted| matches!(own.next(), Some(Segment::Literal(literal)) if **literal == *wanted))
     }
@@ -182,7 +188,7 @@ impl fmt::Display for PathPattern {
                 Segment::Literal(text) => write!(f, "/{text}")?,
             }
         }
-        f.write_str(if self.has_rest { "/*" } else { "" })
+        f.write_str(if self.ends_with_star { "/*" } else { "" })
     }
 }
 
@@ -195,16 +201,17 @@ impl Segment {
     }
 }
 
-/// Does the pattern claim a path that the gateway serves itself: `/.portcullis/*`, or
-/// `/.well-known/oauth-protected-resource` (RFC 9728 §3) and below?
+/// Whether the pattern's literals name a path that the gateway serves itself: `/.portcullis/*`, or
+/// `/.well-known/oauth-protected-resource` (RFC 9728 §3) and below.
 ///
-/// True where the literals lead there. `/*` and `/{a}/{b}` do not claim them: the gateway answers such requests before it matches.
+/// `/*` and `/{a}/{b}` also match these paths but are allowed: the gateway responds to such
+/// requests before it matches routes.
 #[must_use]
 pub fn targets_reserved_path(pattern: &PathPattern) -> bool {
-    RESERVED.iter().any(|reserved| pattern.leads_into(reserved.iter().copied()))
+    RESERVED.iter().any(|reserved| pattern.has_literal_prefix(reserved.iter().copied()))
 }
 
-/// Is `path` one that the gateway serves itself, so that no route may apply?
+/// Whether the gateway serves `path` itself, so that no route may match it.
 #[must_use]
 pub fn is_reserved_path(path: &NormalPath<'_>) -> bool {
     RESERVED.iter().any(|reserved| {
@@ -215,7 +222,7 @@ pub fn is_reserved_path(path: &NormalPath<'_>) -> bool {
 
 const RESERVED: [&[&str]; 2] = [&[".portcullis"], &[".well-known", "oauth-protected-resource"]];
 
-/// The name between braces, `None` for a literal.
+/// The name between the braces, or `None` for a literal.
 fn bound_name(segment: &str) -> Result<Option<&str>, InvalidPattern> {
     if let Some(name) = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
         let is_name = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')

@@ -1,46 +1,46 @@
-//! What can be written as a pattern, what cannot, and what a pattern knows of itself.
+//! Which patterns are accepted, which are refused, and what can be asked of a pattern.
 
 use super::*;
 
 #[test]
-fn path_patterns_are_kept_in_normal_form() {
+fn path_patterns_are_stored_in_normal_form() {
     for (name, text, expect) in [
         ("exact", "/a/b", "/a/b"),
         ("root", "/", "/"),
         ("everything", "/*", "/*"),
-        ("below", "/a/*", "/a/*"),
+        ("subtree", "/a/*", "/a/*"),
         ("trailing slash", "/a/", "/a/"),
-        ("bound", "/a/{id}/b", "/a/{id}/b"),
-        ("bound and below", "/{tenant}/*", "/{tenant}/*"),
+        ("bound segment", "/a/{id}/b", "/a/{id}/b"),
+        ("bound segment and subtree", "/{tenant}/*", "/{tenant}/*"),
         ("escapes of unreserved characters", "/%61/%7e", "/a/~"),
         ("other escapes", "/caf%c3%a9", "/caf%C3%A9"),
-        ("a dot is a dot", "/a.b", "/a.b"),
+        ("a dot is literal", "/a.b", "/a.b"),
     ] {
         assert_eq!(PathPattern::parse(text).map(|pattern| pattern.to_string()).as_deref(), Ok(expect), "{name}");
     }
 }
 
 #[test]
-fn path_patterns_that_could_not_match_or_mislead_are_refused() {
+fn path_patterns_that_never_match_or_are_misleading_are_refused() {
     use InvalidPattern as I;
     let invalid_name = |name: &str| I::InvalidName { name: name.into() };
     let brace = |segment: &str| I::Brace { segment: segment.into() };
     for (name, text, expect) in [
         ("empty", "", I::Path(PathRefusal::NotAbsolute)),
         ("relative", "a/b", I::Path(PathRefusal::NotAbsolute)),
-        ("only a star", "*", I::Path(PathRefusal::NotAbsolute)),
+        ("a star alone", "*", I::Path(PathRefusal::NotAbsolute)),
         ("star in the middle", "/a/*/b", I::Star),
         ("star before a slash", "/a/*/", I::Star),
         ("star in a segment", "/a*", I::Star),
         ("two stars", "/a/**", I::Star),
         ("brace in a segment", "/a/x{id}", brace("x{id}")),
-        ("brace that does not close", "/a/{id", brace("{id")),
-        ("two in a segment", "/a/{x}-{y}", invalid_name("x}-{y")),
+        ("unclosed brace", "/a/{id", brace("{id")),
+        ("two names in one segment", "/a/{x}-{y}", invalid_name("x}-{y")),
         ("empty name", "/{}", invalid_name("")),
         ("name with a digit first", "/{1a}", invalid_name("1a")),
         ("name with a hyphen", "/{a-b}", invalid_name("a-b")),
         ("name with a star", "/{a*}", invalid_name("a*")),
-        ("one name twice", "/{id}/x/{id}", I::DuplicateName { name: "id".into() }),
+        ("the same name twice", "/{id}/x/{id}", I::DuplicateName { name: "id".into() }),
         ("dots", "/a/../b", I::Path(PathRefusal::DotSegment)),
         ("escaped dots", "/a/%2e%2E/*", I::Path(PathRefusal::DotSegment)),
         ("two slashes", "/a//b", I::Path(PathRefusal::EmptySegment)),
@@ -60,8 +60,8 @@ fn host_patterns_are_names_or_wildcards_without_port() {
         ("name", "API.example.com.", Ok("api.example.com")),
         ("wildcard", "*.Example.com", Ok("*.example.com")),
         ("IPv6", "[::1]", Ok("[::1]")),
-        ("star alone", "*", Err(InvalidPattern::Host(HostRefusal::InvalidName))),
-        ("star and dot", "*.", Err(InvalidPattern::Host(HostRefusal::Empty))),
+        ("a star alone", "*", Err(InvalidPattern::Host(HostRefusal::InvalidName))),
+        ("a star and a dot", "*.", Err(InvalidPattern::Host(HostRefusal::Empty))),
         ("two wildcards", "*.*.com", Err(InvalidPattern::Host(HostRefusal::InvalidName))),
         ("wildcard in the middle", "a.*.com", Err(InvalidPattern::Host(HostRefusal::InvalidName))),
         ("wildcard of an address", "*.[::1]", Err(InvalidPattern::Host(HostRefusal::InvalidName))),
@@ -73,7 +73,7 @@ fn host_patterns_are_names_or_wildcards_without_port() {
 }
 
 #[test]
-fn literals_that_lead_into_reserved_paths_claim_them() {
+fn patterns_whose_literals_name_a_reserved_path_are_recognized() {
     for (pattern, expect) in [
         ("/.portcullis/*", true),
         ("/.portcullis/jwks.json", true),
@@ -94,7 +94,7 @@ fn literals_that_lead_into_reserved_paths_claim_them() {
 }
 
 #[test]
-fn reserved_paths_are_known_in_requests() {
+fn reserved_paths_are_recognized_in_requests() {
     for (path, expect) in [
         ("/.portcullis", true),
         ("/.portcullis/x", true),
@@ -109,7 +109,7 @@ fn reserved_paths_are_known_in_requests() {
 }
 
 #[test]
-fn a_prefix_lies_under_literals_only() {
+fn a_prefix_is_covered_by_literals_only() {
     for (pattern, prefix, expect) in [
         ("/api/*", "/api", true),
         ("/api", "/api", true),

@@ -287,7 +287,7 @@ fn best_by_trying_all(patterns: &[Pattern], path: &NormalPath<'_>) -> Option<usi
         let segments: Vec<&str> = path.segments().collect();
         let own = &pattern.path.segments;
         let is_long_enough =
-            if pattern.path.has_rest { segments.len() >= own.len() } else { segments.len() == own.len() };
+            if pattern.path.ends_with_star { segments.len() >= own.len() } else { segments.len() == own.len() };
         let mut ranks = Vec::new();
         for (segment, text) in own.iter().zip(&segments) {
             match segment {
@@ -296,7 +296,7 @@ fn best_by_trying_all(patterns: &[Pattern], path: &NormalPath<'_>) -> Option<usi
                 Segment::Literal(_) | Segment::Bound(_) => return None,
             }
         }
-        ranks.push(if pattern.path.has_rest { 2 } else { 0 });
+        ranks.push(if pattern.path.ends_with_star { 2 } else { 0 });
         is_long_enough.then_some(ranks)
     };
     (0..patterns.len()).filter_map(|index| Some((rank(&patterns[index])?, index))).min().map(|(_, index)| index)

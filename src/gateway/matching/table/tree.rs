@@ -37,7 +37,7 @@ impl Node {
                 Segment::Literal(text) => node.literal(text),
             };
         }
-        let leaf = if path.has_rest { &mut node.rest } else { &mut node.end };
+        let leaf = if path.ends_with_star { &mut node.rest } else { &mut node.end };
         leaf.get_or_insert_with(Leaf::new)
     }
 

@@ -1,15 +1,16 @@
-//! The rules of the normal form: what is rewritten, byte by byte, and what is refused.
+//! Normal form: which bytes of a path are rewritten, and which paths are refused.
 
 use std::borrow::Cow;
 
 use super::{MAX_SEGMENTS, PathParameters, PathRefusal};
 
-/// Is `byte` one of RFC 3986 §2.3's unreserved characters, whose escapes mean the same as themselves?
+/// Whether `byte` is an unreserved character (RFC 3986 §2.3), whose escape means the same as
+/// itself.
 const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// May `byte` stand for itself in a path: `pchar` of RFC 3986 §3.3 without `%`, and `/`?
+/// Whether `byte` may appear unescaped in a path: `pchar` of RFC 3986 §3.3 without `%`, or `/`.
 pub(super) const fn is_plain(byte: u8) -> bool {
     is_unreserved(byte)
         || matches!(
@@ -18,7 +19,8 @@ pub(super) const fn is_plain(byte: u8) -> bool {
         )
 }
 
-pub(super) fn normal_form(raw: &str, parameters: PathParameters) -> Result<Cow<'_, str>, PathRefusal> {
+/// Brings `raw`, which starts with `/`, into normal form.
+pub(super) fn normalize(raw: &str, parameters: PathParameters) -> Result<Cow<'_, str>, PathRefusal> {
     let bytes = raw.as_bytes();
     let mut rewrite = Rewrite { raw, text: None };
     let mut at = 0;
@@ -34,7 +36,7 @@ pub(super) fn normal_form(raw: &str, parameters: PathParameters) -> Result<Cow<'
             at += 1;
             continue;
         }
-        match escaped(bytes, at)? {
+        match decode_escape(bytes, at)? {
             b'/' | b'\\' => return Err(PathRefusal::EncodedSeparator),
             0..=0x1F | 0x7F => return Err(PathRefusal::EncodedControl),
             value if is_unreserved(value) => {
@@ -42,7 +44,7 @@ pub(super) fn normal_form(raw: &str, parameters: PathParameters) -> Result<Cow<'
                 at += 3;
             }
             lead @ 0x80.. => {
-                let length = utf8_sequence(bytes, at, lead)?;
+                let length = utf8_escapes(bytes, at, lead)?;
                 for _ in 0..length {
                     rewrite.keep_escape(at);
                     at += 3;
@@ -59,8 +61,8 @@ pub(super) fn normal_form(raw: &str, parameters: PathParameters) -> Result<Cow<'
     Ok(text)
 }
 
-/// The byte that the escape at `at` stands for.
-fn escaped(bytes: &[u8], at: usize) -> Result<u8, PathRefusal> {
+/// The byte that the escape at `at` encodes.
+fn decode_escape(bytes: &[u8], at: usize) -> Result<u8, PathRefusal> {
     let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
     match (bytes.get(at), digit(at + 1), digit(at + 2)) {
         (Some(b'%'), Some(high), Some(low)) => {
@@ -70,8 +72,8 @@ fn escaped(bytes: &[u8], at: usize) -> Result<u8, PathRefusal> {
     }
 }
 
-/// How many escapes from `at` on make up one character of UTF-8.
-fn utf8_sequence(bytes: &[u8], at: usize, lead: u8) -> Result<usize, PathRefusal> {
+/// The number of escapes, from `at` on, that encode one UTF-8 character. `lead` is its first byte.
+fn utf8_escapes(bytes: &[u8], at: usize, lead: u8) -> Result<usize, PathRefusal> {
     let length = match lead {
         0xC2..=0xDF => 2,
         0xE0..=0xEF => 3,
@@ -82,7 +84,7 @@ fn utf8_sequence(bytes: &[u8], at: usize, lead: u8) -> Result<usize, PathRefusal
     for (index, place) in character[..length].iter_mut().enumerate() {
         let at = at + 3 * index;
         *place = match bytes.get(at) {
-            Some(b'%') => escaped(bytes, at)?,
+            Some(b'%') => decode_escape(bytes, at)?,
             Some(_) | None => return Err(PathRefusal::InvalidUtf8),
         };
     }
@@ -90,11 +92,13 @@ fn utf8_sequence(bytes: &[u8], at: usize, lead: u8) -> Result<usize, PathRefusal
     Ok(length)
 }
 
-/// Rules that hold between characters; `text` is in normal form as far as each character goes.
+/// Checks the rules that concern more than one character. The characters of `text` are already in
+/// normal form.
 fn check_segments(text: &str) -> Result<(), PathRefusal> {
-    // Looked for in the normal form: in `%25%32%66` the digits are escapes themselves.
-    let twice = |five: &[u8]| five.starts_with(b"%25") && five[3].is_ascii_hexdigit() && five[4].is_ascii_hexdigit();
-    if text.as_bytes().contains(&b'%') && text.as_bytes().windows(5).any(twice) {
+    // The search needs the normal form: in `%25%32%66`, the two digits are themselves escaped.
+    let is_double_escape =
+        |five: &[u8]| five.starts_with(b"%25") && five[3].is_ascii_hexdigit() && five[4].is_ascii_hexdigit();
+    if text.as_bytes().contains(&b'%') && text.as_bytes().windows(5).any(is_double_escape) {
         return Err(PathRefusal::DoubleEscape);
     }
     let mut segments = text[1..].split('/').enumerate().peekable();
@@ -113,17 +117,18 @@ fn check_segments(text: &str) -> Result<(), PathRefusal> {
     Ok(())
 }
 
-/// Is `segment` `.` or `..`, or would it be for a backend that cuts off parameters, spaces or what it takes for a query?
+/// Whether `segment` is `.` or `..`, also for a backend that removes parameters, trailing spaces or
+/// what it treats as a query.
 ///
-/// Servlet containers drop `;…` before they resolve dots, Windows drops spaces at the end of a name, and a backend that decodes
-/// before it parses ends the path at `?` and `#`.
+/// Servlet containers remove `;…` before they resolve dots, Windows drops trailing spaces of a
+/// name, and a backend that decodes before it parses ends the path at `?` and `#`.
 fn is_dot_segment(segment: &str) -> bool {
     let Some(rest) = segment.strip_prefix("..").or_else(|| segment.strip_prefix('.')) else { return false };
     let rest = rest.trim_start_matches("%20");
     rest.is_empty() || [";", "%3B", "%3F", "%23"].iter().any(|end| rest.starts_with(end))
 }
 
-/// The text as it came until something differs, from then on a copy.
+/// The result of the normalization: borrows `raw` until the first change, then copies it.
 struct Rewrite<'a> {
     raw: &'a str,
     text: Option<String>,
@@ -146,7 +151,7 @@ impl<'a> Rewrite<'a> {
         }
     }
 
-    /// Everything before `at` as it is; the caller appends what stands for the rest.
+    /// The copy, which is created with everything before `at`. The caller appends the replacement.
     fn replace(&mut self, at: usize) -> &mut String {
         self.text.get_or_insert_with(|| {
             let mut text = String::with_capacity(self.raw.len());
