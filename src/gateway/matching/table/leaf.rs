@@ -1,4 +1,4 @@
-//! Leaf: the routes of one pattern, by method.
+//! Leaf: the routes of one host and path pattern, by method.
 
 use http::{HeaderValue, Method};
 
@@ -7,8 +7,11 @@ use super::{Conflict, RouteMatch};
 /// The routes of one pattern.
 #[derive(Debug)]
 pub(super) struct Leaf {
+    /// The routes that list methods, once for each method.
     by_method: Vec<(Method, usize)>,
+    /// The route that lists no methods and so allows all of them.
     any_method: Option<usize>,
+    /// The value of `Allow`, built in advance.
     allow: HeaderValue,
 }
 
@@ -17,6 +20,8 @@ impl Leaf {
         Self { by_method: Vec::new(), any_method: None, allow: HeaderValue::from_static("") }
     }
 
+    /// Adds a route. If an earlier route has a method in common with it, the pair is added to
+    /// `conflicts`.
     pub(super) fn add(&mut self, route: usize, methods: &[Method], conflicts: &mut Vec<Conflict>) {
         if methods.is_empty() {
             match self.any_method {
@@ -26,7 +31,7 @@ impl Leaf {
             return;
         }
         for method in methods {
-            match self.listed(method) {
+            match self.route_listing(method) {
                 Some(first) if first == route => {}
                 Some(first) => {
                     let conflict = Conflict { first, second: route };
@@ -40,23 +45,24 @@ impl Leaf {
         self.allow = self.allowed_methods();
     }
 
-    fn listed(&self, method: &Method) -> Option<usize> {
+    fn route_listing(&self, method: &Method) -> Option<usize> {
         self.by_method.iter().find(|(listed, _)| listed == method).map(|(_, route)| *route)
     }
 
-    /// A route that lists the method before one that lists none. `HEAD` is what `GET` answers without the content
-    /// (RFC 9110 §9.3.2), so it goes where `GET` goes unless a route asks for it by name.
-    pub(super) fn choose(&self, method: &Method) -> RouteMatch {
-        self.listed(method)
-            .or_else(|| if method == Method::HEAD { self.listed(&Method::GET) } else { None })
+    /// Finds the route for a method. A route that lists the method takes precedence over one that
+    /// lists none. The response to `HEAD` is the response to `GET` without content
+    /// (RFC 9110 §9.3.2), so `HEAD` matches the route for `GET` unless a route lists `HEAD` itself.
+    pub(super) fn find(&self, method: &Method) -> RouteMatch {
+        self.route_listing(method)
+            .or_else(|| if method == Method::HEAD { self.route_listing(&Method::GET) } else { None })
             .or(self.any_method)
             .map_or_else(|| RouteMatch::MethodNotAllowed(self.allow.clone()), RouteMatch::Found)
     }
 
     /// Appends the leaf's routes to `order`, those that list methods first.
-    pub(super) fn list(&self, order: &mut Vec<usize>) {
+    pub(super) fn append_to(&self, order: &mut Vec<usize>) {
         for index in self.by_method.iter().map(|(_, index)| *index).chain(self.any_method) {
-            // A route is listed once for each of its methods.
+            // A route has an entry for each of its methods.
             if !order.contains(&index) {
                 order.push(index);
             }

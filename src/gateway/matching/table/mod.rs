@@ -1,58 +1,60 @@
-//! Route table: a tree of segments for each host pattern, walked once for a request without allocating.
+//! Route table: one tree of path segments for each host pattern, searched without allocating.
 //!
-//! Cost: each node of the tree stands for one beginning of a pattern and can be reached in one way only, so a walk visits it at most
-//! once, however it turns back; and no deeper than the patterns are. There are two branches at a segment, its literal and the
-//! bound one (and literals that differ only in escapes, if somebody writes such), and turning back happens only where patterns share a beginning up to the bound segment. So the work is at
-//! most the path's length times the patterns that share its beginning, in practice one binary search for each segment; a client
-//! can lengthen the path but not add branches.
+//! Cost: a node of the tree stands for one prefix of a pattern and has one parent, so a search
+//! visits each node at most once, even when it backtracks, and never goes deeper than the patterns.
+//! At each segment there are two branches, the literal and the bound segment (and literals that
+//! differ only in escapes, if the operator writes such patterns). The search backtracks only where
+//! patterns share a prefix up to a bound segment. So the work is at most the length of the path
+//! times the number of patterns that share its prefix; in practice it is one binary search per
+//! segment. A client can make the path longer but cannot add branches.
 //!
-//! **Readings.** The normal form keeps `%3A` and `:` apart, and `admin;x` and `admin`; backends that decode, or cut parameters
-//! off, do not. So a path with escapes or parameters is looked up as such a backend reads it, too, and unless the same
-//! pattern comes out, nothing is routed: `/users/me%3Areset` must not pass by the rule of `/users/*` when there is one for
-//! `/users/me:reset`.
+//! A path with escapes or parameters is looked up once for each [`Interpretation`] by a backend.
 
+mod interpretation;
 mod leaf;
-mod reading;
 mod tree;
 
 use http::{HeaderValue, Method};
 
+use self::interpretation::Interpretation;
 use self::leaf::Leaf;
-use self::reading::Reading;
 use self::tree::Node;
 use super::pattern::{HostPattern, PathPattern};
 use crate::gateway::matching::host::Host;
 use crate::gateway::matching::path::NormalPath;
 
-/// What a route is for.
+/// What a route matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
-    /// The hosts; `None` is any.
+    /// The hosts; `None` matches any host.
     pub host: Option<HostPattern>,
     /// The paths.
     pub path: PathPattern,
-    /// The methods; empty is every one. `HEAD` is taken where `GET` is.
+    /// The methods; an empty list matches every method. `GET` includes `HEAD`.
     pub methods: Vec<Method>,
 }
 
-/// Two routes that nothing tells apart: the same host and path pattern, whatever bound segments are called, and a method in common.
+/// Two routes that match the same requests: they have the same host and path pattern, apart from
+/// the names of bound segments, and a method in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conflict {
-    /// Place of the earlier one in the list given to [`RouteTable::build`].
+    /// Index of the earlier route in the list given to [`RouteTable::build`].
     pub first: usize,
-    /// Place of the later one.
+    /// Index of the later route.
     pub second: usize,
 }
 
-/// Which route applies.
+/// The result of matching a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteMatch {
-    /// Read as written, with escapes decoded, and without `;parameters`, the path matches different patterns. What the upstream
-    /// makes of it cannot be known, so no rule may be taken: to be refused as a path.
+    /// The path matches different patterns as sent, with escapes decoded, or without `;parameters`.
+    /// The gateway cannot know how the upstream interprets it, so no route's policy is safe to
+    /// apply and the request must be refused.
     Ambiguous,
-    /// The place of the route in the list given to [`RouteTable::build`].
+    /// The index of the route in the list given to [`RouteTable::build`].
     Found(usize),
-    /// A pattern matches, but none of its routes takes the method; the value is for `Allow` (RFC 9110 §10.2.1).
+    /// A pattern matches, but none of its routes allows the method. The value is for `Allow`
+    /// (RFC 9110 §10.2.1).
     MethodNotAllowed(HeaderValue),
     /// No pattern matches.
     NotFound,
@@ -61,96 +63,100 @@ pub enum RouteMatch {
 /// All routes, ready to be matched.
 #[derive(Debug, Default)]
 pub struct RouteTable {
-    /// By name, sorted.
+    /// Trees of exact hosts, sorted by name.
     exact: Vec<(Box<str>, Node)>,
-    /// By what follows `*.`, sorted.
+    /// Trees of wildcard hosts, sorted by the part after `*.`.
     wildcard: Vec<(Box<str>, Node)>,
-    anywhere: Node,
-    /// Whether a pattern has an escape, so that a path without any could be read as that pattern.
+    /// The tree of the routes without a host.
+    any_host: Node,
+    /// Whether a pattern has an escape. Then even a path without escapes can be interpreted as that
+    /// pattern.
     has_escapes: bool,
 }
 
 impl RouteTable {
-    /// Builds the table. Routes are known by their place in `patterns`.
+    /// Builds the table. A route is identified by its index in `patterns`.
     ///
     /// # Errors
     ///
-    /// Every pair of routes that nothing tells apart.
+    /// Every pair of routes that match the same requests.
     pub fn build(patterns: Vec<Pattern>) -> Result<Self, Vec<Conflict>> {
         let mut table = Self::default();
         let mut conflicts = Vec::new();
         for (index, pattern) in patterns.into_iter().enumerate() {
             table.has_escapes |= pattern.path.has_escapes();
             let root = match &pattern.host {
-                None => &mut table.anywhere,
-                Some(host) if host.is_wildcard() => root(&mut table.wildcard, host.name()),
-                Some(host) => root(&mut table.exact, host.name()),
+                None => &mut table.any_host,
+                Some(host) if host.is_wildcard() => get_or_insert(&mut table.wildcard, host.name()),
+                Some(host) => get_or_insert(&mut table.exact, host.name()),
             };
             root.leaf_for(&pattern.path).add(index, &pattern.methods, &mut conflicts);
         }
         if conflicts.is_empty() { Ok(table) } else { Err(conflicts) }
     }
 
-    /// The route for a request.
+    /// Finds the route for a request.
     #[must_use]
     pub fn find(&self, host: &Host, path: &NormalPath<'_>, method: &Method) -> RouteMatch {
         let host = host.name();
-        let leaf = self.find_leaf(host, path, Reading::AsWritten);
-        let is_same = |reading| match (leaf, self.find_leaf(host, path, reading)) {
+        let leaf = self.find_leaf(host, path, Interpretation::AsSent);
+        let agrees = |interpretation| match (leaf, self.find_leaf(host, path, interpretation)) {
             (Some(one), Some(other)) => std::ptr::eq(one, other),
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
         let text = path.as_str();
         let has_escapes = text.as_bytes().contains(&b'%');
-        let is_clear = (!(self.has_escapes || has_escapes) || is_same(Reading::Decoded))
-            && (!path.has_parameters() || is_same(Reading::CutThenDecoded))
-            && (!(has_escapes && text.contains("%3B")) || is_same(Reading::DecodedThenCut));
-        if !is_clear {
+        let is_unambiguous = (!(self.has_escapes || has_escapes) || agrees(Interpretation::Decoded))
+            && (!path.has_parameters() || agrees(Interpretation::StrippedThenDecoded))
+            && (!(has_escapes && text.contains("%3B")) || agrees(Interpretation::DecodedThenStripped));
+        if !is_unambiguous {
             return RouteMatch::Ambiguous;
         }
-        leaf.map_or(RouteMatch::NotFound, |leaf| leaf.choose(method))
+        leaf.map_or(RouteMatch::NotFound, |leaf| leaf.find(method))
     }
 
-    /// All routes in the order in which they are preferred: for people to read.
+    /// All routes, the most specific first, as the operator is shown them.
     #[must_use]
     pub fn by_precedence(&self) -> Vec<usize> {
         let mut wildcard: Vec<_> = self.wildcard.iter().collect();
         wildcard.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
-        let roots = self.exact.iter().chain(wildcard).map(|(_, root)| root).chain([&self.anywhere]);
+        let roots = self.exact.iter().chain(wildcard).map(|(_, root)| root).chain([&self.any_host]);
         let mut order = Vec::new();
-        roots.for_each(|root| root.list(&mut order));
+        roots.for_each(|root| root.append_to(&mut order));
         order
     }
 
-    fn find_leaf(&self, host: &str, path: &NormalPath<'_>, reading: Reading) -> Option<&Leaf> {
+    fn find_leaf(&self, host: &str, path: &NormalPath<'_>, interpretation: Interpretation) -> Option<&Leaf> {
         let text = Some(&path.as_str()[1..]);
         if self.exact.is_empty() && self.wildcard.is_empty() {
-            return self.anywhere.find_leaf(text, reading);
+            return self.any_host.find_leaf(text, interpretation);
         }
         let by_suffix = || {
-            // From the left, so that the longest suffix comes first.
+            // From left to right, so that the longest suffix comes first.
             let suffixes = host.match_indices('.').map(|(dot, _)| &host[dot + 1..]);
-            suffixes.filter_map(|suffix| lookup(&self.wildcard, suffix)).find_map(|root| root.find_leaf(text, reading))
+            suffixes
+                .filter_map(|suffix| lookup(&self.wildcard, suffix))
+                .find_map(|root| root.find_leaf(text, interpretation))
         };
         lookup(&self.exact, host)
-            .and_then(|root| root.find_leaf(text, reading))
+            .and_then(|root| root.find_leaf(text, interpretation))
             .or_else(by_suffix)
-            .or_else(|| self.anywhere.find_leaf(text, reading))
+            .or_else(|| self.any_host.find_leaf(text, interpretation))
     }
 }
 
-/// The tree of a host, made if there is none.
-fn root<'n>(hosts: &'n mut Vec<(Box<str>, Node)>, name: &str) -> &'n mut Node {
-    let at = hosts.binary_search_by(|(own, _)| (**own).cmp(name)).unwrap_or_else(|place| {
-        hosts.insert(place, (name.into(), Node::default()));
-        place
+/// The tree of a host, which is inserted if it does not exist.
+fn get_or_insert<'n>(hosts: &'n mut Vec<(Box<str>, Node)>, name: &str) -> &'n mut Node {
+    let at = hosts.binary_search_by(|(host, _)| (**host).cmp(name)).unwrap_or_else(|index| {
+        hosts.insert(index, (name.into(), Node::default()));
+        index
     });
     &mut hosts[at].1
 }
 
 fn lookup<'n>(hosts: &'n [(Box<str>, Node)], name: &str) -> Option<&'n Node> {
-    hosts.binary_search_by(|(own, _)| (**own).cmp(name)).ok().map(|at| &hosts[at].1)
+    hosts.binary_search_by(|(host, _)| (**host).cmp(name)).ok().map(|at| &hosts[at].1)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Which route applies: precedence, methods, conflicts, and that matching stays cheap.
+//! Matching: precedence, methods, ambiguous paths, conflicts, and the cost of a search.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::gateway::matching::path::PathParameters;
 use crate::gateway::matching::pattern::Segment;
 
-/// `"GET,POST api.example.com/a/{id}"`; methods and host may be left out.
+/// Parses `"GET,POST api.example.com/a/{id}"`; methods and host are optional.
 fn pattern(text: &str) -> Pattern {
     let (methods, place) = text.split_once(' ').unwrap_or(("", text));
     let (host, path) = place.split_at(place.find('/').unwrap());
@@ -21,7 +21,7 @@ fn table(routes: &[&str]) -> RouteTable {
     RouteTable::build(routes.iter().map(|route| pattern(route)).collect()).unwrap()
 }
 
-/// The pattern that applies to `"GET host/path"`, or `404`, `405 Allow`, `400`.
+/// The pattern that matches `"GET host/path"`, or `404`, `405` with the value of `Allow`, or `400`.
 fn routed(routes: &[&str], request: &str) -> String {
     let (method, place) = request.split_once(' ').unwrap();
     let (host, path) = place.split_at(place.find('/').unwrap());
@@ -37,7 +37,7 @@ fn routed(routes: &[&str], request: &str) -> String {
 struct Case(&'static str, &'static [&'static str], &'static [(&'static str, &'static str)]);
 
 #[test]
-fn the_most_special_pattern_applies() {
+fn the_most_specific_pattern_wins() {
     for Case(name, routes, requests) in [
         Case("nothing configured", &[], &[("GET h/", "404")]),
         Case(
@@ -53,7 +53,7 @@ fn the_most_special_pattern_applies() {
             ],
         ),
         Case(
-            "the star is the path itself, with a slash, and all below",
+            "a star matches the path itself, the path with a slash, and everything below",
             &["/a/*"],
             &[
                 ("GET h/a", "/a/*"),
@@ -64,12 +64,12 @@ fn the_most_special_pattern_applies() {
             ],
         ),
         Case(
-            "exact beside the star",
+            "exact before a star",
             &["/a", "/a/", "/a/*", "/*"],
             &[("GET h/a", "/a"), ("GET h/a/", "/a/"), ("GET h/a/b", "/a/*"), ("GET h/b", "/*"), ("GET h/", "/*")],
         ),
         Case(
-            "a bound segment is one segment that is not empty",
+            "a bound segment matches one segment that is not empty",
             &["/a/{id}"],
             &[
                 ("GET h/a/1", "/a/{id}"),
@@ -80,7 +80,7 @@ fn the_most_special_pattern_applies() {
             ],
         ),
         Case(
-            "literal, bound, star",
+            "a literal before a bound segment before a star",
             &["/a/*", "/a/{x}", "/a/b", "/{x}/b", "/{x}/*"],
             &[
                 ("GET h/a/b", "/a/b"),
@@ -91,7 +91,7 @@ fn the_most_special_pattern_applies() {
             ],
         ),
         Case(
-            "turning back from a literal that leads nowhere",
+            "backtracking from a literal without a match",
             &["/a/{x}/c", "/a/b/d", "/{x}/b/{y}/z"],
             &[
                 ("GET h/a/b/c", "/a/{x}/c"),
@@ -117,7 +117,7 @@ fn the_most_special_pattern_applies() {
             ],
         ),
         Case(
-            "a host whose paths do not match leaves it to the next",
+            "a host without a matching path falls through to the next host",
             &["api.example.com/a", "*.example.com/b", "/c"],
             &[
                 ("GET api.example.com/a", "api.example.com/a"),
@@ -134,7 +134,7 @@ fn the_most_special_pattern_applies() {
 }
 
 #[test]
-fn the_method_decides_within_the_pattern_only() {
+fn methods_are_compared_among_the_routes_of_one_pattern_only() {
     for Case(name, routes, requests) in [
         Case(
             "a stricter path does not fall through to a broader one",
@@ -146,17 +146,17 @@ fn the_method_decides_within_the_pattern_only() {
             ],
         ),
         Case(
-            "nor to another host",
+            "a stricter host does not fall through to a broader one",
             &["GET api.example.com/a", "/a"],
             &[("POST api.example.com/a", "405 GET, HEAD"), ("POST h/a", "/a")],
         ),
         Case(
-            "listed before not listed",
+            "a route that lists the method before one that lists none",
             &["/a", "GET,POST /a"],
             &[("GET h/a", "GET,POST /a"), ("HEAD h/a", "GET,POST /a"), ("PUT h/a", "/a"), ("BREW h/a", "/a")],
         ),
         Case(
-            "routes of one pattern unite for Allow",
+            "Allow has the methods of all routes of the pattern",
             &["POST,DELETE /a/{x}", "GET /a/{y}"],
             &[
                 ("PUT h/a/1", "405 DELETE, GET, HEAD, POST"),
@@ -165,11 +165,11 @@ fn the_method_decides_within_the_pattern_only() {
             ],
         ),
         Case(
-            "HEAD by name",
+            "a route that lists HEAD",
             &["GET /a", "HEAD /a"],
             &[("HEAD h/a", "HEAD /a"), ("GET h/a", "GET /a"), ("PUT h/a", "405 GET, HEAD")],
         ),
-        Case("HEAD is not GET", &["HEAD /a"], &[("GET h/a", "405 HEAD")]),
+        Case("HEAD does not include GET", &["HEAD /a"], &[("GET h/a", "405 HEAD")]),
         Case("methods are case-sensitive", &["GET /a"], &[("get h/a", "405 GET, HEAD")]),
     ] {
         for (request, expect) in requests {
@@ -178,9 +178,9 @@ fn the_method_decides_within_the_pattern_only() {
     }
 }
 
-/// PA-5: whether a backend cuts parameters off or not, the rule must be the same.
+/// PA-5: the route is the same whether or not the backend removes parameters.
 #[test]
-fn parameters_never_choose_another_rule() {
+fn parameters_never_change_the_route() {
     let routes = ["/api/*", "/api/admin/*", "/api/items/{id}", "/b/x"];
     for (request, expect) in [
         ("GET h/api/x;v=1", "/api/*"),
@@ -195,9 +195,9 @@ fn parameters_never_choose_another_rule() {
     }
 }
 
-/// `%3A` and `:` are two texts to us and one to the upstream.
+/// `%3A` and `:` differ for the gateway but may be the same for the upstream.
 #[test]
-fn escapes_never_choose_another_rule() {
+fn escapes_never_change_the_route() {
     let routes = [
         "/users/*",
         "/users/me:reset",
@@ -231,19 +231,19 @@ fn escapes_never_choose_another_rule() {
 }
 
 #[test]
-fn routes_that_nothing_tells_apart_are_conflicts() {
+fn duplicate_routes_are_conflicts() {
     for (name, routes, expect) in [
-        ("the same", vec!["/a", "/a"], vec![(0, 1)]),
-        ("bound names do not tell apart", vec!["/a/{x}", "/a/{y}"], vec![(0, 1)]),
-        ("nor spelling", vec!["/%61", "/a"], vec![(0, 1)]),
-        ("nor the host's case", vec!["H.example/a", "h.EXAMPLE./a"], vec![(0, 1)]),
+        ("identical", vec!["/a", "/a"], vec![(0, 1)]),
+        ("different names of a bound segment", vec!["/a/{x}", "/a/{y}"], vec![(0, 1)]),
+        ("different spelling of the path", vec!["/%61", "/a"], vec![(0, 1)]),
+        ("different case of the host", vec!["H.example/a", "h.EXAMPLE./a"], vec![(0, 1)]),
         ("a method in common", vec!["GET,POST /a", "POST,PUT,GET /a"], vec![(0, 1)]),
-        ("each pair", vec!["GET,POST /a", "GET /a", "POST /a"], vec![(0, 1), (0, 2)]),
-        ("listed and not listed", vec!["GET /a", "/a"], vec![]),
-        ("other methods", vec!["GET /a", "HEAD /a", "POST /a"], vec![]),
-        ("a method twice in one route", vec!["GET,GET /a"], vec![]),
-        ("slash", vec!["/a", "/a/", "/a/*"], vec![]),
-        ("host and none", vec!["h.example/a", "/a", "*.example/a", "example/a"], vec![]),
+        ("every pair is reported", vec!["GET,POST /a", "GET /a", "POST /a"], vec![(0, 1), (0, 2)]),
+        ("one lists methods, the other does not", vec!["GET /a", "/a"], vec![]),
+        ("different methods", vec!["GET /a", "HEAD /a", "POST /a"], vec![]),
+        ("the same method twice in one route", vec!["GET,GET /a"], vec![]),
+        ("trailing slash and star", vec!["/a", "/a/", "/a/*"], vec![]),
+        ("different hosts, and none", vec!["h.example/a", "/a", "*.example/a", "example/a"], vec![]),
     ] {
         let expect: Vec<_> = expect.into_iter().map(|(first, second)| Conflict { first, second }).collect();
         let built = RouteTable::build(routes.into_iter().map(pattern).collect());
@@ -251,9 +251,10 @@ fn routes_that_nothing_tells_apart_are_conflicts() {
     }
 }
 
-/// Patterns that share beginnings at every level: a walk that tried each way to each node would take 2^20 steps.
+/// The patterns share prefixes at every level: a search that reached nodes in several ways would
+/// take 2^20 steps.
 #[test]
-fn turning_back_does_not_multiply() {
+fn backtracking_does_not_multiply_the_work() {
     let routes: Vec<Pattern> = (0..20)
         .map(|depth| {
             pattern(&format!(
@@ -270,7 +271,7 @@ fn turning_back_does_not_multiply() {
 }
 
 #[test]
-fn a_thousand_routes_are_told_apart() {
+fn each_of_a_thousand_routes_is_found() {
     let routes: Vec<Pattern> =
         (0..1_000).map(|n| pattern(&format!("/service-{}/v{}/{{id}}", n % 100, n / 100))).collect();
     let table = RouteTable::build(routes).unwrap();
@@ -281,8 +282,8 @@ fn a_thousand_routes_are_told_apart() {
     }
 }
 
-/// The plainest way to find the best pattern: try all, compare.
-fn best_by_trying_all(patterns: &[Pattern], path: &NormalPath<'_>) -> Option<usize> {
+/// A reference implementation: ranks every pattern and takes the best one.
+fn best_of_all(patterns: &[Pattern], path: &NormalPath<'_>) -> Option<usize> {
     let rank = |pattern: &Pattern| -> Option<Vec<u8>> {
         let segments: Vec<&str> = path.segments().collect();
         let own = &pattern.path.segments;
@@ -302,8 +303,8 @@ fn best_by_trying_all(patterns: &[Pattern], path: &NormalPath<'_>) -> Option<usi
     (0..patterns.len()).filter_map(|index| Some((rank(&patterns[index])?, index))).min().map(|(_, index)| index)
 }
 
-/// What a backend makes of a path: parameters cut off, escapes decoded where that leaves a path.
-fn as_a_backend_reads_it(path: &str) -> String {
+/// The path as a backend interprets it that removes parameters and then decodes escapes.
+fn backend_path(path: &str) -> String {
     let cut: Vec<&str> = path.split('/').map(|segment| segment.split(';').next().unwrap()).collect();
     cut.join("/").replace("%3A", ":").replace("%40", "@")
 }
@@ -312,31 +313,31 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_backend_that_cuts_and_decodes_gets_what_its_rule_allows(
+    fn a_backend_that_strips_and_decodes_gets_only_what_the_route_of_its_path_allows(
         pieces in prop::collection::vec(prop::sample::select(vec!["/", "/api", "/admin", "/a:b", "/a%3Ab", "/c@d", "c%40d", ";x", "%3Bx", "x"]), 1..7),
     ) {
         let routes = ["/api/*", "/api/admin/*", "/api/a:b", "/api/c%40d", "/{x}/{y}/admin", "/*"];
-        let ours = table(&routes);
+        let table_as_written = table(&routes);
         let raw = format!("/{}", pieces.concat().trim_start_matches('/'));
         let Ok(path) = NormalPath::parse(&raw, PathParameters::Allow) else { return Ok(()) };
-        let choice = ours.find(&Host::parse("h").unwrap(), &path, &Method::GET);
-        let seen = as_a_backend_reads_it(path.as_str());
-        let seen = NormalPath::parse(&seen, PathParameters::Refuse).expect("a path in every reading");
-        if choice != RouteMatch::Ambiguous {
-            // A pattern that is written with an escape is read in the same way.
-            let read = routes.map(as_a_backend_reads_it);
-            let read: Vec<&str> = read.iter().map(String::as_str).collect();
-            let leaf = table(&read).find(&Host::parse("h").unwrap(), &seen, &Method::GET);
-            prop_assert!(leaf == choice || leaf == RouteMatch::Ambiguous, "{}: {:?}, {:?}", raw, choice, leaf);
+        let found = table_as_written.find(&Host::parse("h").unwrap(), &path, &Method::GET);
+        let seen = backend_path(path.as_str());
+        let seen = NormalPath::parse(&seen, PathParameters::Refuse).expect("a path in every interpretation");
+        if found != RouteMatch::Ambiguous {
+            // The backend interprets the patterns in the same way.
+            let interpreted = routes.map(backend_path);
+            let interpreted: Vec<&str> = interpreted.iter().map(String::as_str).collect();
+            let expected = table(&interpreted).find(&Host::parse("h").unwrap(), &seen, &Method::GET);
+            prop_assert!(expected == found || expected == RouteMatch::Ambiguous, "{}: {:?}, {:?}", raw, found, expected);
         }
     }
 
     #[test]
-    fn the_tree_finds_what_trying_all_finds(
+    fn the_tree_agrees_with_the_reference_implementation(
         routes in prop::collection::btree_set("(/(a|b|\\{x\\})){1,4}(/\\*|/|)", 1..12),
         path in "(/(a|b|c)){1,5}(/|)",
     ) {
-        // Names must be unique within a pattern; their spelling does not matter here.
+        // Names must be unique within a pattern, so each `{x}` gets a number.
         let named = |route: &String| {
             let mut parts = route.split("{x}");
             let mut text = parts.next().unwrap().to_owned();
@@ -347,7 +348,7 @@ proptest! {
         };
         let patterns: Vec<Pattern> = routes.iter().map(named).collect();
         let path = NormalPath::parse(&path, PathParameters::Refuse).unwrap();
-        let expect = best_by_trying_all(&patterns, &path).map_or(RouteMatch::NotFound, RouteMatch::Found);
+        let expect = best_of_all(&patterns, &path).map_or(RouteMatch::NotFound, RouteMatch::Found);
         let table = RouteTable::build(patterns).unwrap();
         prop_assert_eq!(table.find(&Host::parse("h").unwrap(), &path, &Method::GET), expect);
     }
