@@ -1,19 +1,20 @@
-//! Forwarded header: elements and parameters (RFC 7239 §4), strictly by the grammar.
+//! Forwarded header: elements and their parameters, parsed strictly (RFC 7239 §4).
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use super::node;
+use super::parse_node;
 use crate::primitives::field_syntax::is_token;
 
-/// An element that does not meet the grammar, or has a parameter twice.
+/// The element does not match the grammar, or has the wanted parameter twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// The elements of one line, the last one first.
+/// The elements of one line, last to first.
 ///
-/// Found from the right: what a client put in front, an open quote say, cannot change where a proxy's own element begins.
-pub(super) fn elements_from_right(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// The line is split from the right. So text that the client wrote at the start, such as an
+/// unclosed quote, cannot change where an element that a proxy appended begins.
+pub(super) fn split_from_right(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut remaining = Some(line);
     std::iter::from_fn(move || {
         let text = remaining?;
@@ -23,15 +24,15 @@ pub(super) fn elements_from_right(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The last comma that is not within a quoted string.
+/// The last comma outside a quoted string.
 fn last_comma(text: &[u8]) -> Option<usize> {
     let mut quoted = false;
     for (at, byte) in text.iter().enumerate().rev() {
         match byte {
             b'"' => {
-                let slashes = text[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
-                // Within a quoted string, a quote behind an odd number of backslashes is escaped.
-                if !(quoted && slashes % 2 == 1) {
+                let backslashes = text[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
+                // In a quoted string, a quote after an odd number of backslashes is escaped.
+                if !(quoted && backslashes % 2 == 1) {
                     quoted = !quoted;
                 }
             }
@@ -42,24 +43,25 @@ fn last_comma(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// The address of the `for` parameter; `None` if there is none, or the element is malformed.
-pub(super) fn client(element: &str) -> Option<IpAddr> {
-    node(&parameter(element, "for").ok()??, false)
+/// The address in the `for` parameter. `None` if there is none or the element is malformed.
+pub(super) fn for_address(element: &str) -> Option<IpAddr> {
+    parse_node(&parameter(element, "for").ok()??, false)
 }
 
-/// The `proto` parameter.
+/// The value of the `proto` parameter.
 pub(super) fn proto(element: &str) -> Result<Option<Cow<'_, str>>, Malformed> {
     parameter(element, "proto")
 }
 
-/// The value of one parameter. Reads the whole element, so that what is malformed anywhere is not half believed.
+/// The value of one parameter. Parses the whole element, so that no part of a malformed element is
+/// believed.
 fn parameter<'a>(element: &'a str, wanted: &str) -> Result<Option<Cow<'a, str>>, Malformed> {
     let mut found = None;
     let mut rest = element;
     loop {
         rest = rest.trim_start_matches([' ', '\t']);
         if let Some((name, after)) = rest.split_once('=').filter(|(name, _)| is_token(name.as_bytes())) {
-            let (value, after) = value(after)?;
+            let (value, after) = parse_value(after)?;
             if name.eq_ignore_ascii_case(wanted) && found.replace(value).is_some() {
                 return Err(Malformed);
             }
@@ -72,8 +74,9 @@ fn parameter<'a>(element: &'a str, wanted: &str) -> Result<Option<Cow<'a, str>>,
     }
 }
 
-/// A token or a quoted string (RFC 9110 §5.6.2, §5.6.4), and what follows.
-fn value(text: &str) -> Result<(Cow<'_, str>, &str), Malformed> {
+/// Parses a token or a quoted string (RFC 9110 §5.6.2, §5.6.4). Returns its value and the text
+/// after it.
+fn parse_value(text: &str) -> Result<(Cow<'_, str>, &str), Malformed> {
     let Some(inside) = text.strip_prefix('"') else {
         let (token, after) = text.split_at(text.find([';', ' ', '\t']).unwrap_or(text.len()));
         return if is_token(token.as_bytes()) { Ok((Cow::Borrowed(token), after)) } else { Err(Malformed) };

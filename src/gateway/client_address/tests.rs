@@ -1,4 +1,4 @@
-//! Whose address counts: RL-1 to RL-3, by field.
+//! Client addresses and schemes, by field: threats RL-1 to RL-3.
 
 use http::HeaderValue;
 
@@ -35,20 +35,20 @@ fn fields_of_untrusted_peers_are_ignored() {
     let client = from_request("203.0.113.9".parse().unwrap(), &headers(&lines), &proxies());
     assert_eq!(client, ClientAddress { ip: "203.0.113.9".parse().unwrap(), via_trusted_proxy: false });
     assert_eq!(forwarded_proto(&headers(&lines), &client), None);
-    let nobody = from_request(PROXY.parse().unwrap(), &headers(&lines), &TrustedProxies::default());
-    assert_eq!(nobody.ip.to_string(), PROXY);
+    let without_trust = from_request(PROXY.parse().unwrap(), &headers(&lines), &TrustedProxies::default());
+    assert_eq!(without_trust.ip.to_string(), PROXY);
 }
 
 /// RL-2.
 #[test]
-fn the_right_most_untrusted_address_counts() {
+fn the_right_most_untrusted_address_is_the_client() {
     for (name, lines, expect) in [
         ("no field", vec![], PROXY),
         ("one", vec!["x-forwarded-for: 203.0.113.9"], "203.0.113.9"),
-        ("forged ones in front", vec!["x-forwarded-for: 1.2.3.4, 203.0.113.9"], "203.0.113.9"),
-        ("garbage in front", vec!["x-forwarded-for: <script>, 203.0.113.9"], "203.0.113.9"),
-        ("no text in front", vec!["x-forwarded-for: é, 203.0.113.9"], "203.0.113.9"),
-        ("proxies behind", vec!["x-forwarded-for: 1.2.3.4, 203.0.113.9, 10.0.0.3,10.9.9.9"], "203.0.113.9"),
+        ("forged address on the left", vec!["x-forwarded-for: 1.2.3.4, 203.0.113.9"], "203.0.113.9"),
+        ("garbage on the left", vec!["x-forwarded-for: <script>, 203.0.113.9"], "203.0.113.9"),
+        ("invalid UTF-8 on the left", vec!["x-forwarded-for: é, 203.0.113.9"], "203.0.113.9"),
+        ("proxies on the right", vec!["x-forwarded-for: 1.2.3.4, 203.0.113.9, 10.0.0.3,10.9.9.9"], "203.0.113.9"),
         (
             "lines are one list",
             vec!["x-forwarded-for: 1.2.3.4", "x-forwarded-for: 203.0.113.9, 10.0.0.3"],
@@ -60,11 +60,19 @@ fn the_right_most_untrusted_address_counts() {
         ("a port", vec!["x-forwarded-for: 203.0.113.9:4711"], "203.0.113.9"),
         ("IPv6", vec!["x-forwarded-for: 2001:db8::9"], "2001:db8::9"),
         ("IPv6 in brackets", vec!["x-forwarded-for: [2001:db8::9]:4711"], "2001:db8::9"),
-        ("an IPv6 proxy behind", vec!["x-forwarded-for: 203.0.113.9, 2001:db8:aa::1"], "203.0.113.9"),
+        ("an IPv6 proxy on the right", vec!["x-forwarded-for: 203.0.113.9, 2001:db8:aa::1"], "203.0.113.9"),
         ("Forwarded", vec!["forwarded: for=203.0.113.9"], "203.0.113.9"),
-        ("Forwarded with more", vec!["forwarded: by=_x;For=\"203.0.113.9:80\" ; proto=https"], "203.0.113.9"),
-        ("Forwarded, forged in front", vec!["forwarded: for=1.2.3.4, for=203.0.113.9, for=10.0.0.3"], "203.0.113.9"),
-        ("Forwarded, an open quote in front", vec!["forwarded: for=\", for=203.0.113.9"], "203.0.113.9"),
+        (
+            "Forwarded with more parameters",
+            vec!["forwarded: by=_x;For=\"203.0.113.9:80\" ; proto=https"],
+            "203.0.113.9",
+        ),
+        (
+            "Forwarded, forged address on the left",
+            vec!["forwarded: for=1.2.3.4, for=203.0.113.9, for=10.0.0.3"],
+            "203.0.113.9",
+        ),
+        ("Forwarded, an unclosed quote on the left", vec!["forwarded: for=\", for=203.0.113.9"], "203.0.113.9"),
         ("Forwarded, a comma in quotes", vec!["forwarded: for=203.0.113.9;x=\"a, for=1.2.3.4\""], "203.0.113.9"),
         ("Forwarded, an escaped quote", vec!["forwarded: for=203.0.113.9;x=\"\\\", for=1.2.3.4\""], "203.0.113.9"),
         ("Forwarded, IPv6", vec!["forwarded: for=\"[2001:db8::9]:_port\""], "2001:db8::9"),
@@ -75,36 +83,36 @@ fn the_right_most_untrusted_address_counts() {
     }
 }
 
-/// RL-2: what cannot be read counts as the peer.
+/// RL-2: fields that cannot be parsed are ignored.
 #[test]
-fn doubt_counts_as_the_peer() {
+fn in_doubt_the_peer_is_the_client() {
     let chain = format!("x-forwarded-for: 203.0.113.9{}", ", 10.0.0.3".repeat(MAX_ELEMENTS));
     for (name, lines) in [
         ("empty", vec!["x-forwarded-for: "]),
         ("only commas", vec!["x-forwarded-for: ,,", "x-forwarded-for: ,"]),
         ("a name", vec!["x-forwarded-for: client.example"]),
         ("unknown", vec!["x-forwarded-for: 203.0.113.9, unknown"]),
-        ("garbage behind", vec!["x-forwarded-for: 203.0.113.9, x, 10.0.0.3"]),
+        ("garbage on the right", vec!["x-forwarded-for: 203.0.113.9, x, 10.0.0.3"]),
         ("leading zeros", vec!["x-forwarded-for: 203.0.113.09"]),
-        ("no port", vec!["x-forwarded-for: 203.0.113.9:"]),
-        ("port that is none", vec!["x-forwarded-for: 203.0.113.9:x"]),
+        ("empty port", vec!["x-forwarded-for: 203.0.113.9:"]),
+        ("invalid port", vec!["x-forwarded-for: 203.0.113.9:x"]),
         ("open bracket", vec!["x-forwarded-for: [2001:db8::9"]),
         ("zone", vec!["x-forwarded-for: fe80::1%eth0"]),
-        ("text behind the bracket", vec!["x-forwarded-for: [2001:db8::9]x"]),
+        ("text after the bracket", vec!["x-forwarded-for: [2001:db8::9]x"]),
         ("not ASCII", vec!["x-forwarded-for: 203.0.113.9é"]),
         ("too many", vec![chain.as_str()]),
         ("Forwarded, no for", vec!["forwarded: proto=https"]),
         ("Forwarded, the last has no for", vec!["forwarded: for=203.0.113.9, proto=https"]),
-        ("Forwarded, hidden", vec!["forwarded: for=_hidden"]),
+        ("Forwarded, obfuscated", vec!["forwarded: for=_hidden"]),
         ("Forwarded, unknown", vec!["forwarded: for=unknown"]),
         ("Forwarded, twice", vec!["forwarded: for=203.0.113.9;for=203.0.113.9"]),
         ("Forwarded, IPv6 without quotes", vec!["forwarded: for=[2001:db8::9]"]),
         ("Forwarded, IPv6 without brackets", vec!["forwarded: for=\"2001:db8::9\""]),
-        ("Forwarded, open quote", vec!["forwarded: for=\"203.0.113.9"]),
-        ("Forwarded, text behind the quote", vec!["forwarded: for=\"203.0.113.9\"x"]),
-        ("Forwarded, broken elsewhere", vec!["forwarded: for=203.0.113.9;x"]),
+        ("Forwarded, unclosed quote", vec!["forwarded: for=\"203.0.113.9"]),
+        ("Forwarded, text after the quote", vec!["forwarded: for=\"203.0.113.9\"x"]),
+        ("Forwarded, malformed elsewhere", vec!["forwarded: for=203.0.113.9;x"]),
         ("they disagree", vec!["forwarded: for=203.0.113.8", "x-forwarded-for: 203.0.113.9"]),
-        ("one cannot be read", vec!["forwarded: x", "x-forwarded-for: 203.0.113.9"]),
+        ("one is malformed", vec!["forwarded: x", "x-forwarded-for: 203.0.113.9"]),
     ] {
         assert_eq!(address(PROXY, &lines), PROXY, "{name}");
     }
@@ -112,7 +120,7 @@ fn doubt_counts_as_the_peer() {
 
 /// RL-3.
 #[test]
-fn addresses_have_one_form() {
+fn addresses_are_canonical() {
     for (name, peer, lines, expect) in [
         ("a mapped peer", "::ffff:203.0.113.9", vec![], "203.0.113.9"),
         ("a mapped proxy", "::ffff:10.0.0.1", vec!["x-forwarded-for: 203.0.113.9"], "203.0.113.9"),
@@ -127,17 +135,17 @@ fn addresses_have_one_form() {
 }
 
 #[test]
-fn the_scheme_is_what_the_nearest_proxy_saw() {
+fn the_scheme_is_the_one_that_the_nearest_proxy_received() {
     for (name, lines, expect) in [
         ("none", vec![], None),
         ("https", vec!["x-forwarded-proto: https"], Some(Scheme::HTTPS)),
         ("any case", vec!["x-forwarded-proto: HTTP"], Some(Scheme::HTTP)),
-        ("the last counts", vec!["x-forwarded-proto: https, http"], Some(Scheme::HTTP)),
+        ("the last element is used", vec!["x-forwarded-proto: https, http"], Some(Scheme::HTTP)),
         ("Forwarded", vec!["forwarded: for=1.2.3.4;proto=http, for=x;proto=\"https\""], Some(Scheme::HTTPS)),
         ("Forwarded without it", vec!["forwarded: for=1.2.3.4", "x-forwarded-proto: https"], Some(Scheme::HTTPS)),
         ("they agree", vec!["forwarded: proto=https", "x-forwarded-proto: https"], Some(Scheme::HTTPS)),
         ("they disagree", vec!["forwarded: proto=http", "x-forwarded-proto: https"], None),
-        ("another word", vec!["x-forwarded-proto: wss"], None),
+        ("another scheme", vec!["x-forwarded-proto: wss"], None),
         ("injection", vec!["x-forwarded-proto: https;x"], None),
         ("malformed", vec!["forwarded: proto=https;x", "x-forwarded-proto: https"], None),
     ] {
