@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 
 use divan::{AllocProfiler, Bencher};
 use http::{HeaderMap, HeaderValue, Method, header};
-use portcullis::gateway::matching::host::Host;
-use portcullis::gateway::matching::path::{NormalPath, PathParameters};
-use portcullis::gateway::matching::{PathPattern, Pattern, RouteMatch, RouteTable};
-use portcullis::gateway::policy::cors_policy::{CorsPolicy, Origins};
-use portcullis::primitives::clock::Clock;
-use portcullis::rate_limit::Quota;
-use portcullis::rate_limit::table::Table;
-use portcullis::telemetry::metrics::Metrics;
-use portcullis::token::{
+use portcullis::clock::Clock;
+use portcullis::internals::Host;
+use portcullis::internals::Metrics;
+use portcullis::internals::Quota;
+use portcullis::internals::Table;
+use portcullis::internals::{
     Algorithm, ClaimSources, IssuerSettings, Issuers, KeySource, Principal, Profile, RawToken, VerdictCache,
     Verification, Verifier,
 };
+use portcullis::internals::{CorsPolicy, Origins};
+use portcullis::internals::{NormalPath, PathParameters};
+use portcullis::internals::{PathPattern, Pattern, RouteMatch, RouteTable};
 use token::{TestKey, TokenBuilder};
 
 #[global_allocator]
@@ -92,7 +92,7 @@ impl PrimedVerifier {
 }
 
 fn tempfile(content: &str) -> std::path::PathBuf {
-    use portcullis::primitives::random;
+    use portcullis::internals::random;
     let name = format!("portcullis-bench-{}.json", random::hex(&random::bytes::<8>()));
     let path = std::env::temp_dir().join(name);
     std::fs::write(&path, content).expect("a temporary file can be written");

@@ -1,36 +1,69 @@
 //! Portcullis: an OIDC resource-server gateway.
 //!
-//! It stands in front of services, verifies access tokens offline against keys found by discovery, enforces each route's rules from one file,
-//! and forwards the request with identity headers that the service may trust. The modules, in the order in which one would read them:
+//! It stands in front of HTTP services, verifies access tokens offline against keys found by
+//! discovery, enforces each route's rules from one file, and forwards the request with identity
+//! headers that the service can trust. The modules, in the order in which one would read them:
 //!
-//! - [`config`]: what the operator wrote: structs, and all that is wrong with a file.
-//! - [`plan`]: what it means: checked, compiled, comparable; and how a plan becomes a runtime.
-//! - [`outbound`]: the HTTP client for the gateway's own requests, such as those for keys.
-//! - [`gateway`]: one request, stage by stage. Start here.
-//! - [`token`]: tokens, keys and issuers.
-//! - [`upstream`]: the servers behind, and the connections to them.
-//! - [`rate_limit`]: counters of limits.
-//! - [`downstream`]: connections: listeners, workers, protocols.
-//! - [`admin`]: the side door for operators: metrics, liveness, readiness.
-//! - [`telemetry`]: metrics and logs.
+//! - `gateway`: one request, stage by stage. Start here.
+//! - `token`: tokens, keys and issuers.
+//! - `upstream`: the servers behind the gateway, and the connections to them.
+//! - `rate_limit`: per-key rate limiting.
+//! - `downstream`: client connections: listeners, workers, protocols.
+//! - `config`: what the operator wrote, and everything wrong with it.
+//! - `plan`: what it means: checked, compiled, comparable; and how a plan becomes a runtime.
+//! - `outbound`: the HTTP client for the gateway's own requests, such as those for keys.
+//! - `admin`: metrics, liveness and readiness, on a listener of their own.
+//! - `telemetry`: metrics and logs.
 //! - [`app`]: the life of the process.
 //! - [`cli`]: one file per command.
-//! - [`local_issuer`]: an issuer of its own, for trying things out.
-//! - [`primitives`]: time, randomness, the end of the process.
+//! - `local_issuer`: the built-in issuer, for demonstrations.
+//! - `primitives`: time, randomness, shutdown, field syntax.
+//!
+//! The library has two users, the program and the tests, and shows them [`cli`], [`app`] and
+//! [`clock`]. Everything else is private to the crate, so that the compiler finds dead code.
 
 #![forbid(unsafe_code)]
 
-pub mod admin;
 pub mod app;
 pub mod cli;
-pub mod config;
-pub mod downstream;
-pub mod gateway;
-pub mod local_issuer;
-pub mod outbound;
-pub mod plan;
-pub mod primitives;
-pub mod rate_limit;
-pub mod telemetry;
-pub mod token;
-pub mod upstream;
+
+pub(crate) mod admin;
+pub(crate) mod config;
+pub(crate) mod downstream;
+pub(crate) mod gateway;
+pub(crate) mod local_issuer;
+pub(crate) mod outbound;
+pub(crate) mod plan;
+pub(crate) mod primitives;
+pub(crate) mod rate_limit;
+pub(crate) mod telemetry;
+pub(crate) mod token;
+pub(crate) mod upstream;
+
+pub use primitives::clock;
+
+/// What the benches measure and the reference is made from: no interface, and no promise.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::config::{load_text, reference};
+    pub use crate::downstream::balancer::handles;
+    pub use crate::downstream::listener::bind;
+    pub use crate::downstream::{Downstream, serve};
+    pub use crate::gateway::matching::host::Host;
+    pub use crate::gateway::matching::path::{NormalPath, PathParameters};
+    pub use crate::gateway::matching::{PathPattern, Pattern, RouteMatch, RouteTable};
+    pub use crate::gateway::policy::cors_policy::{CorsPolicy, Origins};
+    pub use crate::gateway::{Gateway, Worker};
+    pub use crate::plan::Plan;
+    pub use crate::plan::adopt::Adopter;
+    pub use crate::primitives::{random, shutdown};
+    pub use crate::rate_limit::Quota;
+    pub use crate::rate_limit::table::Table;
+    pub use crate::telemetry::LineFormat;
+    pub use crate::telemetry::access_log::AccessLog;
+    pub use crate::telemetry::metrics::{Gauge, Metrics};
+    pub use crate::token::{
+        Algorithm, ClaimSources, IssuerSettings, Issuers, KeySource, Principal, Profile, RawToken, VerdictCache,
+        Verification, Verifier,
+    };
+}

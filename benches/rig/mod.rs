@@ -9,18 +9,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use portcullis::config;
-use portcullis::downstream::balancer::handles;
-use portcullis::downstream::{self, Downstream, listener};
-use portcullis::gateway::{Gateway, Worker};
-use portcullis::plan::Plan;
-use portcullis::plan::adopt::Adopter;
-use portcullis::primitives::clock::Clock;
-use portcullis::primitives::random;
-use portcullis::primitives::shutdown::{self, Trigger};
-use portcullis::telemetry::LineFormat;
-use portcullis::telemetry::access_log::AccessLog;
-use portcullis::telemetry::metrics::Metrics;
+use portcullis::clock::Clock;
+use portcullis::internals::AccessLog;
+use portcullis::internals::Adopter;
+use portcullis::internals::LineFormat;
+use portcullis::internals::Metrics;
+use portcullis::internals::Plan;
+use portcullis::internals::handles;
+use portcullis::internals::load_text;
+use portcullis::internals::random;
+use portcullis::internals::shutdown::{self, Trigger};
+use portcullis::internals::{Downstream, bind, serve};
+use portcullis::internals::{Gateway, Worker};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
@@ -70,7 +70,7 @@ impl Rig {
         let client = runtime.block_on(async {
             let origin = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
             let text = configuration(&keys.display().to_string(), origin.local_addr().expect("bound"), features);
-            let loaded = config::load_text("the rig", &text, &|_| None);
+            let loaded = load_text("the rig", &text, &|_| None);
             let plan = Plan::compile(loaded).unwrap_or_else(|problems| panic!("{problems}"));
             let (clock, metrics) = (Clock::system(), Metrics::new(Clock::system()));
             let log = if features.access_log {
@@ -84,13 +84,13 @@ impl Rig {
             for issuer in adopted.issuers().iter() {
                 tokio::task::spawn_local(Arc::clone(issuer.keys()).run(shutdown.clone()));
             }
-            let mut listeners = listener::bind(&plan.server.listen, 1).expect("a free port").remove(0);
+            let mut listeners = bind(&plan.server.listen, 1).expect("a free port").remove(0);
             let listener = TcpListener::from_std(listeners.remove(0)).expect("a listener");
             let address = listener.local_addr().expect("bound");
-            let open = portcullis::telemetry::metrics::Gauge::default();
+            let open = portcullis::internals::Gauge::default();
             let downstream = Downstream { slots: Arc::new(Semaphore::new(16)), open, handle: handles(1).remove(0) };
             let gateway = Rc::new(Gateway::new(Worker::new(Arc::new(ArcSwap::from(adopted)), shutdown.clone())));
-            tokio::task::spawn_local(downstream::serve(vec![listener], gateway, downstream, shutdown));
+            tokio::task::spawn_local(serve(vec![listener], gateway, downstream, shutdown));
             tokio::task::spawn_local(serve_origin(origin));
             TcpStream::connect(address).await.expect("the gateway listens")
         });

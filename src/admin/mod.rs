@@ -26,7 +26,7 @@ use crate::primitives::shutdown::{Phase, Shutdown};
 use crate::telemetry::Metrics;
 
 /// The gateway's readiness, queried at each request for `/readyz`.
-pub trait Readiness: Send + Sync {
+pub(crate) trait Readiness: Send + Sync {
     /// `Ok` if traffic should be sent to this gateway.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ struct AdminServer {
 /// # Errors
 ///
 /// If the listener cannot be used. An error on a connection ends that connection only.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: std::net::TcpListener,
     readiness: Arc<dyn Readiness>,
     metrics: Arc<Metrics>,

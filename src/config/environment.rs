@@ -16,13 +16,13 @@ const IDENTIFYING_CHARS: usize = 24;
 
 /// The variables that the file refers to, with their values. `Debug` shows the names only.
 #[derive(Clone, Default)]
-pub struct EnvironmentReferences {
+pub(crate) struct EnvironmentReferences {
     values: BTreeMap<String, String>,
 }
 
 impl EnvironmentReferences {
     /// The names, sorted.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.values.keys().map(String::as_str)
     }
 
@@ -47,7 +47,7 @@ impl fmt::Debug for EnvironmentReferences {
 
 /// Why a reference to the environment cannot be replaced.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum ReferenceError {
+pub(crate) enum ReferenceError {
     /// The environment has no such variable, and the reference has no default.
     #[error("the environment has no variable `{name}`")]
     Missing {
@@ -77,7 +77,7 @@ impl ReferenceError {
 /// # Errors
 ///
 /// All references that cannot be replaced, in their order.
-pub fn substitute(
+pub(crate) fn substitute(
     text: &str,
     environment: &dyn Fn(&str) -> Option<String>,
     references: &mut EnvironmentReferences,

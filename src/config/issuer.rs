@@ -12,6 +12,7 @@ use super::units::{OneOrMany, Profile, Span};
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 #[schemars(extend("required" = ["issuer", "audiences"]), transform = field_order::record::<Self>)]
+#[expect(clippy::struct_field_names, reason = "the keys of the table are called so")]
 pub struct Issuer {
     /// The issuer identifier, compared byte for byte with a token's `iss`: a trailing slash
     /// matters.

@@ -40,7 +40,7 @@ impl KeyLines {
 
 /// The path of `key` in the table at the path `table`. The path of the root is empty.
 #[must_use]
-pub fn child(table: &str, key: &str) -> String {
+pub(crate) fn child(table: &str, key: &str) -> String {
     let mut path = table.to_owned();
     if !path.is_empty() {
         path.push('.');
@@ -55,7 +55,7 @@ pub fn child(table: &str, key: &str) -> String {
 
 /// The path of an element of the array at the path `array`.
 #[must_use]
-pub fn element(array: &str, index: usize) -> String {
+pub(crate) fn element(array: &str, index: usize) -> String {
     format!("{array}[{index}]")
 }
 

@@ -25,7 +25,7 @@ const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 const MAX_PROBLEMS: usize = 500;
 
 /// A hash of a file's content, to detect changes.
-pub type TextHash = u64;
+pub(crate) type TextHash = u64;
 
 /// The outcome of loading a file.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ impl LoadOutcome {
 
 /// Loads the file at `path`. If it cannot be read, that is the problem in the outcome.
 #[must_use]
-pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> LoadOutcome {
+pub(crate) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> LoadOutcome {
     let name = path.display().to_string();
     match read(path) {
         Ok(text) => load_text(&name, &text, environment),
@@ -72,7 +72,7 @@ fn read(path: &Path) -> std::io::Result<String> {
 
 /// The hash of the file's current content; `None` if it cannot be read.
 #[must_use]
-pub fn file_hash(path: &Path) -> Option<TextHash> {
+pub(crate) fn file_hash(path: &Path) -> Option<TextHash> {
     let text = read(path).ok()?;
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);

@@ -9,13 +9,13 @@
 //!
 //! [`load()`] reads a file and finds everything that is wrong with it in one run.
 
-pub mod environment;
-pub mod key_path;
-pub mod load;
-pub mod nearest;
-pub mod problem;
+pub(crate) mod environment;
+pub(crate) mod key_path;
+pub(crate) mod load;
+pub(crate) mod nearest;
+pub(crate) mod problem;
 pub mod reference;
-pub mod units;
+pub(crate) mod units;
 
 mod auth_failures;
 mod cors;
@@ -37,17 +37,18 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use self::auth_failures::{AuthFailures, FailureLimit};
-pub use self::cors::Cors;
-pub use self::issuer::Issuer;
-pub use self::key_path::KeyLines;
-pub use self::limit::{Limit, Tiers};
-pub use self::load::{LoadOutcome, TextHash, file_hash, load, load_text};
-pub use self::problem::{Problem, Problems};
-pub use self::route::Route;
-pub use self::schema::schema;
-pub use self::server::{Admin, Identity, Log, Server};
-pub use self::upstream::Upstream;
+pub(crate) use self::auth_failures::AuthFailures;
+pub(crate) use self::cors::Cors;
+pub(crate) use self::issuer::Issuer;
+pub(crate) use self::key_path::KeyLines;
+pub(crate) use self::limit::Limit;
+pub use self::load::load_text;
+pub(crate) use self::load::{LoadOutcome, file_hash, load};
+pub(crate) use self::problem::Problems;
+pub(crate) use self::route::Route;
+pub(crate) use self::schema::schema;
+pub(crate) use self::server::{Admin, Identity, Log, Server};
+pub(crate) use self::upstream::Upstream;
 
 /// The whole of `gateway.toml`.
 ///

@@ -8,7 +8,7 @@ const MAX_NAME_CHARS: usize = 64;
 /// The distance is the number of characters inserted, deleted, replaced or swapped with their
 /// neighbour. Case is ignored, and `-` equals `_`. At most one such slip in three characters counts
 /// as near; of several equally near candidates the first wins.
-pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let unknown = normalize(name)?;
     let max_distance = (unknown.chars().count() / 3).max(1);
     let mut best: Option<(usize, &str)> = None;
@@ -25,7 +25,7 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 }
 
 /// [`nearest`] as a hint: "did you mean `scopes`?"
-pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+pub(crate) fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     nearest(name, candidates).map(|candidate| format!("did you mean {}?", super::problem::quoted(candidate)))
 }
 

@@ -154,7 +154,7 @@ impl fmt::Display for Problems {
 
 /// A value as problems show it: between backticks, escaped, and cut after 80 characters.
 #[must_use]
-pub fn quoted(value: &str) -> String {
+pub(crate) fn quoted(value: &str) -> String {
     match value.char_indices().nth(MAX_SHOWN_CHARS) {
         Some((end, _)) => format!("`{}…`", escaped(&value[..end])),
         None => format!("`{}`", escaped(value)),
@@ -164,7 +164,7 @@ pub fn quoted(value: &str) -> String {
 /// Escapes control and invisible characters: text from a file must not control the terminal that
 /// shows it.
 #[must_use]
-pub fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -10,7 +10,7 @@ use super::{Config, field_order};
 /// The schema checks less than [`load()`](super::load()) and the plan do: it does not look names
 /// up, and it rejects a `${NAME}` where a value has a pattern.
 #[must_use]
-pub fn schema() -> Value {
+pub(crate) fn schema() -> Value {
     let mut schema = schema_with_field_order();
     visit_objects(&mut schema, &mut |object| {
         object.remove(field_order::KEYWORD);

@@ -11,8 +11,8 @@
 //! [`Gateway::refuse`](crate::gateway::Gateway::refuse) for the response to bytes that never became
 //! a request.
 
-pub mod balancer;
-pub mod listener;
+pub(crate) mod balancer;
+pub(crate) mod listener;
 
 mod client_stream;
 mod connection;

@@ -15,11 +15,11 @@ use super::runtime::Runtime;
 use super::stages::routing::Routed;
 use super::stages::{StageContext, authenticate, authorize, cors, normalize, rate_limit, routing};
 
-pub use super::stages::rate_limit::Admitted;
+pub(crate) use super::stages::rate_limit::Admitted;
 
 /// What becomes of a request that is not refused.
 #[derive(Debug)]
-pub enum Decision {
+pub(crate) enum Decision {
     /// It may go to its upstream.
     Admitted(Admitted),
     /// It was a CORS preflight; this is the response.
@@ -35,7 +35,7 @@ pub enum Decision {
 /// # Cancel safety
 ///
 /// May be dropped at any time; limits that were counted stay counted.
-pub async fn decide<O: Observer>(
+pub(crate) async fn decide<O: Observer>(
     head: RequestHead,
     peer: &Peer,
     runtime: &Runtime,

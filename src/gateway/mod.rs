@@ -19,21 +19,21 @@
 //! to the client is in [`response`]. The folders depend in one direction: `stages` on all of these,
 //! `response` on `policy`, `policy` on `matching`.
 
-pub mod caller_cache;
-pub mod client_address;
-pub mod decide;
-pub mod matching;
-pub mod observer;
-pub mod policy;
-pub mod request;
-pub mod response;
-pub mod runtime;
-pub mod stages;
-pub mod worker;
+pub(crate) mod caller_cache;
+pub(crate) mod client_address;
+pub(crate) mod decide;
+pub(crate) mod matching;
+pub(crate) mod observer;
+pub(crate) mod policy;
+pub(crate) mod request;
+pub(crate) mod response;
+pub(crate) mod runtime;
+pub(crate) mod stages;
+pub(crate) mod worker;
 
-pub use request::Peer;
-pub use response::context::ResponseContext;
-pub use runtime::{Runtime, ServerSettings};
+pub(crate) use request::Peer;
+pub(crate) use response::context::ResponseContext;
+pub(crate) use runtime::{Runtime, ServerSettings};
 pub use worker::Worker;
 
 use std::rc::Rc;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 /// The stages of a request, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// One form for framing, host, path and headers.
     Normalize,
     /// Which route.
@@ -27,21 +27,9 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// All of them, in the order in which a request meets them.
-    pub const ALL: [Self; 8] = [
-        Self::Normalize,
-        Self::Routing,
-        Self::Cors,
-        Self::LimitBeforeAuth,
-        Self::Authenticate,
-        Self::Authorize,
-        Self::LimitAfterAuth,
-        Self::Forward,
-    ];
-
     /// Its name, for people.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Normalize => "normalize",
             Self::Routing => "routing",
@@ -57,7 +45,7 @@ impl Stage {
 
 /// One check of a decision, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
+pub(crate) struct Check {
     /// What was looked at, in one word.
     pub subject: &'static str,
     /// How it came out.
@@ -70,7 +58,7 @@ pub struct Check {
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CheckResult {
+pub(crate) enum CheckResult {
     /// The request fails it.
     Failed,
     /// It decides nothing, but is worth knowing.
@@ -81,29 +69,29 @@ pub enum CheckResult {
 
 impl Check {
     /// A check that the request passes.
-    pub fn passed(subject: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn passed(subject: &'static str, detail: impl Into<String>) -> Self {
         Self { subject, result: CheckResult::Passed, detail: detail.into(), key: None }
     }
 
     /// A check that the request fails.
-    pub fn failed(subject: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn failed(subject: &'static str, detail: impl Into<String>) -> Self {
         Self { subject, result: CheckResult::Failed, detail: detail.into(), key: None }
     }
 
     /// What decides nothing.
-    pub fn noted(subject: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn noted(subject: &'static str, detail: impl Into<String>) -> Self {
         Self { subject, result: CheckResult::Noted, detail: detail.into(), key: None }
     }
 
     /// The configuration key that decided.
     #[must_use]
-    pub fn by(self, key: impl Into<String>) -> Self {
+    pub(crate) fn by(self, key: impl Into<String>) -> Self {
         Self { key: Some(key.into()), ..self }
     }
 }
 
 /// What a caller of [`decide`](super::decide::decide) adds to it.
-pub trait Observer {
+pub(crate) trait Observer {
     /// Whether all demands of a route are to be judged, also after one that is not met.
     const JUDGES_ALL_DEMANDS: bool;
 
@@ -119,7 +107,7 @@ pub trait Observer {
 
 /// No observer: the data path.
 #[derive(Clone, Copy, Debug)]
-pub struct Unobserved;
+pub(crate) struct Unobserved;
 
 impl Observer for Unobserved {
     const JUDGES_ALL_DEMANDS: bool = false;

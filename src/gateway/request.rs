@@ -41,7 +41,7 @@ impl Peer {
 
 /// The head of a request as the client sent it: all that a decision needs.
 #[derive(Debug)]
-pub struct RequestHead {
+pub(crate) struct RequestHead {
     /// The method.
     pub method: Method,
     /// The request target.
@@ -56,7 +56,7 @@ pub struct RequestHead {
 
 /// What comes after the head.
 #[derive(Debug)]
-pub struct RequestTail {
+pub(crate) struct RequestTail {
     /// The body, not yet read.
     pub body: Incoming,
     /// The client's connection, once it has been told 101.
@@ -66,7 +66,7 @@ pub struct RequestTail {
 impl RequestHead {
     /// Separates a request's head from what comes after it.
     #[must_use]
-    pub fn split(request: Request<Incoming>) -> (Self, RequestTail) {
+    pub(crate) fn split(request: Request<Incoming>) -> (Self, RequestTail) {
         let (mut parts, body) = request.into_parts();
         let upgrade = parts.extensions.remove::<OnUpgrade>();
         let can_upgrade = upgrade.is_some() && body.is_end_stream() && parts.version == Version::HTTP_11;

@@ -11,7 +11,7 @@ use super::{Client, LocalIssuer};
 
 /// A request with its body.
 #[derive(Debug)]
-pub struct IssuerRequest<'a> {
+pub(crate) struct IssuerRequest<'a> {
     /// The method.
     pub method: &'a Method,
     /// The path.
@@ -52,7 +52,7 @@ impl TokenError {
 impl LocalIssuer {
     /// Responds to a request.
     #[must_use]
-    pub fn respond(&self, request: &IssuerRequest<'_>) -> Response<Bytes> {
+    pub(crate) fn respond(&self, request: &IssuerRequest<'_>) -> Response<Bytes> {
         match (request.method.as_str(), request.path) {
             ("GET", "/.well-known/openid-configuration") => document(StatusCode::OK, &self.discovery()),
             ("GET", "/jwks") => document(StatusCode::OK, &json!({ "keys": [self.key.public_jwk()] })),

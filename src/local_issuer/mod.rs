@@ -7,8 +7,8 @@
 mod endpoints;
 mod tokens;
 
-pub use endpoints::IssuerRequest;
-pub use tokens::KeyGenerationError;
+pub(crate) use endpoints::IssuerRequest;
+pub(crate) use tokens::KeyGenerationError;
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use tokens::SigningKey;
 
 /// Settings of the built-in issuer.
 #[derive(Clone, Debug)]
-pub struct LocalIssuerSettings {
+pub(crate) struct LocalIssuerSettings {
     /// `iss`, and the base of its URLs. Without a trailing slash.
     pub issuer: String,
     /// `aud` of its tokens.
@@ -32,7 +32,7 @@ pub struct LocalIssuerSettings {
 
 /// A client that may request tokens.
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     /// `client_id`; also the subject of its tokens.
     pub id: &'static str,
     /// `client_secret`.
@@ -51,7 +51,7 @@ impl std::fmt::Debug for Client {
 
 /// The built-in issuer.
 #[derive(Debug)]
-pub struct LocalIssuer {
+pub(crate) struct LocalIssuer {
     settings: LocalIssuerSettings,
     clock: Clock,
     key: SigningKey,
@@ -63,20 +63,20 @@ impl LocalIssuer {
     /// # Errors
     ///
     /// [`KeyGenerationError`].
-    pub fn new(settings: LocalIssuerSettings, clock: Clock) -> Result<Self, KeyGenerationError> {
+    pub(crate) fn new(settings: LocalIssuerSettings, clock: Clock) -> Result<Self, KeyGenerationError> {
         Ok(Self { settings, clock, key: SigningKey::generate()? })
     }
 
     /// A token for a client, with all its scopes. `None` if there is no such client.
     #[must_use]
-    pub fn token(&self, client: &str) -> Option<String> {
+    pub(crate) fn token(&self, client: &str) -> Option<String> {
         let client = self.settings.clients.iter().find(|known| known.id == client)?;
         Some(self.issue(client, client.scopes, self.clock.now().seconds()))
     }
 
     /// Like [`token`](Self::token), but issued so long ago that it has expired.
     #[must_use]
-    pub fn expired_token(&self, client: &str) -> Option<String> {
+    pub(crate) fn expired_token(&self, client: &str) -> Option<String> {
         let client = self.settings.clients.iter().find(|known| known.id == client)?;
         let long_ago = self.clock.now().seconds().saturating_sub(2 * self.settings.lifetime.as_secs() + 3600);
         Some(self.issue(client, client.scopes, long_ago))

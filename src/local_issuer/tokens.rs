@@ -12,7 +12,7 @@ use crate::primitives::random;
 /// The crypto library failed to generate a key.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the crypto library cannot generate an RSA key")]
-pub struct KeyGenerationError;
+pub(crate) struct KeyGenerationError;
 
 /// An RS256 key (RFC 7518 §3.3).
 pub(super) struct SigningKey {

@@ -9,7 +9,7 @@ use url::{Host, Url};
 /// A DNS name counts as [`Public`](Self::Public) even if it resolves to an internal address; the
 /// server then still needs a certificate for that name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AddressScope {
+pub(crate) enum AddressScope {
     /// The local network segment. Cloud providers serve instance metadata there.
     LinkLocal,
     /// This machine: 127.0.0.0/8, `::1`, `localhost` and the names below it.
@@ -24,7 +24,7 @@ pub enum AddressScope {
 
 /// Whether data from `url` cannot be forged on the network: `https`, or `http` to this machine.
 #[must_use]
-pub fn is_secure_url(url: &Url) -> bool {
+pub(crate) fn is_secure_url(url: &Url) -> bool {
     match url.scheme() {
         "https" => url.has_host(),
         "http" => AddressScope::of(url) == AddressScope::Loopback,
@@ -42,7 +42,7 @@ pub(super) fn is_localhost(name: &str) -> bool {
 impl AddressScope {
     /// The scope of the host in `url`. An IPv4-mapped IPv6 address counts as the IPv4 address.
     #[must_use]
-    pub fn of(url: &Url) -> Self {
+    pub(crate) fn of(url: &Url) -> Self {
         match url.host() {
             Some(Host::Domain(name)) if is_localhost(name) => Self::Loopback,
             Some(Host::Domain(_)) => Self::Public,

@@ -13,6 +13,6 @@ mod resolver;
 #[cfg(test)]
 pub(crate) mod test_support;
 
-pub use self::address::{AddressScope, is_secure_url};
-pub use self::client::{Client, ClientLimits, Request, Response, TrustedRoots, UrlPolicy};
-pub use self::error::{Error, SetupError};
+pub(crate) use self::address::{AddressScope, is_secure_url};
+pub(crate) use self::client::{Client, ClientLimits, Request, TrustedRoots, UrlPolicy};
+pub(crate) use self::error::{Error, SetupError};

@@ -3,7 +3,7 @@
 //! The second of three representations. [`Plan::compile`] takes what the operator wrote and gives either a plan or *all* that is wrong; behind
 //! it nobody sees a configuration key again. [`adopt`] gives a plan its living parts.
 
-pub mod adopt;
+pub(crate) mod adopt;
 
 mod cors;
 mod headers;
@@ -28,7 +28,7 @@ use crate::telemetry::{LineFormat, logging::Level};
 use crate::token::IssuerSettings;
 use crate::upstream::UpstreamSettings;
 
-pub use server::{ServerPlan, Workers};
+pub(crate) use server::ServerPlan;
 
 /// What the gateway will do.
 #[derive(Clone, Debug)]

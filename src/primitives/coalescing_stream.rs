@@ -15,16 +15,16 @@ const MAX_COALESCED_BYTES: usize = 2 * 1024;
 
 /// A stream that turns short vectored writes into plain ones. It buffers nothing between calls.
 #[derive(Debug)]
-pub struct CoalescingStream<S>(S);
+pub(crate) struct CoalescingStream<S>(S);
 
 impl<S> CoalescingStream<S> {
     /// Wraps `stream`.
-    pub fn new(stream: S) -> Self {
+    pub(crate) fn new(stream: S) -> Self {
         Self(stream)
     }
 
     /// The wrapped stream. No data is lost, since none is buffered here.
-    pub fn into_inner(self) -> S {
+    pub(crate) fn into_inner(self) -> S {
         self.0
     }
 }

@@ -6,7 +6,7 @@ const MAX_CHARS: usize = 120;
 /// Escapes control and special characters, and cuts the text after [`MAX_CHARS`] characters, so
 /// that a peer can neither forge log lines nor fill the log.
 #[must_use]
-pub fn escape_for_log(text: &str) -> String {
+pub(crate) fn escape_for_log(text: &str) -> String {
     let mut escaped: String = text.chars().take(MAX_CHARS).flat_map(char::escape_debug).collect();
     if text.chars().nth(MAX_CHARS).is_some() {
         escaped.push('…');

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName};
 
 /// Whether `byte` may be part of a token (RFC 9110 §5.6.2).
 #[must_use]
-pub const fn is_token_byte(byte: u8) -> bool {
+pub(crate) const fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,
@@ -20,7 +20,7 @@ pub const fn is_token_byte(byte: u8) -> bool {
 
 /// Whether `bytes` is a token: one or more token bytes and nothing else (RFC 9110 §5.6.2).
 #[must_use]
-pub fn is_token(bytes: &[u8]) -> bool {
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().copied().all(is_token_byte)
 }
 
@@ -30,7 +30,7 @@ pub fn is_token(bytes: &[u8]) -> bool {
 /// All field lines count as one list, in order (RFC 9110 §5.3). Allocates nothing. Splits at every
 /// comma, also at those inside quoted strings, so it suits fields whose elements are tokens:
 /// `Connection`, `Vary`, `Allow`.
-pub fn list_elements<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> + use<'h> {
+pub(crate) fn list_elements<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> + use<'h> {
     headers
         .get_all(name)
         .into_iter()
@@ -42,7 +42,7 @@ pub fn list_elements<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iter
 /// `bytes` without leading and trailing optional whitespace, which is space and tab only
 /// (RFC 9110 §5.6.3).
 #[must_use]
-pub fn trim_whitespace(bytes: &[u8]) -> &[u8] {
+pub(crate) fn trim_whitespace(bytes: &[u8]) -> &[u8] {
     let is_whitespace = |byte: &u8| matches!(byte, b' ' | b'\t');
     let start = bytes.iter().position(|byte| !is_whitespace(byte)).unwrap_or(bytes.len());
     let end = bytes.iter().rposition(|byte| !is_whitespace(byte)).map_or(start, |last| last + 1);
@@ -55,7 +55,7 @@ pub fn trim_whitespace(bytes: &[u8]) -> &[u8] {
 /// CGI-style backends (RFC 3875 §4.1.18) and many frameworks treat `X_User`, `X.User` and `x-user`
 /// as one field, so a gateway that removes or sets a field must treat all spellings as that field.
 #[must_use]
-pub const fn fold_name_byte(byte: u8) -> u8 {
+pub(crate) const fn fold_name_byte(byte: u8) -> u8 {
     match byte {
         b'_' | b'.' => b'-',
         other => other.to_ascii_lowercase(),
@@ -65,7 +65,7 @@ pub const fn fold_name_byte(byte: u8) -> u8 {
 /// `name` with every byte folded by [`fold_name_byte`]. Borrowed if that changes nothing, as for
 /// nearly every field.
 #[must_use]
-pub fn fold_name(name: &str) -> Cow<'_, str> {
+pub(crate) fn fold_name(name: &str) -> Cow<'_, str> {
     if name.bytes().all(|byte| fold_name_byte(byte) == byte) {
         return Cow::Borrowed(name);
     }
@@ -79,13 +79,13 @@ pub fn fold_name(name: &str) -> Cow<'_, str> {
 /// A wait as the `delay-seconds` of `Retry-After` (RFC 9110 §10.2.3): rounded up and at least 1, so
 /// that a client that obeys it never retries too early.
 #[must_use]
-pub fn retry_after_seconds(wait: Duration) -> u64 {
+pub(crate) fn retry_after_seconds(wait: Duration) -> u64 {
     seconds_rounded_up(wait).max(1)
 }
 
 /// `duration` in whole seconds, rounded up.
 #[must_use]
-pub fn seconds_rounded_up(duration: Duration) -> u64 {
+pub(crate) fn seconds_rounded_up(duration: Duration) -> u64 {
     duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
 }
 

@@ -13,11 +13,11 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// A timer whose deadline is given at each poll. Registers nothing with the runtime before its
 /// first poll.
 #[derive(Debug, Default)]
-pub struct LazyTimer(Option<Pin<Box<Sleep>>>);
+pub(crate) struct LazyTimer(Option<Pin<Box<Sleep>>>);
 
 impl LazyTimer {
     /// Ready once `deadline` is reached. Each call may pass a different deadline.
-    pub fn poll_reached(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_reached(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         loop {
             if deadline < sleep.deadline() {

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 /// Runs each task on the thread that submits it, which must be inside a local runtime.
 #[derive(Clone, Debug, Default)]
-pub struct LocalExecutor {
+pub(crate) struct LocalExecutor {
     progress: Option<Rc<Notify>>,
 }
 
@@ -23,7 +23,7 @@ impl LocalExecutor {
     /// hyper has no event for the arrival of the peer's SETTINGS: they are known once a task has
     /// read them, so a caller that waits for them checks after each poll.
     #[must_use]
-    pub fn notifying(progress: Rc<Notify>) -> Self {
+    pub(crate) fn notifying(progress: Rc<Notify>) -> Self {
         Self { progress: Some(progress) }
     }
 }

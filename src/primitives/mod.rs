@@ -2,10 +2,10 @@
 //! syntax.
 
 pub mod clock;
-pub mod coalescing_stream;
-pub mod escape;
-pub mod field_syntax;
-pub mod lazy_timer;
-pub mod local_executor;
+pub(crate) mod coalescing_stream;
+pub(crate) mod escape;
+pub(crate) mod field_syntax;
+pub(crate) mod lazy_timer;
+pub(crate) mod local_executor;
 pub mod random;
 pub mod shutdown;

@@ -15,7 +15,7 @@ use crate::primitives::field_syntax::{retry_after_seconds, seconds_rounded_up};
 /// An item of `RateLimit-Policy`: `"name";q=100;w=60`. `q` is the count, `w` the period in whole
 /// seconds, at least 1.
 #[must_use]
-pub fn policy(name: &str, quota: &Quota) -> HeaderValue {
+pub(crate) fn policy(name: &str, quota: &Quota) -> HeaderValue {
     item(name, ["q", "w"], [quota.count, seconds_rounded_up(quota.period).max(1)])
 }
 
@@ -25,7 +25,7 @@ pub fn policy(name: &str, quota: &Quota) -> HeaderValue {
 /// time until the next request is allowed, the same number as in `Retry-After` (see
 /// [`retry_after_seconds`]).
 #[must_use]
-pub fn limit(name: &str, decision: &Decision) -> HeaderValue {
+pub(crate) fn limit(name: &str, decision: &Decision) -> HeaderValue {
     let numbers = match *decision {
         Decision::Allowed { remaining, full_after } => [remaining, seconds_rounded_up(full_after)],
         Decision::Refused { retry_after } => [0, retry_after_seconds(retry_after)],

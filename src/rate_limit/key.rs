@@ -23,7 +23,7 @@ enum Kind {
 /// first 64 bits: the host chooses the rest (RFC 4291 §2.5.1) and could get a new burst with each
 /// request.
 #[must_use]
-pub fn address(ip: IpAddr) -> u64 {
+pub(crate) fn address(ip: IpAddr) -> u64 {
     let mut hasher = new_hasher(Kind::Address);
     match ip.to_canonical() {
         IpAddr::V4(v4) => hasher.write(&v4.octets()),
@@ -35,13 +35,13 @@ pub fn address(ip: IpAddr) -> u64 {
 /// The key of several texts in order. Each is hashed with its length, so that `("ab", "c")` and
 /// `("a", "bc")` differ.
 #[must_use]
-pub fn strings(parts: &[&str]) -> u64 {
+pub(crate) fn strings(parts: &[&str]) -> u64 {
     of_parts(parts.iter().map(|part| part.as_bytes()))
 }
 
 /// Like [`strings`], for values that need not be text. The same bytes give the same key.
 #[must_use]
-pub fn bytes(parts: &[&[u8]]) -> u64 {
+pub(crate) fn bytes(parts: &[&[u8]]) -> u64 {
     of_parts(parts.iter().copied())
 }
 

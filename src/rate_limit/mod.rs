@@ -4,15 +4,15 @@
 //! time. [`table`] holds the state, and [`fields`] writes a [`Decision`] as response headers.
 //! Replicas do not share state: each process counts for itself.
 
-pub mod fields;
+pub(crate) mod fields;
 mod gcra;
-pub mod key;
+pub(crate) mod key;
 mod store;
-pub mod table;
+pub(crate) mod table;
 
 use std::time::Duration;
 
-pub use store::CellStore;
+pub(crate) use store::CellStore;
 
 /// A rate and a burst: `count` requests per `period`, of which `burst` may come at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,17 +5,17 @@
 //! truncated and kept on one line. This module knows nothing about routes, tokens or configuration
 //! files: a component asks [`Metrics`] for a handle once and keeps it.
 
-pub mod access_log;
-pub mod logging;
-pub mod metrics;
-pub mod pseudonym;
+pub(crate) mod access_log;
+pub(crate) mod logging;
+pub(crate) mod metrics;
+pub(crate) mod pseudonym;
 
 mod exposition;
 mod histogram;
 mod line;
 mod timestamp;
 
-pub use access_log::{AccessLine, AccessLog, AccessLogWriter};
-pub use exposition::Exposition;
+pub(crate) use access_log::AccessLog;
+pub(crate) use exposition::Exposition;
 pub use line::LineFormat;
-pub use metrics::{CacheResult, IssuerMetrics, LimitMetrics, Metrics, RouteMetrics, UpstreamMetrics, VerifyResult};
+pub(crate) use metrics::Metrics;

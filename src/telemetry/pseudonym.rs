@@ -22,7 +22,7 @@ const PSEUDONYM_BYTES: usize = 8;
 /// HMAC-SHA-256 (RFC 2104) with a key of this process, truncated to 64 bits. It includes the
 /// issuer, because two issuers may use the same subject for different callers.
 #[must_use]
-pub fn hash_subject(issuer: &str, subject: &str) -> String {
+pub(crate) fn hash_subject(issuer: &str, subject: &str) -> String {
     let mut context = hmac::Context::with_key(&SUBJECT_KEY);
     // The length comes first, so that moving the boundary between the two texts changes the hash.
     context.update(&(issuer.len() as u64).to_be_bytes());

@@ -60,12 +60,6 @@ impl ClaimPath {
         })
     }
 
-    /// The path as written in the configuration.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.written
-    }
-
     fn is_pointer(&self) -> bool {
         self.written.starts_with('/')
     }

@@ -16,7 +16,7 @@ use crate::primitives::escape::escape_for_log;
 /// (OpenID Connect Discovery §4). Exactly one slash separates the two, whether or not the issuer
 /// ends with one (§4.1).
 #[must_use]
-pub fn document_url(issuer: &str) -> String {
+pub(crate) fn document_url(issuer: &str) -> String {
     format!("{}/.well-known/openid-configuration", issuer.strip_suffix('/').unwrap_or(issuer))
 }
 
@@ -26,7 +26,7 @@ pub fn document_url(issuer: &str) -> String {
 ///
 /// [`KeyError::DiscoveryMalformed`]; [`KeyError::IssuerDiffers`] unless the document's `issuer` is
 /// the same, byte for byte (RFC 8414 §3.3); [`KeyError::JwksUriRefused`].
-pub fn jwks_uri(document: &[u8], issuer: &str, source: &Url) -> Result<Url, KeyError> {
+pub(crate) fn jwks_uri(document: &[u8], issuer: &str, source: &Url) -> Result<Url, KeyError> {
     let document = strict_json::read_object(document).map_err(|_| KeyError::DiscoveryMalformed)?;
     let text = |member: &str| document.get(member).and_then(Value::as_str).ok_or(KeyError::DiscoveryMalformed);
     let found = text("issuer")?;

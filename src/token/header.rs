@@ -15,7 +15,7 @@ pub(super) const MAX_KID_BYTES: usize = 256;
 
 /// The members of a header that matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
+pub(crate) struct Header {
     /// `alg`.
     pub algorithm: Algorithm,
     /// `kid`: an opaque string.
@@ -27,7 +27,7 @@ pub struct Header {
 /// A header's `typ` (RFC 7515 §4.1.9), compared without regard to case. `application/` may be left
 /// out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenType {
+pub(crate) enum TokenType {
     /// `at+jwt` (RFC 9068 §2.1).
     AccessToken,
     /// `JWT` (RFC 7519 §5.1).
@@ -46,7 +46,7 @@ impl Header {
     /// [`VerifyError::HeaderMalformed`]; [`VerifyError::CriticalExtension`] for any `crit` or `b64`;
     /// [`VerifyError::Encrypted`] for `enc` or `zip`; [`VerifyError::TokenTypeNotAllowed`] for a token
     /// nested in a token; [`VerifyError::AlgorithmNotAllowed`] for an algorithm that is not supported.
-    pub fn read(bytes: &[u8]) -> Result<Self, VerifyError> {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, VerifyError> {
         let members = strict_json::read_object(bytes).map_err(|_| VerifyError::HeaderMalformed)?;
         let has = |name: &str| members.contains_key(name);
         // No extension is implemented, so a critical one must be refused (RFC 7515 §4.1.11), and so

@@ -5,23 +5,23 @@
 //! [`Principal`]. [`VerdictCache`] remembers it for the next request with the same token. Keys come by way of [`discovery`], [`fetch`] and
 //! [`jwks`].
 
-pub mod algorithm;
-pub mod claim_path;
-pub mod claims;
-pub mod discovery;
-pub mod error;
-pub mod fetch;
-pub mod header;
+pub(crate) mod algorithm;
+pub(crate) mod claim_path;
+pub(crate) mod claims;
+pub(crate) mod discovery;
+pub(crate) mod error;
+pub(crate) mod fetch;
+pub(crate) mod header;
 mod jwk;
-pub mod jwks;
-pub mod key_store;
-pub mod principal;
-pub mod raw;
-pub mod strict_json;
+pub(crate) mod jwks;
+pub(crate) mod key_store;
+pub(crate) mod principal;
+pub(crate) mod raw;
+pub(crate) mod strict_json;
 #[cfg(test)]
 pub(crate) mod test_support;
-pub mod verdict_cache;
-pub mod verifier;
+pub(crate) mod verdict_cache;
+pub(crate) mod verifier;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -34,13 +34,15 @@ use url::Url;
 use crate::primitives::clock::Moment;
 
 pub use self::algorithm::Algorithm;
-pub use self::claim_path::{ClaimPath, InvalidClaimPath};
+pub(crate) use self::claim_path::ClaimPath;
 pub use self::claims::ClaimSources;
-pub use self::error::{IssuerSetupError, KeyError, VerifyError};
-pub use self::key_store::{KeyStatus, KeyStore};
-pub use self::principal::{Binding, Principal};
-pub use self::raw::{RawToken, TokenDigest};
-pub use self::verdict_cache::{Proof, VerdictCache};
+pub(crate) use self::error::{IssuerSetupError, VerifyError};
+pub(crate) use self::principal::Binding;
+pub use self::principal::Principal;
+pub use self::raw::RawToken;
+pub(crate) use self::raw::TokenDigest;
+pub(crate) use self::verdict_cache::Proof;
+pub use self::verdict_cache::VerdictCache;
 pub use self::verifier::{Verification, Verifier};
 
 use self::header::Header;

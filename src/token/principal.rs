@@ -103,12 +103,6 @@ impl Principal {
         &self.accepted.audiences
     }
 
-    /// All claims.
-    #[must_use]
-    pub fn claims(&self) -> &Map<String, Value> {
-        &self.claims
-    }
-
     /// One claim.
     #[must_use]
     pub fn claim(&self, path: &ClaimPath) -> Option<&Value> {

@@ -59,12 +59,6 @@ impl<'a> RawToken<'a> {
         Self(bytes)
     }
 
-    /// The secret itself, for forwarding it where the operator configures that. Never log it.
-    #[must_use]
-    pub const fn bytes(&self) -> &'a [u8] {
-        self.0
-    }
-
     /// SHA-256 over every byte of the token. Tokens that differ anywhere, even in unused bits of
     /// base64url, have different digests.
     #[must_use]

@@ -15,7 +15,7 @@ use serde_json::{Map, Number, Value};
 /// member. Contains nothing of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a JSON document with unique members")]
-pub struct NotStrictJson;
+pub(crate) struct NotStrictJson;
 
 /// Parses `text` as one document, in time linear in its length.
 ///
@@ -23,7 +23,7 @@ pub struct NotStrictJson;
 ///
 /// [`NotStrictJson`], without details: the text is under an attacker's control and must not reach a
 /// log.
-pub fn read(text: &[u8]) -> Result<Value, NotStrictJson> {
+pub(crate) fn read(text: &[u8]) -> Result<Value, NotStrictJson> {
     let mut reader = serde_json::Deserializer::from_slice(text);
     let value = Strict.deserialize(&mut reader).map_err(|_| NotStrictJson)?;
     reader.end().map_err(|_| NotStrictJson)?;
@@ -35,7 +35,7 @@ pub fn read(text: &[u8]) -> Result<Value, NotStrictJson> {
 /// # Errors
 ///
 /// [`NotStrictJson`].
-pub fn read_object(text: &[u8]) -> Result<Map<String, Value>, NotStrictJson> {
+pub(crate) fn read_object(text: &[u8]) -> Result<Map<String, Value>, NotStrictJson> {
     if let Value::Object(members) = read(text)? { Ok(members) } else { Err(NotStrictJson) }
 }
 

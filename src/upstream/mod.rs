@@ -5,18 +5,18 @@
 //! ([`balance`]), acquires a connection to it from this worker's pool ([`pool`]), sends the request
 //! and waits for the response head.
 
-pub mod balance;
-pub mod body;
+pub(crate) mod balance;
+pub(crate) mod body;
 mod dialer;
-pub mod exchange;
+pub(crate) mod exchange;
 mod head_deadline;
-pub mod headers;
+pub(crate) mod headers;
 mod lease;
-pub mod pool;
+pub(crate) mod pool;
 mod request_head;
 mod retry;
-pub mod server;
-pub mod upgrade;
+pub(crate) mod server;
+pub(crate) mod upgrade;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

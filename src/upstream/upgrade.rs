@@ -21,7 +21,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// How much one tunnel has carried so far. Clones share the counts, so that they can be read after
 /// the tunnel is dropped.
 #[derive(Clone, Debug, Default)]
-pub struct BytesTransferred(Rc<Counts>);
+pub(crate) struct BytesTransferred(Rc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -32,20 +32,20 @@ struct Counts {
 impl BytesTransferred {
     /// Bytes from the client.
     #[must_use]
-    pub fn up(&self) -> u64 {
+    pub(crate) fn up(&self) -> u64 {
         self.0.up.get()
     }
 
     /// Bytes from the upstream.
     #[must_use]
-    pub fn down(&self) -> u64 {
+    pub(crate) fn down(&self) -> u64 {
         self.0.down.get()
     }
 }
 
 /// Both ends of a tunnel that is about to open.
 #[derive(Debug)]
-pub struct Tunnel {
+pub(crate) struct Tunnel {
     /// The client's connection.
     pub client: OnUpgrade,
     /// The upstream's 101 response and connection.
@@ -58,7 +58,7 @@ impl Tunnel {
     /// process stops.
     ///
     /// The caller sets `lifetime` to that of the token that authorized the tunnel.
-    pub async fn relay(self, lifetime: Option<Duration>, mut shutdown: Shutdown, transferred: BytesTransferred) {
+    pub(crate) async fn relay(self, lifetime: Option<Duration>, mut shutdown: Shutdown, transferred: BytesTransferred) {
         let UpgradedConnection { upstream, guard } = *self.upstream;
         let ExchangeGuard { lease, in_flight: _in_flight } = guard;
         let _permit = lease.into_permit();

@@ -105,7 +105,7 @@ fn explain_names_the_deciding_rule_and_its_line() {
     let directory = TempDir::new();
     let file = write_config(&directory);
     let claims = |name: &str, scope: &str, roles: Value| {
-        let now = portcullis::primitives::clock::Clock::system().now().seconds();
+        let now = portcullis::clock::Clock::system().now().seconds();
         let claims = json!({ "iss": "https://idp.example", "aud": "api", "sub": "alice", "exp": now + 60, "scope": scope, "roles": roles });
         directory.write(name, claims.to_string()).to_str().expect("UTF-8").to_owned()
     };

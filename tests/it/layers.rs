@@ -220,8 +220,7 @@ fn modules_use_only_what_the_design_allows() {
 /// send.
 #[test]
 fn each_stage_is_called_from_one_place() {
-    let stages =
-        ["normalize", "routing", "cors", "rate_limit", "authenticate", "authorize"].map(|name| stage_path(name));
+    let stages = ["normalize", "routing", "cors", "rate_limit", "authenticate", "authorize"].map(stage_path);
     let callers = |stage: &[String]| {
         let calls = |source: &&Source| {
             !source.name.starts_with("gateway/stages/") && Paths::of(source).iter().any(|path| path.starts_with(stage))

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use portcullis::primitives::clock::{Clock, ManualClock};
+use portcullis::clock::{Clock, ManualClock};
 use serde_json::json;
 
 use crate::support::client::{self, Response};

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use portcullis::config::load_text;
-use portcullis::config::reference::{KeyDefault, ReferenceKey, ReferenceTable, tables};
-use portcullis::plan::Plan;
+use portcullis::internals::Plan;
+use portcullis::internals::load_text;
+use portcullis::internals::reference::{KeyDefault, ReferenceKey, ReferenceTable, tables};
 
 /// `make reference` sets it: the tables in the document are then rewritten instead of compared.
 const UPDATE: &str = "UPDATE_REFERENCE";

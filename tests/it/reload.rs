@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portcullis::primitives::clock::Clock;
+use portcullis::clock::Clock;
 
 use crate::support::client;
 use crate::support::config::Config;

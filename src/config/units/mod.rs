@@ -8,7 +8,7 @@ mod choices;
 mod lists;
 mod workers;
 
-pub use amounts::{Rate, Size, SizeOrUnlimited, Span};
-pub use choices::{Access, Balance, HostHeader, LogFormat, LogLevel, PathParameters, Profile, UpstreamProtocol};
-pub use lists::{ClaimValue, OneOrMany};
-pub use workers::Workers;
+pub(crate) use amounts::{Rate, Size, SizeOrUnlimited, Span};
+pub(crate) use choices::{Access, Balance, HostHeader, LogFormat, LogLevel, PathParameters, Profile, UpstreamProtocol};
+pub(crate) use lists::{ClaimValue, OneOrMany};
+pub(crate) use workers::Workers;

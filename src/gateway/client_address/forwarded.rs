@@ -48,11 +48,6 @@ pub(super) fn for_address(element: &str) -> Option<IpAddr> {
     parse_node(&parameter(element, "for").ok()??, false)
 }
 
-/// The value of the `proto` parameter.
-pub(super) fn proto(element: &str) -> Result<Option<Cow<'_, str>>, Malformed> {
-    parameter(element, "proto")
-}
-
 /// The value of one parameter. Parses the whole element, so that no part of a malformed element is
 /// believed.
 fn parameter<'a>(element: &'a str, wanted: &str) -> Result<Option<Cow<'a, str>>, Malformed> {

@@ -16,7 +16,6 @@ mod forwarded;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::header::{FORWARDED, HeaderMap, HeaderName};
-use http::uri::Scheme;
 use ipnet::{IpNet, Ipv4Net};
 
 /// The proxies whose forwarding fields are believed. Trusts no one by default.
@@ -25,7 +24,7 @@ pub struct TrustedProxies(Vec<IpNet>);
 
 /// The client of a request, as far as the gateway can know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientAddress {
+pub(crate) struct ClientAddress {
     /// The address. An IPv4 address is never in its IPv6-mapped form (`::ffff:192.0.2.1`).
     pub ip: IpAddr,
     /// Whether the peer of the connection is a trusted proxy, regardless of its fields.
@@ -33,7 +32,6 @@ pub struct ClientAddress {
 }
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The most elements of one field that are read, from the right. Chains of trusted proxies are much
 /// shorter.
@@ -57,7 +55,7 @@ impl TrustedProxies {
 
 /// The address of the client of a request that `peer` sent.
 #[must_use]
-pub fn from_request(peer: IpAddr, headers: &HeaderMap, trusted: &TrustedProxies) -> ClientAddress {
+pub(crate) fn from_request(peer: IpAddr, headers: &HeaderMap, trusted: &TrustedProxies) -> ClientAddress {
     let peer = peer.to_canonical();
     if !trusted.contains(peer) {
         return ClientAddress { ip: peer, via_trusted_proxy: false };
@@ -67,27 +65,6 @@ pub fn from_request(peer: IpAddr, headers: &HeaderMap, trusted: &TrustedProxies)
     let by_forwarded = first_untrusted(forwarded, forwarded::for_address, trusted);
     let by_x_forwarded = first_untrusted(x_forwarded, |element| parse_node(element, true), trusted);
     ClientAddress { ip: by_forwarded.reconcile(by_x_forwarded).unwrap_or(peer), via_trusted_proxy: true }
-}
-
-/// The scheme that the nearest proxy received the request with: the `proto` of the last element of
-/// `Forwarded`, or the last element of `X-Forwarded-Proto`.
-///
-/// `None` if the peer is not trusted, if neither field says `http` or `https`, or if the two
-/// disagree.
-#[must_use]
-pub fn forwarded_proto(headers: &HeaderMap, client: &ClientAddress) -> Option<Scheme> {
-    if !client.via_trusted_proxy {
-        return None;
-    }
-    let mut forwarded = elements_from_right(headers, &FORWARDED, forwarded::split_from_right);
-    let by_forwarded = match forwarded.find(|element| !element.is_empty()).map(forwarded::proto) {
-        None | Some(Ok(None)) => FieldValue::Absent,
-        Some(Ok(Some(text))) => parse_scheme(&text),
-        Some(Err(forwarded::Malformed)) => FieldValue::Invalid,
-    };
-    let mut x_forwarded = elements_from_right(headers, &X_FORWARDED_PROTO, split_at_commas_from_right);
-    let by_x_forwarded = x_forwarded.find(|element| !element.is_empty()).map_or(FieldValue::Absent, parse_scheme);
-    by_forwarded.reconcile(by_x_forwarded)
 }
 
 /// The value that one field states.
@@ -110,11 +87,6 @@ impl<T: PartialEq> FieldValue<T> {
             | (Self::Value(_), Self::Invalid) => None,
         }
     }
-}
-
-fn parse_scheme(text: &str) -> FieldValue<Scheme> {
-    let known = [Scheme::HTTP, Scheme::HTTPS].into_iter().find(|scheme| scheme.as_str().eq_ignore_ascii_case(text));
-    known.map_or(FieldValue::Invalid, FieldValue::Value)
 }
 
 /// The elements of all lines of a field, last to first, without surrounding whitespace. The lines

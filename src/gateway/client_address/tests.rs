@@ -34,7 +34,6 @@ fn fields_of_untrusted_peers_are_ignored() {
     let lines = ["forwarded: for=1.2.3.4", "x-forwarded-for: 1.2.3.4", "x-forwarded-proto: https"];
     let client = from_request("203.0.113.9".parse().unwrap(), &headers(&lines), &proxies());
     assert_eq!(client, ClientAddress { ip: "203.0.113.9".parse().unwrap(), via_trusted_proxy: false });
-    assert_eq!(forwarded_proto(&headers(&lines), &client), None);
     let without_trust = from_request(PROXY.parse().unwrap(), &headers(&lines), &TrustedProxies::default());
     assert_eq!(without_trust.ip.to_string(), PROXY);
 }
@@ -131,26 +130,5 @@ fn addresses_are_canonical() {
         ("long IPv6", PROXY, vec!["x-forwarded-for: 2001:DB8:0:0::9"], "2001:db8::9"),
     ] {
         assert_eq!(address(peer, &lines), expect, "{name}");
-    }
-}
-
-#[test]
-fn the_scheme_is_the_one_that_the_nearest_proxy_received() {
-    for (name, lines, expect) in [
-        ("none", vec![], None),
-        ("https", vec!["x-forwarded-proto: https"], Some(Scheme::HTTPS)),
-        ("any case", vec!["x-forwarded-proto: HTTP"], Some(Scheme::HTTP)),
-        ("the last element is used", vec!["x-forwarded-proto: https, http"], Some(Scheme::HTTP)),
-        ("Forwarded", vec!["forwarded: for=1.2.3.4;proto=http, for=x;proto=\"https\""], Some(Scheme::HTTPS)),
-        ("Forwarded without it", vec!["forwarded: for=1.2.3.4", "x-forwarded-proto: https"], Some(Scheme::HTTPS)),
-        ("they agree", vec!["forwarded: proto=https", "x-forwarded-proto: https"], Some(Scheme::HTTPS)),
-        ("they disagree", vec!["forwarded: proto=http", "x-forwarded-proto: https"], None),
-        ("another scheme", vec!["x-forwarded-proto: wss"], None),
-        ("injection", vec!["x-forwarded-proto: https;x"], None),
-        ("malformed", vec!["forwarded: proto=https;x", "x-forwarded-proto: https"], None),
-    ] {
-        let headers = headers(&lines);
-        let client = from_request(PROXY.parse().unwrap(), &headers, &proxies());
-        assert_eq!(forwarded_proto(&headers, &client), expect, "{name}");
     }
 }

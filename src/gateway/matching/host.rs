@@ -55,7 +55,7 @@ pub enum HostRefusal {
 }
 
 /// The longest `Host` value that is accepted, in bytes: the limit of a DNS name (RFC 1035 §2.3.4).
-pub const MAX_HOST_BYTES: usize = 255;
+pub(crate) const MAX_HOST_BYTES: usize = 255;
 
 impl HostRefusal {
     /// The `reason` in the log, from a fixed list.
@@ -107,12 +107,6 @@ impl Host {
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.port
-    }
-
-    /// Exactly what the client sent. The upstream gets it if the route preserves the host.
-    #[must_use]
-    pub fn as_written(&self) -> &str {
-        &self.written
     }
 }
 
@@ -175,7 +169,7 @@ mod tests {
             ("IPv6, long form", "[2001:DB8:0:0::1]:443", "[2001:db8::1]", Some(443)),
         ] {
             let host = Host::parse(text).unwrap_or_else(|error| panic!("{name}: {error}"));
-            assert_eq!((host.name(), host.port(), host.as_written()), (expect, port, text), "{name}");
+            assert_eq!((host.name(), host.port()), (expect, port), "{name}");
         }
     }
 

@@ -14,10 +14,11 @@
 //! segment by segment, a literal before a bound segment before `*`. The order of the routes in the
 //! file does not matter.
 
-pub mod host;
-pub mod path;
+pub(crate) mod host;
+pub(crate) mod path;
 mod pattern;
 mod table;
 
-pub use pattern::{HostPattern, InvalidPattern, PathPattern, is_reserved_path, targets_reserved_path};
-pub use table::{Conflict, Pattern, RouteMatch, RouteTable};
+pub use pattern::PathPattern;
+pub(crate) use pattern::{HostPattern, is_reserved_path, targets_reserved_path};
+pub use table::{Pattern, RouteMatch, RouteTable};

@@ -70,14 +70,14 @@ pub enum Grant {
 /// The method that a preflight asks for (Fetch, "CORS-preflight request"): `OPTIONS` with `Origin` and
 /// `Access-Control-Request-Method`. `None` for any other request.
 #[must_use]
-pub fn preflight_method<'a>(method: &Method, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
+pub(crate) fn preflight_method<'a>(method: &Method, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
     let may_be = method == Method::OPTIONS && headers.contains_key(header::ORIGIN);
     if may_be { headers.get(header::ACCESS_CONTROL_REQUEST_METHOD) } else { None }
 }
 
 /// The value of `Access-Control-Expose-Headers` for the configured names.
 #[must_use]
-pub fn expose(configured: &[String]) -> String {
+pub(crate) fn expose(configured: &[String]) -> String {
     let mut value = OWN_FIELDS.to_owned();
     for name in configured {
         value.push_str(", ");

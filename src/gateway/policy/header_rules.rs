@@ -8,7 +8,7 @@ pub struct HeaderRules(Box<[(HeaderName, Action)]>);
 
 /// What becomes of a header.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Action {
+pub(crate) enum Action {
     /// It is removed.
     Remove,
     /// It has this value, whatever was there.
@@ -21,11 +21,6 @@ impl HeaderRules {
     pub fn new(removed: Vec<HeaderName>, set: Vec<(HeaderName, HeaderValue)>) -> Self {
         let removed = removed.into_iter().map(|name| (name, Action::Remove));
         Self(removed.chain(set.into_iter().map(|(name, value)| (name, Action::Set(value)))).collect())
-    }
-
-    /// The names, in the order in which they are applied.
-    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
-        self.0.iter().map(|(name, _)| name)
     }
 
     /// Applies them to `headers`.

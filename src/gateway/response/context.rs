@@ -26,7 +26,7 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 
 /// What is known of a request that its response depends on.
 #[derive(Debug)]
-pub struct ResponseContext {
+pub(crate) struct ResponseContext {
     record: Box<Record>,
     request_id: HeaderValue,
     http_1: bool,
@@ -40,7 +40,7 @@ pub struct ResponseContext {
 impl ResponseContext {
     /// For a request that has just come in.
     #[must_use]
-    pub fn new(runtime: &Arc<Runtime>, method: &Method, path: &str, version: Version, peer: &Peer) -> Self {
+    pub(crate) fn new(runtime: &Arc<Runtime>, method: &Method, path: &str, version: Version, peer: &Peer) -> Self {
         let mut context = Self {
             record: Box::new(Record::new(runtime, method, path, peer.address())),
             request_id: HeaderValue::from_static(""),
@@ -55,56 +55,56 @@ impl ResponseContext {
 
     /// When the request came: the time that it is judged by.
     #[must_use]
-    pub fn received_at(&self) -> Moment {
+    pub(crate) fn received_at(&self) -> Moment {
         self.record.received_at()
     }
 
     /// The record, for what a stage has to add to it.
-    pub fn record(&mut self) -> &mut Record {
+    pub(crate) fn record(&mut self) -> &mut Record {
         &mut self.record
     }
 
     /// Takes over the id that a trusted proxy gave the request.
-    pub fn set_request_id(&mut self, request_id: HeaderValue) {
+    pub(crate) fn set_request_id(&mut self, request_id: HeaderValue) {
         self.record.set_request_id(request_id.clone());
         self.request_id = request_id;
     }
 
     /// The request's id.
     #[must_use]
-    pub fn request_id(&self) -> &HeaderValue {
+    pub(crate) fn request_id(&self) -> &HeaderValue {
         &self.request_id
     }
 
     /// From here on the route's settings apply to the response.
-    pub fn set_route(&mut self, route: &Arc<Route>) {
+    pub(crate) fn set_route(&mut self, route: &Arc<Route>) {
         self.record.set_route(route);
     }
 
     /// From here on the response carries this grant.
-    pub fn set_grant(&mut self, grant: Grant) {
+    pub(crate) fn set_grant(&mut self, grant: Grant) {
         self.cors = grant;
     }
 
     /// From here on the response tells the state of this limit.
-    pub fn add_limit(&mut self, judgement: &Judgement<'_>) {
+    pub(crate) fn add_limit(&mut self, judgement: &Judgement<'_>) {
         self.limits.push((judgement.policy.clone(), judgement.state()));
     }
 
     /// A `report_only` route does not refuse what it would have refused.
-    pub fn would_refuse(&mut self, route: &Route, refusal: &Refusal) {
+    pub(crate) fn would_refuse(&mut self, route: &Route, refusal: &Refusal) {
         self.record.would_refuse(route, refusal.code(), refusal.reason());
     }
 
     /// A `report_only` route does not apply a policy that denies the origin. This is no refusal by the
     /// gateway: the browser would have kept the response from its page.
-    pub fn would_deny_origin(&mut self, route: &Route) {
+    pub(crate) fn would_deny_origin(&mut self, route: &Route) {
         self.record.would_refuse(route, "origin_denied", "the origin is not listed");
     }
 
     /// Turns what the stages brought into the response.
     #[must_use]
-    pub fn finish(mut self, outcome: Result<Response<Body>, Refusal>) -> Response<Body> {
+    pub(crate) fn finish(mut self, outcome: Result<Response<Body>, Refusal>) -> Response<Body> {
         let mut response = outcome.unwrap_or_else(|refusal| self.refuse(&refusal));
         self.apply_headers(response.headers_mut());
         self.record.responded(response.status().as_u16());

@@ -4,8 +4,8 @@
 //! leaves by [`ResponseContext::finish`](context::ResponseContext::finish) and takes the request's
 //! [`record`] along in its [`body`].
 
-pub mod body;
-pub mod context;
-pub mod error_response;
-pub mod record;
-pub mod refusal;
+pub(crate) mod body;
+pub(crate) mod context;
+pub(crate) mod error_response;
+pub(crate) mod record;
+pub(crate) mod refusal;

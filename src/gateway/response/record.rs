@@ -25,7 +25,7 @@ const CLIENT_LEFT: u16 = 499;
 
 /// What is known of one request so far.
 #[derive(Debug)]
-pub struct Record {
+pub(crate) struct Record {
     runtime: Arc<Runtime>,
     started: Instant,
     received_at: Moment,
@@ -49,7 +49,7 @@ pub struct Record {
 impl Record {
     /// For a request that has just come in.
     #[must_use]
-    pub fn new(runtime: &Arc<Runtime>, method: &Method, path: &str, client: IpAddr) -> Self {
+    pub(crate) fn new(runtime: &Arc<Runtime>, method: &Method, path: &str, client: IpAddr) -> Self {
         let started = Instant::now();
         Self {
             runtime: Arc::clone(runtime),
@@ -75,56 +75,56 @@ impl Record {
     }
 
     /// The request's id.
-    pub fn set_request_id(&mut self, request_id: HeaderValue) {
+    pub(crate) fn set_request_id(&mut self, request_id: HeaderValue) {
         self.request_id = request_id;
     }
 
     /// When the request came.
     #[must_use]
-    pub fn received_at(&self) -> Moment {
+    pub(crate) fn received_at(&self) -> Moment {
         self.received_at
     }
 
     /// The runtime that serves the request.
     #[must_use]
-    pub fn runtime(&self) -> &Arc<Runtime> {
+    pub(crate) fn runtime(&self) -> &Arc<Runtime> {
         &self.runtime
     }
 
     /// The request's route, once it is known.
     #[must_use]
-    pub fn route(&self) -> Option<&Arc<Route>> {
+    pub(crate) fn route(&self) -> Option<&Arc<Route>> {
         self.route.as_ref()
     }
 
     /// The client's address, once forwarding headers have been read.
-    pub fn set_client(&mut self, client: IpAddr) {
+    pub(crate) fn set_client(&mut self, client: IpAddr) {
         self.client = client;
     }
 
     /// The request's route.
-    pub fn set_route(&mut self, route: &Arc<Route>) {
+    pub(crate) fn set_route(&mut self, route: &Arc<Route>) {
         self.route = Some(Arc::clone(route));
     }
 
     /// The bearer of its token.
-    pub fn set_caller(&mut self, caller: &Arc<VerifiedCaller>) {
+    pub(crate) fn set_caller(&mut self, caller: &Arc<VerifiedCaller>) {
         self.caller = Some(Arc::clone(caller));
     }
 
     /// Its token did not verify: the log says why, even where the refusal is another one or is only
     /// reported.
-    pub fn token_refused(&mut self, error: &VerifyError) {
+    pub(crate) fn token_refused(&mut self, error: &VerifyError) {
         self.reason = Some(error.reason());
     }
 
     /// The client has left; a response that is made all the same reaches no one.
-    pub fn client_left(&mut self) {
+    pub(crate) fn client_left(&mut self) {
         self.left = true;
     }
 
     /// The request was refused.
-    pub fn refused(&mut self, refusal: &Refusal) {
+    pub(crate) fn refused(&mut self, refusal: &Refusal) {
         if self.left {
             return;
         }
@@ -135,7 +135,7 @@ impl Record {
 
     /// The request would have been refused, had the route not been `report_only`. The first reason
     /// counts; later ones follow from it.
-    pub fn would_refuse(&mut self, route: &Route, code: &'static str, reason: &'static str) {
+    pub(crate) fn would_refuse(&mut self, route: &Route, code: &'static str, reason: &'static str) {
         if self.would.is_none() {
             self.would = Some(code);
             self.reason = Some(reason);
@@ -144,30 +144,30 @@ impl Record {
     }
 
     /// The head of the response is decided.
-    pub fn responded(&mut self, status: u16) {
+    pub(crate) fn responded(&mut self, status: u16) {
         if !self.left {
             self.status = Some(status);
         }
     }
 
     /// The request's body is being forwarded.
-    pub fn forwarding(&mut self, progress: Progress) {
+    pub(crate) fn forwarding(&mut self, progress: Progress) {
         self.received = Some(progress);
     }
 
     /// The head of the upstream's response came after `took`.
-    pub fn upstream_responded(&mut self, upstream: &Arc<Upstream>, took: Duration) {
+    pub(crate) fn upstream_responded(&mut self, upstream: &Arc<Upstream>, took: Duration) {
         upstream.metrics().record_duration(took);
         self.upstream = Some((Arc::clone(upstream), took));
     }
 
     /// More of the response's body has gone to the client.
-    pub fn sent(&mut self, bytes: u64) {
+    pub(crate) fn sent(&mut self, bytes: u64) {
         self.bytes_out += bytes;
     }
 
     /// A tunnel has carried this much in each direction.
-    pub fn tunneled(&mut self, up: u64, down: u64) {
+    pub(crate) fn tunneled(&mut self, up: u64, down: u64) {
         self.bytes_in += up;
         self.bytes_out += down;
     }

@@ -19,7 +19,7 @@ use crate::token::{Binding, Principal, RawToken, TokenDigest};
 
 /// Who is calling. Not an `Option`, so that no one reads "none" as "allowed".
 #[derive(Clone, Debug, Default)]
-pub enum Caller {
+pub(crate) enum Caller {
     /// No token was given, or none was looked at.
     #[default]
     Anonymous,
@@ -30,7 +30,7 @@ pub enum Caller {
 impl Caller {
     /// Who the token identifies; `None` for an anonymous caller.
     #[must_use]
-    pub fn principal(&self) -> Option<&Principal> {
+    pub(crate) fn principal(&self) -> Option<&Principal> {
         match self {
             Self::Anonymous => None,
             Self::Known(caller) => Some(caller.principal()),
@@ -39,7 +39,7 @@ impl Caller {
 
     /// The identity headers for the upstream; none of an anonymous caller.
     #[must_use]
-    pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+    pub(crate) fn headers(&self) -> &[(HeaderName, HeaderValue)] {
         match self {
             Self::Anonymous => &[],
             Self::Known(caller) => caller.headers(),
@@ -52,7 +52,7 @@ impl Caller {
 /// # Errors
 ///
 /// 400 for malformed credentials, 401 for none or bad ones, 429 from the guard, 503 without keys.
-pub async fn authenticate<O: Observer>(
+pub(crate) async fn authenticate<O: Observer>(
     routed: &RoutedRequest,
     cx: &mut StageContext<'_, O>,
 ) -> Result<Caller, Refusal> {
@@ -229,17 +229,17 @@ mod tests {
 
     use super::*;
 
-    fn read(fields: &[&str]) -> Result<Option<String>, Refusal> {
+    fn read(fields: &[&str]) -> Result<Option<TokenDigest>, Refusal> {
         let headers =
             fields.iter().map(|f| (header::AUTHORIZATION, HeaderValue::from_bytes(f.as_bytes()).unwrap())).collect();
-        bearer(&headers, 20).map(|token| token.map(|token| String::from_utf8_lossy(token.bytes()).into_owned()))
+        bearer(&headers, 20).map(|token| token.map(|token| token.digest()))
     }
 
     /// RFC 6750 §2.1 and §3.1; threats J-21 and A67.
     #[test]
     fn the_authorization_field_holds_one_bearer_token_or_is_refused() {
         let malformed = |what| Err(Refusal::RequestMalformed(what));
-        let token = |text: &str| Ok(Some(text.to_owned()));
+        let token = |text: &str| Ok(Some(RawToken::new(text).digest()));
         for (name, fields, expected) in [
             ("no field", &[][..], Ok(None)),
             ("a token", &["Bearer abc.d-e_f"], token("abc.d-e_f")),

@@ -13,7 +13,7 @@ use crate::token::Principal;
 
 /// Proof that a route's demands were met. Neither `Clone` nor constructible elsewhere.
 #[derive(Debug)]
-pub struct Permit {
+pub(crate) struct Permit {
     routed: RoutedRequest,
     caller: Caller,
 }
@@ -21,13 +21,13 @@ pub struct Permit {
 impl Permit {
     /// The request and the route that it was permitted on.
     #[must_use]
-    pub fn routed(&self) -> &RoutedRequest {
+    pub(crate) fn routed(&self) -> &RoutedRequest {
         &self.routed
     }
 
     /// Who is calling.
     #[must_use]
-    pub fn caller(&self) -> &Caller {
+    pub(crate) fn caller(&self) -> &Caller {
         &self.caller
     }
 
@@ -41,7 +41,7 @@ impl Permit {
 /// # Errors
 ///
 /// 401 without a caller, 403 for one who lacks something.
-pub fn authorize<O: Observer>(
+pub(crate) fn authorize<O: Observer>(
     routed: RoutedRequest,
     caller: Caller,
     cx: &mut StageContext<'_, O>,

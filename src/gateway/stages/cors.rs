@@ -12,7 +12,7 @@ use crate::gateway::observer::{Check, Observer, Stage};
 use crate::gateway::policy::Grant;
 
 /// Answers a preflight: 204, with the permission or without it.
-pub fn preflight<O: Observer>(preflight: &PreflightRequest, cx: &mut StageContext<'_, O>) -> Response<Bytes> {
+pub(crate) fn preflight<O: Observer>(preflight: &PreflightRequest, cx: &mut StageContext<'_, O>) -> Response<Bytes> {
     cx.enter(Stage::Cors);
     let settings = preflight.route.settings();
     cx.check(|| describe(&preflight.grant, true).by(settings.key("cors")));
@@ -28,7 +28,7 @@ pub fn preflight<O: Observer>(preflight: &PreflightRequest, cx: &mut StageContex
 ///
 /// A `report_only` route does not apply a policy that denies the origin: what the upstream says about
 /// CORS stands.
-pub fn grant<O: Observer>(routed: &RoutedRequest, cx: &mut StageContext<'_, O>) {
+pub(crate) fn grant<O: Observer>(routed: &RoutedRequest, cx: &mut StageContext<'_, O>) {
     cx.enter(Stage::Cors);
     let route = routed.route();
     let Some(policy) = &route.settings().cors else {

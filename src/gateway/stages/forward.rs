@@ -37,7 +37,7 @@ use crate::upstream::{Protocol, UpstreamError};
 /// # Errors
 ///
 /// 413 and 408 for the request's body, 502, 503 and 504 for the upstream.
-pub async fn send(
+pub(crate) async fn send(
     worker: &Worker,
     runtime: &Arc<Runtime>,
     admitted: Admitted,
@@ -141,7 +141,7 @@ fn trailers(headers: &HeaderMap) -> Trailers {
 /// # Errors
 ///
 /// [`Refusal::Internal`] if the two do not fit together, although each was checked.
-pub fn target(request: &InboundRequest, route: &Route) -> Result<Uri, Refusal> {
+pub(crate) fn target(request: &InboundRequest, route: &Route) -> Result<Uri, Refusal> {
     let settings = route.settings();
     if let (Some(unchanged), None, None) = (request.unchanged_target(), &settings.strip_prefix, &settings.add_prefix)
         && let Some(target) = unchanged.path_and_query()

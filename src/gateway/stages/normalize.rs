@@ -23,14 +23,14 @@ use crate::upstream::headers::forwarding::Hop;
 use crate::upstream::headers::{Peers, X_REQUEST_ID, join_cookies, retain};
 
 /// Longest request target, in bytes. The request line of common servers is bounded alike, so that a longer one could not be forwarded.
-pub const MAX_TARGET_BYTES: usize = 8 * 1024;
+pub(crate) const MAX_TARGET_BYTES: usize = 8 * 1024;
 
 /// Longest request id taken over from a trusted proxy, in bytes: room for a UUID and a prefix.
 const MAX_REQUEST_ID_BYTES: usize = 64;
 
 /// A request in its one form.
 #[derive(Debug)]
-pub struct InboundRequest {
+pub(crate) struct InboundRequest {
     /// Never `CONNECT` or `TRACE`.
     pub method: Method,
     /// For `Via`.
@@ -54,25 +54,25 @@ pub struct InboundRequest {
 impl InboundRequest {
     /// The path, in normal form.
     #[must_use]
-    pub fn path(&self) -> NormalPath<'_> {
+    pub(crate) fn path(&self) -> NormalPath<'_> {
         NormalPath::assume_normal(self.normal_path.as_deref().unwrap_or_else(|| self.target.path()))
     }
 
     /// The query, as it came.
     #[must_use]
-    pub fn query(&self) -> Option<&str> {
+    pub(crate) fn query(&self) -> Option<&str> {
         self.target.query()
     }
 
     /// The target as it came, if its path was in normal form already.
     #[must_use]
-    pub fn unchanged_target(&self) -> Option<&Uri> {
+    pub(crate) fn unchanged_target(&self) -> Option<&Uri> {
         self.normal_path.is_none().then_some(&self.target)
     }
 
     /// Whether the peer's forwarding headers count.
     #[must_use]
-    pub fn peers(&self) -> Peers {
+    pub(crate) fn peers(&self) -> Peers {
         if self.client.via_trusted_proxy { Peers::Trusted } else { Peers::Untrusted }
     }
 }
@@ -82,7 +82,7 @@ impl InboundRequest {
 /// # Errors
 ///
 /// 400 for framing, host or path; 414, 431 for length; 405 for `CONNECT`, `TRACE` and `OPTIONS *`.
-pub fn normalize<O: Observer>(
+pub(crate) fn normalize<O: Observer>(
     head: RequestHead,
     peer: &Peer,
     cx: &mut StageContext<'_, O>,

@@ -18,7 +18,7 @@ use crate::token::Principal;
 
 /// Proof that a permitted request may go now. Neither `Clone` nor constructible elsewhere.
 #[derive(Debug)]
-pub struct Admitted(Permit);
+pub(crate) struct Admitted(Permit);
 
 impl Admitted {
     pub(super) fn into_permit(self) -> Permit {
@@ -27,7 +27,7 @@ impl Admitted {
 
     /// The permit that was admitted.
     #[must_use]
-    pub fn permit(&self) -> &Permit {
+    pub(crate) fn permit(&self) -> &Permit {
         &self.0
     }
 }
@@ -37,7 +37,7 @@ impl Admitted {
 /// # Errors
 ///
 /// [`Refusal::RateLimited`] by the first limit that is used up.
-pub async fn check_before_auth<O: Observer>(
+pub(crate) async fn check_before_auth<O: Observer>(
     routed: &RoutedRequest,
     cx: &mut StageContext<'_, O>,
 ) -> Result<(), Refusal> {
@@ -53,7 +53,10 @@ pub async fn check_before_auth<O: Observer>(
 /// # Errors
 ///
 /// [`Refusal::RateLimited`] by the first limit that is used up.
-pub async fn check_after_auth<O: Observer>(permit: Permit, cx: &mut StageContext<'_, O>) -> Result<Admitted, Refusal> {
+pub(crate) async fn check_after_auth<O: Observer>(
+    permit: Permit,
+    cx: &mut StageContext<'_, O>,
+) -> Result<Admitted, Refusal> {
     cx.enter(Stage::LimitAfterAuth);
     for limiter in permit.routed().route().limits_after_auth() {
         take(limiter, permit.routed(), permit.caller().principal(), cx).await?;

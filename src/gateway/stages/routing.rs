@@ -20,7 +20,7 @@ use crate::gateway::runtime::Runtime;
 
 /// What routing makes of a request.
 #[derive(Debug)]
-pub enum Routed {
+pub(crate) enum Routed {
     /// A CORS preflight that the route's policy answers.
     Preflight(PreflightRequest),
     /// A request with the route that applies to it.
@@ -29,14 +29,14 @@ pub enum Routed {
 
 /// A preflight, with what the policy of the route says to its origin.
 #[derive(Debug)]
-pub struct PreflightRequest {
+pub(crate) struct PreflightRequest {
     pub(super) route: Arc<Route>,
     pub(super) grant: Grant,
 }
 
 /// A request and the route that applies to it.
 #[derive(Debug)]
-pub struct RoutedRequest {
+pub(crate) struct RoutedRequest {
     request: Box<InboundRequest>,
     route: Arc<Route>,
 }
@@ -44,13 +44,13 @@ pub struct RoutedRequest {
 impl RoutedRequest {
     /// The request.
     #[must_use]
-    pub fn request(&self) -> &InboundRequest {
+    pub(crate) fn request(&self) -> &InboundRequest {
         &self.request
     }
 
     /// The route.
     #[must_use]
-    pub fn route(&self) -> &Arc<Route> {
+    pub(crate) fn route(&self) -> &Arc<Route> {
         &self.route
     }
 
@@ -91,7 +91,10 @@ impl RoutedRequest {
 ///
 /// 404 for a path that has no route, 405 with `Allow` for one that has none for the method; 400 for a
 /// `;` that the route does not allow, and for a path that backends may read as another.
-pub fn route<O: Observer>(request: Box<InboundRequest>, cx: &mut StageContext<'_, O>) -> Result<Routed, Refusal> {
+pub(crate) fn route<O: Observer>(
+    request: Box<InboundRequest>,
+    cx: &mut StageContext<'_, O>,
+) -> Result<Routed, Refusal> {
     cx.enter(Stage::Routing);
     let find = |method: &Method| find(&request.host, &request.path(), method, cx.runtime);
     let asked_about = preflight_method(&request.method, &request.headers);

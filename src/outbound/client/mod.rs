@@ -18,7 +18,7 @@ use super::resolver::LoopbackResolver;
 /// An HTTP client with its own trusted certificates and limits. Cheap to clone; clones share the
 /// limit on concurrent requests.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub(crate) struct Client {
     http: reqwest::Client,
     url_policy: UrlPolicy,
     limits: ClientLimits,
@@ -27,7 +27,7 @@ pub struct Client {
 
 /// Bounds on what a request may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientLimits {
+pub(crate) struct ClientLimits {
     /// Longest time for name resolution, TCP and TLS.
     pub connect_timeout: Duration,
     /// Longest time from the call until the body is complete, the wait for other requests included.
@@ -40,7 +40,7 @@ pub struct ClientLimits {
 
 /// Whose certificates a server must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TrustedRoots {
+pub(crate) enum TrustedRoots {
     /// The certificates in this PEM file, and no others.
     File(PathBuf),
     /// None: every TLS handshake fails. For plain http on a system that has no certificates.
@@ -51,7 +51,7 @@ pub enum TrustedRoots {
 
 /// Which URLs a client may request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UrlPolicy {
+pub(crate) enum UrlPolicy {
     /// `https` only.
     HttpsOnly,
     /// `https`, or `http` to this machine.
@@ -60,7 +60,7 @@ pub enum UrlPolicy {
 
 /// A request: method, URL, headers and a body, which may be empty.
 #[derive(Clone, Debug)]
-pub struct Request<'a> {
+pub(crate) struct Request<'a> {
     /// The method.
     pub method: Method,
     /// The URL.
@@ -73,7 +73,7 @@ pub struct Request<'a> {
 
 /// A response whose body has not been read yet.
 #[derive(Debug)]
-pub struct Response {
+pub(crate) struct Response {
     http: reqwest::Response,
     deadline: Instant,
     max_bytes: usize,
@@ -87,7 +87,7 @@ impl Client {
     /// # Errors
     ///
     /// [`SetupError`].
-    pub fn new(roots: &TrustedRoots, url_policy: UrlPolicy, limits: ClientLimits) -> Result<Self, SetupError> {
+    pub(crate) fn new(roots: &TrustedRoots, url_policy: UrlPolicy, limits: ClientLimits) -> Result<Self, SetupError> {
         let mut builder = reqwest::Client::builder()
             .redirect(redirect::Policy::none())
             .no_proxy()
@@ -115,7 +115,7 @@ impl Client {
     /// # Cancel safety
     ///
     /// May be dropped at any time, which closes the connection.
-    pub async fn send(&self, request: Request<'_>) -> Result<Response, Error> {
+    pub(crate) async fn send(&self, request: Request<'_>) -> Result<Response, Error> {
         let is_allowed = match self.url_policy {
             UrlPolicy::HttpsOnly => request.url.scheme() == "https",
             UrlPolicy::HttpsOrLoopback => is_secure_url(request.url),
@@ -140,7 +140,7 @@ impl Client {
 impl<'a> Request<'a> {
     /// A GET request for `url`, without further headers.
     #[must_use]
-    pub fn get(url: &'a Url) -> Self {
+    pub(crate) fn get(url: &'a Url) -> Self {
         Self { method: Method::GET, url, headers: HeaderMap::new(), body: Bytes::new() }
     }
 }
@@ -148,13 +148,13 @@ impl<'a> Request<'a> {
 impl Response {
     /// The status; redirects are not followed.
     #[must_use]
-    pub fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         self.http.status()
     }
 
     /// The headers.
     #[must_use]
-    pub fn headers(&self) -> &HeaderMap {
+    pub(crate) fn headers(&self) -> &HeaderMap {
         self.http.headers()
     }
 
@@ -164,7 +164,7 @@ impl Response {
     /// # Errors
     ///
     /// [`Error::Connection`], [`Error::ResponseTooLarge`], [`Error::Timeout`].
-    pub async fn into_body(mut self) -> Result<Vec<u8>, Error> {
+    pub(crate) async fn into_body(mut self) -> Result<Vec<u8>, Error> {
         let too_large = Error::ResponseTooLarge { max_bytes: self.max_bytes };
         if self.http.content_length().is_some_and(|length| length > self.max_bytes as u64) {
             return Err(too_large);

@@ -27,7 +27,7 @@ use super::{Decision, Quota};
 
 /// Default number of keys, which takes 3.2 MB. An attacker needs as many addresses or users to fill
 /// the table.
-pub const DEFAULT_CAPACITY: usize = 100_000;
+pub(crate) const DEFAULT_CAPACITY: usize = 100_000;
 
 /// The TAT of each key, in a fixed number of cells. Shared by all threads.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::writer::AccessLogWriter;
+pub(crate) use self::writer::AccessLogWriter;
 
 use self::writer::Queue;
 use super::line::{Line, LineFormat};

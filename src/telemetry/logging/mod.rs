@@ -53,7 +53,7 @@ impl Level {
 ///
 /// Text is coloured if stderr is a terminal and `NO_COLOR` is not set. A subscriber that the
 /// process installed before stays in place.
-pub fn init(format: LineFormat, level: Level) {
+pub(crate) fn init(format: LineFormat, level: Level) {
     static SETTINGS: OnceLock<&'static LogSettings> = OnceLock::new();
     let settings = SETTINGS.get_or_init(|| {
         // Leaked because the subscriber lives as long as the process.

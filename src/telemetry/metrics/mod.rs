@@ -20,11 +20,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge as PrometheusGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-pub use self::gauge::{Gauge, GaugeGuard};
-pub use self::issuers::{CacheResult, IssuerMetrics, VerifyResult};
-pub use self::limits::LimitMetrics;
-pub use self::routes::RouteMetrics;
-pub use self::upstreams::UpstreamMetrics;
+pub use self::gauge::Gauge;
+pub(crate) use self::gauge::GaugeGuard;
+pub(crate) use self::issuers::{CacheResult, IssuerMetrics, VerifyResult};
+pub(crate) use self::limits::LimitMetrics;
+pub(crate) use self::routes::RouteMetrics;
+pub(crate) use self::upstreams::UpstreamMetrics;
 
 use self::issuers::IssuerFamilies;
 use self::limits::LimitFamilies;

@@ -33,7 +33,7 @@ pub struct ClaimSources {
 /// The content of claims that passed every check in this module. Proves nothing without the
 /// signature.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ValidatedClaims {
+pub(crate) struct ValidatedClaims {
     /// Never empty.
     pub subject: String,
     /// The client the token was issued to.
@@ -71,7 +71,7 @@ impl Default for ClaimSources {
 /// # Errors
 ///
 /// [`VerifyError::ClaimsMalformed`].
-pub fn read(payload: &[u8]) -> Result<Map<String, Value>, VerifyError> {
+pub(crate) fn read(payload: &[u8]) -> Result<Map<String, Value>, VerifyError> {
     strict_json::read_object(payload).map_err(|_| VerifyError::ClaimsMalformed)
 }
 
@@ -80,7 +80,7 @@ pub fn read(payload: &[u8]) -> Result<Map<String, Value>, VerifyError> {
 /// # Errors
 ///
 /// [`VerifyError::IssuerMissing`].
-pub fn issuer(claims: &Map<String, Value>) -> Result<&str, VerifyError> {
+pub(crate) fn issuer(claims: &Map<String, Value>) -> Result<&str, VerifyError> {
     claims.get("iss").and_then(Value::as_str).ok_or(VerifyError::IssuerMissing)
 }
 
@@ -89,7 +89,7 @@ pub fn issuer(claims: &Map<String, Value>) -> Result<&str, VerifyError> {
 /// # Errors
 ///
 /// [`VerifyError::TokenTypeNotAllowed`].
-pub fn check_token_type(token_type: TokenType, profile: Profile) -> Result<(), VerifyError> {
+pub(crate) fn check_token_type(token_type: TokenType, profile: Profile) -> Result<(), VerifyError> {
     let is_allowed = match (profile, token_type) {
         (Profile::Default, TokenType::AccessToken | TokenType::Jwt | TokenType::Absent)
         | (Profile::IdToken, TokenType::Jwt | TokenType::Absent)
@@ -108,7 +108,7 @@ pub fn check_token_type(token_type: TokenType, profile: Profile) -> Result<(), V
 ///
 /// The first rule that is broken, in this order: issuer, kind of token, sender constraint, times,
 /// audience, subject, client, profile.
-pub fn check(
+pub(crate) fn check(
     claims: &Map<String, Value>,
     settings: &IssuerSettings,
     now: WallTime,

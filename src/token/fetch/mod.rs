@@ -35,11 +35,11 @@ const LIFETIME_SECONDS: RangeInclusive<u64> = 60..=24 * 60 * 60;
 
 /// Fetches documents for one issuer.
 #[derive(Clone, Debug)]
-pub struct KeyFetcher(Client);
+pub(crate) struct KeyFetcher(Client);
 
 /// The body of a complete response with status 200.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FetchedDocument {
+pub(crate) struct FetchedDocument {
     /// The body: at most [`MAX_DOCUMENT_BYTES`].
     pub body: Vec<u8>,
     /// How long the document may be used before it is fetched again; `None` if its headers do not
@@ -54,7 +54,7 @@ impl KeyFetcher {
     /// # Errors
     ///
     /// [`SetupError`].
-    pub fn new(url: &Url, ca_file: Option<&Path>) -> Result<Self, SetupError> {
+    pub(crate) fn new(url: &Url, ca_file: Option<&Path>) -> Result<Self, SetupError> {
         let is_http = url.scheme() == "http";
         let url_policy = if is_http { UrlPolicy::HttpsOrLoopback } else { UrlPolicy::HttpsOnly };
         let roots = match ca_file {
@@ -76,7 +76,7 @@ impl KeyFetcher {
     /// # Cancel safety
     ///
     /// May be dropped at any time; the connection is closed.
-    pub async fn get(&self, url: &Url) -> Result<FetchedDocument, KeyError> {
+    pub(crate) async fn get(&self, url: &Url) -> Result<FetchedDocument, KeyError> {
         let mut request = Request::get(url);
         let accept = HeaderValue::from_static("application/json, application/jwk-set+json");
         request.headers.insert(header::ACCEPT, accept);

@@ -178,12 +178,6 @@ impl KeyStore {
         }
     }
 
-    /// Whether an attempt to fetch the keys has ended, successfully or not.
-    #[must_use]
-    pub fn has_attempted(&self) -> bool {
-        self.lock().schedule.has_attempted()
-    }
-
     /// Whether this store can replace a new one for `settings`.
     pub(super) fn can_serve(&self, settings: &IssuerSettings) -> bool {
         self.name == settings.name && self.settings == KeySettings::of(settings)

@@ -142,11 +142,6 @@ impl Schedule {
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// Whether an attempt has ended, successfully or not.
-    pub(super) fn has_attempted(&self) -> bool {
-        self.last != LastAttempt::None
-    }
-
     /// The time until the next attempt, at least [`MIN_PAUSE`]: suitable for `Retry-After`.
     pub(super) fn time_to_next(&self, now: u64) -> Duration {
         Duration::from_micros(self.next_attempt_at().saturating_sub(now)).max(MIN_PAUSE)
@@ -275,7 +270,6 @@ mod tests {
         assert_eq!(schedule.on_missing_key(0, "k", false, Waiter::New), MissOutcome::Wait);
         schedule.start(SECOND);
         assert_eq!(schedule.on_missing_key(SECOND, "k", false, Waiter::New), MissOutcome::Wait);
-        assert!(!schedule.has_attempted());
     }
 
     #[test]

@@ -10,6 +10,6 @@ mod progress;
 mod request;
 mod response;
 
-pub use progress::{BodyOutcome, Progress};
-pub use request::{MaxBody, RequestBody, RequestBodyError};
-pub use response::{ResponseBody, ResponseBodyError, Trailers};
+pub(crate) use progress::{BodyOutcome, Progress};
+pub(crate) use request::{MaxBody, RequestBody};
+pub(crate) use response::{ResponseBody, ResponseBodyError, Trailers};

@@ -113,7 +113,7 @@ fn append(headers: &mut HeaderMap, name: &'static HeaderName, element: HeaderVal
 }
 
 /// Appends the gateway to `Via`.
-pub fn write_via(headers: &mut HeaderMap, received: http::Version) {
+pub(crate) fn write_via(headers: &mut HeaderMap, received: http::Version) {
     let via = if received == http::Version::HTTP_2 { &VIA_FROM_HTTP_2 } else { &VIA };
     headers.append(header::VIA, via.clone());
 }
@@ -122,7 +122,7 @@ pub fn write_via(headers: &mut HeaderMap, received: http::Version) {
 ///
 /// `span` becomes the parent id that the upstream receives; `new_trace` becomes the trace id if the
 /// request has no valid `traceparent`.
-pub fn write_traceparent(headers: &mut HeaderMap, new_trace: [u8; 16], span: [u8; 8]) {
+pub(crate) fn write_traceparent(headers: &mut HeaderMap, new_trace: [u8; 16], span: [u8; 8]) {
     let mut text = *b"00-................................-................-00";
     let mut received = headers.get_all(&TRACEPARENT).iter();
     let continued = match (received.next(), received.next()) {

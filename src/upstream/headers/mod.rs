@@ -3,21 +3,21 @@
 //! Which name means what is in [`names`]; what the gateway writes about the hop and the trace is in
 //! [`forwarding`]. Nothing here looks at a token.
 
-pub mod forwarding;
-pub mod names;
+pub(crate) mod forwarding;
+pub(crate) mod names;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::primitives::field_syntax::list_elements;
 use names::Class;
-pub use names::Peers;
+pub(crate) use names::Peers;
 
 /// The request id, on every response and on what goes upstream.
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Removes what `Connection` names, then every header for which `passes` is false, in one pass over
 /// the names (RFC 9110 §7.6.1).
-pub fn retain(headers: &mut HeaderMap, passes: impl Fn(&HeaderName) -> bool) {
+pub(crate) fn retain(headers: &mut HeaderMap, passes: impl Fn(&HeaderName) -> bool) {
     if headers.contains_key(header::CONNECTION) {
         for name in named_by_connection(headers) {
             headers.remove(name);
@@ -43,7 +43,7 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
 }
 
 /// Joins the `Cookie` fields that HTTP/2 lets a client split (RFC 9113 §8.2.3).
-pub fn join_cookies(headers: &mut HeaderMap) {
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
         return;
     }

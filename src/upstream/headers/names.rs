@@ -10,7 +10,7 @@ use crate::primitives::field_syntax::{fold_name, fold_name_byte};
 
 /// What a header is about, and who may write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub(crate) enum Class {
     /// About one connection or the framing of one message (RFC 9110 §7.6.1): never forwarded, and
     /// written by the gateway alone.
     Connection,
@@ -45,7 +45,7 @@ pub enum Class {
 impl Class {
     /// The class of a name, in the spelling in which a backend may read it: see [`fold_name`].
     #[must_use]
-    pub fn of(name: &HeaderName) -> Self {
+    pub(crate) fn of(name: &HeaderName) -> Self {
         Self::of_folded(&fold_name(name.as_str()))
     }
 
@@ -87,7 +87,7 @@ impl Class {
 
     /// Whether it is about one connection, so that it is never forwarded in either direction.
     #[must_use]
-    pub fn is_hop_by_hop(self) -> bool {
+    pub(crate) fn is_hop_by_hop(self) -> bool {
         match self {
             Self::Connection | Self::HopByHop => true,
             Self::Host
@@ -105,7 +105,7 @@ impl Class {
 
     /// Whether `Connection` may name it, to have it removed (RFC 9110 §7.6.1).
     #[must_use]
-    pub fn may_be_removed_by_connection(self) -> bool {
+    pub(crate) fn may_be_removed_by_connection(self) -> bool {
         match self {
             Self::Host | Self::Message | Self::Judged => false,
             Self::Connection
@@ -122,7 +122,7 @@ impl Class {
 
     /// Whether a route may set or remove it, on requests or responses.
     #[must_use]
-    pub fn is_configurable(self) -> bool {
+    pub(crate) fn is_configurable(self) -> bool {
         match self {
             Self::Connection | Self::Host | Self::Message => false,
             Self::HopByHop
@@ -139,7 +139,7 @@ impl Class {
 
     /// Whether it may carry an identity: it must have no other meaning for a backend.
     #[must_use]
-    pub fn may_carry_identity(self) -> bool {
+    pub(crate) fn may_carry_identity(self) -> bool {
         match self {
             Self::Judged | Self::Forwarding | Self::Path => false,
             Self::Connection | Self::Host | Self::Message => self.is_configurable(),
@@ -154,7 +154,7 @@ impl Class {
 
     /// Whether it goes on to the upstream as the client sent it. `Host` does, since it was judged.
     #[must_use]
-    pub fn passes_from(self, peers: Peers) -> bool {
+    pub(crate) fn passes_from(self, peers: Peers) -> bool {
         match self {
             Self::Connection | Self::HopByHop | Self::Message | Self::MethodOverride | Self::Identity => false,
             Self::Forwarding | Self::ProxyOnly => peers == Peers::Trusted,
@@ -177,7 +177,7 @@ pub enum Peers {
 /// A spelling with `_` or `.` of a name that has a meaning passes from no peer: a backend may take it
 /// for that name, and no proxy writes it so.
 #[must_use]
-pub fn passes(name: &HeaderName, peers: Peers) -> bool {
+pub(crate) fn passes(name: &HeaderName, peers: Peers) -> bool {
     if !is_alias(name.as_str()) {
         return Class::of_folded(name.as_str()).passes_from(peers);
     }
@@ -198,18 +198,18 @@ pub fn passes(name: &HeaderName, peers: Peers) -> bool {
 
 /// Header names that the gateway owns beside those of the table, compared as a backend may read them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct OwnedNames(Box<[HeaderName]>);
+pub(crate) struct OwnedNames(Box<[HeaderName]>);
 
 impl OwnedNames {
     /// Owns `names`.
     #[must_use]
-    pub fn new(names: impl IntoIterator<Item = HeaderName>) -> Self {
+    pub(crate) fn new(names: impl IntoIterator<Item = HeaderName>) -> Self {
         Self(names.into_iter().collect())
     }
 
     /// Whether `name` is one of them, in any spelling.
     #[must_use]
-    pub fn contains(&self, name: &HeaderName) -> bool {
+    pub(crate) fn contains(&self, name: &HeaderName) -> bool {
         self.0.iter().any(|owned| is_same(owned.as_str(), name.as_str()))
     }
 }

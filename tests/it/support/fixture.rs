@@ -2,7 +2,7 @@
 //! that the test controls.
 
 use portcullis::app::StartError;
-use portcullis::primitives::clock::ManualClock;
+use portcullis::clock::ManualClock;
 
 use super::client::{self, Conn, Response};
 use super::config::Config;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis::app::{self, ConfigSource, Options, RunningGateway, StartError};
-use portcullis::primitives::clock::Clock;
+use portcullis::clock::Clock;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::sync::watch;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use portcullis::primitives::random;
+use portcullis::internals::random;
 
 /// A directory of the test's own below the system's temporary directory. Dropping it removes it
 /// with its content.

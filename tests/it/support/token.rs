@@ -13,7 +13,7 @@ use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use portcullis::primitives::clock::Clock;
+use portcullis::clock::Clock;
 use serde_json::{Map, Value, json};
 
 /// base64url without padding (RFC 7515 §2).

@@ -14,7 +14,7 @@ mod refusal;
 use std::borrow::Cow;
 use std::fmt;
 
-pub use refusal::{MAX_SEGMENTS, PathRefusal};
+pub(crate) use refusal::{MAX_SEGMENTS, PathRefusal};
 
 /// A path in normal form: absolute, without dot segments, without empty segments except the last,
 /// with the escapes of unreserved characters decoded and the hex digits of all others in upper
@@ -81,12 +81,6 @@ impl<'a> NormalPath<'a> {
     #[must_use]
     pub fn has_parameters(&self) -> bool {
         self.0.as_bytes().contains(&b';')
-    }
-
-    /// The same path as an owned value.
-    #[must_use]
-    pub fn into_owned(self) -> NormalPath<'static> {
-        NormalPath(Cow::Owned(self.0.into_owned()))
     }
 }
 

@@ -48,7 +48,7 @@ pub enum PathRefusal {
 
 /// The most segments that a path may have. Bounds the depth of matching; paths in use have about a
 /// dozen.
-pub const MAX_SEGMENTS: usize = 256;
+pub(crate) const MAX_SEGMENTS: usize = 256;
 
 impl PathRefusal {
     /// The `reason` in the log, from a fixed list.

@@ -158,17 +158,6 @@ impl PathPattern {
         self.has_literal_prefix(prefix.segments())
     }
 
-    /// The names of the bound segments, from left to right.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.segments.iter().filter_map(Segment::name)
-    }
-
-    /// Name and value of each bound segment of `path`, which must match the pattern. Walks the path
-    /// once, without allocating.
-    pub fn captures<'a>(&'a self, path: &'a NormalPath<'_>) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.segments.iter().zip(path.segments()).filter_map(|(segment, value)| Some((segment.name()?, value)))
-    }
-
     /// Whether a literal contains a percent escape.
     pub(super) fn has_escapes(&self) -> bool {
         self.segments.iter().any(|segment| matches!(segment, Segment::Literal(text) if text.contains('%')))
@@ -192,28 +181,19 @@ impl fmt::Display for PathPattern {
     }
 }
 
-impl Segment {
-    fn name(&self) -> Option<&str> {
-        match self {
-            Self::Bound(name) => Some(name),
-            Self::Literal(_) => None,
-        }
-    }
-}
-
 /// Whether the pattern's literals name a path that the gateway serves itself: `/.portcullis/*`, or
 /// `/.well-known/oauth-protected-resource` (RFC 9728 §3) and below.
 ///
 /// `/*` and `/{a}/{b}` also match these paths but are allowed: the gateway responds to such
 /// requests before it matches routes.
 #[must_use]
-pub fn targets_reserved_path(pattern: &PathPattern) -> bool {
+pub(crate) fn targets_reserved_path(pattern: &PathPattern) -> bool {
     RESERVED.iter().any(|reserved| pattern.has_literal_prefix(reserved.iter().copied()))
 }
 
 /// Whether the gateway serves `path` itself, so that no route may match it.
 #[must_use]
-pub fn is_reserved_path(path: &NormalPath<'_>) -> bool {
+pub(crate) fn is_reserved_path(path: &NormalPath<'_>) -> bool {
     RESERVED.iter().any(|reserved| {
         let mut own = path.segments();
         reserved.iter().all(|wanted| own.next() == Some(*wanted))

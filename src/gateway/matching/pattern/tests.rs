@@ -125,11 +125,3 @@ fn a_prefix_is_covered_by_literals_only() {
         assert_eq!(PathPattern::parse(pattern).unwrap().starts_with_literal(&prefix), expect, "{pattern}");
     }
 }
-
-#[test]
-fn captures_are_the_bound_segments() {
-    let pattern = PathPattern::parse("/a/{x}/b/{y}/*").unwrap();
-    let path = NormalPath::parse("/a/1/b/%C3%A9/c/d", PathParameters::Refuse).unwrap();
-    assert_eq!(pattern.captures(&path).collect::<Vec<_>>(), [("x", "1"), ("y", "%C3%A9")]);
-    assert_eq!(pattern.names().collect::<Vec<_>>(), ["x", "y"]);
-}
