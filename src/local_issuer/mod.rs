@@ -1,7 +1,7 @@
 //! The built-in issuer: an OAuth 2.0 authorization server for demos, with the client credentials grant
 //! only.
 //!
-//! Has one RS256 key, which it generates at the start and never stores. [`LocalIssuer::respond`] maps
+//! Has one ES256 key, which it generates at the start and never stores. [`LocalIssuer::respond`] maps
 //! a request to a response without any I/O; the caller owns the listener.
 
 mod endpoints;

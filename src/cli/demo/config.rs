@@ -27,6 +27,7 @@ listen = "{admin}"
 [issuers.local]                    # the demo's issuer; its keys are found by discovery
 issuer = "http://{issuer}"
 audiences = ["{AUDIENCE}"]
+algorithms = ["ES256"]
 role_claims = ["roles"]
 
 [upstreams.sample]                 # echoes the request as JSON
