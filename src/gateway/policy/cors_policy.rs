@@ -1,22 +1,24 @@
-//! CORS policy: which origins may read a route's responses, and what preflights are told.
+//! CORS policy: which origins may read a route's responses, and the responses to preflights.
 //!
-//! Follows the Fetch standard's CORS protocol. The header values are made once, when the plan is
-//! compiled.
+//! Follows the CORS protocol of the Fetch standard. The header values are built once, when the plan
+//! is compiled.
 
 use http::Method;
-
-use crate::primitives::field_syntax::list_elements;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-/// Fields of the gateway's own responses that a page may read, beyond the configured ones.
+use crate::primitives::field_syntax::list_elements;
+
+/// The fields of the gateway's own responses that a page may read in addition to the configured
+/// ones.
 const OWN_FIELDS: &str = "WWW-Authenticate, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id";
 
-/// What a response depends on when the origin decides.
+/// The `Vary` of a response that depends on the origin.
 const VARY_ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
+/// The `Vary` of a response to a preflight.
 const VARY_PREFLIGHT: HeaderValue =
     HeaderValue::from_static("Origin, Access-Control-Request-Method, Access-Control-Request-Headers");
 
-/// The fields of the CORS protocol that an upstream may have set; the policy's replace them.
+/// The fields of the CORS protocol that an upstream may have set. Those of the policy replace them.
 const RESPONSE_FIELDS: [HeaderName; 6] = [
     header::ACCESS_CONTROL_ALLOW_ORIGIN,
     header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
@@ -26,16 +28,17 @@ const RESPONSE_FIELDS: [HeaderName; 6] = [
     header::ACCESS_CONTROL_MAX_AGE,
 ];
 
-/// What `[cors.NAME]` means on one route, checked.
+/// The settings of `[cors.NAME]` for one route, validated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CorsPolicy {
-    /// Whose pages may read responses.
+    /// The origins whose pages may read responses.
     pub origins: Origins,
     /// Whether browsers may send cookies and client certificates.
     pub credentials: bool,
     /// `Access-Control-Allow-Methods`.
     pub methods: HeaderValue,
-    /// `Access-Control-Allow-Headers`. Names each header: `*` would not cover `Authorization`.
+    /// `Access-Control-Allow-Headers`. Lists each header, because `*` would not include
+    /// `Authorization`.
     pub headers: HeaderValue,
     /// `Access-Control-Expose-Headers`.
     pub expose: HeaderValue,
@@ -46,13 +49,13 @@ pub struct CorsPolicy {
 /// Which origins a policy allows.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Origins {
-    /// Every one; only without credentials.
+    /// Every origin; only without credentials.
     Any,
-    /// These, compared byte for byte with the serialised origin.
+    /// These origins, compared byte for byte with the serialized origin.
     Listed(Vec<HeaderValue>),
 }
 
-/// What a route's policy says to one request.
+/// What a route's policy decides about the origin of one request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Grant {
     /// The origin may read the response; the value is `Access-Control-Allow-Origin`.
@@ -60,19 +63,21 @@ pub enum Grant {
         /// `*` or the origin itself.
         origin: HeaderValue,
     },
-    /// The origin is not listed, or the request names none.
+    /// The origin is not listed, or the request has none.
     Denied,
-    /// The route has no policy: what the upstream says about CORS stands.
+    /// The route has no policy. The upstream's CORS headers are forwarded.
     #[default]
     NoPolicy,
 }
 
-/// The method that a preflight asks for (Fetch, "CORS-preflight request"): `OPTIONS` with `Origin` and
-/// `Access-Control-Request-Method`. `None` for any other request.
+/// The method that a preflight asks for (Fetch, "CORS-preflight request"), which is an `OPTIONS`
+/// with `Origin` and `Access-Control-Request-Method`. `None` for any other request.
 #[must_use]
 pub(crate) fn preflight_method<'a>(method: &Method, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
-    let may_be = method == Method::OPTIONS && headers.contains_key(header::ORIGIN);
-    if may_be { headers.get(header::ACCESS_CONTROL_REQUEST_METHOD) } else { None }
+    if method != Method::OPTIONS || !headers.contains_key(header::ORIGIN) {
+        return None;
+    }
+    headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// The value of `Access-Control-Expose-Headers` for the configured names.
@@ -87,7 +92,7 @@ pub(crate) fn expose(configured: &[String]) -> String {
 }
 
 impl CorsPolicy {
-    /// Decides on the request's `Origin`. Two of them are none: a browser sends one.
+    /// Decides about the request's `Origin`. A request with two is denied: a browser sends one.
     #[must_use]
     pub fn grant(&self, headers: &HeaderMap) -> Grant {
         let mut origins = headers.get_all(header::ORIGIN).iter();
@@ -99,33 +104,34 @@ impl CorsPolicy {
         }
     }
 
-    /// Writes the response to a preflight, with the permission or without it: the browser draws the
-    /// conclusion.
+    /// Writes the headers of the response to a preflight. If the origin is denied, the permission
+    /// is missing and the browser does not send the request.
     pub fn write_preflight(&self, grant: &Grant, headers: &mut HeaderMap) {
         headers.insert(header::VARY, VARY_PREFLIGHT);
-        if self.write_permission(grant, headers) {
+        if self.write_allowed_origin(grant, headers) {
             headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, self.methods.clone());
             headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, self.headers.clone());
             headers.insert(header::ACCESS_CONTROL_MAX_AGE, self.max_age.clone());
         }
     }
 
-    /// Writes the policy's headers on any other response, in place of those that are there.
+    /// Writes the policy's headers on any other response, in place of the upstream's.
     pub fn write(&self, grant: &Grant, headers: &mut HeaderMap) {
         for name in &RESPONSE_FIELDS {
             headers.remove(name);
         }
-        // A constant `*` does not depend on the origin; every other response does, also one to a request
-        // without an origin.
+        // A constant `*` does not depend on the origin. Every other response does, even one to a
+        // request without an origin.
         if self.origins != Origins::Any && !varies_by_origin(headers) {
             headers.append(header::VARY, VARY_ORIGIN);
         }
-        if self.write_permission(grant, headers) {
+        if self.write_allowed_origin(grant, headers) {
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, self.expose.clone());
         }
     }
 
-    fn write_permission(&self, grant: &Grant, headers: &mut HeaderMap) -> bool {
+    /// Writes the permission to read the response. Returns whether there is one.
+    fn write_allowed_origin(&self, grant: &Grant, headers: &mut HeaderMap) -> bool {
         let Grant::Allowed { origin } = grant else { return false };
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         if self.credentials {
@@ -162,17 +168,17 @@ mod tests {
         HeaderMap::from_iter([(header::ORIGIN, HeaderValue::from_static(value))])
     }
 
-    /// Fetch §3.2.5: the origin is compared as it is serialised.
+    /// Fetch §3.2.5: the serialized origins are compared.
     #[test]
-    fn only_the_very_origin_is_allowed() {
+    fn only_an_identical_origin_is_allowed() {
         for (name, value, allowed) in [
             ("the origin", "https://app.example", true),
-            ("a suffix in front of another domain", "https://app.example.evil.com", false),
+            ("followed by another domain", "https://app.example.evil.com", false),
             ("a longer host", "https://evil-app.example", false),
             ("another scheme", "http://app.example", false),
             ("a port", "https://app.example:444", false),
             ("a trailing slash", "https://app.example/", false),
-            ("another case", "https://APP.example", false),
+            ("different case", "https://APP.example", false),
             ("null", "null", false),
         ] {
             let granted = matches!(listed().grant(&origin(value)), Grant::Allowed { .. });
@@ -181,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn two_origins_are_none() {
+    fn a_request_with_two_origins_is_denied() {
         let mut headers = origin("https://app.example");
         headers.append(header::ORIGIN, HeaderValue::from_static("https://app.example"));
         assert_eq!(listed().grant(&headers), Grant::Denied);
@@ -217,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_for_all_origins_is_constant() {
+    fn a_policy_for_all_origins_does_not_vary() {
         let open = policy(Origins::Any, false);
         let mut headers = HeaderMap::new();
         open.write(&open.grant(&origin("https://any.example")), &mut headers);
@@ -226,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preflight_is_answered_with_the_permission_or_without() {
+    fn the_response_to_a_preflight_has_the_permission_only_if_the_origin_is_listed() {
         let policy = listed();
         for (name, value, allowed) in
             [("listed", "https://app.example", true), ("other", "https://evil.example", false)]
@@ -241,9 +247,9 @@ mod tests {
         }
     }
 
-    /// Fetch: `OPTIONS` alone, or without the requested method, is a request like any other.
+    /// Fetch: `OPTIONS` without an origin or the requested method is an ordinary request.
     #[test]
-    fn only_options_with_origin_and_requested_method_is_a_preflight() {
+    fn only_options_with_an_origin_and_a_requested_method_is_a_preflight() {
         let mut headers = origin("https://app.example");
         assert_eq!(preflight_method(&Method::OPTIONS, &headers), None);
         headers.insert(header::ACCESS_CONTROL_REQUEST_METHOD, HeaderValue::from_static("PUT"));

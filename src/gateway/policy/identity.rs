@@ -1,11 +1,11 @@
 //! Identity headers: what the upstream learns about the caller, under names that only the gateway
 //! may write.
 //!
-//! Two halves of one promise. *Before* anything is set, every header that the client sent under an
-//! owned name is removed, on every route and in every spelling that a backend may read as ours
-//! ([`IdentityHeaders::passes_upstream`]). *Afterwards* the values of the verified token are set
-//! ([`IdentityHeaders::render`]), encoded so that they can neither break a header nor be mistaken for
-//! another value.
+//! The guarantee has two parts. First, the gateway removes every header that the client sent under
+//! an owned name, on every route and in every spelling that a backend may treat as the same name
+//! ([`IdentityHeaders::passes_upstream`]). Then it sets the values of the verified token
+//! ([`IdentityHeaders::render`]), encoded so that a value can neither break a header nor be
+//! mistaken for another value.
 
 use http::{HeaderName, HeaderValue};
 use serde_json::Value;
@@ -15,23 +15,24 @@ use crate::token::{ClaimPath, Principal};
 use crate::upstream::headers::Peers;
 use crate::upstream::headers::names::{self, Class, OwnedNames};
 
-/// Longest identity header value, in bytes. Many servers refuse a head above 8 KiB; one claim must not use it up.
+/// The longest identity header value, in bytes. Many servers refuse a request head above 8 KiB, and
+/// one claim must not use most of that.
 const MAX_VALUE_BYTES: usize = 4 * 1024;
 
-/// What `[identity.headers]` means, checked.
+/// The headers of `[identity.headers]`, validated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IdentityHeaders {
     headers: Vec<(HeaderName, Source)>,
-    /// Configured names that are not `X-Identity-*`, which the gateway owns in any case.
+    /// The configured names other than `X-Identity-*`. The gateway owns `X-Identity-*` in any case.
     owned: OwnedNames,
 }
 
-/// What fills an identity header.
+/// Where the value of an identity header comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
-    /// A claim of the token, by its path.
+    /// The claim at this path.
     Claim(ClaimPath),
-    /// The client the token was issued to.
+    /// The client that the token was issued to.
     Client,
     /// `iss`.
     Issuer,
@@ -39,12 +40,12 @@ pub enum Source {
     Roles,
     /// All scopes, separated by spaces.
     Scopes,
-    /// The subject.
+    /// The subject of the token.
     Subject,
 }
 
 impl Source {
-    /// Reads `"subject"`, `"issuer"`, `"client"`, `"scopes"`, `"roles"` or `"claim:PATH"`.
+    /// Parses `"subject"`, `"issuer"`, `"client"`, `"scopes"`, `"roles"` or `"claim:PATH"`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Some(match text {
@@ -59,7 +60,7 @@ impl Source {
 }
 
 impl IdentityHeaders {
-    /// In the order in which they are sent.
+    /// Compiles the headers, which are sent in this order.
     #[must_use]
     pub fn new(headers: Vec<(HeaderName, Source)>) -> Self {
         let names = headers.iter().map(|(name, _)| name);
@@ -67,27 +68,28 @@ impl IdentityHeaders {
         Self { headers, owned }
     }
 
-    /// Whether only the gateway may write this header: `X-Identity-*`, and every configured name, in
-    /// any spelling that a backend may read as one of these.
+    /// Whether only the gateway may write this header: `X-Identity-*` and every configured name, in
+    /// any spelling that a backend may treat as one of these.
     #[must_use]
     pub fn owns(&self, name: &HeaderName) -> bool {
         Class::of(name) == Class::Identity || self.owned.contains(name)
     }
 
-    /// Whether a request header goes on to the upstream as the peer sent it.
+    /// Whether a request header is forwarded to the upstream as the peer sent it.
     #[must_use]
     pub fn passes_upstream(&self, name: &HeaderName, peers: Peers) -> bool {
         names::passes(name, peers) && !self.owned.contains(name)
     }
 
-    /// Whether a response header, or a trailer, goes on to the client as the upstream sent it.
+    /// Whether a response header or trailer is forwarded to the client as the upstream sent it.
     #[must_use]
     pub fn passes_downstream(&self, name: &HeaderName) -> bool {
         let class = Class::of(name);
         !class.is_hop_by_hop() && class != Class::Identity && !self.owned.contains(name)
     }
 
-    /// The header lines for `principal`. A source that the token lacks gives no line; a value above 4 KiB is left out and counted.
+    /// The header lines for `principal`. A header is omitted if the token lacks its source, or if
+    /// the value is above 4 KiB; the latter is counted.
     #[must_use]
     pub fn render(&self, principal: &Principal, metrics: &Metrics) -> Box<[(HeaderName, HeaderValue)]> {
         let mut lines = Vec::with_capacity(self.headers.len());
@@ -95,7 +97,7 @@ impl IdentityHeaders {
             let Some(value) = source.value(principal) else { continue };
             if value.len() > MAX_VALUE_BYTES {
                 metrics.count_omitted_identity_header();
-                tracing::debug!(header = %name, bytes = value.len(), "identity header left out: too long");
+                tracing::debug!(header = %name, bytes = value.len(), "identity header omitted: value too long");
                 continue;
             }
             lines.push((name.clone(), HeaderValue::try_from(value).expect("an encoded value is printable ASCII")));
@@ -110,7 +112,7 @@ impl Source {
             Self::Claim(path) => match principal.claim(path)? {
                 Value::Null => return None,
                 Value::String(text) => encode(text, b""),
-                Value::Array(items) => join(items.iter().map(plain), ",", b","),
+                Value::Array(items) => join(items.iter().map(to_text), ",", b","),
                 other @ (Value::Bool(_) | Value::Number(_) | Value::Object(_)) => encode(&other.to_string(), b""),
             },
             Self::Client => encode(principal.client()?, b""),
@@ -123,26 +125,28 @@ impl Source {
     }
 }
 
-fn plain(value: &Value) -> String {
+/// A string without its quotes; any other value as JSON.
+fn to_text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Joins encoded items; the separator inside an item is encoded, so that one role `a,admin` does not read as two.
+/// Encodes and joins the items. A separator inside an item is encoded, so that the single role
+/// `a,admin` does not look like two.
 fn join(items: impl Iterator<Item = String>, separator: &str, also: &[u8]) -> String {
     items.map(|item| encode(&item, also)).collect::<Vec<_>>().join(separator)
 }
 
-/// Percent-encodes what is not printable ASCII, `%` itself, and spaces at either end, which a parser would trim off: no two values get
-/// the same text.
+/// Percent-encodes everything but printable ASCII, and also `%`, the bytes in `also`, and a space
+/// at either end, which a parser would trim. So no two values get the same text.
 fn encode(text: &str, also: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let bytes = text.as_bytes();
     let mut encoded = String::with_capacity(bytes.len());
     for (index, &byte) in bytes.iter().enumerate() {
-        let at_an_end = index == 0 || index + 1 == bytes.len();
-        let plain =
-            matches!(byte, b' '..=b'~') && byte != b'%' && !(byte == b' ' && at_an_end) && !also.contains(&byte);
-        if plain {
+        let is_at_an_end = index == 0 || index + 1 == bytes.len();
+        let is_plain =
+            matches!(byte, b' '..=b'~') && byte != b'%' && !(byte == b' ' && is_at_an_end) && !also.contains(&byte);
+        if is_plain {
             encoded.push(char::from(byte));
         } else {
             encoded.push('%');
@@ -164,10 +168,11 @@ mod tests {
         ])
     }
 
-    /// CVE-2025-64484 and its relatives: a backend that folds names sees an alias as the real header.
+    /// CVE-2025-64484 and similar: a backend that normalizes names treats an alias as the real
+    /// header.
     #[test]
-    fn only_the_gateway_writes_owned_names() {
-        for (name, owned) in [
+    fn owned_names_include_their_aliases_and_nothing_else() {
+        for (name, expected) in [
             ("x-identity-subject", true),
             ("X-IDENTITY-SUBJECT", true),
             ("x_identity_subject", true),
@@ -182,19 +187,19 @@ mod tests {
             ("xauthsubject", false),
             ("cookie", false),
         ] {
-            assert_eq!(headers().owns(&HeaderName::try_from(name).unwrap()), owned, "{name}");
+            assert_eq!(headers().owns(&HeaderName::try_from(name).unwrap()), expected, "{name}");
         }
     }
 
     #[test]
-    fn an_encoded_value_can_neither_break_a_header_nor_pass_for_another() {
+    fn an_encoded_value_can_neither_break_a_header_nor_look_like_another() {
         for (name, value, also, expected) in [
-            ("plain text stays", "alice smith", &b""[..], "alice smith"),
+            ("plain text is unchanged", "alice smith", &b""[..], "alice smith"),
             ("UTF-8", "Zoë", b"", "Zo%C3%AB"),
             ("a percent sign", "100%41", b"", "100%2541"),
             ("line breaks", "a\r\nX-Identity-Scopes: admin", b"", "a%0D%0AX-Identity-Scopes: admin"),
             ("spaces at the ends", " root ", b"", "%20root%20"),
-            ("a separator within an item", "a,admin", b",", "a%2Cadmin"),
+            ("a separator inside an item", "a,admin", b",", "a%2Cadmin"),
             ("a tab and DEL", "a\t\u{7f}", b"", "a%09%7F"),
         ] {
             assert_eq!(encode(value, also), expected, "{name}");
@@ -202,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_are_named_as_the_configuration_names_them() {
+    fn sources_are_parsed_from_their_names_in_the_configuration() {
         for (text, known) in [
             ("subject", true),
             ("issuer", true),
