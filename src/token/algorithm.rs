@@ -1,6 +1,7 @@
-//! Signature algorithms of JWS (RFC 7518 §3.1, RFC 8037 §3.1): the asymmetric ones that are verified.
+//! Signature algorithms of JWS (RFC 7518 §3.1, RFC 8037 §3.1): the asymmetric ones that the gateway
+//! verifies.
 //!
-//! Symmetric ones are not here at all, nor is `none`: a header cannot name what does not exist.
+//! Symmetric algorithms and `none` have no variant, so a token's header cannot select them.
 
 /// An algorithm, in the order of RFC 7518 §3.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,21 +26,21 @@ pub enum Algorithm {
     EdDsa,
 }
 
-/// What kind of key an algorithm needs.
+/// The kind of key that an algorithm needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// Curve P-256 (NIST).
     EcP256,
     /// Curve P-384 (NIST).
     EcP384,
-    /// Edwards curve 25519.
+    /// The Edwards curve of Ed25519.
     Ed25519,
     /// RSA, any padding.
     Rsa,
 }
 
 impl Algorithm {
-    /// All of them.
+    /// All algorithms.
     pub const ALL: [Self; 9] = [
         Self::Rs256,
         Self::Rs384,
@@ -52,8 +53,8 @@ impl Algorithm {
         Self::EdDsa,
     ];
 
-    /// By its registered name, with its case. `Ed25519`, the fully specified name of RFC 9864 §2.2, is [`Algorithm::EdDsa`]: Ed448, the other
-    /// curve of `EdDSA`, is not supported.
+    /// Parses a registered name, which is case-sensitive. `Ed25519`, the fully specified name of
+    /// RFC 9864 §2.2, is [`Algorithm::EdDsa`]: Ed448, the other curve of `EdDSA`, is not supported.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         if name == "Ed25519" {
@@ -78,7 +79,7 @@ impl Algorithm {
         }
     }
 
-    /// The kind of key it needs.
+    /// The kind of key that the algorithm needs.
     #[must_use]
     pub const fn family(self) -> Family {
         match self {
@@ -95,16 +96,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_is_read_back() {
+    fn every_name_is_parsed() {
         for algorithm in Algorithm::ALL {
             assert_eq!(Algorithm::parse(algorithm.name()), Some(algorithm));
         }
         assert_eq!(Algorithm::parse("Ed25519"), Some(Algorithm::EdDsa));
     }
 
-    /// Threats J-01, A12, A29: names are compared with their case; unsigned, symmetric and unknown ones do not exist.
+    /// Threats J-01, A12, A29: names are case-sensitive, and unsigned, symmetric and unknown
+    /// algorithms do not exist.
     #[test]
-    fn other_names_are_no_algorithm() {
+    fn other_names_are_not_algorithms() {
         for name in [
             "",
             "none",

@@ -1,6 +1,7 @@
-//! Principal: who a verified token speaks for.
+//! Principal: the identity that a verified token states.
 //!
-//! Made by the [`Verifier`](super::Verifier) alone, after every check, and never changed: neither `Default` nor `Deserialize`.
+//! Only the [`Verifier`](super::Verifier) creates one, after every check, and it never changes. So
+//! it implements neither `Default` nor `Deserialize`.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -12,7 +13,7 @@ use super::claims::ValidatedClaims;
 use crate::primitives::clock::WallTime;
 use crate::telemetry::pseudonym::hash_subject;
 
-/// The bearer of a token that was accepted.
+/// The identity that an accepted token states.
 #[derive(Clone, Debug)]
 pub struct Principal {
     issuer_name: Arc<str>,
@@ -24,10 +25,10 @@ pub struct Principal {
     binding: Binding,
 }
 
-/// What the sender of a token has to show beside it.
+/// What the sender of a token must prove in addition to having it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binding {
-    /// Nothing: a bearer token (RFC 6750 §1.2). Tokens that are bound to a key are refused.
+    /// Nothing: it is a bearer token (RFC 6750 §1.2). Tokens that are bound to a key are refused.
     Bearer,
 }
 
@@ -43,25 +44,25 @@ impl Principal {
         Self { issuer_name, issuer, accepted, claims, subject_hash, pseudonym, binding }
     }
 
-    /// The issuer's name in the configuration: for logs and metrics.
+    /// The issuer's name in the configuration, for logs and metrics.
     #[must_use]
     pub fn issuer_name(&self) -> &Arc<str> {
         &self.issuer_name
     }
 
-    /// `iss`. A subject is unique per issuer only.
+    /// `iss`. A subject is unique only within its issuer.
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// The subject; never empty.
+    /// The subject, which is never empty.
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.accepted.subject
     }
 
-    /// A stand-in for the subject, for logs that are not to name it: see [`hash_subject`].
+    /// A pseudonym for the subject, for logs that must not contain it: see [`hash_subject`].
     #[must_use]
     pub fn pseudonym(&self) -> &str {
         self.pseudonym.get_or_init(|| hash_subject(&self.issuer, self.subject()).into())
@@ -73,68 +74,69 @@ impl Principal {
         self.accepted.client.as_deref()
     }
 
-    /// Its scopes, sorted.
+    /// The scopes, sorted.
     #[must_use]
     pub fn scopes(&self) -> &[Box<str>] {
         &self.accepted.scopes
     }
 
-    /// Whether it has `scope`; compared exactly (RFC 6749 §3.3).
+    /// Whether the token has `scope`, compared exactly (RFC 6749 §3.3).
     #[must_use]
     pub fn has_scope(&self, scope: &str) -> bool {
         has(&self.accepted.scopes, scope)
     }
 
-    /// Its roles, sorted.
+    /// The roles, sorted.
     #[must_use]
     pub fn roles(&self) -> &[Box<str>] {
         &self.accepted.roles
     }
 
-    /// Whether it has `role`; compared exactly.
+    /// Whether the token has `role`, compared exactly.
     #[must_use]
     pub fn has_role(&self, role: &str) -> bool {
         has(&self.accepted.roles, role)
     }
 
-    /// All audiences of the token: one of them is the issuer's settings'.
+    /// All audiences of the token. At least one of them is in the issuer's settings.
     #[must_use]
     pub fn audiences(&self) -> &[String] {
         &self.accepted.audiences
     }
 
-    /// One claim.
+    /// The claim at `path`.
     #[must_use]
     pub fn claim(&self, path: &ClaimPath) -> Option<&Value> {
         path.find(&self.claims)
     }
 
-    /// The moment from which on the token counts, the leeway included.
+    /// The time from which the token is valid, including the leeway.
     #[must_use]
     pub fn valid_from(&self) -> WallTime {
         self.accepted.valid_from
     }
 
-    /// The moment at which the token is over: `exp` and the leeway.
+    /// The time at which the token expires: `exp` plus the leeway.
     #[must_use]
     pub fn expires_at(&self) -> WallTime {
         self.accepted.expires_at
     }
 
-    /// A key for counting by subject: a hash over issuer and subject. Keyed per process, so that nobody can choose a subject that collides
-    /// with another's; the same for all tokens of one subject.
+    /// A key for counting by subject: a hash of issuer and subject, the same for all tokens of one
+    /// subject. The hash has a random key per process, so that no user can choose a subject that
+    /// collides with another one.
     #[must_use]
     pub fn subject_hash(&self) -> u64 {
         self.subject_hash
     }
 
-    /// What the sender has to show beside the token.
+    /// What the sender must prove in addition to having the token.
     #[must_use]
     pub fn binding(&self) -> Binding {
         self.binding
     }
 
-    /// About how much memory it takes, in bytes; rather too much than too little.
+    /// An estimate of the memory that the principal uses, in bytes; too high rather than too low.
     #[must_use]
     pub fn estimated_bytes(&self) -> usize {
         const FIXED: usize = 512;
@@ -145,12 +147,12 @@ impl Principal {
 }
 
 fn bytes_of_object(members: &Map<String, Value>) -> usize {
-    // A node of the tree has room for eleven members.
+    // A node of the map's tree has room for eleven members.
     const MEMBER: usize = 96;
     640 + members.iter().map(|(name, value)| MEMBER + name.len() + bytes_of_value(value)).sum::<usize>()
 }
 
-/// Recursion is bounded by the depth that the reader allows.
+/// The recursion is no deeper than `strict_json` allows.
 fn bytes_of_value(value: &Value) -> usize {
     match value {
         Value::Array(items) => 32 + items.iter().map(|item| 32 + bytes_of_value(item)).sum::<usize>(),
@@ -167,7 +169,8 @@ fn has(sorted: &[Box<str>], name: &str) -> bool {
 fn hash(issuer: &str, subject: &str) -> u64 {
     static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     let mut hasher = KEY.build_hasher();
-    // With its length before it: `a` of issuer `bc` is not `ab` of issuer `c`.
+    // Each part is preceded by its length. Otherwise subject `bc` of issuer `a` would have the same
+    // hash as subject `c` of issuer `ab`.
     for part in [issuer, subject] {
         hasher.write_usize(part.len());
         hasher.write(part.as_bytes());
@@ -180,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subject_is_counted_per_issuer() {
+    fn the_same_subject_of_two_issuers_has_two_hashes() {
         assert_eq!(hash("https://a", "alice"), hash("https://a", "alice"));
         assert_ne!(hash("https://a", "alice"), hash("https://b", "alice"));
         assert_ne!(hash("https://a", "alice"), hash("https://aa", "lice"));

@@ -1,10 +1,11 @@
-//! Verdict cache: tokens that verified, by their digest.
+//! Verdict cache: the valid tokens, by their digest.
 //!
 //! Caches the caller's identity, never an authorization decision: one token means different things
-//! on different routes. What is kept for a token is the owner's choice (`T`); this file knows only
-//! for how long a verdict holds. It holds while everything it rests on does, and that is checked at
-//! each lookup, not left to expiry: the time, the verifier with its settings, and the
-//! [basis](Basis). Tokens that do not verify are not cached; an attacker could make any number.
+//! on different routes. The owner of the cache decides what to store for a token (`T`); this file
+//! decides how long a verdict is valid. A verdict depends on the time, on the verifier with its
+//! settings, and on the [basis](Basis). Each lookup checks all three, instead of relying on the
+//! expiry of the entry. Invalid tokens are not cached, because an attacker can make any number of
+//! them.
 
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -21,20 +22,21 @@ use super::principal::Principal;
 use super::raw::TokenDigest;
 use crate::primitives::clock::WallTime;
 
-/// Memory of all verdicts together, in bytes, as estimated: about 20 000 tokens of usual size.
+/// The most memory that all verdicts may use, in bytes, by estimate: about 20 000 tokens of usual
+/// size.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The cache has room for so many entries from the start: growing moves all of them, and some
-/// request would wait for that.
+/// The number of entries that the cache has room for from the start. Growing moves all entries, and
+/// a request would have to wait for that.
 const INITIAL_ENTRIES: usize = 16 * 1024;
 
-/// What a verdict costs beside its value, in bytes: the cache's own entry.
+/// The memory of a verdict apart from its value, in bytes: the cache's own entry.
 const ENTRY_BYTES: usize = 512;
 
-/// The verdicts of the process, of all issuers.
+/// The verdicts on the tokens of all issuers.
 pub struct VerdictCache<T>(Cache<TokenDigest, Arc<Verdict<T>>, BuildHasherDefault<DigestHasher>>);
 
-/// That a token is valid, with what the owner of the cache keeps for it.
+/// The verdict on a valid token, with the value that the owner of the cache stores for it.
 #[derive(Debug)]
 pub struct Verdict<T> {
     value: Arc<T>,
@@ -49,23 +51,24 @@ pub struct Proof {
     basis: Basis,
     valid_from: WallTime,
     expires_at: WallTime,
-    /// From the verification on, for the cache's own clock: when the memory is given back.
+    /// How long the cache keeps the entry, by its own clock. This frees memory; it does not decide
+    /// whether the verdict is valid.
     keep_for: Duration,
 }
 
-/// What shows that a token is valid.
+/// The evidence that a token is valid.
 #[derive(Debug)]
 enum Basis {
-    /// A signature by this key. The verdict ends when the key leaves the issuer's key set.
+    /// A signature by this key. The verdict ends when the key is removed from the issuer's key set.
     Key {
         identity: KeyIdentity,
-        /// The newest key set in which the key was seen, so that it is looked for once per set.
+        /// The newest key set that was seen to have the key, so that each set is searched once.
         generation: AtomicU64,
     },
 }
 
 impl<T: Send + Sync + 'static> VerdictCache<T> {
-    /// An empty cache.
+    /// Creates an empty cache.
     #[must_use]
     pub fn new() -> Self {
         let cache = Cache::builder()
@@ -77,20 +80,21 @@ impl<T: Send + Sync + 'static> VerdictCache<T> {
         Self(cache)
     }
 
-    /// About how many verdicts there are.
+    /// The approximate number of verdicts.
     #[must_use]
     pub fn entry_count(&self) -> u64 {
         self.0.entry_count()
     }
 
-    /// The verdict on the token with this digest. Whether it still holds is for
-    /// [`Issuers::revalidate`](super::Issuers::revalidate) to say.
+    /// The verdict on the token with this digest. It may no longer be valid:
+    /// [`Issuers::revalidate`](super::Issuers::revalidate) checks that.
     #[must_use]
     pub fn get(&self, digest: &TokenDigest) -> Option<Arc<Verdict<T>>> {
         self.0.get(digest)
     }
 
-    /// Keeps `value` for the token with this digest. `bytes` is what `value` takes, roughly.
+    /// Stores `value` for the token with this digest. `bytes` is about how much memory `value`
+    /// uses.
     pub fn insert(&self, digest: TokenDigest, proof: Proof, value: Arc<T>, bytes: usize) {
         let bytes = u32::try_from(ENTRY_BYTES + bytes).unwrap_or(u32::MAX);
         self.0.insert(digest, Arc::new(Verdict { value, proof, bytes }));
@@ -110,7 +114,7 @@ impl<T: Send + Sync + 'static> fmt::Debug for VerdictCache<T> {
 }
 
 impl<T> Verdict<T> {
-    /// What was kept for the token.
+    /// The value that was stored for the token.
     #[must_use]
     pub fn value(&self) -> &Arc<T> {
         &self.value
@@ -124,7 +128,7 @@ impl<T> Verdict<T> {
 }
 
 impl Proof {
-    /// The signature of `principal`'s token by a key of `keys`, verified at `now`.
+    /// The proof for `principal`'s token, whose signature by a key of `keys` was verified at `now`.
     pub(super) fn by_key(
         principal: &Principal,
         verifier: u64,
@@ -139,15 +143,15 @@ impl Proof {
         Self { verifier, basis, valid_from, expires_at, keep_for }
     }
 
-    /// The verifier that judged the token, by its number.
+    /// The id of the verifier that verified the token.
     pub(super) fn verifier(&self) -> u64 {
         self.verifier
     }
 
-    /// Whether the token is valid by this proof: for that verifier, with these keys, at that time.
+    /// Whether the token is still valid for this verifier, with these keys, at this time.
     pub(super) fn holds(&self, verifier: u64, keys: &KeySet, now: WallTime) -> bool {
-        let in_time = self.valid_from <= now && now < self.expires_at;
-        self.verifier == verifier && in_time && self.basis.is_in(keys)
+        let is_in_time = self.valid_from <= now && now < self.expires_at;
+        self.verifier == verifier && is_in_time && self.basis.is_in(keys)
     }
 }
 
@@ -179,8 +183,8 @@ impl Basis {
     }
 }
 
-/// Hashes a digest to its first eight bytes. The cache holds only digests of tokens that an issuer
-/// has signed, and an attacker cannot choose those.
+/// Uses the first eight bytes of a digest as its hash. The cache has only digests of tokens that an
+/// issuer has signed, and an attacker cannot choose those.
 #[derive(Default)]
 struct DigestHasher(u64);
 

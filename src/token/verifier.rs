@@ -1,7 +1,9 @@
-//! Verifier: is this token good now? One issuer's settings and keys, and the order of the checks.
+//! Verifier: checks whether a token of one issuer is valid now, with the issuer's settings and
+//! keys.
 //!
-//! Form, header and claims come before the key, the key before the signature: what can be refused cheaply never costs a public-key operation or
-//! a fetch. The key decides the algorithm; that the header agrees is one of the checks (RFC 8725 §3.1).
+//! The form, header and claims are checked before the key is looked up, and the key before the
+//! signature. So a token that can be refused cheaply never costs a fetch or a public-key operation.
+//! The key determines the algorithm, and the header must agree with it (RFC 8725 §3.1).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +26,7 @@ use crate::telemetry::metrics::{CacheResult, IssuerMetrics, VerifyResult};
 /// Verifies the tokens of one issuer.
 #[derive(Debug)]
 pub struct Verifier {
-    /// Different for each verifier of the process: a verdict holds only for the verifier that reached it.
+    /// Unique in the process. A verdict is valid only for the verifier that reached it.
     id: u64,
     settings: IssuerSettings,
     clock: Clock,
@@ -32,34 +34,34 @@ pub struct Verifier {
     keys: Arc<KeyStore>,
 }
 
-/// A token that verified: whom it identifies, and why that is so.
+/// The result of verifying a valid token.
 #[derive(Debug)]
 pub struct Verification {
-    /// Who is calling.
+    /// The identity that the token states.
     pub principal: Principal,
     /// Why the token is valid, and until when.
     pub proof: Proof,
 }
 
 impl Verifier {
-    /// A verifier with a key store of its own, whose [`KeyStore::run`] is to be started.
+    /// Creates a verifier with a key store of its own. The caller must start [`KeyStore::run`].
     ///
     /// # Errors
     ///
-    /// [`IssuerSetupError`].
+    /// [`IssuerSetupError`], if the key store cannot be created.
     pub fn new(settings: IssuerSettings, clock: Clock, metrics: IssuerMetrics) -> Result<Arc<Self>, IssuerSetupError> {
         let keys = KeyStore::new(&settings, clock.clone(), metrics.clone())?;
         Ok(Self::with_keys(settings, clock, metrics, keys))
     }
 
-    /// A verifier for new settings of the same issuer. It shares this one's keys if they come from the
-    /// same place in the same way, so that a reload neither fetches nor loses them (compare
-    /// [`Verifier::keys`] by pointer to see whether a new loop is to be started). Verdicts are never
-    /// taken over.
+    /// Creates a verifier for new settings of the same issuer. If the keys come from the same source
+    /// in the same way, it shares this verifier's key store, so that a reload neither fetches nor
+    /// loses keys. Otherwise the caller must start [`KeyStore::run`] of the new store; comparing
+    /// [`Verifier::keys`] by pointer tells which is the case. Verdicts are never carried over.
     ///
     /// # Errors
     ///
-    /// [`IssuerSetupError`].
+    /// [`IssuerSetupError`], if a new key store is needed and cannot be created.
     pub fn with_settings(&self, settings: IssuerSettings) -> Result<Arc<Self>, IssuerSetupError> {
         let (clock, metrics) = (self.clock.clone(), self.metrics.clone());
         if self.keys.can_serve(&settings) {
@@ -79,30 +81,30 @@ impl Verifier {
         self.id
     }
 
-    /// What it was made with.
+    /// The settings of the issuer.
     #[must_use]
     pub fn settings(&self) -> &IssuerSettings {
         &self.settings
     }
 
-    /// Its keys.
+    /// The keys of the issuer.
     #[must_use]
     pub fn keys(&self) -> &Arc<KeyStore> {
         &self.keys
     }
 
-    /// Whom a token with these claims would identify, if its header and signature were good. Applies
-    /// the rules for claims only: for explaining decisions to an operator.
+    /// The principal of a token with these claims, assuming that its header and signature are
+    /// valid. Checks the claims only. For `explain`.
     ///
     /// # Errors
     ///
-    /// [`VerifyError`]: the first rule that is broken.
+    /// [`VerifyError`], for the first rule that the claims break.
     pub(super) fn check_claims(&self, claims: Map<String, Value>) -> Result<Principal, VerifyError> {
         let accepted = claims::check(&claims, &self.settings, self.clock.now())?;
         Ok(self.principal(accepted, claims))
     }
 
-    /// Whether `proof` still holds at `now` with the keys of this moment; a hit is counted.
+    /// Whether `proof` still holds at `now` with the current keys. Counts a cache hit if it does.
     pub(super) fn revalidate(&self, proof: &Proof, now: Moment) -> bool {
         let holds =
             self.keys.usable_keys(now.monotonic_micros).is_some_and(|keys| proof.holds(self.id, &keys, now.wall));
@@ -112,18 +114,19 @@ impl Verifier {
         holds
     }
 
-    /// Verifies a token of this issuer whose form, header and claims can be read.
+    /// Verifies a token of this issuer, whose form, header and claims have been parsed.
     ///
     /// # Errors
     ///
-    /// [`VerifyError`], in the order: algorithm, type, claims, key, signature.
+    /// [`VerifyError`], for the first of these checks that fails: algorithm, type, claims, key,
+    /// signature.
     pub(super) async fn verify(
         &self,
         parts: &Parts<'_>,
         header: &Header,
         claims: Map<String, Value>,
     ) -> Result<Verification, VerifyError> {
-        let verified = self.judge(parts, header, claims).await;
+        let verified = self.run_checks(parts, header, claims).await;
         let result = match &verified {
             Ok(_) => VerifyResult::Accepted,
             Err(error) if error.retry_after().is_some() => VerifyResult::KeysUnavailable,
@@ -133,22 +136,23 @@ impl Verifier {
         verified
     }
 
-    async fn judge(
+    /// Verifies the token, and records the time but not the result.
+    async fn run_checks(
         &self,
         parts: &Parts<'_>,
         header: &Header,
         claims: Map<String, Value>,
     ) -> Result<Verification, VerifyError> {
-        let began = self.clock.monotonic_micros();
+        let started = self.clock.monotonic_micros();
         if !self.settings.algorithms.contains(&header.algorithm) {
             return Err(VerifyError::AlgorithmNotAllowed);
         }
         claims::check_token_type(header.token_type, self.settings.profile)?;
         let accepted = claims::check(&claims, &self.settings, self.clock.now())?;
-        let asked = self.clock.monotonic_micros();
+        let lookup_started = self.clock.monotonic_micros();
         let keys = self.keys.key_set_for(header.kid.as_deref(), header.algorithm).await?;
-        // Waiting for an identity provider is not work: it is left out of the time.
-        let waited = self.clock.monotonic_micros().saturating_sub(asked);
+        // Waiting for the identity provider is not work, so the measured time excludes it.
+        let waited = self.clock.monotonic_micros().saturating_sub(lookup_started);
         let candidates = match keys.lookup(header.kid.as_deref(), header.algorithm) {
             KeyLookup::Found(candidates) => candidates,
             KeyLookup::AlgorithmMismatch => return Err(VerifyError::KeyMismatch),
@@ -158,11 +162,11 @@ impl Verifier {
             .iter()
             .find(|key| key.verifies(&parts.signature, parts.signed, header.algorithm))
             .map(|key| key.identity());
-        let took = self.clock.monotonic_micros().saturating_sub(began).saturating_sub(waited);
-        self.metrics.record_verification(Duration::from_micros(took));
+        let elapsed = self.clock.monotonic_micros().saturating_sub(started).saturating_sub(waited);
+        self.metrics.record_verification(Duration::from_micros(elapsed));
         let signer = signer.ok_or(VerifyError::BadSignature)?;
         let now = self.clock.now();
-        // It may have run out while its key was fetched.
+        // The token may have expired while its key was fetched.
         if now >= accepted.expires_at {
             return Err(VerifyError::Expired { ago_seconds: self.settings.leeway.as_secs() });
         }
