@@ -1,5 +1,5 @@
-//! The structure: which module may use which, as docs/design.md says. Rust does not check directions
-//! inside a crate; this does.
+//! The structure: which module may use which, as docs/design.md says. Rust does not check
+//! directions inside a crate; this does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -66,8 +66,8 @@ fn is_test(name: &str) -> bool {
     name.ends_with("tests.rs") || name.ends_with("test_support.rs") || name.contains("/tests/")
 }
 
-/// Collects every path in code that begins with `crate`, `super` or the name of a child module, from the
-/// crate's root.
+/// Collects every path in code that begins with `crate`, `super` or the name of a child module,
+/// from the crate's root.
 struct Paths<'a> {
     module: &'a [String],
     children: BTreeSet<String>,
@@ -216,8 +216,8 @@ fn modules_use_only_what_the_design_allows() {
     assert!(unused.is_empty(), "in the table, but not in the code: {unused:?}");
 }
 
-/// The judge alone runs the stages; the data path runs the last one, and `explain` shows what it would
-/// send.
+/// The judge alone runs the stages; the data path runs the last one, and `explain` shows what it
+/// would send.
 #[test]
 fn each_stage_is_called_from_one_place() {
     let stages = ["normalize", "routing", "cors", "rate_limit", "authenticate", "authorize"].map(stage_path);

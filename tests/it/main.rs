@@ -10,6 +10,7 @@ mod claim_settings;
 mod cli;
 mod cors;
 mod demo;
+mod documents;
 mod drain;
 mod early_refusals;
 mod framing;

@@ -31,14 +31,14 @@ const METRICS: [&str; 19] = [
     "process_cpu_seconds_total",
 ];
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config::minimal()
         .append("[limits.one]\nkey = \"ip\"\nrate = \"1/h\"\nburst = 1")
         .route("limited", "access = \"public\"\nlimits = [\"one\"]")
         .route("report", "report_only = true")
 }
 
-async fn send_traffic(fixture: &Fixture) {
+pub(crate) async fn send_traffic(fixture: &Fixture) {
     let bearer = fixture.bearer("alice");
     for _ in 0..2 {
         assert_eq!(fixture.get("/scope/a", &[("authorization", &bearer)]).await.status, 200);
