@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::field_order;
-use super::units::Span;
+use super::units::TimeSpan;
 
 /// One CORS policy (Fetch standard, "CORS protocol").
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
@@ -24,7 +24,7 @@ pub struct Cors {
     /// Whether browsers may send cookies and client certificates.
     pub credentials: bool,
     /// How long a browser may cache the response to a preflight.
-    pub max_age: Span,
+    pub max_age: TimeSpan,
 }
 
 impl Default for Cors {
@@ -35,7 +35,7 @@ impl Default for Cors {
             headers: vec!["Authorization".to_owned(), "Content-Type".to_owned()],
             expose: Vec::new(),
             credentials: false,
-            max_age: Span::seconds(10 * 60),
+            max_age: TimeSpan::seconds(10 * 60),
         }
     }
 }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::field_order;
-use super::units::{OneOrMany, Profile, Span};
+use super::units::{OneOrMany, Profile, TimeSpan};
 
 /// One issuer of access tokens.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
@@ -25,10 +25,10 @@ pub struct Issuer {
     /// The kind of token that is accepted.
     pub profile: Profile,
     /// Tolerance for clock skew, at most `"5m"`. Fractions of a second are dropped.
-    pub leeway: Span,
+    pub leeway: TimeSpan,
     /// Longest lifetime of a token (`exp - iat`); a token without `iat` is refused too.
     /// Default: no limit.
-    pub max_lifetime: Option<Span>,
+    pub max_lifetime: Option<TimeSpan>,
     /// URL of the discovery document.
     /// Default: `issuer` + `/.well-known/openid-configuration`.
     pub discovery_url: Option<String>,
@@ -52,12 +52,12 @@ pub struct Issuer {
     /// Claim that identifies the client. The first that is present counts.
     pub client_claim: OneOrMany<String>,
     /// Lifetime of a fetched key set whose response has no cache headers.
-    pub jwks_refresh: Span,
+    pub jwks_refresh: TimeSpan,
     /// Shortest time between two fetches for unknown keys; also the first pause after a failed
     /// fetch.
-    pub jwks_cooldown: Span,
+    pub jwks_cooldown: TimeSpan,
     /// How long after its fetch a key set may be used while no newer one can be fetched.
-    pub jwks_max_stale: Span,
+    pub jwks_max_stale: TimeSpan,
 }
 
 impl Default for Issuer {
@@ -67,7 +67,7 @@ impl Default for Issuer {
             audiences: Vec::new(),
             algorithms: vec!["RS256".to_owned()],
             profile: Profile::Default,
-            leeway: Span::seconds(30),
+            leeway: TimeSpan::seconds(30),
             max_lifetime: None,
             discovery_url: None,
             jwks_url: None,
@@ -78,9 +78,9 @@ impl Default for Issuer {
             role_claims: OneOrMany::of(&[]),
             audience_claim: OneOrMany::of(&["aud"]),
             client_claim: OneOrMany::of(&["client_id", "azp"]),
-            jwks_refresh: Span::seconds(15 * 60),
-            jwks_cooldown: Span::seconds(30),
-            jwks_max_stale: Span::seconds(24 * 60 * 60),
+            jwks_refresh: TimeSpan::seconds(15 * 60),
+            jwks_cooldown: TimeSpan::seconds(30),
+            jwks_max_stale: TimeSpan::seconds(24 * 60 * 60),
         }
     }
 }

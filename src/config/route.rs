@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::field_order;
-use super::units::{Access, ClaimValue, OneOrMany, PathParameters, SizeOrUnlimited, Span};
+use super::units::{Access, ClaimValue, OneOrMany, PathParameters, SizeOrUnlimited, TimeSpan};
 
 /// One route.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
@@ -67,7 +67,7 @@ pub struct Route {
     pub remove_response_headers: Vec<String>,
     /// Time for forwarding the request and receiving the whole response, bodies included.
     /// Default: no limit.
-    pub timeout: Option<Span>,
+    pub timeout: Option<TimeSpan>,
     /// Largest request body, or `"unlimited"`.
     /// Default: `server.max_body_size`.
     pub max_body_size: Option<SizeOrUnlimited>,

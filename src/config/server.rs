@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::auth_failures::AuthFailures;
 use super::field_order;
-use super::units::{LogFormat, LogLevel, OneOrMany, Size, Span, Workers};
+use super::units::{LogFormat, LogLevel, OneOrMany, Size, TimeSpan, Workers};
 
 /// `[server]`: the listener for clients.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
@@ -26,11 +26,11 @@ pub struct Server {
     pub max_connections: NonZeroU32,
     /// From accept to the end of the first request head; for later requests, from the first byte of
     /// the head.
-    pub header_timeout: Span,
+    pub header_timeout: TimeSpan,
     /// How long a keep-alive connection may be idle between requests.
-    pub idle_timeout: Span,
+    pub idle_timeout: TimeSpan,
     /// How long a request or response body may make no progress, in either direction.
-    pub body_idle_timeout: Span,
+    pub body_idle_timeout: TimeSpan,
     /// Largest request head, from `"1 KiB"` to `"1 MiB"`; a larger one is 431.
     pub max_header_size: Size,
     /// Largest request body; a larger one is 413. A route can set its own limit.
@@ -44,9 +44,9 @@ pub struct Server {
     pub realm: String,
     /// After SIGTERM, how long the gateway reports that it is not ready but still accepts
     /// connections.
-    pub drain_delay: Span,
+    pub drain_delay: TimeSpan,
     /// After `drain_delay`, how long open connections may take to finish.
-    pub drain_timeout: Span,
+    pub drain_timeout: TimeSpan,
 }
 
 impl Default for Server {
@@ -56,16 +56,16 @@ impl Default for Server {
             workers: Workers::Auto,
             trusted_proxies: Vec::new(),
             max_connections: const { NonZeroU32::new(10_000).unwrap() },
-            header_timeout: Span::seconds(10),
-            idle_timeout: Span::seconds(75),
-            body_idle_timeout: Span::seconds(30),
+            header_timeout: TimeSpan::seconds(10),
+            idle_timeout: TimeSpan::seconds(75),
+            body_idle_timeout: TimeSpan::seconds(30),
             max_header_size: Size::kib(32),
             max_body_size: Size::kib(10 * 1024),
             max_token_size: Size::kib(8),
             auth_failures: AuthFailures::default(),
             realm: "portcullis".to_owned(),
-            drain_delay: Span::seconds(5),
-            drain_timeout: Span::seconds(30),
+            drain_delay: TimeSpan::seconds(5),
+            drain_timeout: TimeSpan::seconds(30),
         }
     }
 }

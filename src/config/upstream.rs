@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::field_order;
-use super::units::{Balance, HostHeader, Span, UpstreamProtocol};
+use super::units::{Balance, HostHeader, TimeSpan, UpstreamProtocol};
 
 /// One upstream: a group of interchangeable servers.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
@@ -18,12 +18,12 @@ pub struct Upstream {
     /// How a server is chosen for a request.
     pub balance: Balance,
     /// Time for the name lookup and the connect together.
-    pub connect_timeout: Span,
+    pub connect_timeout: TimeSpan,
     /// From the end of the request to the head of the response; also the longest wait for a free
     /// connection.
-    pub response_timeout: Span,
+    pub response_timeout: TimeSpan,
     /// How long an idle connection stays open. Keep it below the server's own idle timeout.
-    pub keep_alive: Span,
+    pub keep_alive: TimeSpan,
     /// Connections per server, all workers together.
     pub max_connections: NonZeroU32,
     /// Requests that may wait for a connection (with HTTP/2: for a stream), per server; more are
@@ -42,9 +42,9 @@ impl Default for Upstream {
         Self {
             servers: Vec::new(),
             balance: Balance::LeastRequest,
-            connect_timeout: Span::seconds(2),
-            response_timeout: Span::seconds(30),
-            keep_alive: Span::seconds(4),
+            connect_timeout: TimeSpan::seconds(2),
+            response_timeout: TimeSpan::seconds(30),
+            keep_alive: TimeSpan::seconds(4),
             max_connections: const { NonZeroU32::new(1024).unwrap() },
             max_pending: 1024,
             protocol: UpstreamProtocol::Http1,

@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::config::key_path::child;
 use crate::config::problem::quoted;
-use crate::config::units::{OneOrMany, Profile as WrittenProfile, Span};
+use crate::config::units::{OneOrMany, Profile as WrittenProfile, TimeSpan};
 use crate::config::{Issuer, Problems};
 use crate::outbound::is_secure_url;
 use crate::token::{Algorithm, ClaimPath, ClaimSources, IssuerSettings, KeySource, Profile, discovery};
@@ -59,7 +59,7 @@ fn one(name: &str, path: &str, written: &Issuer, problems: &mut Problems) -> Opt
     if leeway > MAX_LEEWAY {
         problems.add(key("leeway"), format!("{} s is more than \"5m\"", leeway.as_secs()));
     }
-    let max_lifetime = written.max_lifetime.map(Span::duration);
+    let max_lifetime = written.max_lifetime.map(TimeSpan::duration);
     for (name, span) in [
         ("max_lifetime", written.max_lifetime),
         ("jwks_refresh", Some(written.jwks_refresh)),

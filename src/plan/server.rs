@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::LogPlan;
 use crate::config::problem::quoted;
-use crate::config::units::{self, LogFormat, LogLevel, Span};
+use crate::config::units::{self, LogFormat, LogLevel, TimeSpan};
 use crate::config::{Admin, AuthFailures, Log, Problems, Server};
 use crate::gateway::ServerSettings;
 use crate::gateway::client_address::TrustedProxies;
@@ -64,7 +64,7 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
     let before = problems.len();
     let listen = listen(server, problems);
     let trusted_proxies = TrustedProxies::new(networks(&server.trusted_proxies, problems));
-    let mut time = |name: &str, span: Span| {
+    let mut time = |name: &str, span: TimeSpan| {
         let duration = span.duration();
         if duration.is_zero() && !name.starts_with("drain") {
             problems.add(format!("server.{name}"), "a limit of zero would refuse every request");

@@ -8,7 +8,7 @@ use url::{Host, Url};
 
 use crate::config::key_path::child;
 use crate::config::problem::quoted;
-use crate::config::units::{self, Span};
+use crate::config::units::{self, TimeSpan};
 use crate::config::{Problems, Upstream};
 use crate::upstream::balance::Balance;
 use crate::upstream::{HostHeader, Protocol, ServerAddress, UpstreamSettings};
@@ -29,7 +29,7 @@ pub(super) fn compile(
 
 fn compile_one(name: &str, path: &str, written: &Upstream, problems: &mut Problems) -> UpstreamSettings {
     let servers = compile_servers(&child(path, "servers"), &written.servers, problems);
-    let mut duration = |name: &str, span: Span| {
+    let mut duration = |name: &str, span: TimeSpan| {
         let duration = span.duration();
         if duration.is_zero() {
             problems.add(child(path, name), "must be longer than zero");

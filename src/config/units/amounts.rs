@@ -14,9 +14,9 @@ use super::super::problem::quoted;
 
 /// A duration: `"250ms"`, `"30s"`, `"5m"`, `"24h"`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Span(Duration);
+pub struct TimeSpan(Duration);
 
-impl Span {
+impl TimeSpan {
     /// A duration in seconds.
     #[must_use]
     pub(in crate::config) const fn seconds(seconds: u64) -> Self {
@@ -99,7 +99,7 @@ fn write_with_unit(formatter: &mut fmt::Formatter<'_>, amount: u128, units: &[(u
     write!(formatter, "{}{unit}", amount / size)
 }
 
-impl Quantity for Span {
+impl Quantity for TimeSpan {
     const EXPECTED: &'static str = "a duration with a unit, such as \"250ms\", \"30s\", \"5m\" or \"24h\"";
     const PATTERN: &'static str = "^[0-9]+(ms|s|m|h|d)$";
 
@@ -120,7 +120,7 @@ impl Quantity for Span {
     }
 }
 
-impl fmt::Display for Span {
+impl fmt::Display for TimeSpan {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not in days: "24h" says more precisely than "1d" what it is.
         let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
@@ -242,7 +242,7 @@ macro_rules! impl_for_quantities {
     )*};
 }
 
-impl_for_quantities!(Span, Size, SizeOrUnlimited, Rate);
+impl_for_quantities!(TimeSpan, Size, SizeOrUnlimited, Rate);
 
 #[cfg(test)]
 mod tests {
@@ -265,7 +265,7 @@ mod tests {
             ("9999999h", None),
             ("", None),
         ] {
-            assert_eq!(Span::parse(text).map(|span| span.0.as_millis()), millis, "{text}");
+            assert_eq!(TimeSpan::parse(text).map(|span| span.0.as_millis()), millis, "{text}");
         }
     }
 
@@ -312,7 +312,7 @@ mod tests {
         for (text, expected) in
             [("250ms", "250ms"), ("75s", "75s"), ("60s", "1m"), ("120m", "2h"), ("1d", "24h"), ("0h", "0ms")]
         {
-            assert_eq!(rewritten::<Span>(text).as_deref(), Some(expected), "{text}");
+            assert_eq!(rewritten::<TimeSpan>(text).as_deref(), Some(expected), "{text}");
         }
         for (text, expected) in [("1024KiB", "1 MiB"), ("1536 B", "1536 B"), ("3 GiB", "3 GiB"), ("0 GiB", "0 B")] {
             assert_eq!(rewritten::<Size>(text).as_deref(), Some(expected), "{text}");

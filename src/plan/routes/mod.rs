@@ -90,7 +90,7 @@ fn one(place: usize, path: &str, written: &Route, known: &Known<'_>, problems: &
     let (strip_prefix, add_prefix) = prefixes(path, written, pattern.as_ref(), problems);
     let request_headers = headers::request(path, written, known.identity, problems);
     let response_headers = headers::response(path, written, problems);
-    let timeout = written.timeout.map(units::Span::duration);
+    let timeout = written.timeout.map(units::TimeSpan::duration);
     if timeout.is_some_and(|timeout| timeout.is_zero()) {
         problems.add(key("timeout"), "must be longer than zero");
     }
