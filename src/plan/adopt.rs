@@ -1,6 +1,7 @@
-//! Adoption: a plan gets its living parts. What a reload did not change is taken over alive: key sets, pools, counters.
+//! Adoption: builds a [`Runtime`] from a plan, and keeps from the previous runtime what the new plan
+//! does not change: key sets, connection pools, rate limit counters.
 //!
-//! The third of three representations is made here. Either a whole [`Runtime`] comes out, or an error and nothing has changed.
+//! Adoption either yields a complete runtime or fails without changing anything.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::token::{IssuerSettings, IssuerSetupError, Issuers, Verifier};
 use crate::upstream::Upstream;
 
-/// Makes runtimes of one process.
+/// Builds the runtimes of one process, one after the other.
 #[derive(Debug)]
 pub struct Adopter {
     metrics: Arc<Metrics>,
@@ -24,7 +25,7 @@ pub struct Adopter {
     callers: Arc<CallerCache>,
 }
 
-/// A plan that cannot be given its living parts.
+/// Why no runtime can be built: a file that an issuer needs is unusable.
 #[derive(Debug, thiserror::Error)]
 #[error("issuers.{issuer}: {source}")]
 pub struct AdoptError {
@@ -33,23 +34,24 @@ pub struct AdoptError {
 }
 
 impl Adopter {
-    /// What all runtimes of the process share: metrics, clock, access log and the cache of verdicts.
+    /// An adopter whose runtimes share these parts, and one cache of verified callers.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>, clock: Clock, access_log: AccessLog) -> Self {
         let callers = CallerCache::new(Arc::clone(&metrics));
         Self { metrics, clock, access_log, callers }
     }
 
-    /// Makes a runtime of `plan`, with what `previous` has that still fits.
+    /// Builds the runtime of `plan`. Parts of `previous` whose settings are unchanged are reused.
     ///
     /// # Errors
     ///
-    /// A file that an issuer needs cannot be used.
+    /// A file that an issuer needs, such as its `ca_file`, cannot be used.
     pub fn adopt(&mut self, plan: &Plan, previous: Option<&Runtime>) -> Result<Arc<Runtime>, AdoptError> {
         let issuers = self.issuers(plan, previous)?;
         let upstreams = self.upstreams(plan, previous);
         let limiters = self.limiters(plan, previous);
-        // The same value, so that callers need not be rendered again.
+        // Cached callers hold headers rendered for one `IdentityHeaders` value. Reusing an equal value
+        // keeps them valid.
         let identity = match previous {
             Some(previous) if **previous.identity() == plan.identity => Arc::clone(previous.identity()),
             Some(_) | None => Arc::new(plan.identity.clone()),
@@ -81,54 +83,60 @@ impl Adopter {
         }))
     }
 
-    /// A verifier whose settings stay the same is kept, with its keys and its verdicts. One whose settings
-    /// change is replaced, and takes its predecessor's keys along where that is sound.
     fn issuers(&self, plan: &Plan, previous: Option<&Runtime>) -> Result<Issuers, AdoptError> {
         let mut verifiers = Vec::new();
         for settings in plan.issuers.values() {
-            let before = previous.and_then(|previous| previous.issuers().by_name(&settings.name));
-            let verifier = match before {
-                Some(before) if before.settings() == settings => Arc::clone(before),
-                Some(before) => checked(settings, before.with_settings(settings.clone()))?,
-                None => {
-                    let metrics = self.metrics.issuer(Arc::clone(&settings.name));
-                    checked(settings, Verifier::new(settings.clone(), self.clock.clone(), metrics))?
-                }
-            };
+            let existing = previous.and_then(|previous| previous.issuers().by_name(&settings.name));
+            let verifier = self
+                .verifier(settings, existing)
+                .map_err(|source| AdoptError { issuer: Arc::clone(&settings.name), source })?;
             verifiers.push(verifier);
         }
         Ok(Issuers::new(verifiers))
     }
 
+    /// Keeps a verifier whose settings are unchanged, with its keys and its cached verdicts. A verifier
+    /// with changed settings is replaced; the new one keeps the keys if they come from the same source.
+    fn verifier(
+        &self,
+        settings: &IssuerSettings,
+        existing: Option<&Arc<Verifier>>,
+    ) -> Result<Arc<Verifier>, IssuerSetupError> {
+        match existing {
+            Some(existing) if existing.settings() == settings => Ok(Arc::clone(existing)),
+            Some(existing) => existing.with_settings(settings.clone()),
+            None => {
+                let metrics = self.metrics.issuer(Arc::clone(&settings.name));
+                Verifier::new(settings.clone(), self.clock.clone(), metrics)
+            }
+        }
+    }
+
     fn upstreams(&self, plan: &Plan, previous: Option<&Runtime>) -> BTreeMap<Arc<str>, Arc<Upstream>> {
-        let before = |name: &str| previous?.upstreams().iter().find(|upstream| **upstream.name() == *name);
+        let existing = previous.map_or(&[][..], Runtime::upstreams);
         plan.upstreams
             .values()
             .map(|settings| {
-                let upstream = match before(&settings.name) {
-                    Some(before) if before.settings() == settings => Arc::clone(before),
-                    _ => {
-                        let metrics = self.metrics.upstream(Arc::clone(&settings.name));
-                        Arc::new(Upstream::new(settings.clone(), metrics))
-                    }
-                };
+                let unchanged = existing.iter().find(|upstream| upstream.settings() == settings);
+                let upstream = unchanged.cloned().unwrap_or_else(|| {
+                    let metrics = self.metrics.upstream(Arc::clone(&settings.name));
+                    Arc::new(Upstream::new(settings.clone(), metrics))
+                });
                 (Arc::clone(&settings.name), upstream)
             })
             .collect()
     }
 
     fn limiters(&self, plan: &Plan, previous: Option<&Runtime>) -> BTreeMap<Arc<str>, Arc<Limiter>> {
-        let before = |name: &str| previous?.limiters().iter().find(|limiter| *limiter.settings().name == *name);
+        let existing = previous.map_or(&[][..], Runtime::limiters);
         plan.limits
             .values()
             .map(|settings| {
-                let limiter = match before(&settings.name) {
-                    Some(before) if before.settings() == settings => Arc::clone(before),
-                    _ => {
-                        let metrics = self.metrics.limit(Arc::clone(&settings.name));
-                        Arc::new(Limiter::new(settings.clone(), metrics, self.clock.clone()))
-                    }
-                };
+                let unchanged = existing.iter().find(|limiter| limiter.settings() == settings);
+                let limiter = unchanged.cloned().unwrap_or_else(|| {
+                    let metrics = self.metrics.limit(Arc::clone(&settings.name));
+                    Arc::new(Limiter::new(settings.clone(), metrics, self.clock.clone()))
+                });
                 (Arc::clone(&settings.name), limiter)
             })
             .collect()
@@ -136,16 +144,11 @@ impl Adopter {
 
     fn failure_guard(&self, plan: &Plan, previous: Option<&Runtime>) -> Option<Arc<FailureGuard>> {
         let quota = plan.failure_guard?;
-        match previous.and_then(Runtime::failure_guard) {
-            Some(before) if *before.quota() == quota => Some(Arc::clone(before)),
-            _ => {
-                let metrics = self.metrics.limit(FailureGuard::NAME);
-                Some(Arc::new(FailureGuard::new(quota, metrics, self.clock.clone())))
-            }
-        }
+        let existing = previous.and_then(Runtime::failure_guard);
+        let unchanged = existing.filter(|guard| *guard.quota() == quota);
+        Some(unchanged.cloned().unwrap_or_else(|| {
+            let metrics = self.metrics.limit(FailureGuard::NAME);
+            Arc::new(FailureGuard::new(quota, metrics, self.clock.clone()))
+        }))
     }
-}
-
-fn checked<T>(settings: &IssuerSettings, made: Result<T, IssuerSetupError>) -> Result<T, AdoptError> {
-    made.map_err(|source| AdoptError { issuer: Arc::clone(&settings.name), source })
 }

@@ -1,148 +1,162 @@
-//! `[cors.NAME]`, compiled for each route that names it.
+//! `[cors.NAME]`: CORS policies, compiled for each route that refers to one.
 
 use std::collections::BTreeMap;
 
 use http::{HeaderName, HeaderValue, Method};
 use url::Url;
 
-use crate::config::key_path::child;
+use super::syntax::parse_method;
+use crate::config::key_path::{child, element};
 use crate::config::problem::quoted;
 use crate::config::{Cors, Problems, Route};
 use crate::gateway::policy::cors_policy::{self, CorsPolicy, Origins};
 
-/// The methods of a route that lists none.
-const ALL_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+/// The methods of a policy without `methods`, on a route without `methods`.
+const DEFAULT_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
-/// The policy `name` on a route with these methods. What is wrong with the policy itself is told once, by the first route that names it.
-pub(super) fn compile(name: &str, written: &Cors, methods: &[Method], problems: &mut Problems) -> Option<CorsPolicy> {
-    let path = child("cors", name);
-    let before = problems.len();
-    let credentials = written.credentials;
-    let origins = origins(&child(&path, "origins"), &written.origins, credentials, problems);
-    let methods = match &written.methods {
-        None => route_methods(methods),
-        Some(names) => {
-            let place = child(&path, "methods");
-            let methods = names
-                .iter()
-                .enumerate()
-                .filter_map(|(index, text)| super::headers::method(&format!("{place}[{index}]"), text, problems));
-            methods.map(|method| method.to_string()).collect::<Vec<_>>().join(", ")
-        }
+/// Compiles the policy `name` for a route with these methods. Returns `None` if the policy has
+/// problems.
+pub(super) fn compile(
+    name: &str,
+    policy: &Cors,
+    route_methods: &[Method],
+    problems: &mut Problems,
+) -> Option<CorsPolicy> {
+    let key_path = child("cors", name);
+    let problems_before = problems.len();
+    let origins = compile_origins(&child(&key_path, "origins"), policy, problems);
+    let methods = match &policy.methods {
+        None => default_methods(route_methods),
+        Some(methods) => join_methods(&child(&key_path, "methods"), methods, problems),
     };
-    let headers = names_of(&child(&path, "headers"), &written.headers, problems);
-    names_of(&child(&path, "expose"), &written.expose, problems);
-    let max_age = written.max_age.duration().as_secs();
-    if problems.len() > before {
+    check_header_names(&child(&key_path, "headers"), &policy.headers, problems);
+    check_header_names(&child(&key_path, "expose"), &policy.expose, problems);
+    if problems.len() > problems_before {
         return None;
     }
-    let value = |text: String| HeaderValue::try_from(text).expect("names were checked to be tokens");
+    let header_value = |text: String| HeaderValue::try_from(text).expect("the names are checked to be tokens");
     Some(CorsPolicy {
         origins,
-        credentials,
-        methods: value(methods),
-        headers: value(headers),
-        expose: value(cors_policy::expose(&written.expose)),
-        max_age: HeaderValue::from(max_age),
+        credentials: policy.credentials,
+        methods: header_value(methods),
+        headers: header_value(policy.headers.join(", ")),
+        expose: header_value(cors_policy::expose(&policy.expose)),
+        max_age: HeaderValue::from(policy.max_age.duration().as_secs()),
     })
 }
 
-/// Policies that no route names are checked too: they may be named tomorrow.
-pub(super) fn check_unused(written: &BTreeMap<String, Cors>, routes: &[Route], problems: &mut Problems) {
-    for (name, policy) in written {
+/// Checks the policies that no route refers to, so that a mistake is found before a route uses one.
+pub(super) fn check_unused(policies: &BTreeMap<String, Cors>, routes: &[Route], problems: &mut Problems) {
+    for (name, policy) in policies {
         if !routes.iter().any(|route| route.cors.as_deref() == Some(name)) {
             compile(name, policy, &[], problems);
         }
     }
 }
 
-fn route_methods(methods: &[Method]) -> String {
-    if methods.is_empty() {
-        return ALL_METHODS.to_owned();
+/// The methods of a policy without `methods`: those of the route.
+fn default_methods(route_methods: &[Method]) -> String {
+    if route_methods.is_empty() {
+        return DEFAULT_METHODS.to_owned();
     }
-    let mut names: Vec<&str> = methods.iter().map(Method::as_str).collect();
-    if methods.contains(&Method::GET) && !methods.contains(&Method::HEAD) {
+    let mut names: Vec<&str> = route_methods.iter().map(Method::as_str).collect();
+    if route_methods.contains(&Method::GET) && !route_methods.contains(&Method::HEAD) {
         names.push("HEAD");
     }
     names.join(", ")
 }
 
-fn names_of(place: &str, names: &[String], problems: &mut Problems) -> String {
+fn join_methods(key_path: &str, names: &[String], problems: &mut Problems) -> String {
+    let methods = names.iter().enumerate();
+    let methods = methods.filter_map(|(index, name)| parse_method(&element(key_path, index), name, problems));
+    methods.map(|method| method.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn check_header_names(key_path: &str, names: &[String], problems: &mut Problems) {
     for (index, name) in names.iter().enumerate() {
         if name == "*" {
             problems.add_with_hint(
-                format!("{place}[{index}]"),
-                "`*` does not cover `Authorization`, and nothing at all with credentials",
-                "name each header",
+                element(key_path, index),
+                "`*` is not supported: it does not cover `Authorization`, and with credentials it matches no header",
+                "list each header",
             );
         } else if HeaderName::try_from(name).is_err() {
-            problems.add(format!("{place}[{index}]"), format!("{} is not a header's name", quoted(name)));
+            problems.add(element(key_path, index), format!("{} is not a valid header name", quoted(name)));
         }
     }
-    names.join(", ")
 }
 
-fn origins(place: &str, written: &[String], credentials: bool, problems: &mut Problems) -> Origins {
-    if written.is_empty() {
-        problems.add_with_hint(place, "missing", "at least one, such as [\"https://app.example.com\"]");
+fn compile_origins(key_path: &str, policy: &Cors, problems: &mut Problems) -> Origins {
+    if policy.origins.is_empty() {
+        problems.add_with_hint(key_path, "missing", "list at least one origin, such as [\"https://app.example.com\"]");
     }
-    if let Some(index) = written.iter().position(|origin| origin == "*") {
-        if credentials {
+    if let Some(index) = policy.origins.iter().position(|origin| origin == "*") {
+        let key_path = element(key_path, index);
+        if policy.credentials {
             problems.add_with_hint(
-                format!("{place}[{index}]"),
-                "`*` with `credentials = true` would let every site act as its visitor",
-                "name the origins, or leave credentials out",
+                key_path.clone(),
+                "`*` with `credentials = true` would let any website use its visitors' credentials",
+                "list the origins, or remove `credentials`",
             );
         }
-        if written.len() > 1 {
-            problems
-                .add(format!("{place}[{index}]"), "`*` makes the other origins meaningless; write one or the other");
+        if policy.origins.len() > 1 {
+            problems.add_with_hint(
+                key_path,
+                "`*` allows every origin, so the other entries have no effect",
+                "write [\"*\"], or list the origins without \"*\"",
+            );
         }
         return Origins::Any;
     }
-    let mut listed = Vec::new();
-    for (index, text) in written.iter().enumerate() {
-        match serialised(text) {
-            Ok(origin) => listed.push(origin),
-            Err((what, hint)) => problems.add_with_hint(format!("{place}[{index}]"), what, hint),
+    let mut origins = Vec::new();
+    for (index, text) in policy.origins.iter().enumerate() {
+        match parse_origin(text) {
+            Ok(origin) => origins.push(origin),
+            Err((what, hint)) => problems.add_with_hint(element(key_path, index), what, hint),
         }
     }
-    Origins::Listed(listed)
+    Origins::Listed(origins)
 }
 
-/// An origin exactly as a browser writes it (RFC 6454 §6.2): compared byte for byte, another form would never match.
-fn serialised(text: &str) -> Result<HeaderValue, (String, String)> {
+/// Parses an origin in the form in which browsers send it (RFC 6454 §6.2). Origins are compared byte
+/// for byte, so any other form would never match.
+///
+/// # Errors
+///
+/// What is wrong, and a hint.
+fn parse_origin(text: &str) -> Result<HeaderValue, (String, String)> {
     if text == "null" {
         return Err((
-            "`null` is the origin of every sandboxed page and local file".to_owned(),
-            "name the origin that you mean".to_owned(),
+            "`null` is not allowed: every sandboxed page and every local file has this origin".to_owned(),
+            "write the origin of the page, such as \"https://app.example.com\"".to_owned(),
         ));
     }
     if text.contains('*') {
         return Err((
-            format!("{} is a pattern, and origins are compared as they are", quoted(text)),
-            "name each origin; `\"*\"` alone means every one".to_owned(),
+            format!("{} is a pattern, but origins are compared exactly", quoted(text)),
+            "list each origin; \"*\" alone allows every origin".to_owned(),
         ));
     }
-    let no_origin = || {
+    let not_an_origin = || {
         (
             format!("{} is not an origin", quoted(text)),
-            "scheme, host and port, such as \"https://app.example.com\"".to_owned(),
+            "write scheme and host, and the port unless it is the default, such as \"https://app.example.com\""
+                .to_owned(),
         )
     };
-    let url = Url::parse(text).map_err(|_| no_origin())?;
+    let url = Url::parse(text).map_err(|_| not_an_origin())?;
     let origin = url.origin();
     if !origin.is_tuple() {
-        return Err(no_origin());
+        return Err(not_an_origin());
     }
-    let written = origin.ascii_serialization();
-    if written != text {
+    let canonical = origin.ascii_serialization();
+    if canonical != text {
         return Err((
-            format!("{} is not how a browser writes this origin", quoted(text)),
-            format!("write {}", quoted(&written)),
+            format!("{} is not in the form that browsers send", quoted(text)),
+            format!("write {}", quoted(&canonical)),
         ));
     }
-    HeaderValue::try_from(written).map_err(|_| no_origin())
+    HeaderValue::try_from(canonical).map_err(|_| not_an_origin())
 }
 
 #[cfg(test)]
@@ -150,8 +164,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_is_written_as_browsers_write_it() {
-        for (text, right) in [
+    fn an_origin_has_the_form_that_browsers_send() {
+        for (text, is_valid) in [
             ("https://app.example.com", true),
             ("http://localhost:3000", true),
             ("https://app.example.com:443", false),
@@ -163,7 +177,7 @@ mod tests {
             ("file:///tmp", false),
             ("", false),
         ] {
-            assert_eq!(serialised(text).is_ok(), right, "{text}");
+            assert_eq!(parse_origin(text).is_ok(), is_valid, "{text}");
         }
     }
 }

@@ -1,37 +1,40 @@
-//! `[identity]`: what upstreams are told about callers.
+//! `[identity]`: the headers that tell upstreams who is calling.
 
 use http::HeaderName;
 
+use super::syntax::parse_header_name;
 use crate::config::key_path::child;
 use crate::config::problem::quoted;
 use crate::config::{Identity, Problems};
 use crate::gateway::policy::identity::{IdentityHeaders, Source};
 use crate::upstream::headers::names::Class;
 
-pub(super) fn compile(written: &Identity, problems: &mut Problems) -> IdentityHeaders {
-    let mut compiled: Vec<(HeaderName, Source)> = Vec::new();
-    for (name, source) in &written.headers {
-        let place = child("identity.headers", name);
-        let parsed = Source::parse(source);
-        if parsed.is_none() {
+pub(super) fn compile(identity: &Identity, problems: &mut Problems) -> IdentityHeaders {
+    let mut headers: Vec<(HeaderName, Source)> = Vec::new();
+    for (name, source_text) in &identity.headers {
+        let key_path = child("identity.headers", name);
+        let source = Source::parse(source_text);
+        if source.is_none() {
             problems.add_with_hint(
-                place.clone(),
-                format!("{} is nothing that fills an identity header", quoted(source)),
-                "one of \"subject\", \"issuer\", \"client\", \"scopes\", \"roles\" or \"claim:PATH\"",
+                key_path.clone(),
+                format!("{} is not a source for an identity header", quoted(source_text)),
+                "write \"subject\", \"issuer\", \"client\", \"scopes\", \"roles\" or \"claim:PATH\"",
             );
         }
-        let Some(name) = super::headers::header_name(&place, name, problems) else { continue };
+        let Some(name) = parse_header_name(&key_path, name, problems) else { continue };
         if !Class::of(&name).may_carry_identity() {
-            problems.add(place, format!("{} has another meaning and cannot carry an identity", quoted(name.as_str())));
+            problems.add(
+                key_path,
+                format!("{} cannot be an identity header; it has another meaning", quoted(name.as_str())),
+            );
             continue;
         }
-        if compiled.iter().any(|(other, _)| *other == name) {
-            problems.add(place, format!("{} is there twice", quoted(name.as_str())));
+        if headers.iter().any(|(other, _)| *other == name) {
+            problems
+                .add(key_path, format!("{} is listed twice; header names are case-insensitive", quoted(name.as_str())));
             continue;
         }
-        if let Some(source) = parsed {
-            compiled.push((name, source));
-        }
+        headers.extend(source.map(|source| (name, source)));
     }
-    IdentityHeaders::new(compiled)
+    IdentityHeaders::new(headers)
 }

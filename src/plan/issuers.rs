@@ -1,4 +1,4 @@
-//! `[issuers.NAME]`: whose tokens count, and by which rules.
+//! `[issuers.NAME]`: the issuers whose tokens are accepted, and the rules for their tokens.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,216 +6,219 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::config::key_path::child;
+use super::syntax::{check_name, nonzero_duration};
+use crate::config::key_path::{child, element};
 use crate::config::problem::quoted;
-use crate::config::units::{OneOrMany, Profile as WrittenProfile, TimeSpan};
+use crate::config::units::{self, OneOrMany};
 use crate::config::{Issuer, Problems};
 use crate::outbound::is_secure_url;
 use crate::token::{Algorithm, ClaimPath, ClaimSources, IssuerSettings, KeySource, Profile, discovery};
 
-/// RFC 9068 speaks of a few minutes at most.
+/// Highest `leeway`. RFC 7519 §4.1.4 suggests no more than a few minutes for clock skew.
 const MAX_LEEWAY: Duration = Duration::from_secs(5 * 60);
 
-const KNOWN_ALGORITHMS: &str = "one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA";
+const ALGORITHM_HINT: &str = "write RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA";
+
+const CLAIM_PATH_HINT: &str = "write a path such as \"sub\" or \"realm_access.roles\"; for a name with dots, a JSON \
+                               Pointer such as \"/https:~1~1example.com~1roles\"";
 
 pub(super) fn compile(
-    written: &BTreeMap<String, Issuer>,
+    issuers: &BTreeMap<String, Issuer>,
     problems: &mut Problems,
 ) -> BTreeMap<Arc<str>, IssuerSettings> {
     let mut compiled = BTreeMap::new();
-    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
-    for (name, issuer) in written {
-        let path = child("issuers", name);
-        super::headers::check_name(&path, name, problems);
-        if let Some(text) = &issuer.issuer
-            && let Some(other) = seen.insert(text, name)
+    let mut names_by_identifier: BTreeMap<&str, &str> = BTreeMap::new();
+    for (name, issuer) in issuers {
+        let key_path = child("issuers", name);
+        check_name(&key_path, name, problems);
+        if let Some(identifier) = &issuer.issuer
+            && let Some(other) = names_by_identifier.insert(identifier, name)
         {
-            problems
-                .add(child(&path, "issuer"), format!("{} is the issuer of `issuers.{other}` already", quoted(text)));
+            problems.add_with_hint(
+                child(&key_path, "issuer"),
+                format!("{} is already the issuer of {}", quoted(identifier), quoted(&child("issuers", other))),
+                "configure each issuer once",
+            );
         }
-        if let Some(settings) = one(name, &path, issuer, problems) {
+        if let Some(settings) = compile_issuer(name, &key_path, issuer, problems) {
             compiled.insert(Arc::clone(&settings.name), settings);
         }
     }
     compiled
 }
 
-fn one(name: &str, path: &str, written: &Issuer, problems: &mut Problems) -> Option<IssuerSettings> {
-    let before = problems.len();
-    let key = |name: &str| child(path, name);
-    let keys = key_source(path, written, problems);
-    if written.audiences.is_empty() {
-        problems.add_with_hint(
-            key("audiences"),
-            "missing",
-            "name at least one audience; without it a token for any other service would do here",
-        );
-    }
-    if written.audiences.iter().any(String::is_empty) {
-        problems.add(key("audiences"), "an audience cannot be empty");
-    }
-    let algorithms = algorithms(path, written, problems);
-    let leeway = written.leeway.duration();
+fn compile_issuer(name: &str, key_path: &str, issuer: &Issuer, problems: &mut Problems) -> Option<IssuerSettings> {
+    let problems_before = problems.len();
+    let key = |name: &str| child(key_path, name);
+    let keys = compile_key_source(key_path, issuer, problems);
+    check_audiences(&key("audiences"), &issuer.audiences, problems);
+    let algorithms = compile_algorithms(&key("algorithms"), &issuer.algorithms, problems);
+    let leeway = issuer.leeway.duration();
     if leeway > MAX_LEEWAY {
-        problems.add(key("leeway"), format!("{} s is more than \"5m\"", leeway.as_secs()));
+        problems.add(key("leeway"), format!("`{}` is longer than the limit of `5m`", issuer.leeway));
     }
-    let max_lifetime = written.max_lifetime.map(TimeSpan::duration);
-    for (name, span) in [
-        ("max_lifetime", written.max_lifetime),
-        ("jwks_refresh", Some(written.jwks_refresh)),
-        ("jwks_cooldown", Some(written.jwks_cooldown)),
-        ("jwks_max_stale", Some(written.jwks_max_stale)),
-    ] {
-        if span.is_some_and(|span| span.duration().is_zero()) {
-            problems.add(key(name), "must be longer than zero");
-        }
-    }
-    let mut paths =
-        |name: &str, written: &OneOrMany<String>| claim_paths(&child(path, name), written.as_slice(), problems);
-    let claims = ClaimSources {
-        subject: paths("subject_claim", &written.subject_claim),
-        scopes: paths("scope_claims", &written.scope_claims),
-        roles: paths("role_claims", &written.role_claims),
-        audience: paths("audience_claim", &written.audience_claim),
-        client: paths("client_claim", &written.client_claim),
-    };
-    if problems.len() > before {
+    let max_lifetime = issuer.max_lifetime.map(|span| nonzero_duration(&key("max_lifetime"), span, problems));
+    let refresh = nonzero_duration(&key("jwks_refresh"), issuer.jwks_refresh, problems);
+    let cooldown = nonzero_duration(&key("jwks_cooldown"), issuer.jwks_cooldown, problems);
+    let max_stale = nonzero_duration(&key("jwks_max_stale"), issuer.jwks_max_stale, problems);
+    let claims = compile_claim_sources(key_path, issuer, problems);
+    if problems.len() > problems_before {
         return None;
     }
     Some(IssuerSettings {
         name: name.into(),
-        issuer: written.issuer.as_deref()?.into(),
-        audiences: written.audiences.clone(),
+        issuer: issuer.issuer.as_deref()?.into(),
+        audiences: issuer.audiences.clone(),
         algorithms,
-        profile: match written.profile {
-            WrittenProfile::Default => Profile::Default,
-            WrittenProfile::Rfc9068 => Profile::Rfc9068,
-            WrittenProfile::IdToken => Profile::IdToken,
+        profile: match issuer.profile {
+            units::Profile::Default => Profile::Default,
+            units::Profile::Rfc9068 => Profile::Rfc9068,
+            units::Profile::IdToken => Profile::IdToken,
         },
         leeway,
         max_lifetime,
         keys: keys?,
-        ca_file: written.ca_file.clone(),
+        ca_file: issuer.ca_file.clone(),
         claims,
-        refresh: written.jwks_refresh.duration(),
-        cooldown: written.jwks_cooldown.duration(),
-        max_stale: written.jwks_max_stale.duration(),
+        refresh,
+        cooldown,
+        max_stale,
     })
 }
 
-fn key_source(path: &str, written: &Issuer, problems: &mut Problems) -> Option<KeySource> {
-    let key = |name: &str| child(path, name);
-    let Some(issuer) = written.issuer.as_deref().filter(|issuer| !issuer.is_empty()) else {
+fn check_audiences(key_path: &str, audiences: &[String], problems: &mut Problems) {
+    if audiences.is_empty() {
+        problems.add_with_hint(
+            key_path,
+            "missing",
+            "list at least one audience; otherwise tokens for any other service would be accepted",
+        );
+    }
+    if let Some(index) = audiences.iter().position(String::is_empty) {
+        problems.add(element(key_path, index), "an audience cannot be empty");
+    }
+}
+
+fn compile_claim_sources(key_path: &str, issuer: &Issuer, problems: &mut Problems) -> ClaimSources {
+    let mut paths = |name: &str, texts: &OneOrMany<String>| {
+        let key_path = child(key_path, name);
+        texts.as_slice().iter().filter_map(|text| parse_claim_path(&key_path, text, problems)).collect()
+    };
+    ClaimSources {
+        subject: paths("subject_claim", &issuer.subject_claim),
+        scopes: paths("scope_claims", &issuer.scope_claims),
+        roles: paths("role_claims", &issuer.role_claims),
+        audience: paths("audience_claim", &issuer.audience_claim),
+        client: paths("client_claim", &issuer.client_claim),
+    }
+}
+
+fn compile_key_source(key_path: &str, issuer: &Issuer, problems: &mut Problems) -> Option<KeySource> {
+    let key = |name: &str| child(key_path, name);
+    let Some(identifier) = issuer.issuer.as_deref().filter(|identifier| !identifier.is_empty()) else {
         problems.add_with_hint(
             key("issuer"),
             "missing",
-            "the exact `iss` of the tokens, such as \"https://login.example.com\"",
+            "write the exact `iss` of the tokens, such as \"https://login.example.com\"",
         );
         return None;
     };
-    let given = [
-        ("discovery_url", written.discovery_url.is_some()),
-        ("jwks_url", written.jwks_url.is_some()),
-        ("jwks_file", written.jwks_file.is_some()),
+    let sources = [
+        ("discovery_url", issuer.discovery_url.is_some()),
+        ("jwks_url", issuer.jwks_url.is_some()),
+        ("jwks_file", issuer.jwks_file.is_some()),
     ];
-    let given: Vec<&str> = given.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
-    if let [first, second, ..] = given[..] {
-        problems.add(key(second), format!("`{first}` says already where the keys are; write one of them"));
+    let present: Vec<&str> = sources.iter().filter(|(_, is_present)| *is_present).map(|(name, _)| *name).collect();
+    if let [first, second, ..] = present[..] {
+        problems.add_with_hint(key(second), format!("cannot be combined with `{first}`"), "remove one of the two");
         return None;
     }
-    if let Some(file) = &written.jwks_file {
+    if let Some(file) = &issuer.jwks_file {
         return Some(KeySource::JwksFile(file.clone()));
     }
-    if let Some(url) = &written.jwks_url {
-        return secure_url(&key("jwks_url"), url, problems).map(KeySource::JwksUrl);
+    let url_hint = "write an absolute URL, such as \"https://login.example.com/keys\"";
+    if let Some(url) = &issuer.jwks_url {
+        return parse_key_url(&key("jwks_url"), url, url_hint, problems).map(KeySource::JwksUrl);
     }
-    if let Some(url) = &written.discovery_url {
-        return secure_url(&key("discovery_url"), url, problems).map(KeySource::Discovery);
+    if let Some(url) = &issuer.discovery_url {
+        return parse_key_url(&key("discovery_url"), url, url_hint, problems).map(KeySource::Discovery);
     }
-    let url = secure_url(&key("issuer"), issuer, problems)?;
+    let issuer_hint = "an issuer that is not a URL needs `discovery_url`, `jwks_url` or `jwks_file`";
+    let url = parse_key_url(&key("issuer"), identifier, issuer_hint, problems)?;
     if url.query().is_some() || url.fragment().is_some() {
-        problems.add(key("issuer"), format!("{} has a query or a fragment, which an issuer has not", quoted(issuer)));
+        problems.add(
+            key("issuer"),
+            format!("{} has a query or a fragment, which an issuer cannot have", quoted(identifier)),
+        );
         return None;
     }
-    secure_url(&key("issuer"), &discovery::document_url(issuer), problems).map(KeySource::Discovery)
+    parse_key_url(&key("issuer"), &discovery::document_url(identifier), issuer_hint, problems).map(KeySource::Discovery)
 }
 
 /// Parses a URL that keys may be fetched from: `https`, or `http` on loopback. Over plain http,
-/// anyone on the path could replace the keys.
-fn secure_url(path: &str, text: &str, problems: &mut Problems) -> Option<Url> {
+/// anyone on the path could replace the keys. `hint` applies to text that is not a URL.
+fn parse_key_url(key_path: &str, text: &str, hint: &str, problems: &mut Problems) -> Option<Url> {
     let url = match Url::parse(text) {
         Ok(url) => url,
         Err(error) => {
-            problems.add_with_hint(
-                path,
-                format!("{} is not a URL: {error}", quoted(text)),
-                "an issuer that is no URL needs `discovery_url`, `jwks_url` or `jwks_file`",
-            );
+            problems.add_with_hint(key_path, format!("{} is not a URL: {error}", quoted(text)), hint);
             return None;
         }
     };
     if !is_secure_url(&url) {
         problems.add_with_hint(
-            path,
+            key_path,
             format!("{} is not an https URL", quoted(text)),
-            "plain http is allowed for loopback addresses only",
+            "plain http is allowed only for loopback addresses",
         );
         return None;
     }
     if !url.username().is_empty() || url.password().is_some() {
-        // Not quoted: it may hold a password.
-        problems.add(path, "the URL has a user name or a password in it");
+        // The message does not quote the URL, which may contain a password.
+        problems.add(key_path, "the URL contains a user name or a password");
         return None;
     }
     Some(url)
 }
 
-fn algorithms(path: &str, written: &Issuer, problems: &mut Problems) -> Vec<Algorithm> {
-    let names = &written.algorithms;
-    let place = child(path, "algorithms");
+fn compile_algorithms(key_path: &str, names: &[String], problems: &mut Problems) -> Vec<Algorithm> {
     if names.is_empty() {
-        problems.add(place.clone(), "at least one algorithm is needed");
+        problems.add_with_hint(key_path, "an empty list accepts no token", "list at least one algorithm");
     }
     let mut algorithms = Vec::new();
     for (index, name) in names.iter().enumerate() {
+        let key_path = element(key_path, index);
         match Algorithm::parse(name) {
             Some(algorithm) if algorithms.contains(&algorithm) => {
-                problems.add(format!("{place}[{index}]"), format!("{} is there twice", quoted(name)));
+                problems.add(key_path, format!("{} is listed twice", quoted(name)));
             }
             Some(algorithm) => algorithms.push(algorithm),
-            None => problems.add_with_hint(
-                format!("{place}[{index}]"),
-                format!("{} is not an algorithm that can be used here", quoted(name)),
-                KNOWN_ALGORITHMS,
-            ),
+            None => {
+                let what = format!("{} is not a supported algorithm", quoted(name));
+                problems.add_with_hint(key_path, what, ALGORITHM_HINT);
+            }
         }
     }
     algorithms
 }
 
-pub(super) fn claim_path(place: &str, text: &str, problems: &mut Problems) -> Option<ClaimPath> {
+/// Parses a claim path, such as `realm_access.roles`.
+pub(super) fn parse_claim_path(key_path: &str, text: &str, problems: &mut Problems) -> Option<ClaimPath> {
     match ClaimPath::parse(text) {
         Ok(path) => Some(path),
         Err(error) => {
-            problems.add_with_hint(
-                place,
-                format!("{} is not a claim's path: {error}", quoted(text)),
-                "such as \"sub\", \"realm_access.roles\" or, for names with dots, \"/https:~1~1example.com~1roles\"",
-            );
+            let what = format!("{} is not a claim path: {error}", quoted(text));
+            problems.add_with_hint(key_path, what, CLAIM_PATH_HINT);
             None
         }
     }
-}
-
-fn claim_paths(place: &str, written: &[String], problems: &mut Problems) -> Vec<ClaimPath> {
-    written.iter().filter_map(|text| claim_path(place, text, problems)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The rule of the configuration and the rule of the client that fetches are one rule.
+    /// The configuration and the HTTP client that fetches keys apply the same rule.
     #[test]
     fn plain_http_is_allowed_wherever_keys_may_be_fetched_by_http() {
         for (text, expected) in [
@@ -232,8 +235,9 @@ mod tests {
             ("http://[::ffff:10.0.0.1]", false),
             ("ftp://127.0.0.1", false),
         ] {
-            let allowed = secure_url("issuers.main.issuer", text, &mut Problems::new("gateway.toml")).is_some();
-            assert_eq!((allowed, is_secure_url(&Url::parse(text).unwrap())), (expected, expected), "{text}");
+            let mut problems = Problems::new("gateway.toml");
+            let is_accepted = parse_key_url("issuers.main.issuer", text, "", &mut problems).is_some();
+            assert_eq!((is_accepted, is_secure_url(&Url::parse(text).unwrap())), (expected, expected), "{text}");
         }
     }
 }

@@ -1,17 +1,17 @@
-//! The plan: what the configuration means. Checked, compiled, comparable; no I/O, no clock.
+//! Plan: the configuration, checked and compiled. It has no I/O and no clock, and can be compared.
 //!
-//! The second of three representations. [`Plan::compile`] takes what the operator wrote and gives either a plan or *all* that is wrong; behind
-//! it nobody sees a configuration key again. [`adopt`] gives a plan its living parts.
+//! [`Plan::compile`] turns what the operator wrote into a plan, or reports all problems at once. Code
+//! that uses a plan sees no configuration keys. [`adopt`] builds a runtime from it.
 
 pub(crate) mod adopt;
 
 mod cors;
-mod headers;
 mod identity;
 mod issuers;
 mod limits;
 mod routes;
 mod server;
+mod syntax;
 #[cfg(test)]
 mod tests;
 mod upstreams;
@@ -30,12 +30,12 @@ use crate::upstream::UpstreamSettings;
 
 pub(crate) use server::ServerPlan;
 
-/// What the gateway will do.
+/// A valid configuration, compiled.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// `[server]`.
     pub server: ServerPlan,
-    /// `[admin]`; `None`: off.
+    /// The address of the admin listener; `None` if it is off.
     pub admin: Option<SocketAddr>,
     /// `[log]`.
     pub log: LogPlan,
@@ -45,65 +45,66 @@ pub struct Plan {
     pub upstreams: BTreeMap<Arc<str>, UpstreamSettings>,
     /// `[limits]`, by name.
     pub limits: BTreeMap<Arc<str>, LimitSettings>,
-    /// `server.auth_failures`; `None`: off.
+    /// `server.auth_failures`; `None` if it is off.
     pub failure_guard: Option<Quota>,
     /// `[identity]`.
     pub identity: IdentityHeaders,
     /// `[[routes]]`, in the order of the file.
     pub routes: Vec<RouteSettings>,
-    /// Their patterns.
+    /// The patterns of the routes; a match is an index of `routes`.
     pub table: Arc<RouteTable>,
-    /// Challenges of requests that found no route.
+    /// Challenges for requests that match no route.
     pub challenges: Challenges,
-    /// Where in the file everything stands: for `explain`, and for nothing that serves requests.
+    /// The line of each key, for `explain`.
     pub key_lines: KeyLines,
-    /// Names of the environment variables that the file took.
+    /// Names of the environment variables that the file uses.
     pub environment: Vec<String>,
 }
 
-/// What `[log]` means.
+/// `[log]`, compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogPlan {
-    /// JSON or text.
+    /// Format of events and of the access log.
     pub format: LineFormat,
-    /// The least important events that are shown.
+    /// Lowest level of events that are logged.
     pub level: Level,
-    /// Whether each request is written down.
+    /// Whether the access log is written.
     pub access: bool,
 }
 
 impl Plan {
-    /// Finds out what a loaded configuration means.
+    /// Checks and compiles a loaded configuration.
     ///
     /// # Errors
     ///
-    /// All that is wrong, what was found while reading the file included, in the order of the file.
+    /// All problems, those of the loader included, in the order of the file.
     pub fn compile(loaded: LoadOutcome) -> Result<Self, Problems> {
         let LoadOutcome { config, key_lines, mut problems, environment, .. } = loaded;
-        let compiled = Self::attempt(&config, &key_lines, environment, &mut problems);
+        let plan = Self::compile_config(&config, &key_lines, environment, &mut problems);
         problems.locate(&key_lines);
-        match compiled {
+        match plan {
             Some(plan) if problems.is_empty() => Ok(plan),
             Some(_) | None => Err(problems),
         }
     }
 
-    /// Goes on after each problem, so that all are found; `None` only if there is one.
-    fn attempt(
+    /// Compiles every table, also after a problem, so that one run reports all of them. Returns
+    /// `None` only if there is a problem.
+    fn compile_config(
         config: &Config,
         key_lines: &KeyLines,
         environment: Vec<String>,
         problems: &mut Problems,
     ) -> Option<Self> {
         let server = server::compile(&config.server, &config.log, problems);
-        let admin = server::admin(&config.admin, problems);
-        let failure_guard = server::failure_guard(&config.server, problems);
+        let admin = server::compile_admin(&config.admin, problems);
+        let failure_guard = server::compile_failure_guard(&config.server, problems);
         let issuers = issuers::compile(&config.issuers, problems);
         let upstreams = upstreams::compile(&config.upstreams, problems);
         let limits = limits::compile(&config.limits, problems);
         let identity = identity::compile(&config.identity, problems);
-        let realm = server::realm(&config.server, problems);
-        let known = routes::Known {
+        let realm = server::compile_realm(&config.server, problems);
+        let definitions = routes::Definitions {
             issuers: &config.issuers,
             upstreams: &config.upstreams,
             cors: &config.cors,
@@ -113,12 +114,12 @@ impl Plan {
             realm: &realm,
             max_body_size: server::max_body_size(&config.server),
         };
-        let (routes, table) = routes::compile(&config.routes, &known, problems);
+        let (routes, table) = routes::compile(&config.routes, &definitions, problems);
         cors::check_unused(&config.cors, &config.routes, problems);
         Some(Self {
             server: server?,
             admin,
-            log: server::log(&config.log),
+            log: server::compile_log(&config.log),
             issuers,
             upstreams,
             limits,
@@ -132,7 +133,7 @@ impl Plan {
         })
     }
 
-    /// What `next` changes that only a restart can change.
+    /// The first key that differs in `next` and takes effect only after a restart.
     #[must_use]
     pub fn needs_restart(&self, next: &Self) -> Option<&'static str> {
         if self.server.listen != next.server.listen {

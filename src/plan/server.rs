@@ -7,6 +7,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::LogPlan;
+use super::syntax::nonzero_duration;
+use crate::config::key_path::element;
 use crate::config::problem::quoted;
 use crate::config::units::{self, LogFormat, LogLevel, TimeSpan};
 use crate::config::{Admin, AuthFailures, Log, Problems, Server};
@@ -18,34 +20,34 @@ use crate::telemetry::LineFormat;
 use crate::telemetry::logging::Level;
 use crate::upstream::body::MaxBody;
 
-/// What `[server]` means.
+/// `[server]`, compiled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerPlan {
-    /// Where requests are taken; at least one.
+    /// Addresses to listen on; at least one.
     pub listen: Vec<SocketAddr>,
-    /// How many threads take them.
+    /// Number of worker threads.
     pub workers: Workers,
-    /// Connections that may be open.
+    /// Open client connections, at most.
     pub max_connections: usize,
-    /// How long to go on after readiness was taken back.
+    /// Time from the start of the drain until the gateway stops accepting connections.
     pub drain_delay: Duration,
-    /// How long open connections may take to finish.
+    /// Time after `drain_delay` in which open connections may finish.
     pub drain_timeout: Duration,
-    /// What every request is held against.
+    /// Settings that apply to every request.
     pub settings: ServerSettings,
 }
 
-/// How many worker threads.
+/// Number of worker threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workers {
-    /// As many as there are cores for this process.
+    /// One for each core that the process may use.
     Auto,
-    /// So many.
+    /// This number.
     Count(NonZeroUsize),
 }
 
 impl Workers {
-    /// The number, for this machine.
+    /// The number of worker threads on this machine.
     #[must_use]
     pub fn count(self) -> usize {
         match self {
@@ -55,131 +57,138 @@ impl Workers {
     }
 }
 
-/// The head must hold at least one usual request; below this nothing would get through.
+/// Lower limit of `max_header_size`. With less, ordinary requests would be refused.
 const MIN_HEADER_BYTES: u64 = 1024;
-/// hyper keeps a head in one buffer.
+/// Upper limit of `max_header_size`. hyper keeps the whole head of a request in one buffer.
 const MAX_HEADER_BYTES: u64 = 1024 * 1024;
 
+const ADDRESS_HINT: &str =
+    "write an IP address and a port, such as \"127.0.0.1:8080\", \"0.0.0.0:8080\" or \"[::]:8080\"";
+
 pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Option<ServerPlan> {
-    let before = problems.len();
-    let listen = listen(server, problems);
-    let trusted_proxies = TrustedProxies::new(networks(&server.trusted_proxies, problems));
-    let mut time = |name: &str, span: TimeSpan| {
-        let duration = span.duration();
-        if duration.is_zero() && !name.starts_with("drain") {
-            problems.add(format!("server.{name}"), "a limit of zero would refuse every request");
-        }
-        duration
+    let problems_before = problems.len();
+    let listen = compile_listen(server, problems);
+    let trusted_proxies = TrustedProxies::new(compile_networks(&server.trusted_proxies, problems));
+    let mut timeout = |name: &str, span: TimeSpan| nonzero_duration(&format!("server.{name}"), span, problems);
+    let timeouts = ClientTimeouts {
+        header: timeout("header_timeout", server.header_timeout),
+        idle: timeout("idle_timeout", server.idle_timeout),
+        body_idle: timeout("body_idle_timeout", server.body_idle_timeout),
     };
-    let header_timeout = time("header_timeout", server.header_timeout);
-    let idle_timeout = time("idle_timeout", server.idle_timeout);
-    let body_idle_timeout = time("body_idle_timeout", server.body_idle_timeout);
-    let drain_delay = time("drain_delay", server.drain_delay);
-    let drain_timeout = time("drain_timeout", server.drain_timeout);
-    let max_header = server.max_header_size.bytes();
-    if !(MIN_HEADER_BYTES..=MAX_HEADER_BYTES).contains(&max_header) {
-        problems.add("server.max_header_size", format!("{max_header} bytes is not between \"1 KiB\" and \"1 MiB\""));
-    }
-    let max_token = server.max_token_size.bytes();
-    if max_token == 0 || (max_token > max_header && max_header >= MIN_HEADER_BYTES) {
-        problems.add_with_hint(
-            "server.max_token_size",
-            format!("{max_token} bytes is not between 1 and `max_header_size` ({max_header})"),
-            "a token longer than the whole head could never arrive",
-        );
-    }
-    (problems.len() == before).then(|| ServerPlan {
+    check_sizes(server, problems);
+    (problems.len() == problems_before).then(|| ServerPlan {
         listen,
         workers: match server.workers {
             units::Workers::Auto => Workers::Auto,
             units::Workers::Count(count) => Workers::Count(count.try_into().unwrap_or(NonZeroUsize::MIN)),
         },
         max_connections: server.max_connections.get() as usize,
-        drain_delay,
-        drain_timeout,
+        drain_delay: server.drain_delay.duration(),
+        drain_timeout: server.drain_timeout.duration(),
         settings: ServerSettings {
             trusted_proxies,
-            max_header_size: usize::try_from(max_header).unwrap_or(usize::MAX),
-            max_token_size: usize::try_from(max_token).unwrap_or(usize::MAX),
-            timeouts: ClientTimeouts { header: header_timeout, idle: idle_timeout, body_idle: body_idle_timeout },
+            max_header_size: usize::try_from(server.max_header_size.bytes()).unwrap_or(usize::MAX),
+            max_token_size: usize::try_from(server.max_token_size.bytes()).unwrap_or(usize::MAX),
+            timeouts,
             subject_in_log: if log.subject { SubjectLogging::Clear } else { SubjectLogging::Hashed },
         },
     })
 }
 
-fn listen(server: &Server, problems: &mut Problems) -> Vec<SocketAddr> {
-    let written = server.listen.as_slice();
+fn check_sizes(server: &Server, problems: &mut Problems) {
+    let (header_size, token_size) = (server.max_header_size, server.max_token_size);
+    if !(MIN_HEADER_BYTES..=MAX_HEADER_BYTES).contains(&header_size.bytes()) {
+        problems.add("server.max_header_size", format!("`{header_size}` is not between `1 KiB` and `1 MiB`"));
+    }
+    if token_size.bytes() == 0 {
+        problems.add("server.max_token_size", "must be greater than zero");
+    } else if token_size.bytes() > header_size.bytes() && header_size.bytes() >= MIN_HEADER_BYTES {
+        problems.add_with_hint(
+            "server.max_token_size",
+            format!("`{token_size}` is larger than `max_header_size`, which is `{header_size}`"),
+            "a token is part of the request head; lower `max_token_size`, or raise `max_header_size`",
+        );
+    }
+}
+
+fn compile_listen(server: &Server, problems: &mut Problems) -> Vec<SocketAddr> {
+    let texts = server.listen.as_slice();
     let mut addresses = Vec::new();
-    let several = written.len() > 1;
-    for (index, text) in written.iter().enumerate() {
-        let path = if several { format!("server.listen[{index}]") } else { "server.listen".to_owned() };
-        match address(text) {
+    for (index, text) in texts.iter().enumerate() {
+        let key_path = if texts.len() > 1 { element("server.listen", index) } else { "server.listen".to_owned() };
+        match parse_address(text) {
+            // Port 0 means any free port, so the same text may stand for several addresses.
             Ok(address) if addresses.contains(&address) && address.port() != 0 => {
-                problems.add(path, format!("{} is there twice", quoted(text)));
+                problems.add(key_path, format!("{} is listed twice", quoted(text)));
             }
             Ok(address) => addresses.push(address),
-            Err(what) => {
-                problems.add_with_hint(path, what, "such as \"127.0.0.1:8080\", \"0.0.0.0:8080\" or \"[::]:8080\"");
-            }
+            Err(what) => problems.add_with_hint(key_path, what, ADDRESS_HINT),
         }
     }
-    if written.is_empty() {
-        problems.add("server.listen", "at least one address is needed");
+    if texts.is_empty() {
+        problems.add_with_hint("server.listen", "the list is empty", ADDRESS_HINT);
     }
     addresses
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("{} is not an IP address and a port", quoted(text)))
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("{} is not an IP address with a port", quoted(text)))
 }
 
-pub(super) fn admin(admin: &Admin, problems: &mut Problems) -> Option<SocketAddr> {
+/// The address of the admin listener; `None` if it is off, or if the address has a problem.
+pub(super) fn compile_admin(admin: &Admin, problems: &mut Problems) -> Option<SocketAddr> {
     match admin.listen.as_str() {
         "off" => None,
-        text => match address(text) {
+        text => match parse_address(text) {
             Ok(address) => Some(address),
             Err(what) => {
-                problems.add_with_hint("admin.listen", what, "such as \"127.0.0.1:9090\"; \"off\" turns it off");
+                let hint = "write an address such as \"127.0.0.1:9090\", or \"off\" for no admin listener";
+                problems.add_with_hint("admin.listen", what, hint);
                 None
             }
         },
     }
 }
 
-fn networks(written: &[String], problems: &mut Problems) -> Vec<IpNet> {
+fn compile_networks(texts: &[String], problems: &mut Problems) -> Vec<IpNet> {
     let mut networks = Vec::new();
-    for (index, text) in written.iter().enumerate() {
+    for (index, text) in texts.iter().enumerate() {
         let single = || text.parse::<IpAddr>().map(IpNet::from);
         match text.parse::<IpNet>().or_else(|_| single()) {
             Ok(network) => networks.push(network),
             Err(_) => problems.add_with_hint(
-                format!("server.trusted_proxies[{index}]"),
+                element("server.trusted_proxies", index),
                 format!("{} is not an IP address or a CIDR block", quoted(text)),
-                "such as \"10.0.0.0/8\" or \"::1\"",
+                "write an address or a block, such as \"::1\" or \"10.0.0.0/8\"",
             ),
         }
     }
     networks
 }
 
-/// The realm, fit for a quoted string (RFC 9110 §5.6.4).
-pub(super) fn realm(server: &Server, problems: &mut Problems) -> String {
+/// The realm of challenges. It becomes a quoted string (RFC 9110 §5.6.4), which cannot hold `"` and
+/// `\` without escapes.
+pub(super) fn compile_realm(server: &Server, problems: &mut Problems) -> String {
     let realm = server.realm.clone();
-    let fits = realm.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\');
-    if fits {
+    if realm.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
         return realm;
     }
-    problems.add("server.realm", format!("{} has a character that a quoted string cannot hold", quoted(&realm)));
+    problems.add_with_hint(
+        "server.realm",
+        format!("{} contains a character that a realm cannot have", quoted(&realm)),
+        "use printable ASCII characters other than `\"` and `\\`",
+    );
     Server::default().realm
 }
 
-pub(super) fn failure_guard(server: &Server, problems: &mut Problems) -> Option<Quota> {
+/// `server.auth_failures`; `None` if it is off, or if it has a problem.
+pub(super) fn compile_failure_guard(server: &Server, problems: &mut Problems) -> Option<Quota> {
     let limit = match server.auth_failures {
         AuthFailures::Off => return None,
         AuthFailures::Limited(limit) => limit,
     };
     let Some(rate) = limit.rate else {
-        problems.add("server.auth_failures", "`rate` is missing");
+        problems.add_with_hint("server.auth_failures.rate", "missing", "write a rate such as \"600/min\"");
         return None;
     };
     Some(Quota { count: rate.count, period: rate.period, burst: u64::from(limit.burst.get()) })
@@ -189,7 +198,7 @@ pub(super) fn max_body_size(server: &Server) -> MaxBody {
     MaxBody::Bytes(server.max_body_size.bytes())
 }
 
-pub(super) fn log(log: &Log) -> LogPlan {
+pub(super) fn compile_log(log: &Log) -> LogPlan {
     LogPlan {
         format: match log.format {
             LogFormat::Json => LineFormat::Json,

@@ -1,4 +1,4 @@
-//! What a configuration means, and every way in which it can mean nothing: for each rule a file that breaks it.
+//! What a configuration compiles to, and for each rule a file that breaks it.
 
 use super::*;
 use crate::config::load_text;
@@ -11,22 +11,22 @@ audiences = ["api"]
 servers = ["http://127.0.0.1:9000"]
 "#;
 
-fn compiled(text: &str) -> Result<Plan, Problems> {
+fn compile(text: &str) -> Result<Plan, Problems> {
     Plan::compile(load_text("gateway.toml", text, &|_| None))
 }
 
-/// The paths of all problems.
-fn problems(text: &str) -> Vec<String> {
-    match compiled(text) {
+/// The key paths of all problems.
+fn problem_paths(text: &str) -> Vec<String> {
+    match compile(text) {
         Ok(_) => Vec::new(),
         Err(problems) => problems.iter().map(|problem| problem.path.clone()).collect(),
     }
 }
 
 #[test]
-fn the_smallest_file_is_a_plan() {
+fn a_minimal_file_compiles_to_a_plan_with_the_defaults() {
     let plan =
-        compiled(&format!("{BASE}[[routes]]\npath = \"/a/*\"\nscopes = [\"a:read\"]\nupstream = \"up\"")).unwrap();
+        compile(&format!("{BASE}[[routes]]\npath = \"/a/*\"\nscopes = [\"a:read\"]\nupstream = \"up\"")).unwrap();
     assert_eq!(plan.server.listen, ["127.0.0.1:8080".parse().unwrap()]);
     assert_eq!(plan.admin, Some("127.0.0.1:9090".parse().unwrap()));
     assert_eq!(plan.failure_guard.map(|quota| (quota.count, quota.burst)), Some((600, 100)));
@@ -34,41 +34,58 @@ fn the_smallest_file_is_a_plan() {
     assert!(plan.log.access);
 }
 
-/// The same file with one more piece, and the key that is wrong with it; `None` where nothing is.
+/// Each row adds text to a valid file; the last column is the key that is reported, or `None` if the
+/// file stays valid.
 #[test]
 #[expect(clippy::too_many_lines, reason = "one table")]
-fn each_rule_is_told_with_its_key() {
+fn a_broken_rule_is_reported_with_its_key() {
     let route = "[[routes]]\npath = \"/a\"\nupstream = \"up\"\n";
-    for (name, addition, wrong) in [
-        ("nothing", "", None),
+    for (name, addition, expected) in [
+        ("no addition", "", None),
         ("several addresses", "[server]\nlisten = [\"127.0.0.1:1\", \"[::1]:1\"]", None),
-        ("no address", "[server]\nlisten = \"localhost\"", Some("server.listen")),
-        ("an address twice", "[server]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:1\"]", Some("server.listen[1]")),
-        ("no time", "[server]\nheader_timeout = \"0s\"", Some("server.header_timeout")),
-        ("no drain delay is fine", "[server]\ndrain_delay = \"0s\"", None),
-        ("a tiny head", "[server]\nmax_header_size = \"10 B\"", Some("server.max_header_size")),
-        ("a token above the head", "[server]\nmax_token_size = \"64 KiB\"", Some("server.max_token_size")),
+        ("a host name to listen on", "[server]\nlisten = \"localhost\"", Some("server.listen")),
+        ("the same address twice", "[server]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:1\"]", Some("server.listen[1]")),
+        ("a timeout of zero", "[server]\nheader_timeout = \"0s\"", Some("server.header_timeout")),
+        ("a drain delay of zero", "[server]\ndrain_delay = \"0s\"", None),
+        ("a header limit that is too small", "[server]\nmax_header_size = \"10 B\"", Some("server.max_header_size")),
+        (
+            "a token limit above the header limit",
+            "[server]\nmax_token_size = \"64 KiB\"",
+            Some("server.max_token_size"),
+        ),
         ("a realm with a quote", "[server]\nrealm = 'a\"b'", Some("server.realm")),
         (
-            "a proxy that is no network",
+            "a proxy that is not a network",
             "[server]\ntrusted_proxies = [\"10.0.0.0/99\"]",
             Some("server.trusted_proxies[0]"),
         ),
         ("a single proxy", "[server]\ntrusted_proxies = [\"10.0.0.1\"]", None),
-        ("the guard off", "[server]\nauth_failures = \"off\"", None),
-        ("a guard without a rate", "[server]\nauth_failures = { burst = 1 }", Some("server.auth_failures")),
+        ("auth_failures off", "[server]\nauth_failures = \"off\"", None),
+        ("auth_failures without a rate", "[server]\nauth_failures = { burst = 1 }", Some("server.auth_failures.rate")),
         ("admin off", "[admin]\nlisten = \"off\"", None),
-        ("admin nowhere", "[admin]\nlisten = \"no\"", Some("admin.listen")),
-        ("plain http", "[issuers.b]\nissuer = \"http://idp.b\"\naudiences = [\"a\"]", Some("issuers.b.issuer")),
-        ("plain http on loopback", "[issuers.b]\nissuer = \"http://127.0.0.1:1\"\naudiences = [\"a\"]", None),
+        ("an invalid admin address", "[admin]\nlisten = \"no\"", Some("admin.listen")),
+        (
+            "an issuer over plain http",
+            "[issuers.b]\nissuer = \"http://idp.b\"\naudiences = [\"a\"]",
+            Some("issuers.b.issuer"),
+        ),
+        (
+            "an issuer over plain http on loopback",
+            "[issuers.b]\nissuer = \"http://127.0.0.1:1\"\naudiences = [\"a\"]",
+            None,
+        ),
         ("no audience", "[issuers.b]\nissuer = \"https://idp.b\"", Some("issuers.b.audiences")),
         ("no issuer", "[issuers.b]\naudiences = [\"a\"]", Some("issuers.b.issuer")),
         (
-            "an issuer twice",
+            "the same issuer twice",
             "[issuers.z]\nissuer = \"https://idp.example\"\naudiences = [\"a\"]",
             Some("issuers.z.issuer"),
         ),
-        ("a query", "[issuers.b]\nissuer = \"https://idp.b/?x\"\naudiences = [\"a\"]", Some("issuers.b.issuer")),
+        (
+            "an issuer with a query",
+            "[issuers.b]\nissuer = \"https://idp.b/?x\"\naudiences = [\"a\"]",
+            Some("issuers.b.issuer"),
+        ),
         (
             "a symmetric algorithm",
             "[issuers.b]\nissuer = \"https://idp.b\"\naudiences = [\"a\"]\nalgorithms = [\"HS256\"]",
@@ -80,83 +97,95 @@ fn each_rule_is_told_with_its_key() {
             Some("issuers.b.algorithms"),
         ),
         (
-            "much leeway",
+            "a leeway above the limit",
             "[issuers.b]\nissuer = \"https://idp.b\"\naudiences = [\"a\"]\nleeway = \"6m\"",
             Some("issuers.b.leeway"),
         ),
         (
-            "two sources of keys",
+            "two key sources",
             "[issuers.b]\nissuer = \"https://idp.b\"\naudiences = [\"a\"]\njwks_url = \"https://b/k\"\njwks_file = \"k\"",
             Some("issuers.b.jwks_file"),
         ),
         (
-            "an issuer that is no URL, with a key file",
+            "an issuer that is not a URL, with a key file",
             "[issuers.b]\nissuer = \"acme\"\naudiences = [\"a\"]\njwks_file = \"k\"",
             None,
         ),
-        ("an issuer that is no URL", "[issuers.b]\nissuer = \"acme\"\naudiences = [\"a\"]", Some("issuers.b.issuer")),
         (
-            "a claim that is no path",
+            "an issuer that is not a URL",
+            "[issuers.b]\nissuer = \"acme\"\naudiences = [\"a\"]",
+            Some("issuers.b.issuer"),
+        ),
+        (
+            "an empty claim path",
             "[issuers.b]\nissuer = \"https://idp.b\"\naudiences = [\"a\"]\nsubject_claim = \"\"",
             Some("issuers.b.subject_claim"),
         ),
         ("no server", "[upstreams.b]\nservers = []", Some("upstreams.b.servers")),
         ("an https server", "[upstreams.b]\nservers = [\"https://b\"]", Some("upstreams.b.servers[0]")),
-        ("a server twice", "[upstreams.b]\nservers = [\"http://b\", \"http://b:80\"]", Some("upstreams.b.servers[1]")),
         (
-            "no patience",
+            "the same server twice",
+            "[upstreams.b]\nservers = [\"http://b\", \"http://b:80\"]",
+            Some("upstreams.b.servers[1]"),
+        ),
+        (
+            "a connect timeout of zero",
             "[upstreams.b]\nservers = [\"http://b\"]\nconnect_timeout = \"0s\"",
             Some("upstreams.b.connect_timeout"),
         ),
-        ("everybody with credentials", "[cors.b]\norigins = [\"*\"]\ncredentials = true", Some("cors.b.origins[0]")),
-        ("everybody without", "[cors.b]\norigins = [\"*\"]", None),
+        ("any origin with credentials", "[cors.b]\norigins = [\"*\"]\ncredentials = true", Some("cors.b.origins[0]")),
+        ("any origin without credentials", "[cors.b]\norigins = [\"*\"]", None),
         ("the null origin", "[cors.b]\norigins = [\"null\"]", Some("cors.b.origins[0]")),
-        ("all headers", "[cors.b]\norigins = [\"https://b\"]\nheaders = [\"*\"]", Some("cors.b.headers[0]")),
-        ("a limit by nothing", "[limits.b]\nkey = \"caller\"\nrate = \"1/s\"", Some("limits.b.key")),
-        ("a limit without rate", "[limits.b]\nkey = \"ip\"", Some("limits.b.rate")),
+        ("a wildcard for headers", "[cors.b]\norigins = [\"https://b\"]\nheaders = [\"*\"]", Some("cors.b.headers[0]")),
+        ("an unknown limit key", "[limits.b]\nkey = \"caller\"\nrate = \"1/s\"", Some("limits.b.key")),
+        ("a limit without a rate", "[limits.b]\nkey = \"ip\"", Some("limits.b.rate")),
         (
-            "tiers before the token",
+            "tiers with a key that is known before authentication",
             "[limits.b]\nkey = \"ip\"\nrate = \"1/s\"\ntiers = { claim = \"p\", rates = { x = \"2/s\" } }",
             Some("limits.b.tiers"),
         ),
         (
-            "tiers of callers",
+            "tiers with a key that identifies the caller",
             "[limits.b]\nkey = \"subject\"\nrate = \"1/s\"\ntiers = { claim = \"p\", rates = { x = \"2/s\" } }",
             None,
         ),
-        ("the guard's name", "[limits.auth_failures]\nkey = \"ip\"\nrate = \"1/s\"", Some("limits.auth_failures")),
         (
-            "identity in a forwarding field",
+            "the reserved limit name",
+            "[limits.auth_failures]\nkey = \"ip\"\nrate = \"1/s\"",
+            Some("limits.auth_failures"),
+        ),
+        (
+            "identity in a forwarding header",
             "[identity.headers]\nX-Forwarded-For = \"subject\"",
             Some("identity.headers.X-Forwarded-For"),
         ),
         (
-            "identity from nowhere",
+            "an unknown identity source",
             "[identity.headers]\nX-Identity-Subject = \"sub\"",
             Some("identity.headers.X-Identity-Subject"),
         ),
     ] {
-        let found = problems(&format!("{BASE}{route}{addition}"));
-        assert_eq!(found, wrong.map(str::to_owned).into_iter().collect::<Vec<_>>(), "{name}");
+        let found = problem_paths(&format!("{BASE}{route}{addition}"));
+        assert_eq!(found, expected.map(str::to_owned).into_iter().collect::<Vec<_>>(), "{name}");
     }
 }
 
 #[test]
-fn each_rule_of_a_route_is_told_with_its_key() {
-    let more = "[limits.person]\nkey = \"subject\"\nrate = \"1/s\"\n[limits.address]\nkey = \"ip\"\nrate = \"1/s\"\n[cors.web]\norigins = [\"https://a\"]\n";
-    for (name, route, wrong) in [
-        ("nothing", "path = \"/a\"\nupstream = \"up\"", None),
+fn a_broken_rule_of_a_route_is_reported_with_its_key() {
+    let more = "[limits.by_subject]\nkey = \"subject\"\nrate = \"1/s\"\n[limits.by_address]\nkey = \"ip\"\nrate = \"1/s\"\n[cors.web]\norigins = [\"https://a\"]\n";
+    for (name, route, expected) in [
+        ("a minimal route", "path = \"/a\"\nupstream = \"up\"", None),
         ("no path", "upstream = \"up\"", Some("routes[0].path")),
         ("no upstream", "path = \"/a\"", Some("routes[0].upstream")),
-        ("a dangling upstream", "path = \"/a\"\nupstream = \"upp\"", Some("routes[0].upstream")),
-        ("a dangling limit", "path = \"/a\"\nupstream = \"up\"\nlimits = [\"x\"]", Some("routes[0].limits[0]")),
-        ("a dangling policy", "path = \"/a\"\nupstream = \"up\"\ncors = \"x\"", Some("routes[0].cors")),
-        ("a dangling issuer", "path = \"/a\"\nupstream = \"up\"\nissuers = [\"x\"]", Some("routes[0].issuers[0]")),
+        ("an unknown upstream", "path = \"/a\"\nupstream = \"upp\"", Some("routes[0].upstream")),
+        ("an unknown limit", "path = \"/a\"\nupstream = \"up\"\nlimits = [\"x\"]", Some("routes[0].limits[0]")),
+        ("an unknown CORS policy", "path = \"/a\"\nupstream = \"up\"\ncors = \"x\"", Some("routes[0].cors")),
+        ("an unknown issuer", "path = \"/a\"\nupstream = \"up\"\nissuers = [\"x\"]", Some("routes[0].issuers[0]")),
         ("a reserved path", "path = \"/.portcullis/x\"\nupstream = \"up\"", Some("routes[0].path")),
         ("a dot segment", "path = \"/a/../b\"\nupstream = \"up\"", Some("routes[0].path")),
         ("a host with a scheme", "host = \"https://a\"\npath = \"/a\"\nupstream = \"up\"", Some("routes[0].host")),
         ("a lower-case method", "path = \"/a\"\nmethods = [\"get\"]\nupstream = \"up\"", Some("routes[0].methods[0]")),
-        ("no method", "path = \"/a\"\nmethods = []\nupstream = \"up\"", Some("routes[0].methods")),
+        ("an empty list of methods", "path = \"/a\"\nmethods = []\nupstream = \"up\"", Some("routes[0].methods")),
         ("CONNECT", "path = \"/a\"\nmethods = [\"CONNECT\"]\nupstream = \"up\"", Some("routes[0].methods[0]")),
         (
             "scopes on a public route",
@@ -168,69 +197,77 @@ fn each_rule_of_a_route_is_told_with_its_key() {
             "path = \"/a\"\naccess = \"optional\"\nroles = [\"a\"]\nupstream = \"up\"",
             Some("routes[0].roles"),
         ),
-        ("two scopes in one", "path = \"/a\"\nscopes = [\"a b\"]\nupstream = \"up\"", Some("routes[0].scopes[0]")),
         (
-            "a caller's limit on a public route",
-            "path = \"/a\"\naccess = \"public\"\nlimits = [\"person\"]\nupstream = \"up\"",
+            "two scopes in one string",
+            "path = \"/a\"\nscopes = [\"a b\"]\nupstream = \"up\"",
+            Some("routes[0].scopes[0]"),
+        ),
+        (
+            "a limit by caller on a public route",
+            "path = \"/a\"\naccess = \"public\"\nlimits = [\"by_subject\"]\nupstream = \"up\"",
             Some("routes[0].limits[0]"),
         ),
         (
-            "an address's limit on a public route",
-            "path = \"/a\"\naccess = \"public\"\nlimits = [\"address\"]\nupstream = \"up\"",
+            "a limit by address on a public route",
+            "path = \"/a\"\naccess = \"public\"\nlimits = [\"by_address\"]\nupstream = \"up\"",
             None,
         ),
         (
-            "a prefix of another path",
+            "a strip_prefix that the path lacks",
             "path = \"/a\"\nstrip_prefix = \"/b\"\nupstream = \"up\"",
             Some("routes[0].strip_prefix"),
         ),
         (
-            "half a segment",
+            "a strip_prefix that ends inside a segment",
             "path = \"/abc/*\"\nstrip_prefix = \"/a\"\nupstream = \"up\"",
             Some("routes[0].strip_prefix"),
         ),
-        ("a prefix that is none", "path = \"/a\"\nadd_prefix = \"b\"\nupstream = \"up\"", Some("routes[0].add_prefix")),
+        (
+            "an add_prefix without a leading slash",
+            "path = \"/a\"\nadd_prefix = \"b\"\nupstream = \"up\"",
+            Some("routes[0].add_prefix"),
+        ),
         (
             "an identity header",
             "path = \"/a\"\nset_headers = { X-Identity-Subject = \"x\" }\nupstream = \"up\"",
-            Some("routes[0].set_headers"),
+            Some("routes[0].set_headers.X-Identity-Subject"),
         ),
         (
-            "framing",
+            "a framing header",
             "path = \"/a\"\nset_headers = { Content-Length = \"1\" }\nupstream = \"up\"",
             Some("routes[0].set_headers.Content-Length"),
         ),
         (
-            "a line break",
+            "a line break in a header value",
             "path = \"/a\"\nset_headers = { X-A = \"a\\nb\" }\nupstream = \"up\"",
             Some("routes[0].set_headers.X-A"),
         ),
         (
-            "a challenge",
+            "the challenge header",
             "path = \"/a\"\nset_response_headers = { WWW-Authenticate = \"x\" }\nupstream = \"up\"",
-            Some("routes[0].set_response_headers"),
+            Some("routes[0].set_response_headers.WWW-Authenticate"),
         ),
         (
-            "a CORS field",
+            "a CORS header",
             "path = \"/a\"\nremove_response_headers = [\"Access-Control-Allow-Origin\"]\nupstream = \"up\"",
-            Some("routes[0].remove_response_headers"),
+            Some("routes[0].remove_response_headers[0]"),
         ),
-        ("no time", "path = \"/a\"\ntimeout = \"0s\"\nupstream = \"up\"", Some("routes[0].timeout")),
+        ("a timeout of zero", "path = \"/a\"\ntimeout = \"0s\"\nupstream = \"up\"", Some("routes[0].timeout")),
         (
-            "a claim that allows nothing",
+            "a claim without allowed values",
             "path = \"/a\"\nclaims = { x = [] }\nupstream = \"up\"",
             Some("routes[0].claims.x"),
         ),
     ] {
-        let found = problems(&format!("{BASE}{more}[[routes]]\n{route}"));
-        assert_eq!(found, wrong.map(str::to_owned).into_iter().collect::<Vec<_>>(), "{name}");
+        let found = problem_paths(&format!("{BASE}{more}[[routes]]\n{route}"));
+        assert_eq!(found, expected.map(str::to_owned).into_iter().collect::<Vec<_>>(), "{name}");
     }
 }
 
 #[test]
-fn routes_that_nothing_tells_apart_are_an_error() {
+fn routes_with_the_same_host_path_and_method_are_an_error() {
     let two = |first: &str, second: &str| {
-        problems(&format!(
+        problem_paths(&format!(
             "{BASE}[[routes]]\nname = \"one\"\nupstream = \"up\"\n{first}\n[[routes]]\nname = \"two\"\nupstream = \"up\"\n{second}"
         ))
     };
@@ -241,15 +278,15 @@ fn routes_that_nothing_tells_apart_are_an_error() {
 }
 
 #[test]
-fn a_route_that_needs_tokens_needs_an_issuer() {
+fn a_route_that_accepts_tokens_needs_an_issuer() {
     let text = "[upstreams.up]\nservers = [\"http://a\"]\n[[routes]]\npath = \"/a\"\nupstream = \"up\"";
-    assert_eq!(problems(text), ["routes[0]"]);
-    assert!(problems(&format!("{text}\naccess = \"public\"")).is_empty());
+    assert_eq!(problem_paths(text), ["routes[0]"]);
+    assert!(problem_paths(&format!("{text}\naccess = \"public\"")).is_empty());
 }
 
 #[test]
-fn all_problems_of_a_file_are_told_together_in_its_order() {
-    let report = compiled(
+fn one_report_lists_all_problems_in_the_order_of_the_file() {
+    let report = compile(
         r#"
 [issuers.main]
 issuer = "http://idp.example"
@@ -268,17 +305,17 @@ upstream = "order"
     insta::assert_snapshot!(report, @r"
     gateway.toml: 2 problems
       line 3   issuers.main.issuer: `http://idp.example` is not an https URL
-               hint: plain http is allowed for loopback addresses only
-      line 11  routes[0].upstream: `order` is not the name of an upstream
+               hint: plain http is allowed only for loopback addresses
+      line 11  routes[0].upstream: there is no upstream named `order`
                hint: did you mean `orders`?
     ");
 }
 
 #[test]
-fn what_only_a_restart_can_change_is_named() {
-    let plan = |text: &str| compiled(&format!("{BASE}[[routes]]\npath = \"/a\"\nupstream = \"up\"\n{text}")).unwrap();
+fn a_change_that_requires_a_restart_is_named_by_its_key() {
+    let plan = |text: &str| compile(&format!("{BASE}[[routes]]\npath = \"/a\"\nupstream = \"up\"\n{text}")).unwrap();
     let before = plan("");
-    for (text, named) in [
+    for (text, expected) in [
         ("", None),
         ("[server]\nlisten = \"127.0.0.1:1\"", Some("server.listen")),
         ("[server]\nworkers = 7", Some("server.workers")),
@@ -286,6 +323,13 @@ fn what_only_a_restart_can_change_is_named() {
         ("[server]\nmax_connections = 5", None),
         ("[log]\nlevel = \"debug\"", None),
     ] {
-        assert_eq!(before.needs_restart(&plan(text)), named, "{text}");
+        assert_eq!(before.needs_restart(&plan(text)), expected, "{text}");
     }
+}
+
+#[test]
+fn a_key_that_the_loader_rejects_is_not_reported_as_missing_too() {
+    let route = "[[routes]]\npath = \"/a\"\nupstream = \"up\"\n";
+    let found = problem_paths(&format!("{BASE}{route}[server]\nauth_failures = {{ rate = 5 }}"));
+    assert_eq!(found, ["server.auth_failures.rate"]);
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use http::HeaderValue;
 use url::{Host, Url};
 
-use crate::config::key_path::child;
+use super::syntax::{check_name, nonzero_duration};
+use crate::config::key_path::{child, element};
 use crate::config::problem::quoted;
 use crate::config::units::{self, TimeSpan};
 use crate::config::{Problems, Upstream};
@@ -14,70 +15,71 @@ use crate::upstream::balance::Balance;
 use crate::upstream::{HostHeader, Protocol, ServerAddress, UpstreamSettings};
 
 pub(super) fn compile(
-    written: &BTreeMap<String, Upstream>,
+    upstreams: &BTreeMap<String, Upstream>,
     problems: &mut Problems,
 ) -> BTreeMap<Arc<str>, UpstreamSettings> {
     let mut compiled = BTreeMap::new();
-    for (name, upstream) in written {
-        let path = child("upstreams", name);
-        super::headers::check_name(&path, name, problems);
-        let settings = compile_one(name, &path, upstream, problems);
+    for (name, upstream) in upstreams {
+        let key_path = child("upstreams", name);
+        check_name(&key_path, name, problems);
+        let settings = compile_upstream(name, &key_path, upstream, problems);
         compiled.insert(Arc::clone(&settings.name), settings);
     }
     compiled
 }
 
-fn compile_one(name: &str, path: &str, written: &Upstream, problems: &mut Problems) -> UpstreamSettings {
-    let servers = compile_servers(&child(path, "servers"), &written.servers, problems);
-    let mut duration = |name: &str, span: TimeSpan| {
-        let duration = span.duration();
-        if duration.is_zero() {
-            problems.add(child(path, name), "must be longer than zero");
-        }
-        duration
-    };
+fn compile_upstream(name: &str, key_path: &str, upstream: &Upstream, problems: &mut Problems) -> UpstreamSettings {
+    let servers = compile_servers(&child(key_path, "servers"), &upstream.servers, problems);
+    let mut duration = |name: &str, span: TimeSpan| nonzero_duration(&child(key_path, name), span, problems);
     UpstreamSettings {
         name: name.into(),
         servers,
-        balance: match written.balance {
+        balance: match upstream.balance {
             units::Balance::LeastRequest => Balance::LeastRequest,
             units::Balance::RoundRobin => Balance::RoundRobin,
         },
-        connect_timeout: duration("connect_timeout", written.connect_timeout),
-        response_timeout: duration("response_timeout", written.response_timeout),
-        keep_alive: duration("keep_alive", written.keep_alive),
-        max_connections: written.max_connections.get() as usize,
-        max_pending: written.max_pending as usize,
-        protocol: match written.protocol {
+        connect_timeout: duration("connect_timeout", upstream.connect_timeout),
+        response_timeout: duration("response_timeout", upstream.response_timeout),
+        keep_alive: duration("keep_alive", upstream.keep_alive),
+        max_connections: upstream.max_connections.get() as usize,
+        max_pending: upstream.max_pending as usize,
+        protocol: match upstream.protocol {
             units::UpstreamProtocol::Http1 => Protocol::Http1,
             units::UpstreamProtocol::Http2 => Protocol::Http2,
         },
-        host: match written.host {
+        host: match upstream.host {
             units::HostHeader::Preserve => HostHeader::Preserve,
             units::HostHeader::Upstream => HostHeader::Upstream,
         },
-        forward_token: written.forward_token,
+        forward_token: upstream.forward_token,
     }
 }
 
-fn compile_servers(place: &str, written: &[String], problems: &mut Problems) -> Vec<ServerAddress> {
-    if written.is_empty() {
-        problems.add_with_hint(place, "missing", "at least one, such as [\"http://127.0.0.1:9000\"]");
+fn compile_servers(key_path: &str, texts: &[String], problems: &mut Problems) -> Vec<ServerAddress> {
+    if texts.is_empty() {
+        problems.add_with_hint(key_path, "missing", "list at least one server, such as [\"http://127.0.0.1:9000\"]");
     }
     let mut servers: Vec<ServerAddress> = Vec::new();
-    for (index, text) in written.iter().enumerate() {
-        let place = format!("{place}[{index}]");
+    for (index, text) in texts.iter().enumerate() {
+        let key_path = element(key_path, index);
         match parse_server(text) {
-            Ok(server) if servers.contains(&server) => problems.add(place, format!("{} is listed twice", quoted(text))),
+            Ok(server) if servers.contains(&server) => {
+                problems.add(key_path, format!("{} is listed twice", quoted(text)));
+            }
             Ok(server) => servers.push(server),
-            Err((what, hint)) => problems.add_with_hint(place, what, hint),
+            Err((what, hint)) => problems.add_with_hint(key_path, what, hint),
         }
     }
     servers
 }
 
+/// Parses the address of a server.
+///
+/// # Errors
+///
+/// What is wrong, and a hint.
 fn parse_server(text: &str) -> Result<ServerAddress, (String, &'static str)> {
-    let hint = "a server is scheme, host and port, such as \"http://127.0.0.1:9000\"";
+    let hint = "write scheme, host and port, such as \"http://127.0.0.1:9000\"";
     let url = Url::parse(text).map_err(|error| (format!("{} is not a URL: {error}", quoted(text)), hint))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(("the URL contains a user name or a password".to_owned(), hint));
@@ -87,7 +89,7 @@ fn parse_server(text: &str) -> Result<ServerAddress, (String, &'static str)> {
         "https" => {
             return Err((
                 format!("{} is an https URL; TLS to upstreams is not supported", quoted(text)),
-                "use http:// on a network you trust, or a TLS tunnel to the server",
+                "use http:// on a network that you trust, or through a TLS tunnel to the server",
             ));
         }
         _ => return Err((format!("{} is not an http URL", quoted(text)), hint)),
@@ -95,7 +97,7 @@ fn parse_server(text: &str) -> Result<ServerAddress, (String, &'static str)> {
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
         return Err((
             format!("{} has a path, a query or a fragment", quoted(text)),
-            "a route's `add_prefix` adds a path in front",
+            "write scheme, host and port only; `add_prefix` in a route puts a path in front",
         ));
     }
     let host = match url.host() {

@@ -1,97 +1,98 @@
-//! Who may use a route: `access`, and the demands on its callers.
+//! The access rules of a route: `access`, and the demands on its callers.
 
 use serde_json::Value;
 
-use crate::config::key_path::child;
+use crate::config::key_path::{child, element};
 use crate::config::problem::quoted;
 use crate::config::units::{self, ClaimValue};
 use crate::config::{Problems, Route};
 use crate::gateway::policy::{Access, ClaimRule, Demand};
+use crate::plan::issuers::parse_claim_path;
 
-pub(super) fn compile(path: &str, written: &Route, problems: &mut Problems) -> Access {
-    let asked = [
-        ("scopes", !written.scopes.is_empty()),
-        ("any_scopes", !written.any_scopes.is_empty()),
-        ("roles", !written.roles.is_empty()),
-        ("any_roles", !written.any_roles.is_empty()),
-        ("claims", !written.claims.is_empty()),
+pub(super) fn compile(key_path: &str, route: &Route, problems: &mut Problems) -> Access {
+    let demands = [
+        ("scopes", !route.scopes.is_empty()),
+        ("any_scopes", !route.any_scopes.is_empty()),
+        ("roles", !route.roles.is_empty()),
+        ("any_roles", !route.any_roles.is_empty()),
+        ("claims", !route.claims.is_empty()),
     ];
-    let about_tokens = [("issuers", written.issuers.is_some()), ("audiences", written.audiences.is_some())];
-    let refuse = |keys: &[(&str, bool)], why: &str, problems: &mut Problems| {
-        for (name, _) in keys.iter().filter(|(_, asked)| *asked) {
-            problems.add_with_hint(child(path, name), why, "write `access = \"token\"`, or leave the key out");
+    let token_rules = [("issuers", route.issuers.is_some()), ("audiences", route.audiences.is_some())];
+    let report_present = |keys: &[(&str, bool)], what: &str, problems: &mut Problems| {
+        for (key, _) in keys.iter().filter(|(_, is_present)| *is_present) {
+            problems.add_with_hint(child(key_path, key), what, "write `access = \"token\"`, or remove the key");
         }
     };
-    match written.access {
+    match route.access {
         units::Access::Public => {
-            refuse(&asked, "asks for nothing on a public route: no token is looked at", problems);
-            refuse(&about_tokens, "means nothing on a public route: no token is looked at", problems);
+            let what = "has no effect on a public route, which ignores tokens";
+            report_present(&demands, what, problems);
+            report_present(&token_rules, what, problems);
             Access::Public
         }
         units::Access::Optional => {
-            refuse(
-                &asked,
-                "asks for nothing where a token is optional: whoever lacks it leaves the token out",
-                problems,
-            );
+            let what = "has no effect with `access = \"optional\"`: a caller that does not meet it can omit the token";
+            report_present(&demands, what, problems);
             Access::Optional
         }
         units::Access::Token => {
-            check_scopes(path, written, problems);
-            Access::Token(demands(path, written, problems))
+            check_scopes(key_path, route, problems);
+            Access::Token(compile_demands(key_path, route, problems))
         }
     }
 }
 
-/// In the order in which they are judged. Scopes come first: a missing scope is what a client can mend.
-fn demands(path: &str, written: &Route, problems: &mut Problems) -> Vec<Demand> {
+/// The demands, in the order in which they are checked. Scopes come first, because a client that
+/// lacks one can ask its issuer for it.
+fn compile_demands(key_path: &str, route: &Route, problems: &mut Problems) -> Vec<Demand> {
     let mut demands = Vec::new();
     for (names, demand) in [
-        (&written.scopes, Demand::Scopes as fn(Vec<String>) -> Demand),
-        (&written.any_scopes, Demand::AnyScope),
-        (&written.roles, Demand::Roles),
-        (&written.any_roles, Demand::AnyRole),
+        (&route.scopes, Demand::Scopes as fn(Vec<String>) -> Demand),
+        (&route.any_scopes, Demand::AnyScope),
+        (&route.roles, Demand::Roles),
+        (&route.any_roles, Demand::AnyRole),
     ] {
         if !names.is_empty() {
             demands.push(demand(names.clone()));
         }
     }
-    demands.extend(claims(path, written, problems).into_iter().map(Demand::Claim));
+    demands.extend(compile_claims(key_path, route, problems).into_iter().map(Demand::Claim));
     demands
 }
 
-/// RFC 6749 §3.3: `scope-token = 1*( %x21 / %x23-5B / %x5D-7E )`. Another byte could not stand in the challenge.
-fn check_scopes(path: &str, written: &Route, problems: &mut Problems) {
-    for (key, scopes) in [("scopes", &written.scopes), ("any_scopes", &written.any_scopes)] {
+/// Checks that each scope is a `scope-token` (RFC 6749 §3.3): `1*( %x21 / %x23-5B / %x5D-7E )`. The
+/// challenge of a refusal could not contain any other byte.
+fn check_scopes(key_path: &str, route: &Route, problems: &mut Problems) {
+    let is_scope_byte = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5B | 0x5D..=0x7E);
+    for (key, scopes) in [("scopes", &route.scopes), ("any_scopes", &route.any_scopes)] {
         for (index, scope) in scopes.iter().enumerate() {
-            let fits = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5B | 0x5D..=0x7E);
-            if scope.is_empty() || !scope.bytes().all(fits) {
+            if scope.is_empty() || !scope.bytes().all(is_scope_byte) {
                 problems.add_with_hint(
-                    format!("{}[{index}]", child(path, key)),
-                    format!("{} is not one scope", quoted(scope)),
-                    "each scope is a word of its own in the list",
+                    element(&child(key_path, key), index),
+                    format!("{} is not a valid scope", quoted(scope)),
+                    "write each scope as a string of its own: printable ASCII, without spaces, `\"` and `\\`",
                 );
             }
         }
     }
 }
 
-fn claims(path: &str, written: &Route, problems: &mut Problems) -> Vec<ClaimRule> {
+fn compile_claims(key_path: &str, route: &Route, problems: &mut Problems) -> Vec<ClaimRule> {
     let mut rules = Vec::new();
-    for (claim, values) in &written.claims {
-        let place = child(&child(path, "claims"), claim);
-        let allowed: Vec<Value> = values.as_slice().iter().map(json).collect();
+    for (claim, values) in &route.claims {
+        let key_path = child(&child(key_path, "claims"), claim);
+        let allowed: Vec<Value> = values.as_slice().iter().map(to_json).collect();
         if allowed.is_empty() {
-            problems.add(place.clone(), "an empty list allows no value");
+            problems.add_with_hint(key_path.clone(), "an empty list allows no value", "list the allowed values");
         }
-        if let Some(path) = crate::plan::issuers::claim_path(&place, claim, problems) {
+        if let Some(path) = parse_claim_path(&key_path, claim, problems) {
             rules.push(ClaimRule { path, allowed });
         }
     }
     rules
 }
 
-fn json(value: &ClaimValue) -> Value {
+fn to_json(value: &ClaimValue) -> Value {
     match value {
         ClaimValue::Boolean(value) => Value::from(*value),
         ClaimValue::Float(value) => Value::from(*value),

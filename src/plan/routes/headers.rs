@@ -1,4 +1,4 @@
-//! The header rules of a route, in both directions.
+//! The headers that a route sets and removes, on requests and on responses.
 
 use std::collections::BTreeMap;
 
@@ -8,55 +8,60 @@ use crate::config::key_path::{child, element};
 use crate::config::problem::quoted;
 use crate::config::{Problems, Route};
 use crate::gateway::policy::{HeaderRules, IdentityHeaders};
-use crate::plan::headers::{header_name, header_value};
+use crate::plan::syntax::{controlled_by_gateway, parse_header_name, parse_header_value};
 use crate::upstream::headers::names::Class;
 
-/// What a route sets and removes on requests to the upstream. The names of `[identity]` are not its own.
-pub(super) fn request(path: &str, written: &Route, identity: &IdentityHeaders, problems: &mut Problems) -> HeaderRules {
-    let refuse =
-        |name: &HeaderName| identity.owns(name).then(|| format!("{} belongs to [identity]", quoted(name.as_str())));
-    let keys = ["set_headers", "remove_headers"];
-    compile(path, keys, &written.set_headers, &written.remove_headers, refuse, problems)
-}
-
-/// What a route sets and removes on responses to the client.
-pub(super) fn response(path: &str, written: &Route, problems: &mut Problems) -> HeaderRules {
-    let refuse = |name: &HeaderName| {
-        (Class::of(name) == Class::ResponsePolicy)
-            .then(|| format!("{} is written by the gateway and cannot be named here", quoted(name.as_str())))
-    };
-    let keys = ["set_response_headers", "remove_response_headers"];
-    compile(path, keys, &written.set_response_headers, &written.remove_response_headers, refuse, problems)
-}
-
-fn compile(
-    path: &str,
-    [set_key, remove_key]: [&str; 2],
-    set: &BTreeMap<String, String>,
-    removed: &[String],
-    refuse: impl Fn(&HeaderName) -> Option<String>,
+/// Compiles the rules for requests to the upstream. They cannot name an identity header.
+pub(super) fn compile_request_headers(
+    key_path: &str,
+    route: &Route,
+    identity: &IdentityHeaders,
     problems: &mut Problems,
 ) -> HeaderRules {
-    let (set_key, remove_key) = (child(path, set_key), child(path, remove_key));
-    let name = |key: &str, place: &str, text: &str, problems: &mut Problems| {
-        let name = header_name(place, text, problems)?;
-        match refuse(&name) {
+    let objection = |name: &HeaderName| {
+        identity
+            .owns(name)
+            .then(|| format!("{} is an identity header, which only the gateway sets", quoted(name.as_str())))
+    };
+    let keys = ["set_headers", "remove_headers"].map(|key| child(key_path, key));
+    compile(keys, &route.set_headers, &route.remove_headers, objection, problems)
+}
+
+/// Compiles the rules for responses to the client.
+pub(super) fn compile_response_headers(key_path: &str, route: &Route, problems: &mut Problems) -> HeaderRules {
+    let objection = |name: &HeaderName| (Class::of(name) == Class::ResponsePolicy).then(|| controlled_by_gateway(name));
+    let keys = ["set_response_headers", "remove_response_headers"].map(|key| child(key_path, key));
+    compile(keys, &route.set_response_headers, &route.remove_response_headers, objection, problems)
+}
+
+/// `objection` says why a valid header name is not allowed, if it is not.
+fn compile(
+    [set_key, remove_key]: [String; 2],
+    set: &BTreeMap<String, String>,
+    remove: &[String],
+    objection: impl Fn(&HeaderName) -> Option<String>,
+    problems: &mut Problems,
+) -> HeaderRules {
+    let parse_name = |key_path: &str, text: &str, problems: &mut Problems| {
+        let name = parse_header_name(key_path, text, problems)?;
+        match objection(&name) {
             Some(what) => {
-                problems.add(key, what);
+                problems.add(key_path, what);
                 None
             }
             None => Some(name),
         }
     };
-    let mut pairs: Vec<(HeaderName, HeaderValue)> = Vec::new();
-    for (text, value) in set {
-        let place = child(&set_key, text);
-        let (name, value) = (name(&set_key, &place, text, problems), header_value(&place, value, problems));
-        pairs.extend(name.zip(value));
+    let mut headers_to_set: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    for (name, value) in set {
+        let key_path = child(&set_key, name);
+        let name = parse_name(&key_path, name, problems);
+        let value = parse_header_value(&key_path, value, problems);
+        headers_to_set.extend(name.zip(value));
     }
-    let mut names = Vec::new();
-    for (index, text) in removed.iter().enumerate() {
-        names.extend(name(&remove_key, &element(&remove_key, index), text, problems));
+    let mut names_to_remove = Vec::new();
+    for (index, name) in remove.iter().enumerate() {
+        names_to_remove.extend(parse_name(&element(&remove_key, index), name, problems));
     }
-    HeaderRules::new(names, pairs)
+    HeaderRules::new(names_to_remove, headers_to_set)
 }

@@ -1,230 +1,156 @@
-//! `[[routes]]`: which requests are served, and what each route demands.
+//! `[[routes]]`: which requests each route matches, what it requires, and where it forwards them.
 
 mod access;
 mod headers;
+mod pattern;
 mod references;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::Method;
-
-use self::references::{dangling, named};
-use crate::config::key_path::child;
+use self::pattern::{compile_pattern, compile_prefixes, default_name};
+use self::references::resolve_reference;
+use super::syntax::{check_name, nonzero_duration};
+use crate::config::key_path::{child, element};
 use crate::config::problem::quoted;
-use crate::config::units::{self, PathParameters, SizeOrUnlimited};
+use crate::config::units::{PathParameters, SizeOrUnlimited};
 use crate::config::{Cors, Issuer, Limit, Problems, Route, Upstream};
-use crate::gateway::matching::path::PathPrefix;
-use crate::gateway::matching::{HostPattern, PathPattern, Pattern, RouteTable, targets_reserved_path};
-use crate::gateway::policy::{Challenges, IdentityHeaders, LimitSettings, RouteSettings};
+use crate::gateway::matching::{Pattern, RouteTable};
+use crate::gateway::policy::{Challenges, CorsPolicy, IdentityHeaders, LimitSettings, RouteSettings};
 use crate::upstream::body::MaxBody;
 
-/// What the rest of the file has for routes to name.
-pub(super) struct Known<'a> {
+/// What the rest of the file defines, for routes to use.
+pub(super) struct Definitions<'a> {
     pub(super) issuers: &'a BTreeMap<String, Issuer>,
     pub(super) upstreams: &'a BTreeMap<String, Upstream>,
     pub(super) cors: &'a BTreeMap<String, Cors>,
     pub(super) limits: &'a BTreeMap<String, Limit>,
+    /// The limits without problems.
     pub(super) compiled_limits: &'a BTreeMap<Arc<str>, LimitSettings>,
     pub(super) identity: &'a IdentityHeaders,
     pub(super) realm: &'a str,
     pub(super) max_body_size: MaxBody,
 }
 
+/// Compiles all routes and the table that matches requests to them. There is no table if routes
+/// conflict.
 pub(super) fn compile(
-    written: &[Route],
-    known: &Known<'_>,
+    routes: &[Route],
+    definitions: &Definitions<'_>,
     problems: &mut Problems,
 ) -> (Vec<RouteSettings>, Option<RouteTable>) {
-    if written.is_empty() {
+    if routes.is_empty() {
         problems.add_with_hint(
             "routes",
             "missing",
-            "without a route every request is 404; write at least one [[routes]]",
+            "add at least one [[routes]] table; without it, every request is 404",
         );
     }
-    let mut rules: Vec<RouteSettings> = Vec::new();
-    for (place, route) in written.iter().enumerate() {
-        let path = format!("routes[{place}]");
-        let Some(route) = one(place, &path, route, known, problems) else { continue };
-        if let Some(other) = rules.iter().find(|other| other.name == route.name) {
-            let hint = "give one of them a `name` of its own";
-            let what = format!("routes[{}] is called {} already", other.position, quoted(&route.name));
-            problems.add_with_hint(child(&path, "name"), what, hint);
+    let mut compiled: Vec<RouteSettings> = Vec::new();
+    for (position, route) in routes.iter().enumerate() {
+        let Some(settings) = compile_route(position, route, definitions, problems) else { continue };
+        if let Some(other) = compiled.iter().find(|other| other.name == settings.name) {
+            let key_path = child(&element("routes", position), "name");
+            let what = format!("{} is already the name of routes[{}]", quoted(&settings.name), other.position);
+            problems.add_with_hint(key_path, what, "give one of the two another `name`");
         }
-        rules.push(route);
+        compiled.push(settings);
     }
-    let table = match RouteTable::build(rules.iter().map(|route| route.pattern.clone()).collect()) {
-        Ok(table) => Some(table),
-        Err(conflicts) => {
-            for conflict in conflicts {
-                let (first, second) = (&rules[conflict.first], &rules[conflict.second]);
-                problems.add_with_hint(
-                    format!("routes[{}]", second.position),
-                    format!("nothing tells it apart from routes[{}]", first.position),
-                    "both are for the same host, path and method; change one of the three",
-                );
-            }
-            None
-        }
-    };
-    (rules, table)
+    let table = build_table(&compiled, problems);
+    (compiled, table)
 }
 
-fn one(place: usize, path: &str, written: &Route, known: &Known<'_>, problems: &mut Problems) -> Option<RouteSettings> {
-    let before = problems.len();
-    let key = |name: &str| child(path, name);
-    let pattern = pattern(path, written, problems);
-    let methods = pattern.as_ref().map_or(&[][..], |pattern| &pattern.methods[..]);
-    let access = access::compile(path, written, problems);
-    references::check(path, written, known, problems);
-    let upstream = named(&key("upstream"), written.upstream.as_deref(), known.upstreams, "an upstream", problems);
-    let cors = written.cors.as_deref().and_then(|name| {
-        if let Some(policy) = known.cors.get(name) {
-            super::cors::compile(name, policy, methods, problems)
-        } else {
-            dangling(&key("cors"), name, known.cors, "a CORS policy", problems);
-            None
-        }
-    });
-    let (strip_prefix, add_prefix) = prefixes(path, written, pattern.as_ref(), problems);
-    let request_headers = headers::request(path, written, known.identity, problems);
-    let response_headers = headers::response(path, written, problems);
-    let timeout = written.timeout.map(units::TimeSpan::duration);
-    if timeout.is_some_and(|timeout| timeout.is_zero()) {
-        problems.add(key("timeout"), "must be longer than zero");
+fn build_table(routes: &[RouteSettings], problems: &mut Problems) -> Option<RouteTable> {
+    let conflicts = match RouteTable::build(routes.iter().map(|route| route.pattern.clone()).collect()) {
+        Ok(table) => return Some(table),
+        Err(conflicts) => conflicts,
+    };
+    for conflict in conflicts {
+        let (first, second) = (&routes[conflict.first], &routes[conflict.second]);
+        problems.add_with_hint(
+            element("routes", second.position),
+            format!("duplicates routes[{}]: same host and path, and a method in common", first.position),
+            "change the host, the path or the methods of one of the two",
+        );
     }
-    let name = written.name.clone().or_else(|| pattern.as_ref().map(default_name));
-    if let Some(name) = &written.name {
-        crate::plan::headers::check_name(&key("name"), name, problems);
+    None
+}
+
+fn compile_route(
+    position: usize,
+    route: &Route,
+    definitions: &Definitions<'_>,
+    problems: &mut Problems,
+) -> Option<RouteSettings> {
+    let problems_before = problems.len();
+    let key_path = &element("routes", position);
+    let pattern = compile_pattern(key_path, route, problems);
+    let access = access::compile(key_path, route, problems);
+    references::check_issuers(key_path, route, definitions, problems);
+    references::check_limits(key_path, route, definitions, problems);
+    let upstream = compile_upstream(key_path, route, definitions, problems);
+    let cors = compile_cors(key_path, route, pattern.as_ref(), definitions, problems);
+    let (strip_prefix, add_prefix) = compile_prefixes(key_path, route, pattern.as_ref(), problems);
+    let request_headers = headers::compile_request_headers(key_path, route, definitions.identity, problems);
+    let response_headers = headers::compile_response_headers(key_path, route, problems);
+    let timeout = route.timeout.map(|span| nonzero_duration(&child(key_path, "timeout"), span, problems));
+    if let Some(name) = &route.name {
+        check_name(&child(key_path, "name"), name, problems);
     }
-    if problems.len() > before {
+    if problems.len() > problems_before {
         return None;
     }
+    let pattern = pattern?;
     Some(RouteSettings {
-        position: place,
-        name: name?.into(),
-        pattern: pattern?,
-        issuers: written.issuers.as_ref().map(|names| names.iter().map(|name| name.as_str().into()).collect()),
-        audiences: written.audiences.clone().unwrap_or_default(),
+        position,
+        name: route.name.clone().unwrap_or_else(|| default_name(&pattern)).into(),
+        pattern,
+        issuers: route.issuers.as_ref().map(|names| names.iter().map(|name| name.as_str().into()).collect()),
+        audiences: route.audiences.clone().unwrap_or_default(),
         upstream: upstream?.into(),
         cors,
-        limits: written.limits.iter().map(|name| name.as_str().into()).collect(),
+        limits: route.limits.iter().map(|name| name.as_str().into()).collect(),
         strip_prefix,
         add_prefix,
         request_headers,
         response_headers,
         timeout,
-        max_body_size: match written.max_body_size {
-            None => known.max_body_size,
+        max_body_size: match route.max_body_size {
+            None => definitions.max_body_size,
             Some(SizeOrUnlimited::Size(size)) => MaxBody::Bytes(size.bytes()),
             Some(SizeOrUnlimited::Unlimited) => MaxBody::Unlimited,
         },
-        report_only: written.report_only,
-        path_parameters: written.path_parameters == PathParameters::Allow,
-        challenges: Challenges::for_route(known.realm, &access),
+        report_only: route.report_only,
+        path_parameters: route.path_parameters == PathParameters::Allow,
+        challenges: Challenges::for_route(definitions.realm, &access),
         access,
     })
 }
 
-fn pattern(path: &str, written: &Route, problems: &mut Problems) -> Option<Pattern> {
-    let key = |name: &str| child(path, name);
-    let host = match written.host.as_deref().map(HostPattern::parse) {
-        None => Some(None),
-        Some(Ok(host)) => Some(Some(host)),
-        Some(Err(error)) => {
-            let text = written.host.as_deref().unwrap_or_default();
-            problems.add_with_hint(
-                key("host"),
-                format!("{} is not a host: {error}", quoted(text)),
-                "such as \"api.example.com\" or \"*.example.com\", without scheme and port",
-            );
-            None
-        }
-    };
-    let parsed = match written.path.as_deref() {
-        None => {
-            problems.add_with_hint(key("path"), "missing", "such as \"/orders/*\"; \"/*\" is every path");
-            None
-        }
-        Some(text) => match PathPattern::parse(text) {
-            Ok(pattern) if targets_reserved_path(&pattern) => {
-                problems.add(key("path"), format!("{} belongs to the gateway itself", quoted(text)));
-                None
-            }
-            Ok(pattern) => Some(pattern),
-            Err(error) => {
-                problems.add(key("path"), format!("{} cannot match: {error}", quoted(text)));
-                None
-            }
-        },
-    };
-    let mut methods: Vec<Method> = Vec::new();
-    for (index, text) in written.methods.iter().flatten().enumerate() {
-        let place = format!("{}[{index}]", key("methods"));
-        match crate::plan::headers::method(&place, text, problems) {
-            Some(method) if methods.contains(&method) => {
-                problems.add(place, format!("{} is there twice", quoted(text)));
-            }
-            Some(method) => methods.push(method),
-            None => {}
-        }
-    }
-    if written.methods.as_ref().is_some_and(Vec::is_empty) {
-        problems.add_with_hint(key("methods"), "an empty list allows no method", "leave the key out to allow all");
-    }
-    Some(Pattern { host: host?, path: parsed?, methods })
-}
-
-fn prefixes(
-    path: &str,
-    written: &Route,
-    pattern: Option<&Pattern>,
+/// The name of the route's upstream.
+fn compile_upstream<'a>(
+    key_path: &str,
+    route: &'a Route,
+    definitions: &Definitions<'_>,
     problems: &mut Problems,
-) -> (Option<String>, Option<String>) {
-    let mut prefix = |name: &str, text: Option<&str>| {
-        let text = text?;
-        match PathPrefix::parse(text) {
-            Ok(prefix) => Some(prefix),
-            Err(refusal) => {
-                problems.add_with_hint(
-                    child(path, name),
-                    format!("{} is not a prefix: {}", quoted(text), refusal.reason()),
-                    "such as \"/api/v1\"",
-                );
-                None
-            }
-        }
+) -> Option<&'a str> {
+    let key_path = child(key_path, "upstream");
+    let Some(name) = route.upstream.as_deref() else {
+        problems.add_with_hint(key_path, "missing", "write the name of an upstream");
+        return None;
     };
-    let strip = prefix("strip_prefix", written.strip_prefix.as_deref());
-    let add = prefix("add_prefix", written.add_prefix.as_deref());
-    if let (Some(strip), Some(pattern)) = (&strip, pattern)
-        && !pattern.path.starts_with_literal(strip)
-    {
-        problems.add(
-            child(path, "strip_prefix"),
-            format!(
-                "the route's path {} does not begin with {}",
-                quoted(&pattern.path.to_string()),
-                quoted(strip.as_str())
-            ),
-        );
-    }
-    // `/` alone takes nothing off and puts nothing in front.
-    let text = |prefix: Option<PathPrefix>| prefix.map(|p| p.as_str().to_owned()).filter(|text| !text.is_empty());
-    (text(strip), text(add))
+    resolve_reference(&key_path, name, definitions.upstreams, "upstream", problems).map(|_| name)
 }
 
-/// `GET,POST api.example/orders/*`: methods, host and path, as far as they are given.
-fn default_name(pattern: &Pattern) -> String {
-    let mut name = String::new();
-    if !pattern.methods.is_empty() {
-        name.push_str(&pattern.methods.iter().map(Method::as_str).collect::<Vec<_>>().join(","));
-        name.push(' ');
-    }
-    if let Some(host) = &pattern.host {
-        name.push_str(&host.to_string());
-    }
-    name.push_str(&pattern.path.to_string());
-    name
+fn compile_cors(
+    key_path: &str,
+    route: &Route,
+    pattern: Option<&Pattern>,
+    definitions: &Definitions<'_>,
+    problems: &mut Problems,
+) -> Option<CorsPolicy> {
+    let name = route.cors.as_deref()?;
+    let policy = resolve_reference(&child(key_path, "cors"), name, definitions.cors, "CORS policy", problems)?;
+    let methods = pattern.map_or(&[][..], |pattern| &pattern.methods[..]);
+    super::cors::compile(name, policy, methods, problems)
 }

@@ -1,85 +1,80 @@
-//! Names in a route that another part of the file must have: issuers, limits, upstreams, CORS policies.
+//! References: the names in a route of issuers, limits, upstreams and CORS policies.
 
 use std::collections::BTreeMap;
 
-use super::Known;
-use crate::config::key_path::child;
+use super::Definitions;
+use crate::config::key_path::{child, element};
 use crate::config::nearest::nearest;
 use crate::config::problem::quoted;
-use crate::config::units;
+use crate::config::units::Access;
 use crate::config::{Problems, Route};
 
-/// Names of issuers and limits, and whether the limits can be counted here.
-pub(super) fn check(path: &str, written: &Route, known: &Known<'_>, problems: &mut Problems) {
-    let access = written.access;
-    if let Some(names) = &written.issuers {
+/// Looks up `name` among the tables of one kind. Reports a name that is not defined.
+pub(super) fn resolve_reference<'a, T>(
+    key_path: &str,
+    name: &str,
+    definitions: &'a BTreeMap<String, T>,
+    kind: &str,
+    problems: &mut Problems,
+) -> Option<&'a T> {
+    let definition = definitions.get(name);
+    if definition.is_none() {
+        let what = format!("there is no {kind} named {}", quoted(name));
+        match nearest(name, definitions.keys().map(String::as_str)) {
+            Some(nearest) => problems.add_with_hint(key_path, what, format!("did you mean {}?", quoted(nearest))),
+            None => problems.add(key_path, what),
+        }
+    }
+    definition
+}
+
+/// Checks the issuers and audiences whose tokens the route accepts.
+pub(super) fn check_issuers(key_path: &str, route: &Route, definitions: &Definitions<'_>, problems: &mut Problems) {
+    if let Some(names) = &route.issuers {
+        let key_path = child(key_path, "issuers");
         if names.is_empty() {
             problems.add_with_hint(
-                child(path, "issuers"),
-                "an empty list takes no token",
-                "leave the key out to take all issuers",
+                key_path.clone(),
+                "an empty list accepts no token",
+                "remove the key to accept tokens from all issuers",
             );
         }
         for (index, name) in names.iter().enumerate() {
-            let place = format!("{}[{index}]", child(path, "issuers"));
-            named(&place, Some(name), known.issuers, "an issuer", problems);
+            resolve_reference(&element(&key_path, index), name, definitions.issuers, "issuer", problems);
         }
     }
-    if written.audiences.as_ref().is_some_and(Vec::is_empty) {
+    if route.audiences.as_ref().is_some_and(Vec::is_empty) {
         problems.add_with_hint(
-            child(path, "audiences"),
-            "an empty list takes no token",
-            "leave the key out to take the issuer's",
+            child(key_path, "audiences"),
+            "an empty list accepts no token",
+            "remove the key to accept the issuer's audiences",
         );
     }
-    if access != units::Access::Public && known.issuers.is_empty() {
+    if route.access != Access::Public && definitions.issuers.is_empty() {
         problems.add_with_hint(
-            path,
-            "needs tokens, but there is no issuer whose tokens would count",
-            "write an [issuers.NAME], or `access = \"public\"` if everyone may use this route",
+            key_path,
+            "the route accepts tokens, but no issuer is configured",
+            "add an [issuers.NAME] table, or write `access = \"public\"` if everyone may use this route",
         );
     }
-    for (index, name) in written.limits.iter().enumerate() {
-        let place = format!("{}[{index}]", child(path, "limits"));
-        if written.limits[..index].contains(name) {
-            problems.add(place.clone(), format!("{} is there twice", quoted(name)));
+}
+
+/// Checks the rate limits of the route.
+pub(super) fn check_limits(key_path: &str, route: &Route, definitions: &Definitions<'_>, problems: &mut Problems) {
+    for (index, name) in route.limits.iter().enumerate() {
+        let key_path = element(&child(key_path, "limits"), index);
+        if route.limits[..index].contains(name) {
+            problems.add(key_path.clone(), format!("{} is listed twice", quoted(name)));
         }
-        named(&place, Some(name), known.limits, "a limit", problems);
-        let needs_caller =
-            known.compiled_limits.get(name.as_str()).is_some_and(|limit| !limit.key.is_known_before_auth());
-        if access == units::Access::Public && needs_caller {
+        resolve_reference(&key_path, name, definitions.limits, "limit", problems);
+        let settings = definitions.compiled_limits.get(name.as_str());
+        let needs_caller = settings.is_some_and(|settings| !settings.key.is_known_before_auth());
+        if route.access == Access::Public && needs_caller {
             problems.add_with_hint(
-                place,
-                format!("{} counts by caller, and a public route knows none", quoted(name)),
+                key_path,
+                format!("{} counts requests by caller, but a public route does not identify callers", quoted(name)),
                 "use a limit with the key \"ip\", \"header:NAME\" or \"route\"",
             );
         }
-    }
-}
-
-/// Looks a name up that another part of the file must have.
-pub(super) fn named<T>(
-    place: &str,
-    name: Option<&str>,
-    known: &BTreeMap<String, T>,
-    what: &str,
-    problems: &mut Problems,
-) -> Option<String> {
-    let Some(name) = name else {
-        problems.add_with_hint(place, "missing", format!("name {what}"));
-        return None;
-    };
-    if known.contains_key(name) {
-        return Some(name.to_owned());
-    }
-    dangling(place, name, known, what, problems);
-    None
-}
-
-pub(super) fn dangling<T>(place: &str, name: &str, known: &BTreeMap<String, T>, what: &str, problems: &mut Problems) {
-    let found = format!("{} is not the name of {what}", quoted(name));
-    match nearest(name, known.keys().map(String::as_str)) {
-        Some(near) => problems.add_with_hint(place, found, format!("did you mean {}?", quoted(near))),
-        None => problems.add(place, found),
     }
 }

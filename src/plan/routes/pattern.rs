@@ -1,0 +1,121 @@
+//! The pattern of a route, host, path and methods, and the prefixes that forwarding removes and adds.
+
+use http::Method;
+
+use crate::config::key_path::{child, element};
+use crate::config::problem::quoted;
+use crate::config::{Problems, Route};
+use crate::gateway::matching::path::PathPrefix;
+use crate::gateway::matching::{HostPattern, PathPattern, Pattern, targets_reserved_path};
+use crate::plan::syntax::parse_method;
+
+pub(super) fn compile_pattern(key_path: &str, route: &Route, problems: &mut Problems) -> Option<Pattern> {
+    // Each part is compiled before `?` leaves, so that the problems of all three are reported.
+    let host = compile_host(&child(key_path, "host"), route.host.as_deref(), problems);
+    let path = compile_path(&child(key_path, "path"), route.path.as_deref(), problems);
+    let methods = compile_methods(&child(key_path, "methods"), route.methods.as_deref(), problems);
+    Some(Pattern { host: host?, path: path?, methods })
+}
+
+/// `Some(None)` is a route for any host; `None` is a problem.
+fn compile_host(key_path: &str, text: Option<&str>, problems: &mut Problems) -> Option<Option<HostPattern>> {
+    let Some(text) = text else { return Some(None) };
+    match HostPattern::parse(text) {
+        Ok(host) => Some(Some(host)),
+        Err(error) => {
+            problems.add_with_hint(
+                key_path,
+                format!("{} is not a host: {error}", quoted(text)),
+                "write a host without scheme and port, such as \"api.example.com\" or \"*.example.com\"",
+            );
+            None
+        }
+    }
+}
+
+fn compile_path(key_path: &str, text: Option<&str>, problems: &mut Problems) -> Option<PathPattern> {
+    let Some(text) = text else {
+        problems.add_with_hint(key_path, "missing", "write a path such as \"/orders/*\"; \"/*\" matches every path");
+        return None;
+    };
+    match PathPattern::parse(text) {
+        Ok(pattern) if targets_reserved_path(&pattern) => {
+            problems.add(key_path, format!("{} is reserved for the gateway itself", quoted(text)));
+            None
+        }
+        Ok(pattern) => Some(pattern),
+        Err(error) => {
+            problems.add(key_path, format!("{} is not a valid path pattern: {error}", quoted(text)));
+            None
+        }
+    }
+}
+
+fn compile_methods(key_path: &str, names: Option<&[String]>, problems: &mut Problems) -> Vec<Method> {
+    if names.is_some_and(<[String]>::is_empty) {
+        problems.add_with_hint(key_path, "an empty list allows no method", "remove the key to allow all methods");
+    }
+    let mut methods: Vec<Method> = Vec::new();
+    for (index, name) in names.unwrap_or_default().iter().enumerate() {
+        let key_path = element(key_path, index);
+        match parse_method(&key_path, name, problems) {
+            Some(method) if methods.contains(&method) => {
+                problems.add(key_path, format!("{} is listed twice", quoted(name)));
+            }
+            Some(method) => methods.push(method),
+            None => {}
+        }
+    }
+    methods
+}
+
+/// `strip_prefix` and `add_prefix`. The prefix `/` has no segments and changes nothing, so it is
+/// `None`, like a missing key.
+pub(super) fn compile_prefixes(
+    key_path: &str,
+    route: &Route,
+    pattern: Option<&Pattern>,
+    problems: &mut Problems,
+) -> (Option<String>, Option<String>) {
+    let strip_key = child(key_path, "strip_prefix");
+    let strip = parse_prefix(&strip_key, route.strip_prefix.as_deref(), problems);
+    let add = parse_prefix(&child(key_path, "add_prefix"), route.add_prefix.as_deref(), problems);
+    if let (Some(strip), Some(pattern)) = (&strip, pattern)
+        && !pattern.path.starts_with_literal(strip)
+    {
+        let (path, prefix) = (quoted(&pattern.path.to_string()), quoted(strip.as_str()));
+        problems.add(strip_key, format!("the route's path {path} does not begin with the segments of {prefix}"));
+    }
+    let to_text = |prefix: Option<PathPrefix>| prefix.map(|p| p.as_str().to_owned()).filter(|text| !text.is_empty());
+    (to_text(strip), to_text(add))
+}
+
+fn parse_prefix(key_path: &str, text: Option<&str>, problems: &mut Problems) -> Option<PathPrefix> {
+    let text = text?;
+    match PathPrefix::parse(text) {
+        Ok(prefix) => Some(prefix),
+        Err(error) => {
+            problems.add_with_hint(
+                key_path,
+                format!("{} is not a valid path prefix: {error}", quoted(text)),
+                "write a prefix such as \"/api/v1\"",
+            );
+            None
+        }
+    }
+}
+
+/// The name of a route without `name`: its methods, host and path, such as
+/// `GET,POST api.example/orders/*`.
+pub(super) fn default_name(pattern: &Pattern) -> String {
+    let mut name = String::new();
+    if !pattern.methods.is_empty() {
+        name.push_str(&pattern.methods.iter().map(Method::as_str).collect::<Vec<_>>().join(","));
+        name.push(' ');
+    }
+    if let Some(host) = &pattern.host {
+        name.push_str(&host.to_string());
+    }
+    name.push_str(&pattern.path.to_string());
+    name
+}
