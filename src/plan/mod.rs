@@ -9,6 +9,8 @@ mod cors;
 mod identity;
 mod issuers;
 mod limits;
+#[cfg(test)]
+mod problem_texts;
 mod routes;
 mod server;
 mod syntax;

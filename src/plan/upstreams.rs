@@ -89,7 +89,7 @@ fn parse_server(text: &str) -> Result<ServerAddress, (String, &'static str)> {
         "https" => {
             return Err((
                 format!("{} is an https URL; TLS to upstreams is not supported", quoted(text)),
-                "use http:// on a network that you trust, or through a TLS tunnel to the server",
+                "write an http:// URL, and use a network that you trust or a TLS tunnel to the server",
             ));
         }
         _ => return Err((format!("{} is not an http URL", quoted(text)), hint)),

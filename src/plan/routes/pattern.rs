@@ -10,18 +10,19 @@ use crate::gateway::matching::{HostPattern, PathPattern, Pattern, targets_reserv
 use crate::plan::syntax::parse_method;
 
 pub(super) fn compile_pattern(key_path: &str, route: &Route, problems: &mut Problems) -> Option<Pattern> {
-    // Each part is compiled before `?` leaves, so that the problems of all three are reported.
-    let host = compile_host(&child(key_path, "host"), route.host.as_deref(), problems);
+    // `?` comes after all three parts, so that the problems of each are reported.
+    let host = match route.host.as_deref() {
+        None => Some(None),
+        Some(text) => parse_host(&child(key_path, "host"), text, problems).map(Some),
+    };
     let path = compile_path(&child(key_path, "path"), route.path.as_deref(), problems);
     let methods = compile_methods(&child(key_path, "methods"), route.methods.as_deref(), problems);
     Some(Pattern { host: host?, path: path?, methods })
 }
 
-/// `Some(None)` is a route for any host; `None` is a problem.
-fn compile_host(key_path: &str, text: Option<&str>, problems: &mut Problems) -> Option<Option<HostPattern>> {
-    let Some(text) = text else { return Some(None) };
+fn parse_host(key_path: &str, text: &str, problems: &mut Problems) -> Option<HostPattern> {
     match HostPattern::parse(text) {
-        Ok(host) => Some(Some(host)),
+        Ok(host) => Some(host),
         Err(error) => {
             problems.add_with_hint(
                 key_path,
