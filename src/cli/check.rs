@@ -1,4 +1,4 @@
-//! `portcullis check`: what is wrong with a configuration, or what the gateway will do by it.
+//! `portcullis check`: prints all problems of a configuration, or the route table if there are none.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -15,24 +15,26 @@ use crate::plan::adopt::Adopter;
 use crate::primitives::clock::Clock;
 use crate::telemetry::AccessLog;
 use crate::telemetry::metrics::Metrics;
+use crate::token::Verifier;
+use crate::upstream::{ServerAddress, Upstream};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     file: ConfigFile,
-    /// Also ask each issuer for its keys, and connect to each upstream's servers
+    /// Also fetch each issuer's keys and connect to each server of each upstream
     #[arg(long)]
     online: bool,
 }
 
 pub(super) fn run(args: &Args) -> ExitCode {
-    let plan = match super::plan(&args.file) {
+    let plan = match super::load_plan(&args.file) {
         Ok(plan) => plan,
-        Err(problems) => return super::bad_configuration(&problems),
+        Err(problems) => return super::report_problems(&problems),
     };
     let printed = super::print(&report(&args.file.config.display().to_string(), &plan));
-    if args.online { online(&plan) } else { printed }
+    if args.online { check_online(&plan) } else { printed }
 }
 
 /// The summary and the route table.
@@ -47,16 +49,17 @@ fn report(file: &str, plan: &Plan) -> String {
         let _ = writeln!(text, "environment: {}", plan.environment.join(", "));
     }
     text.push('\n');
-    text.push_str(&table(plan));
+    text.push_str(&route_table(plan));
     text
 }
 
-fn count(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+/// A number with its noun: `1 route`, `2 routes`.
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-/// The routes as they are applied: the more specific before the less.
-fn table(plan: &Plan) -> String {
+/// The routes in their order of precedence, the most specific first.
+fn route_table(plan: &Plan) -> String {
     let mut rows = vec![["HOST", "PATH", "METHODS", "ACCESS", "UPSTREAM", "NAME"].map(str::to_owned)];
     for index in plan.table.by_precedence() {
         rows.push(row(&plan.routes[index]));
@@ -82,78 +85,65 @@ fn row(settings: &RouteSettings) -> [String; 6] {
         host,
         pattern.path.to_string(),
         methods,
-        access(settings),
+        describe_access(settings),
         settings.upstream.to_string(),
         settings.name.to_string(),
     ]
 }
 
-/// Who may use a route, in a few words.
-fn access(settings: &RouteSettings) -> String {
-    let mut words = vec![
+/// The ACCESS column: the access rule of a route, its demands and limits.
+fn describe_access(settings: &RouteSettings) -> String {
+    let mut parts = vec![
         match &settings.access {
             Access::Public => "public",
-            Access::Optional => "token optional",
+            Access::Optional => "optional token",
             Access::Token(_) => "token",
         }
         .to_owned(),
     ];
-    words.extend(settings.access.demands().iter().map(ToString::to_string));
+    parts.extend(settings.access.demands().iter().map(ToString::to_string));
     if let Some(issuers) = &settings.issuers {
-        words.push(format!("issuers {}", issuers.join(" ")));
+        parts.push(format!("issuers {}", issuers.join(" ")));
     }
     if !settings.limits.is_empty() {
-        words.push(format!("limits {}", settings.limits.join(" ")));
+        parts.push(format!("limits {}", settings.limits.join(" ")));
     }
     if settings.report_only {
-        words.push("REPORT ONLY".to_owned());
+        parts.push("REPORT ONLY".to_owned());
     }
-    words.join(", ")
+    parts.join(", ")
 }
 
-/// Asks every issuer and server that the gateway would depend on.
-fn online(plan: &Plan) -> ExitCode {
+/// The result of one online check: a line for the report.
+type CheckOutcome = Result<String, String>;
+
+/// Fetches the keys of every issuer and connects to every server, and prints the outcomes.
+fn check_online(plan: &Plan) -> ExitCode {
     let metrics = Metrics::new(Clock::system());
     let runtime = match Adopter::new(metrics, Clock::system(), AccessLog::off()).adopt(plan, None) {
         Ok(runtime) => runtime,
         Err(error) => return super::failed(&error.into()),
     };
-    let (sender, answers) = std::sync::mpsc::channel();
+    let (sender, outcomes) = std::sync::mpsc::channel();
     block_on_local(async move {
         let mut verifiers: Vec<_> = runtime.issuers().iter().collect();
         verifiers.sort_by_key(|verifier| Arc::clone(&verifier.settings().name));
         for verifier in verifiers {
-            let outcome = verifier.keys().fetch_once().await;
-            let name = &verifier.settings().name;
-            let line = match outcome {
-                Ok(()) => Ok(format!("issuer {name}: ok, {} usable", count(verifier.keys().status().keys, "key"))),
-                Err(error) => Err(format!("issuer {name}: {error}")),
-            };
-            let _ = sender.send(line);
+            let _ = sender.send(check_issuer(verifier).await);
         }
         for upstream in runtime.upstreams() {
             for server in upstream.servers() {
-                let address = server.address();
-                let shown = address.authority.to_str().unwrap_or_default();
-                let dial = TcpStream::connect((address.host.as_str(), address.port));
-                let line = match timeout(upstream.settings().connect_timeout, dial).await {
-                    Ok(Ok(_)) => Ok(format!("upstream {} {shown}: ok", upstream.name())),
-                    Ok(Err(error)) => Err(format!("upstream {} {shown}: {error}", upstream.name())),
-                    Err(_) => {
-                        Err(format!("upstream {} {shown}: no connection within connect_timeout", upstream.name()))
-                    }
-                };
-                let _ = sender.send(line);
+                let _ = sender.send(check_server(upstream, server.address()).await);
             }
         }
     });
     let mut text = "\n".to_owned();
-    let mut failures = 0;
-    for answer in answers {
-        match answer {
+    let mut has_failed = false;
+    for outcome in outcomes {
+        match outcome {
             Ok(line) => text.push_str(&line),
             Err(line) => {
-                failures += 1;
+                has_failed = true;
                 text.push_str("FAILED  ");
                 text.push_str(&line);
             }
@@ -161,5 +151,23 @@ fn online(plan: &Plan) -> ExitCode {
         text.push('\n');
     }
     super::print(&text);
-    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+    if has_failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
+}
+
+async fn check_issuer(verifier: &Verifier) -> CheckOutcome {
+    let name = &verifier.settings().name;
+    match verifier.keys().fetch_once().await {
+        Ok(()) => Ok(format!("issuer {name}: ok, {} usable", count(verifier.keys().status().keys, "key"))),
+        Err(error) => Err(format!("issuer {name}: {error}")),
+    }
+}
+
+async fn check_server(upstream: &Upstream, address: &ServerAddress) -> CheckOutcome {
+    let subject = format!("upstream {} {}", upstream.name(), address.authority.to_str().unwrap_or_default());
+    let connect = TcpStream::connect((address.host.as_str(), address.port));
+    match timeout(upstream.settings().connect_timeout, connect).await {
+        Ok(Ok(_)) => Ok(format!("{subject}: ok")),
+        Ok(Err(error)) => Err(format!("{subject}: cannot connect: {error}")),
+        Err(_) => Err(format!("{subject}: cannot connect within `connect_timeout`")),
+    }
 }

@@ -1,6 +1,7 @@
 //! The command line: one file for each command.
 //!
-//! Results go to stdout, errors to stderr. Exit codes: 0 done, 1 the asked thing failed, 64 wrong usage, 78 bad configuration.
+//! Results go to standard output, errors to standard error. Exit codes: 0 success, 1 failure, 64
+//! usage error, 78 invalid configuration.
 
 mod check;
 mod completions;
@@ -22,14 +23,15 @@ use crate::app::{Environment, StartError};
 use crate::config::{self, Problems};
 use crate::plan::Plan;
 
-/// `EX_USAGE` of sysexits.h.
+/// Exit code for a usage error: `EX_USAGE` of sysexits.h.
 const USAGE: u8 = 64;
-/// `EX_CONFIG` of sysexits.h.
+/// Exit code for an invalid configuration: `EX_CONFIG` of sysexits.h.
 const CONFIG: u8 = 78;
-/// The asked thing failed.
+/// Exit code for every other failure.
 const FAILED: u8 = 1;
 
-/// OIDC resource-server gateway: verifies access tokens, enforces each route's rules, forwards with identity headers.
+/// OIDC resource-server gateway: verifies access tokens, checks each request against the rules of
+/// its route, and forwards it with identity headers
 #[derive(Debug, Parser)]
 #[command(name = "portcullis", version, about, disable_help_subcommand = true)]
 struct Cli {
@@ -39,23 +41,23 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve; SIGHUP or a changed file reloads, SIGTERM drains
+    /// Run the gateway; SIGHUP or a changed file reloads the configuration, SIGTERM drains
     Run(run::Args),
-    /// Validate the configuration and print the route table as it will be applied
+    /// Validate the configuration and print the route table
     Check(check::Args),
-    /// Say, step by step, what would become of a request, and which line of the configuration decided
+    /// Show, step by step, how a request would be decided, and by which line of the configuration
     Explain(explain::Args),
-    /// Run the whole thing in one process: a local issuer, a sample upstream, the gateway; print commands to paste
+    /// Run a local issuer, a sample upstream and the gateway in one process, and print commands to try
     Demo(demo::Args),
     /// Print the JSON Schema of gateway.toml, for editors
     Schema,
-    /// Exit 0 if a running gateway is ready: for container health checks
+    /// Exit with 0 if a running gateway is ready, for container health checks
     Health(health::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
 
-/// Where the configuration is.
+/// The option for the configuration file.
 #[derive(Clone, Debug, Args)]
 struct ConfigFile {
     /// Configuration file
@@ -78,7 +80,7 @@ pub fn main() -> ExitCode {
             Command::Completions(args) => completions::run(&args),
         },
         Err(error) => {
-            // What cannot be printed has no reader.
+            // If the message cannot be printed, the exit code still reports the error.
             let _ = error.print();
             match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
@@ -88,21 +90,21 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The process's own environment.
+/// The environment variables of the process.
 fn environment() -> Environment {
     Arc::new(|name| std::env::var(name).ok())
 }
 
 /// Reads and compiles the configuration.
-fn plan(file: &ConfigFile) -> Result<Plan, Problems> {
+fn load_plan(file: &ConfigFile) -> Result<Plan, Problems> {
     Plan::compile(config::load(&file.config, &*environment()))
 }
 
-/// Prints what went wrong and gives the exit code for it.
+/// Prints the error and returns its exit code.
 #[expect(clippy::print_stderr, reason = "the command's report")]
 fn failed(error: &StartError) -> ExitCode {
     match error {
-        StartError::Problems(problems) => bad_configuration(problems),
+        StartError::Problems(problems) => report_problems(problems),
         StartError::Adopt(_) => {
             eprintln!("error: {error}");
             ExitCode::from(CONFIG)
@@ -114,13 +116,15 @@ fn failed(error: &StartError) -> ExitCode {
     }
 }
 
+/// Prints the problems of a configuration and returns the exit code for them.
 #[expect(clippy::print_stderr, reason = "the command's report")]
-fn bad_configuration(problems: &Problems) -> ExitCode {
+fn report_problems(problems: &Problems) -> ExitCode {
     eprintln!("{problems}");
     ExitCode::from(CONFIG)
 }
 
-/// Writes a result; a reader that has closed the pipe has seen enough.
+/// Prints a result. Ignores write errors: a reader that closes the pipe early, such as `head`, is not
+/// a failure of the command.
 fn print(text: &str) -> ExitCode {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();

@@ -50,11 +50,11 @@ roles = ["staff"]
 upstream = "orders"
 "#;
 
-/// A file with [`ROUTES`] and its keys.
+/// Writes [`ROUTES`] and the key file that it refers to.
 fn write_config(directory: &TempDir) -> String {
     let keys = directory.write("keys.json", json!({ "keys": [TestKey::rsa("k1").public_jwk()] }).to_string());
-    let text = ROUTES.replace("KEYS", keys.to_str().expect("a path of ours is UTF-8"));
-    directory.write("gateway.toml", text).to_str().expect("likewise").to_owned()
+    let text = ROUTES.replace("KEYS", keys.to_str().expect("UTF-8"));
+    directory.write("gateway.toml", text).to_str().expect("UTF-8").to_owned()
 }
 
 #[test]
@@ -101,7 +101,7 @@ async fn check_online_contacts_issuers_and_upstreams() {
 }
 
 #[test]
-fn explain_names_the_deciding_rule_and_its_line() {
+fn explain_shows_the_rule_behind_a_decision_and_its_line() {
     let directory = TempDir::new();
     let file = write_config(&directory);
     let claims = |name: &str, scope: &str, roles: Value| {
@@ -166,7 +166,7 @@ fn documented_stages() -> Vec<String> {
     numbered.collect()
 }
 
-/// `explain` asks the judge of the data path, so that it goes through the same stages in the same order.
+/// `explain` runs the function that decides real requests, and so the same stages in the same order.
 #[test]
 fn explain_goes_through_every_stage_of_a_request_in_order() {
     let directory = TempDir::new();
@@ -186,10 +186,14 @@ fn explain_goes_through_every_stage_of_a_request_in_order() {
         "--token",
         &token,
     ]);
-    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!(told["allowed"], json!(true), "{told}");
-    let mut stages: Vec<_> =
-        told["steps"].as_array().expect("steps").iter().map(|step| step["stage"].as_str().expect("text")).collect();
+    let explanation: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(explanation["allowed"], json!(true), "{explanation}");
+    let mut stages: Vec<_> = explanation["steps"]
+        .as_array()
+        .expect("steps")
+        .iter()
+        .map(|step| step["stage"].as_str().expect("text"))
+        .collect();
     stages.dedup();
     assert_eq!(stages, documented_stages());
     assert_eq!(stages.len(), 8);
@@ -228,7 +232,7 @@ struct RunProcess {
 }
 
 impl RunProcess {
-    /// Starts it, and reads the addresses of the data and the admin listener from its log.
+    /// Starts the gateway and reads the addresses of its two listeners from its log.
     fn start(file: &str) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
             .args(["run", "-c", file])
@@ -241,11 +245,11 @@ impl RunProcess {
         let mut addresses = Vec::new();
         while addresses.len() < 2 {
             let mut line = String::new();
-            assert!(log.read_line(&mut line).expect("text") > 0, "it ended before it listened");
+            assert!(log.read_line(&mut line).expect("text") > 0, "the process ended before it listened");
             let event: Value = serde_json::from_str(&line).expect("events are JSON");
             addresses.extend(event["address"].as_str().map(|text| text.parse::<SocketAddr>().expect("an address")));
         }
-        // Keeps reading, so that the program can keep writing.
+        // Keeps reading: a full pipe would block the process.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         Self { child, addresses }
     }

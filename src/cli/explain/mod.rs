@@ -1,8 +1,8 @@
-//! `portcullis explain`: how a request would be decided, check by check, and which line of the
-//! configuration decided.
+//! `portcullis explain`: shows how a request would be decided, check by check, with the line of the
+//! configuration behind each check.
 //!
-//! Asks the same judge as the data path. Nothing is sent anywhere, except to the issuers for their keys
-//! when a real token is to be verified.
+//! The decision is made by [`decide`], the same function that decides real requests. The command
+//! sends nothing to an upstream. To verify a token, it fetches the issuers' keys.
 
 mod steps;
 
@@ -30,7 +30,7 @@ use crate::telemetry::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use steps::{Explanation, Trace};
 
-/// Longest token or claims file that is read, in bytes.
+/// Largest part of a token or claims file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// Arguments of `explain`.
@@ -38,50 +38,51 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024;
 pub(super) struct Args {
     #[command(flatten)]
     file: ConfigFile,
-    /// The request's method
+    /// Method of the request
     method: String,
-    /// The request's URL; a path alone stands for any host
+    /// URL of the request; a path alone matches only routes for any host
     url: String,
-    /// The access token, as the client would send it
+    /// Access token of the request
     #[arg(long, conflicts_with_all = ["token_file", "claims"])]
     token: Option<String>,
-    /// A file with the access token
+    /// File that contains the access token
     #[arg(long, conflicts_with = "claims", value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// A JSON file with the claims of a token that is taken as verified
+    /// JSON file with claims to use as those of a valid token
     #[arg(long, value_name = "FILE")]
     claims: Option<PathBuf>,
-    /// The page's origin, for CORS
+    /// `Origin` header of the request, for CORS
     #[arg(long)]
     origin: Option<String>,
-    /// Print JSON
+    /// Print the steps as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// A host that no configuration names (RFC 6761 reserves the suffix).
-const NO_HOST: &str = "unnamed.invalid";
+/// The host of a request whose URL is a path. No route is for this host: RFC 6761 reserves
+/// `.invalid`.
+const UNNAMED_HOST: &str = "unnamed.invalid";
 
-/// The client of the request: an address of no network (RFC 5737), so that it is no trusted proxy.
+/// The address of the client. RFC 5737 reserves it for documentation, so it is not a trusted proxy.
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
-/// What is asked about.
-struct Question {
+/// The request to explain.
+struct ExplainedRequest {
     head: RequestHead,
-    /// Claims that are taken as those of a verified token.
-    claims: Option<Map<String, Value>>,
+    /// Claims to use as those of a valid token, in place of a token.
+    assumed_claims: Option<Map<String, Value>>,
 }
 
 #[expect(clippy::print_stderr, reason = "the command's report")]
 pub(super) fn run(args: &Args) -> ExitCode {
-    let plan = match super::plan(&args.file) {
+    let plan = match super::load_plan(&args.file) {
         Ok(plan) => plan,
-        Err(problems) => return super::bad_configuration(&problems),
+        Err(problems) => return super::report_problems(&problems),
     };
-    let question = match question(args) {
-        Ok(question) => question,
-        Err(what) => {
-            eprintln!("error: {what}");
+    let request = match build_request(args) {
+        Ok(request) => request,
+        Err(error) => {
+            eprintln!("error: {error}");
             return ExitCode::from(USAGE);
         }
     };
@@ -90,39 +91,42 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return super::failed(&error.into()),
     };
-    let (sender, explained) = std::sync::mpsc::channel();
+    let (sender, explanations) = std::sync::mpsc::channel();
     let file = args.file.config.display().to_string();
     block_on_local(async move {
-        let _ = sender.send(explain(question, &plan, &runtime, &file).await);
+        let _ = sender.send(explain(request, &plan, &runtime, &file).await);
     });
-    let Ok(explanation) = explained.recv() else { return ExitCode::from(FAILED) };
+    let Ok(explanation) = explanations.recv() else { return ExitCode::from(FAILED) };
     super::print(&if args.json { explanation.to_json() } else { explanation.to_text() });
     if explanation.is_allowed() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
 }
 
-async fn explain(question: Question, plan: &Plan, runtime: &Arc<Runtime>, file: &str) -> Explanation {
-    let Question { head, claims } = question;
+async fn explain(request: ExplainedRequest, plan: &Plan, runtime: &Arc<Runtime>, file: &str) -> Explanation {
+    let ExplainedRequest { head, assumed_claims } = request;
     if head.headers.contains_key(header::AUTHORIZATION) {
         for verifier in runtime.issuers().iter() {
-            // An issuer whose keys cannot be fetched shows as such, if the token is one of its.
+            // A failed fetch is not an error here. If the token is from this issuer, the decision says
+            // that its keys are not available.
             let _ = verifier.keys().fetch_once().await;
         }
     }
     let peer = Peer::new(CLIENT, "http");
     let mut response = ResponseContext::new(runtime, &head.method, head.target.path(), head.version, &peer);
-    let mut trace = Trace::new(plan.key_lines.clone(), claims);
-    let decided = decide(head, &peer, runtime, &mut response, &mut trace).await;
-    let forwarded = decided.and_then(|decision| match decision {
+    let mut trace = Trace::new(plan.key_lines.clone(), assumed_claims);
+    let decision = decide(head, &peer, runtime, &mut response, &mut trace).await;
+    let outcome = decision.and_then(|decision| match decision {
         Decision::Admitted(admitted) => describe_forwarding(&admitted, &mut trace),
         Decision::Preflight(response) => {
-            trace.check(|| Check::passed("preflight", format!("answered with {}", response.status().as_u16())));
+            trace.check(|| {
+                Check::passed("preflight", format!("the gateway responds with {}", response.status().as_u16()))
+            });
             Ok(())
         }
     });
-    trace.finish(file, forwarded.err())
+    trace.finish(file, outcome.err())
 }
 
-/// What the upstream would get.
+/// Describes what the upstream would receive: the target and the identity headers.
 fn describe_forwarding(admitted: &Admitted, trace: &mut Trace) -> Result<(), Refusal> {
     trace.enter(Stage::Forward);
     let permit = admitted.permit();
@@ -136,7 +140,7 @@ fn describe_forwarding(admitted: &Admitted, trace: &mut Trace) -> Result<(), Ref
     Ok(())
 }
 
-fn question(args: &Args) -> Result<Question, String> {
+fn build_request(args: &Args) -> Result<ExplainedRequest, String> {
     let method =
         Method::from_bytes(args.method.as_bytes()).map_err(|_| format!("{:?} is not a method", args.method))?;
     let (host, target) = split_url(&args.url)?;
@@ -148,20 +152,23 @@ fn question(args: &Args) -> Result<Question, String> {
         let value = HeaderValue::from_str(origin).map_err(|_| format!("{origin:?} is not an origin"))?;
         headers.insert(header::ORIGIN, value);
     }
-    if let Some(token) = token(args)? {
+    if let Some(token) = read_token(args)? {
         let value = HeaderValue::try_from(format!("Bearer {}", token.trim()));
-        headers.insert(header::AUTHORIZATION, value.map_err(|_| "the token has a character that no header can hold")?);
+        headers.insert(
+            header::AUTHORIZATION,
+            value.map_err(|_| "the token contains a character that is not allowed in a header")?,
+        );
     }
     let head = RequestHead { method, target, version: Version::HTTP_11, headers, can_upgrade: false };
-    Ok(Question { head, claims: claims(args)? })
+    Ok(ExplainedRequest { head, assumed_claims: read_claims(args)? })
 }
 
-/// Host and request target of a URL, or of a path alone. From the text: a URL parser would resolve dot
-/// segments before the gateway could judge them.
+/// Splits a URL, or a path alone, into host and request target. Takes the target from the text,
+/// because a URL parser would resolve dot segments that the gateway refuses.
 fn split_url(text: &str) -> Result<(String, &str), String> {
     let text = text.split('#').next().unwrap_or_default();
     if text.starts_with('/') {
-        return Ok((NO_HOST.to_owned(), text));
+        return Ok((UNNAMED_HOST.to_owned(), text));
     }
     let url = Url::parse(text).map_err(|error| format!("{text:?} is not a URL: {error}"))?;
     let host = url.host_str().ok_or_else(|| format!("{text:?} has no host"))?;
@@ -171,24 +178,24 @@ fn split_url(text: &str) -> Result<(String, &str), String> {
     Ok((host, target))
 }
 
-fn token(args: &Args) -> Result<Option<String>, String> {
+fn read_token(args: &Args) -> Result<Option<String>, String> {
     match (&args.token, &args.token_file) {
         (Some(token), _) => Ok(Some(token.clone())),
-        (None, Some(file)) => read(file).map(Some),
+        (None, Some(file)) => read_file(file).map(Some),
         (None, None) => Ok(None),
     }
 }
 
-fn claims(args: &Args) -> Result<Option<Map<String, Value>>, String> {
+fn read_claims(args: &Args) -> Result<Option<Map<String, Value>>, String> {
     let Some(file) = &args.claims else { return Ok(None) };
-    match serde_json::from_str(&read(file)?) {
+    match serde_json::from_str(&read_file(file)?) {
         Ok(Value::Object(claims)) => Ok(Some(claims)),
-        Ok(_) => Err(format!("{}: claims are a JSON object", file.display())),
+        Ok(_) => Err(format!("{}: expected a JSON object with claims", file.display())),
         Err(error) => Err(format!("{}: {error}", file.display())),
     }
 }
 
-fn read(file: &PathBuf) -> Result<String, String> {
+fn read_file(file: &PathBuf) -> Result<String, String> {
     use std::io::Read as _;
     let mut text = String::new();
     std::fs::File::open(file)

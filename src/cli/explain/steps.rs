@@ -1,4 +1,4 @@
-//! The steps of a decision, in the order in which the judge took them.
+//! Steps: the checks of a decision, in order, and how they are printed.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use crate::config::KeyLines;
 use crate::gateway::observer::{Check, CheckResult, Observer, Stage};
 use crate::gateway::response::refusal::Refusal;
 
-/// One check, with the line of the configuration that decided.
+/// One check, with the configuration key behind it and the key's line.
 #[derive(Debug, Serialize)]
 struct Step {
     stage: &'static str,
@@ -23,16 +23,16 @@ struct Step {
     line: Option<usize>,
 }
 
-/// Collects every check of a decision.
+/// Observer that collects every check of a decision.
 #[derive(Debug)]
 pub(super) struct Trace {
     key_lines: KeyLines,
-    claims: Option<Map<String, Value>>,
+    assumed_claims: Option<Map<String, Value>>,
     stage: Stage,
     steps: Vec<Step>,
 }
 
-/// All steps, and the decision.
+/// All steps, and the refusal if there is one.
 #[derive(Debug)]
 pub(super) struct Explanation {
     file: String,
@@ -41,16 +41,17 @@ pub(super) struct Explanation {
 }
 
 impl Trace {
-    /// Of a request whose token is verified, or which has the `claims` of a token that is taken as
-    /// verified. `key_lines` says on which line a key is.
-    pub(super) fn new(key_lines: KeyLines, claims: Option<Map<String, Value>>) -> Self {
-        Self { key_lines, claims, stage: Stage::Normalize, steps: Vec::new() }
+    /// A trace for one request. With `assumed_claims`, the request counts as having a valid token with
+    /// these claims.
+    pub(super) fn new(key_lines: KeyLines, assumed_claims: Option<Map<String, Value>>) -> Self {
+        Self { key_lines, assumed_claims, stage: Stage::Normalize, steps: Vec::new() }
     }
 
-    /// The explanation, once it is decided. `file` is the configuration's name.
+    /// Ends the trace. `file` is the name of the configuration file. If no check of the last stage
+    /// accounts for `refusal`, the refusal becomes a step of its own.
     pub(super) fn finish(mut self, file: &str, refusal: Option<Refusal>) -> Explanation {
-        let failed = |step: &Step| step.stage == self.stage.name() && step.result == label(CheckResult::Failed);
-        let is_explained = self.steps.iter().any(failed);
+        let has_failed = |step: &Step| step.stage == self.stage.name() && step.result == label(CheckResult::Failed);
+        let is_explained = self.steps.iter().any(has_failed);
         if let Some(refusal) = &refusal
             && !is_explained
         {
@@ -75,7 +76,7 @@ impl Observer for Trace {
     }
 
     fn assumed_claims(&mut self) -> Option<Map<String, Value>> {
-        self.claims.clone()
+        self.assumed_claims.clone()
     }
 }
 
@@ -98,8 +99,8 @@ impl Explanation {
             let result = if step.result == "fail" { "FAIL" } else { step.result };
             let _ = write!(text, "{result:5} {:10} {}", step.subject, step.detail);
             if let Some(key) = &step.key {
-                let place = step.line.map_or_else(|| self.file.clone(), |line| format!("{}:{line}", self.file));
-                let _ = write!(text, "  [{place} {key}]");
+                let location = step.line.map_or_else(|| self.file.clone(), |line| format!("{}:{line}", self.file));
+                let _ = write!(text, "  [{location} {key}]");
             }
             text.push('\n');
         }
