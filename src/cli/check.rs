@@ -1,4 +1,5 @@
-//! `portcullis check`: prints all problems of a configuration, or the route table if there are none.
+//! `portcullis check`: prints all problems of a configuration, or the route table if there are
+//! none.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -62,7 +63,7 @@ fn count(number: usize, noun: &str) -> String {
 fn route_table(plan: &Plan) -> String {
     let mut rows = vec![["HOST", "PATH", "METHODS", "ACCESS", "UPSTREAM", "NAME"].map(str::to_owned)];
     for index in plan.table.by_precedence() {
-        rows.push(row(&plan.routes[index]));
+        rows.push(route_row(&plan.routes[index]));
     }
     let widths: Vec<usize> = (0..rows[0].len())
         .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
@@ -76,7 +77,7 @@ fn route_table(plan: &Plan) -> String {
     text
 }
 
-fn row(settings: &RouteSettings) -> [String; 6] {
+fn route_row(settings: &RouteSettings) -> [String; 6] {
     let pattern = &settings.pattern;
     let host = pattern.host.as_ref().map_or("any".to_owned(), ToString::to_string);
     let methods = pattern.methods.iter().map(http::Method::as_str).collect::<Vec<_>>().join(",");

@@ -47,7 +47,7 @@ enum Command {
     Check(check::Args),
     /// Show, step by step, how a request would be decided, and by which line of the configuration
     Explain(explain::Args),
-    /// Run a local issuer, a sample upstream and the gateway in one process, and print commands to try
+    /// Run a local issuer, a sample upstream and the gateway in one process; print commands to try
     Demo(demo::Args),
     /// Print the JSON Schema of gateway.toml, for editors
     Schema,
@@ -123,8 +123,8 @@ fn report_problems(problems: &Problems) -> ExitCode {
     ExitCode::from(CONFIG)
 }
 
-/// Prints a result. Ignores write errors: a reader that closes the pipe early, such as `head`, is not
-/// a failure of the command.
+/// Prints a result. Ignores write errors: a reader that closes the pipe early, such as `head`, is
+/// not a failure of the command.
 fn print(text: &str) -> ExitCode {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();

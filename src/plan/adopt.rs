@@ -1,5 +1,5 @@
-//! Adoption: builds a [`Runtime`] from a plan, and keeps from the previous runtime what the new plan
-//! does not change: key sets, connection pools, rate limit counters.
+//! Adoption: builds a [`Runtime`] from a plan, and keeps from the previous runtime what the new
+//! plan does not change: key sets, connection pools, rate limit counters.
 //!
 //! Adoption either yields a complete runtime or fails without changing anything.
 
@@ -50,8 +50,8 @@ impl Adopter {
         let issuers = self.issuers(plan, previous)?;
         let upstreams = self.upstreams(plan, previous);
         let limiters = self.limiters(plan, previous);
-        // Cached callers hold headers rendered for one `IdentityHeaders` value. Reusing an equal value
-        // keeps them valid.
+        // Cached callers hold headers rendered for one `IdentityHeaders` value. Reusing an equal
+        // value keeps them valid.
         let identity = match previous {
             Some(previous) if **previous.identity() == plan.identity => Arc::clone(previous.identity()),
             Some(_) | None => Arc::new(plan.identity.clone()),
@@ -95,8 +95,9 @@ impl Adopter {
         Ok(Issuers::new(verifiers))
     }
 
-    /// Keeps a verifier whose settings are unchanged, with its keys and its cached verdicts. A verifier
-    /// with changed settings is replaced; the new one keeps the keys if they come from the same source.
+    /// Keeps a verifier whose settings are unchanged, with its keys and its cached verdicts. A
+    /// verifier with changed settings is replaced; the new one keeps the keys if they come from the
+    /// same source.
     fn verifier(
         &self,
         settings: &IssuerSettings,

@@ -118,8 +118,8 @@ fn compile_origins(key_path: &str, policy: &Cors, problems: &mut Problems) -> Or
     Origins::Listed(origins)
 }
 
-/// Parses an origin in the form in which browsers send it (RFC 6454 §6.2). Origins are compared byte
-/// for byte, so any other form would never match.
+/// Parses an origin in the form in which browsers send it (RFC 6454 §6.2). Origins are compared
+/// byte for byte, so any other form would never match.
 ///
 /// # Errors
 ///

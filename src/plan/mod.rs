@@ -1,7 +1,7 @@
 //! Plan: the configuration, checked and compiled. It has no I/O and no clock, and can be compared.
 //!
-//! [`Plan::compile`] turns what the operator wrote into a plan, or reports all problems at once. Code
-//! that uses a plan sees no configuration keys. [`adopt`] builds a runtime from it.
+//! [`Plan::compile`] turns what the operator wrote into a plan, or reports all problems at once.
+//! [`adopt`] builds a runtime from a plan. Code that serves requests never reads the configuration.
 
 pub(crate) mod adopt;
 

@@ -10,8 +10,8 @@ use crate::config::problem::quoted;
 use crate::config::units::TimeSpan;
 use crate::upstream::headers::names::Class;
 
-/// Longest name of an issuer, upstream, limit or route, in bytes. Names are metric labels and appear
-/// in every log line.
+/// Longest name of an issuer, upstream, limit or route, in bytes. Names are metric labels and
+/// appear in every log line.
 const MAX_NAME_BYTES: usize = 120;
 
 /// Checks a name that the operator chooses.

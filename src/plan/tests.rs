@@ -34,8 +34,8 @@ fn a_minimal_file_compiles_to_a_plan_with_the_defaults() {
     assert!(plan.log.access);
 }
 
-/// Each row adds text to a valid file; the last column is the key that is reported, or `None` if the
-/// file stays valid.
+/// Each row adds text to a valid file; the last column is the key that is reported, or `None` if
+/// the file stays valid.
 #[test]
 #[expect(clippy::too_many_lines, reason = "one table")]
 fn a_broken_rule_is_reported_with_its_key() {

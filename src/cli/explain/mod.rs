@@ -105,8 +105,8 @@ async fn explain(request: ExplainedRequest, plan: &Plan, runtime: &Arc<Runtime>,
     let ExplainedRequest { head, assumed_claims } = request;
     if head.headers.contains_key(header::AUTHORIZATION) {
         for verifier in runtime.issuers().iter() {
-            // A failed fetch is not an error here. If the token is from this issuer, the decision says
-            // that its keys are not available.
+            // A failed fetch is not an error here. If the token is from this issuer, the decision
+            // says that its keys are not available.
             let _ = verifier.keys().fetch_once().await;
         }
     }

@@ -41,8 +41,8 @@ pub(super) struct Explanation {
 }
 
 impl Trace {
-    /// A trace for one request. With `assumed_claims`, the request counts as having a valid token with
-    /// these claims.
+    /// A trace for one request. With `assumed_claims`, the request counts as having a valid token
+    /// with these claims.
     pub(super) fn new(key_lines: KeyLines, assumed_claims: Option<Map<String, Value>>) -> Self {
         Self { key_lines, assumed_claims, stage: Stage::Normalize, steps: Vec::new() }
     }

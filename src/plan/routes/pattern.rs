@@ -1,4 +1,5 @@
-//! The pattern of a route, host, path and methods, and the prefixes that forwarding removes and adds.
+//! The pattern of a route (host, path and methods), and the prefixes that forwarding removes and
+//! adds.
 
 use http::Method;
 
