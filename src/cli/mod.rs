@@ -33,7 +33,7 @@ const FAILED: u8 = 1;
 /// OIDC resource-server gateway: verifies access tokens, checks each request against the rules of
 /// its route, and forwards it with identity headers
 #[derive(Debug, Parser)]
-#[command(name = "portcullis", version, about, disable_help_subcommand = true)]
+#[command(name = "portcullis", version, disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
