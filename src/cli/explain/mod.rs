@@ -30,7 +30,7 @@ use crate::telemetry::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use steps::{Explanation, Trace};
 
-/// Largest part of a token or claims file that is read, in bytes.
+/// Largest token or claims file, in bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// Arguments of `explain`.
@@ -198,8 +198,11 @@ fn read_claims(args: &Args) -> Result<Option<Map<String, Value>>, String> {
 fn read_file(file: &PathBuf) -> Result<String, String> {
     use std::io::Read as _;
     let mut text = String::new();
-    std::fs::File::open(file)
-        .and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text))
+    let length = std::fs::File::open(file)
+        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text))
         .map_err(|error| format!("{}: {error}", file.display()))?;
+    if length as u64 > MAX_FILE_BYTES {
+        return Err(format!("{}: larger than the limit of {} MiB", file.display(), MAX_FILE_BYTES >> 20));
+    }
     Ok(text)
 }
