@@ -1,26 +1,26 @@
 //! Portcullis: an OIDC resource-server gateway.
 //!
-//! It stands in front of HTTP services, verifies access tokens offline against keys found by
-//! discovery, enforces each route's rules from one file, and forwards the request with identity
-//! headers that the service can trust. The modules, in the order in which one would read them:
+//! It runs in front of HTTP services, verifies access tokens offline with keys found by discovery,
+//! enforces each route's policy from one configuration file, and forwards requests with identity
+//! headers that the service can trust. The modules, in the order in which to read them:
 //!
-//! - `gateway`: one request, stage by stage. Start here.
+//! - `gateway`: handles one request, stage by stage. Start here.
 //! - `token`: tokens, keys and issuers.
 //! - `upstream`: the servers behind the gateway, and the connections to them.
 //! - `rate_limit`: per-key rate limiting.
 //! - `downstream`: client connections: listeners, workers, protocols.
-//! - `config`: what the operator wrote, and everything wrong with it.
-//! - `plan`: what it means: checked, compiled, comparable; and how a plan becomes a runtime.
-//! - `outbound`: the HTTP client for the gateway's own requests, such as those for keys.
-//! - `admin`: metrics, liveness and readiness, on a listener of their own.
+//! - `config`: the configuration as the operator wrote it, and all problems with it.
+//! - `plan`: what the configuration means, checked and compiled, and how a plan becomes a runtime.
+//! - `outbound`: the HTTP client for the gateway's own requests, such as key fetches.
+//! - `admin`: metrics, liveness and readiness, on a separate listener.
 //! - `telemetry`: metrics and logs.
-//! - [`app`]: the life of the process.
+//! - [`app`]: starts, reloads and drains the process.
 //! - [`cli`]: one file per command.
 //! - `local_issuer`: the built-in issuer, for demonstrations.
 //! - `primitives`: time, randomness, shutdown, field syntax.
 //!
-//! The library has two users, the program and the tests, and shows them [`cli`], [`app`] and
-//! [`clock`]. Everything else is private to the crate, so that the compiler finds dead code.
+//! The library exists for the program and its tests. Only [`cli`], [`app`] and [`clock`] are
+//! public; the rest is private to the crate, so that the compiler finds dead code.
 
 #![forbid(unsafe_code)]
 
@@ -42,7 +42,7 @@ pub(crate) mod upstream;
 
 pub use primitives::clock;
 
-/// What the benches measure and the reference is made from: no interface, and no promise.
+/// For the benches and the generated configuration reference only. Not a stable interface.
 #[doc(hidden)]
 pub mod internals {
     pub use crate::config::{load_text, reference};

@@ -24,7 +24,7 @@ use super::http_connection::{ConnectionEnd, HttpConnection, serve_connection};
 use super::service::respond;
 use super::socket::ClientSocket;
 use crate::gateway::response::body::Body;
-use crate::gateway::response::refusal::{Framing, Refusal};
+use crate::gateway::response::refusal::{FramingFault, Refusal};
 use crate::primitives::coalescing_stream::CoalescingStream;
 use crate::primitives::shutdown::Phase;
 
@@ -125,7 +125,7 @@ fn refusal<S>(end: &ConnectionEnd, stream: &ClientStream<S>) -> Option<Refusal> 
             None | Some([b'1', ..]) => None,
             Some(b"414") => Some(Refusal::UriTooLong),
             Some(b"431") => Some(Refusal::HeadTooLarge),
-            Some(_) => Some(Refusal::Framing(Framing::MalformedHead)),
+            Some(_) => Some(Refusal::Framing(FramingFault::MalformedHead)),
         },
         ConnectionEnd::TimedOut(Awaiting::Head) => Some(Refusal::ClientTimeout),
         ConnectionEnd::Idle

@@ -41,6 +41,6 @@ impl<F: Future<Output = Response<Body>>> Future for ResponseFuture<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let response = ready!(self.response.as_mut().poll(cx));
         let guard = self.guard.take().expect("a future is not polled after it has completed");
-        Poll::Ready(Ok(response.map(|body| body.guarded(guard))))
+        Poll::Ready(Ok(response.map(|body| body.with_guard(guard))))
     }
 }

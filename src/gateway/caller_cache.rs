@@ -1,8 +1,8 @@
-//! Verified callers, and the cache of them: the principal of a token, with its identity headers
-//! rendered for the upstream.
+//! The cache of verified callers: the principal of a token, with its rendered identity headers.
 //!
-//! The token layer says whether a verdict still holds; what is rendered is the gateway's own. A
-//! change of `[identity]` therefore costs a new rendering per caller, and no verdict.
+//! The token layer decides whether a verdict still holds; the gateway renders the headers. After a
+//! change of `[identity]` the headers of each caller are therefore rendered again, and no token is
+//! verified again.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use crate::primitives::clock::Moment;
 use crate::telemetry::metrics::Metrics;
 use crate::token::{Issuers, Principal, TokenDigest, VerdictCache, Verification};
 
-/// The bearer of a verified token.
+/// The caller that a verified token identifies.
 #[derive(Debug)]
 pub struct VerifiedCaller {
     principal: Principal,
     headers: Box<[(HeaderName, HeaderValue)]>,
-    /// What `headers` were rendered by.
+    /// The settings that `headers` were rendered with.
     identity: Arc<IdentityHeaders>,
 }
 
@@ -35,7 +35,8 @@ impl VerifiedCaller {
         &self.headers
     }
 
-    /// What a header costs in memory, beside its value: its name and its place, roughly.
+    /// The approximate memory of a header besides its value, in bytes: its name and its array
+    /// element.
     const HEADER_BYTES: usize = 96;
 
     fn estimated_bytes(&self) -> usize {
@@ -44,7 +45,7 @@ impl VerifiedCaller {
     }
 }
 
-/// The verified callers of the process; outlives every configuration.
+/// The verified callers of the process. Reloads keep it.
 #[derive(Debug)]
 pub struct CallerCache {
     verdicts: VerdictCache<VerifiedCaller>,
@@ -58,7 +59,7 @@ impl CallerCache {
         Arc::new(Self { verdicts: VerdictCache::new(), metrics })
     }
 
-    /// About how many callers there are.
+    /// The approximate number of callers.
     #[must_use]
     pub fn entry_count(&self) -> u64 {
         self.verdicts.entry_count()
@@ -85,7 +86,7 @@ impl CallerCache {
         Some(self.insert(*digest, verification, identity))
     }
 
-    /// Renders the caller of a token that has just been verified, and keeps it for the next request.
+    /// Caches and returns the caller of a token that has just been verified.
     pub fn insert(
         &self,
         digest: TokenDigest,
@@ -98,7 +99,7 @@ impl CallerCache {
         caller
     }
 
-    /// The caller that `principal` would be.
+    /// `principal` with its rendered identity headers. Does not cache it.
     #[must_use]
     pub fn render(&self, principal: Principal, identity: &Arc<IdentityHeaders>) -> Arc<VerifiedCaller> {
         let headers = identity.render(&principal, &self.metrics);

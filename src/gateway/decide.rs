@@ -1,8 +1,8 @@
-//! The one judge: what becomes of a request, from its head alone.
+//! The decision on a request, from its head alone.
 //!
-//! [`decide`] runs the stages in order and knows neither bodies nor upstream connections. The data path
-//! forwards what it admits; `explain` shows each check; whoever else needs a decision asks here, and
-//! re-implements no rule.
+//! [`decide`] runs stages 1 to 7 in order. It knows neither bodies nor upstream connections. The
+//! data path forwards the requests that it admits, and `explain` prints its checks. Code that needs
+//! a decision calls [`decide`] and does not implement any rule again.
 
 use bytes::Bytes;
 use http::Response;
@@ -12,17 +12,17 @@ use super::request::{Peer, RequestHead};
 use super::response::context::ResponseContext;
 use super::response::refusal::Refusal;
 use super::runtime::Runtime;
-use super::stages::routing::Routed;
+use super::stages::routing::RoutingOutcome;
 use super::stages::{StageContext, authenticate, authorize, cors, normalize, rate_limit, routing};
 
 pub(crate) use super::stages::rate_limit::Admitted;
 
-/// What becomes of a request that is not refused.
+/// The decision on a request that is not refused.
 #[derive(Debug)]
 pub(crate) enum Decision {
-    /// It may go to its upstream.
+    /// The request may be forwarded to its upstream.
     Admitted(Admitted),
-    /// It was a CORS preflight; this is the response.
+    /// The request is a CORS preflight; this is the response.
     Preflight(Response<Bytes>),
 }
 
@@ -34,7 +34,7 @@ pub(crate) enum Decision {
 ///
 /// # Cancel safety
 ///
-/// May be dropped at any time; limits that were counted stay counted.
+/// May be dropped at any time. What rate limits have counted by then stays counted.
 pub(crate) async fn decide<O: Observer>(
     head: RequestHead,
     peer: &Peer,
@@ -45,10 +45,10 @@ pub(crate) async fn decide<O: Observer>(
     let cx = &mut StageContext { runtime, response, observer };
     let request = normalize::normalize(head, peer, cx)?;
     let routed = match routing::route(request, cx)? {
-        Routed::Preflight(preflight) => return Ok(Decision::Preflight(cors::preflight(&preflight, cx))),
-        Routed::Request(routed) => routed,
+        RoutingOutcome::Preflight(preflight) => return Ok(Decision::Preflight(cors::preflight(&preflight, cx))),
+        RoutingOutcome::Request(routed) => routed,
     };
-    cors::grant(&routed, cx);
+    cors::check_origin(&routed, cx);
     rate_limit::check_before_auth(&routed, cx).await?;
     let caller = authenticate::authenticate(&routed, cx).await?;
     let permit = authorize::authorize(routed, caller, cx)?;

@@ -1,23 +1,24 @@
-//! The gateway: one request, from its head to its record. Start reading here.
+//! The gateway: handles one request, from its head to its record. Start reading here.
 //!
-//! [`decide()`](decide::decide) is the judge: it runs stages 1 to 7 on the head of a request.
-//! [`Gateway::handle`] is the data path: it asks the judge, forwards what is admitted (stage 8), and
-//! sends every response, refusals included, through [`ResponseContext::finish`].
+//! [`decide()`](decide::decide) runs stages 1 to 7 on the head of a request and makes the decision.
+//! [`Gateway::handle`] is the data path: it calls `decide()`, forwards the requests that are
+//! admitted (stage 8), and passes every response, refusals included, through
+//! [`ResponseContext::finish`].
 //!
 //! | stage | file in `stages/` | takes → gives | refuses with |
 //! |---|---|---|---|
 //! | 1 normalize | `normalize` | `RequestHead` → `InboundRequest` | 400 405 414 431 |
 //! | 2 routing | `routing` | → `RoutedRequest`, or a preflight | 400 404 405 |
-//! | 3 CORS | `cors` | notes the grant; answers a preflight with 204 | – |
-//! | 4 limits before authentication | `rate_limit` | | 429 |
+//! | 3 CORS | `cors` | decides on the origin; answers a preflight with 204 | – |
+//! | 4 limits before authentication | `rate_limit` | – | 429 |
 //! | 5 authenticate | `authenticate` | → `Caller` | 400 401 429 503 |
 //! | 6 authorize | `authorize` | `RoutedRequest` + `Caller` → `Permit` | 401 403 |
 //! | 7 limits after authentication | `rate_limit` | `Permit` → `Admitted` | 429 |
 //! | 8 forward | `forward` | `Admitted` → response | 400 408 413 500 502 503 504 |
 //!
-//! A route's rules are values in [`policy`]; how patterns are matched is in [`matching`]; what goes back
-//! to the client is in [`response`]. The folders depend in one direction: `stages` on all of these,
-//! `response` on `policy`, `policy` on `matching`.
+//! [`policy`] holds a route's rules as plain values, [`matching`] compares requests with patterns,
+//! and [`response`] builds what the client receives. The folders depend in one direction: `stages`
+//! on all of these, `response` on `policy`, `policy` on `matching`.
 
 pub(crate) mod caller_cache;
 pub(crate) mod client_address;
@@ -42,31 +43,31 @@ use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 
 use decide::{Decision, decide};
-use observer::Unobserved;
+use observer::NoObserver;
 use request::RequestHead;
 use response::body::Body;
 use response::refusal::Refusal;
 use stages::forward;
 
-/// One worker's gateway: the current [`Runtime`], and what this worker has of its own.
+/// The gateway of one worker.
 #[derive(Debug)]
 pub struct Gateway {
     worker: Worker,
 }
 
 impl Gateway {
-    /// For one worker.
+    /// The gateway of `worker`.
     #[must_use]
     pub fn new(worker: Worker) -> Self {
         Self { worker }
     }
 
-    /// Answers one request.
+    /// Handles one request.
     ///
     /// # Cancel safety
     ///
-    /// When the client leaves, the future is dropped: the upstream's connection is closed, permits are
-    /// returned, the request is recorded.
+    /// The future is dropped when the client disconnects. That closes the upstream connection,
+    /// returns the permits and writes the request's record.
     pub fn handle(
         self: &Rc<Self>,
         request: Request<Incoming>,
@@ -78,7 +79,7 @@ impl Gateway {
             ResponseContext::new(&runtime, request.method(), request.uri().path(), request.version(), &peer);
         let (head, tail) = RequestHead::split(request);
         async move {
-            let outcome = match decide(head, &peer, &runtime, &mut context, &mut Unobserved).await {
+            let outcome = match decide(head, &peer, &runtime, &mut context, &mut NoObserver).await {
                 Ok(Decision::Admitted(admitted)) => {
                     forward::send(&gateway.worker, &runtime, admitted, tail, &mut context).await
                 }
@@ -89,18 +90,19 @@ impl Gateway {
         }
     }
 
-    /// The settings that apply to a new connection.
+    /// The server settings at this moment, for a new connection.
     #[must_use]
     pub fn settings(&self) -> ServerSettings {
         self.worker.current().settings().clone()
     }
 
-    /// The response to what never became a request: a head that is no HTTP, too large or too late.
-    /// Recorded like any other.
+    /// The response to a request whose head could not be read: it is malformed, too large or too
+    /// late. Recorded like any other request.
     #[must_use]
     pub fn refuse(&self, refusal: Refusal, peer: &Peer) -> Response<Body> {
         let runtime = self.worker.current();
-        // No method and no path were understood; what the client wrote instead is not repeated.
+        // There is no valid method or path, and the log does not repeat what the client sent
+        // instead.
         let unknown = Method::from_bytes(b"-").unwrap_or_default();
         ResponseContext::new(&runtime, &unknown, "", Version::HTTP_11, peer).finish(Err(refusal))
     }

@@ -1,33 +1,33 @@
-//! Observer: sees each check of a decision as it is made.
+//! Observer: receives each check of a decision.
 //!
-//! The data path has no use for it and passes [`Unobserved`], whose methods are empty, so that the
-//! compiler leaves nothing of them. `explain` collects every check with its configuration key.
+//! `explain` collects the checks with their configuration keys. The data path passes
+//! [`NoObserver`], whose empty methods the compiler removes.
 
 use serde_json::{Map, Value};
 
 /// The stages of a request, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// One form for framing, host, path and headers.
+    /// Brings framing, host, path and headers into one form.
     Normalize,
-    /// Which route.
+    /// Finds the route.
     Routing,
-    /// Which origins may read the response.
+    /// Decides whether the origin may read the response.
     Cors,
-    /// Limits by address, header and route.
+    /// Counts the limits by address, header and route.
     LimitBeforeAuth,
-    /// Who is calling.
+    /// Finds out who is calling.
     Authenticate,
-    /// May they do this.
+    /// Checks the route's demands on the caller.
     Authorize,
-    /// Limits by caller.
+    /// Counts the limits by caller.
     LimitAfterAuth,
-    /// To the upstream.
+    /// Sends the request to its upstream.
     Forward,
 }
 
 impl Stage {
-    /// Its name, for people.
+    /// The stage's name in `explain`.
     #[must_use]
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -43,25 +43,25 @@ impl Stage {
     }
 }
 
-/// One check of a decision, for people.
+/// One check of a decision, as `explain` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Check {
-    /// What was looked at, in one word.
+    /// What was checked, in one word.
     pub subject: &'static str,
-    /// How it came out.
+    /// The result.
     pub result: CheckResult,
-    /// What was found, in a few words. May hold text of the request.
+    /// What the check found. May contain text of the request.
     pub detail: String,
     /// The configuration key that decided, such as `routes[2].scopes`.
     pub key: Option<String>,
 }
 
-/// How a check came out.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CheckResult {
     /// The request fails it.
     Failed,
-    /// It decides nothing, but is worth knowing.
+    /// It decides nothing, but tells the operator something.
     Noted,
     /// The request passes it.
     Passed,
@@ -78,39 +78,40 @@ impl Check {
         Self { subject, result: CheckResult::Failed, detail: detail.into(), key: None }
     }
 
-    /// What decides nothing.
+    /// A check that decides nothing.
     pub(crate) fn noted(subject: &'static str, detail: impl Into<String>) -> Self {
         Self { subject, result: CheckResult::Noted, detail: detail.into(), key: None }
     }
 
-    /// The configuration key that decided.
+    /// Adds the configuration key that decided.
     #[must_use]
-    pub(crate) fn by(self, key: impl Into<String>) -> Self {
+    pub(crate) fn with_key(self, key: impl Into<String>) -> Self {
         Self { key: Some(key.into()), ..self }
     }
 }
 
-/// What a caller of [`decide`](super::decide::decide) adds to it.
+/// Watches a decision, and may supply the claims to decide with.
 pub(crate) trait Observer {
-    /// Whether all demands of a route are to be judged, also after one that is not met.
-    const JUDGES_ALL_DEMANDS: bool;
+    /// Whether authorization checks all demands of a route, even after one that is not met.
+    const CHECKS_ALL_DEMANDS: bool;
 
-    /// A stage begins.
+    /// Called when a stage begins.
     fn enter(&mut self, stage: Stage);
 
-    /// A check was made. `describe` costs time, and is called only to be shown.
+    /// Called after each check. Calls `describe`, which allocates, only if it needs the
+    /// description.
     fn check(&mut self, describe: impl FnOnce() -> Check);
 
-    /// Claims to take as those of a verified token, in place of the request's own token.
+    /// Claims to use as those of a verified token, in place of the request's token.
     fn assumed_claims(&mut self) -> Option<Map<String, Value>>;
 }
 
-/// No observer: the data path.
+/// The observer of the data path, which ignores everything.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Unobserved;
+pub(crate) struct NoObserver;
 
-impl Observer for Unobserved {
-    const JUDGES_ALL_DEMANDS: bool = false;
+impl Observer for NoObserver {
+    const CHECKS_ALL_DEMANDS: bool = false;
 
     #[inline]
     fn enter(&mut self, _: Stage) {}

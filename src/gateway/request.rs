@@ -1,4 +1,4 @@
-//! What a decision is made about: the other end of the connection, and the head of a request.
+//! The input of a decision: the peer of the connection, and the head of a request.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use hyper::upgrade::OnUpgrade;
 
 use crate::upstream::headers::forwarding::Hop;
 
-/// The other end of a connection.
+/// The peer of a downstream connection: the client, or a proxy in front of the gateway.
 #[derive(Clone, Debug)]
 pub struct Peer {
     address: IpAddr,
@@ -18,28 +18,29 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// At `address`, as the kernel reports it and never a header, speaking `http` or `https`.
+    /// The peer at `address`, which is the kernel's and never a header's. `scheme` is `http` or
+    /// `https`.
     #[must_use]
     pub fn new(address: IpAddr, scheme: &'static str) -> Self {
-        // An IPv4 client on an IPv6 listener is the same client, and has one address.
+        // An IPv4 client has the same address on an IPv4 and on an IPv6 listener.
         let address = address.to_canonical();
         Self { address, hop: Rc::new(Hop::new(address, scheme)) }
     }
 
-    /// Its address; an IPv4 address is never written as IPv6.
+    /// The address. An IPv4 address is never in its IPv6-mapped form.
     #[must_use]
     pub fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// What upstreams are told about the connection.
+    /// The forwarding headers that describe this connection to upstreams.
     #[must_use]
     pub fn hop(&self) -> &Rc<Hop> {
         &self.hop
     }
 }
 
-/// The head of a request as the client sent it: all that a decision needs.
+/// The head of a request as the client sent it.
 #[derive(Debug)]
 pub(crate) struct RequestHead {
     /// The method.
@@ -48,23 +49,23 @@ pub(crate) struct RequestHead {
     pub target: Uri,
     /// The protocol version.
     pub version: Version,
-    /// All fields, none removed yet.
+    /// All headers, as received.
     pub headers: HeaderMap,
     /// Whether the connection can switch protocols after this request: HTTP/1.1, and no body.
     pub can_upgrade: bool,
 }
 
-/// What comes after the head.
+/// The rest of a request, which only forwarding needs.
 #[derive(Debug)]
 pub(crate) struct RequestTail {
     /// The body, not yet read.
     pub body: Incoming,
-    /// The client's connection, once it has been told 101.
+    /// Resolves to the client's connection once the 101 is sent.
     pub upgrade: Option<OnUpgrade>,
 }
 
 impl RequestHead {
-    /// Separates a request's head from what comes after it.
+    /// Separates the head of a request from the rest.
     #[must_use]
     pub(crate) fn split(request: Request<Incoming>) -> (Self, RequestTail) {
         let (mut parts, body) = request.into_parts();

@@ -1,7 +1,8 @@
-//! The runtime: the plan with its live parts. A request sees one runtime, from its first stage to its
-//! record.
+//! The runtime: the plan with its live parts. A request uses one runtime, from its first stage to
+//! its record.
 //!
-//! Built whole by [`plan::adopt`](crate::plan) and never changed; a reload swaps the pointer to it.
+//! [`plan::adopt`](crate::plan::adopt) builds it, and nothing changes it afterwards: a reload
+//! builds another one and swaps the pointer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,18 +17,18 @@ use crate::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::token::{Issuers, Principal};
 use crate::upstream::Upstream;
 
-/// Settings that apply to all requests alike, from `[server]` and `[log]`.
+/// Settings that apply to all requests, from `[server]` and `[log]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerSettings {
-    /// Whose forwarding headers are believed.
+    /// The peers whose forwarding headers are believed.
     pub trusted_proxies: TrustedProxies,
     /// In bytes; a larger head is refused with 431.
     pub max_header_size: usize,
-    /// In bytes; a longer token is refused unread.
+    /// In bytes; a longer token is refused without being parsed.
     pub max_token_size: usize,
     /// Client timeouts.
     pub timeouts: ClientTimeouts,
-    /// How subjects are written to the log.
+    /// How the access log shows subjects.
     pub subject_in_log: SubjectLogging,
 }
 
@@ -38,16 +39,16 @@ pub struct ClientTimeouts {
     pub header: Duration,
     /// For the next request on a kept-alive connection.
     pub idle: Duration,
-    /// For a byte of either body, and for the client to take one.
+    /// For the next byte of a request body, and for the client to accept bytes of a response body.
     pub body_idle: Duration,
 }
 
-/// How the access log names a caller.
+/// How the access log shows the subject of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubjectLogging {
-    /// As in the token.
+    /// As it is in the token.
     Clear,
-    /// By a keyed hash, which is the same within one process and names no one.
+    /// As a keyed hash: the same within one process, and not reversible.
     Hashed,
 }
 
@@ -62,39 +63,39 @@ impl ServerSettings {
     }
 }
 
-/// Everything a request needs.
+/// What the configuration means, with everything that handling a request needs.
 #[derive(Debug)]
 pub struct Runtime {
-    /// What applies to all requests.
+    /// The settings that apply to all requests.
     pub(crate) settings: ServerSettings,
-    /// Patterns, by their index in `routes`.
+    /// The routes' patterns, which refer to `routes` by index.
     pub(crate) table: Arc<RouteTable>,
-    /// In the order of the file.
+    /// The routes, in the order of the file.
     pub(crate) routes: Vec<Arc<Route>>,
-    /// Verifiers, by exact `iss`.
+    /// The verifiers, by exact `iss`.
     pub(crate) issuers: Arc<Issuers>,
-    /// In the order of their names.
+    /// The upstreams, in the order of their names.
     pub(crate) upstreams: Vec<Arc<Upstream>>,
-    /// In the order of their names.
+    /// The rate limits, in the order of their names.
     pub(crate) limiters: Vec<Arc<Limiter>>,
-    /// Unless it is off.
+    /// The guard against token failures; `None` if it is off.
     pub(crate) failure_guard: Option<Arc<FailureGuard>>,
-    /// What upstreams are told about callers.
+    /// The identity headers.
     pub(crate) identity: Arc<IdentityHeaders>,
-    /// Callers whose tokens were verified; shared by all runtimes of the process.
+    /// The cache of verified callers; all runtimes of the process share it.
     pub(crate) callers: Arc<CallerCache>,
-    /// Challenges of requests that found no route.
+    /// The challenges of requests without a route.
     pub(crate) challenges: Challenges,
-    /// Metrics of requests that found no route.
+    /// The metrics of requests without a route.
     pub(crate) unrouted: RouteMetrics,
-    /// Where requests are logged.
+    /// The access log.
     pub(crate) access_log: AccessLog,
-    /// The time.
+    /// The clock.
     pub(crate) clock: Clock,
 }
 
 impl Runtime {
-    /// What applies to all requests.
+    /// The settings that apply to all requests.
     #[must_use]
     pub fn settings(&self) -> &ServerSettings {
         &self.settings
@@ -124,13 +125,13 @@ impl Runtime {
         &self.upstreams
     }
 
-    /// The limits.
+    /// The rate limits.
     #[must_use]
     pub fn limiters(&self) -> &[Arc<Limiter>] {
         &self.limiters
     }
 
-    /// The guard on failed tokens, unless it is off.
+    /// The guard against token failures; `None` if it is off.
     #[must_use]
     pub fn failure_guard(&self) -> Option<&Arc<FailureGuard>> {
         self.failure_guard.as_ref()
@@ -142,7 +143,7 @@ impl Runtime {
         &self.identity
     }
 
-    /// Callers whose tokens were verified.
+    /// The cache of verified callers.
     #[must_use]
     pub fn callers(&self) -> &CallerCache {
         &self.callers

@@ -1,4 +1,4 @@
-//! What one worker thread has of its own: its view of the current runtime, its connection pools, its tunnels.
+//! The state of one worker thread: its current runtime, its connection pools and its tunnels.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use crate::primitives::shutdown::Shutdown;
 use crate::upstream::pool::Pools;
 use crate::upstream::upgrade::{BytesTransferred, Tunnel};
 
-/// A worker's own things. Not `Send`: it never leaves its thread.
+/// The state of one worker. Not `Send`: it never leaves its thread.
 #[derive(Debug)]
 pub struct Worker {
     source: Arc<ArcSwap<Runtime>>,
@@ -25,16 +25,16 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker that serves what `source` points to, until `shutdown`.
+    /// A worker that serves with the runtime that `source` points to, until `shutdown`.
     #[must_use]
     pub fn new(source: Arc<ArcSwap<Runtime>>, shutdown: Shutdown) -> Self {
         let latest = RefCell::new(source.load_full());
         Self { source, latest, pools: Pools::default(), shutdown }
     }
 
-    /// The runtime for a request that comes in now.
+    /// The runtime for a request that is received now.
     ///
-    /// The first request after a reload lets go of the pools of servers that are no longer there.
+    /// The first call after a reload drops the pools of servers that are no longer configured.
     #[must_use]
     pub fn current(&self) -> Arc<Runtime> {
         let current = self.source.load();
@@ -51,34 +51,35 @@ impl Worker {
         Arc::clone(&latest)
     }
 
-    /// The connections to upstreams.
+    /// The pools of upstream connections.
     #[must_use]
     pub fn pools(&self) -> &Pools {
         &self.pools
     }
 
-    /// Starts passing bytes through `tunnel` as soon as the client has its 101; the body is what goes behind that.
+    /// Relays bytes through `tunnel` once the 101 is sent. Returns the body of that 101, which is
+    /// empty and starts the tunnel when it receives the request's record.
     pub(super) fn open_tunnel(&self, tunnel: Tunnel, lifetime: Option<Duration>) -> Body {
-        let (hand_over, record) = oneshot::channel::<Box<Record>>();
+        let (record_sender, record_receiver) = oneshot::channel::<Box<Record>>();
         let shutdown = self.shutdown.clone();
         tokio::task::spawn_local(async move {
-            // Without a record the answer was never sent, and there is no tunnel.
-            let Ok(record) = record.await else { return };
-            let log = TunnelRecord { record, carried: BytesTransferred::default() };
-            tunnel.relay(lifetime, shutdown, log.carried.clone()).await;
+            // The sender is dropped without a record if there is no response, and then no tunnel.
+            let Ok(record) = record_receiver.await else { return };
+            let record = TunnelRecord { record, transferred: BytesTransferred::default() };
+            tunnel.relay(lifetime, shutdown, record.transferred.clone()).await;
         });
-        Body::before_a_tunnel(hand_over)
+        Body::for_tunnel(record_sender)
     }
 }
 
-/// Completes a tunnel's record at its end, also when the process stops and the tunnel is dropped in the middle.
+/// Completes the record at the end of a tunnel, also when the process stops and drops the tunnel.
 struct TunnelRecord {
     record: Box<Record>,
-    carried: BytesTransferred,
+    transferred: BytesTransferred,
 }
 
 impl Drop for TunnelRecord {
     fn drop(&mut self) {
-        self.record.tunneled(self.carried.up(), self.carried.down());
+        self.record.add_tunnel_bytes(self.transferred.up(), self.transferred.down());
     }
 }

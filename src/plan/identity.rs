@@ -6,14 +6,14 @@ use super::syntax::parse_header_name;
 use crate::config::key_path::child;
 use crate::config::problem::quoted;
 use crate::config::{Identity, Problems};
-use crate::gateway::policy::identity::{IdentityHeaders, Source};
+use crate::gateway::policy::identity::{IdentityHeaders, IdentitySource};
 use crate::upstream::headers::names::Class;
 
 pub(super) fn compile(identity: &Identity, problems: &mut Problems) -> IdentityHeaders {
-    let mut headers: Vec<(HeaderName, Source)> = Vec::new();
+    let mut headers: Vec<(HeaderName, IdentitySource)> = Vec::new();
     for (name, source_text) in &identity.headers {
         let key_path = child("identity.headers", name);
-        let source = Source::parse(source_text);
+        let source = IdentitySource::parse(source_text);
         if source.is_none() {
             problems.add_with_hint(
                 key_path.clone(),

@@ -1,7 +1,9 @@
-//! JWK (RFC 7517 §4, RFC 7518 §6, RFC 8037 §2): the material of one published key, checked before it is used.
+//! JWK (RFC 7517 §4, RFC 7518 §6, RFC 8037 §2): reads the key material of one published key and
+//! checks it.
 //!
-//! Checked are form, size and membership of the curve, here or by the crypto library. Not checked is how a modulus was made (shared or
-//! patterned primes): the key comes over an authenticated connection from the one who has to keep it.
+//! This file or the crypto library checks form, size and that a point is on its curve. Neither
+//! checks how a modulus was generated (shared or patterned primes): the issuer is responsible for
+//! that, and its keys come over an authenticated connection.
 
 use std::sync::Arc;
 
@@ -30,7 +32,7 @@ pub(super) enum Material {
 }
 
 impl Material {
-    /// Reads a key that is for verifying signatures.
+    /// Reads a key, which must be for verifying signatures.
     pub(super) fn read(jwk: &Jwk) -> Result<Self, KeyRejection> {
         let kty = jwk.get("kty").and_then(Value::as_str).ok_or(KeyRejection::KeyType)?;
         if kty == "oct" {
@@ -57,7 +59,7 @@ impl Material {
         }
     }
 
-    /// All that tells this key from another.
+    /// The parts that distinguish this key from all others.
     pub(super) fn parts(&self) -> [&[u8]; 3] {
         match self {
             Self::Ec { family: _, point } => [b"EC", point, b""],
@@ -66,7 +68,7 @@ impl Material {
         }
     }
 
-    /// The key, parsed for each of `algorithms` that fits its kind.
+    /// The key, parsed for each of `algorithms` that is for this family of keys.
     pub(super) fn parse_for(&self, algorithms: impl Iterator<Item = Algorithm>) -> Result<ParsedKeys, KeyRejection> {
         let fitting = algorithms.filter(|algorithm| algorithm.family() == self.family());
         let parsed = fitting.map(|algorithm| self.parse(algorithm).map(|key| (algorithm, key)));
@@ -74,27 +76,28 @@ impl Material {
     }
 
     fn parse(&self, algorithm: Algorithm) -> Result<ParsedPublicKey, KeyRejection> {
-        match (self, Verification::of(algorithm)) {
-            (Self::Ec { point, .. } | Self::Ed25519 { point }, Verification::Point(how)) => {
+        match (self, SignatureScheme::of(algorithm)) {
+            (Self::Ec { point, .. } | Self::Ed25519 { point }, SignatureScheme::Point(how)) => {
                 ParsedPublicKey::new(how, point).map_err(|_| KeyRejection::Point)
             }
-            (Self::Rsa { modulus, exponent }, Verification::Rsa(how)) => {
+            (Self::Rsa { modulus, exponent }, SignatureScheme::Rsa(how)) => {
                 let components = RsaPublicKeyComponents { n: modulus, e: exponent };
                 components.to_parsed_public_key(how).map_err(|_| KeyRejection::Modulus)
             }
-            (Self::Ec { .. } | Self::Ed25519 { .. }, Verification::Rsa(_))
-            | (Self::Rsa { .. }, Verification::Point(_)) => Err(KeyRejection::Algorithm),
+            (Self::Ec { .. } | Self::Ed25519 { .. }, SignatureScheme::Rsa(_))
+            | (Self::Rsa { .. }, SignatureScheme::Point(_)) => Err(KeyRejection::Algorithm),
         }
     }
 }
 
-/// One key, parsed for each algorithm that it may verify, once per key set: parsing an RSA key anew
-/// for each signature would be a third of what a verification costs.
+/// One key, parsed once per key set for each algorithm that it may verify. Parsing an RSA key for
+/// each signature would be a third of the cost of a verification.
 #[derive(Clone)]
 pub(super) struct ParsedKeys(Arc<[(Algorithm, ParsedPublicKey)]>);
 
 impl ParsedKeys {
-    /// Whether `signature` is this key's over `signed`. Never, if the key is not for `algorithm`.
+    /// Whether `signature` is a valid signature of `signed` by this key. `false` if the key is not
+    /// for `algorithm`.
     pub(super) fn verifies(&self, signature: &[u8], signed: &[u8], algorithm: Algorithm) -> bool {
         let key = self.0.iter().find(|(parsed_for, _)| *parsed_for == algorithm);
         key.is_some_and(|(_, key)| key.verify_sig(signed, signature).is_ok())
@@ -103,14 +106,14 @@ impl ParsedKeys {
 
 /// How signatures of an algorithm are verified, by the kind of key.
 #[derive(Clone, Copy)]
-enum Verification {
+enum SignatureScheme {
     /// ECDSA with signatures of fixed length (RFC 7518 §3.4), and Ed25519.
     Point(&'static dyn VerificationAlgorithm),
     /// At least 2048 bits; with PSS, a salt as long as the digest (RFC 7518 §3.3, §3.5).
     Rsa(&'static RsaParameters),
 }
 
-impl Verification {
+impl SignatureScheme {
     fn of(algorithm: Algorithm) -> Self {
         match algorithm {
             Algorithm::Es256 => Self::Point(&ECDSA_P256_SHA256_FIXED),
@@ -126,7 +129,8 @@ impl Verification {
     }
 }
 
-/// The algorithm that the key is for alone (RFC 7517 §4.4). `None`: any that fits its kind.
+/// The only algorithm that the key may be used with (RFC 7517 §4.4). `None` if it may be used with
+/// any algorithm of its family.
 pub(super) fn only_algorithm(jwk: &Jwk, family: Family) -> Result<Option<Algorithm>, KeyRejection> {
     match jwk.get("alg") {
         None => Ok(None),
@@ -138,7 +142,8 @@ pub(super) fn only_algorithm(jwk: &Jwk, family: Family) -> Result<Option<Algorit
     }
 }
 
-/// RFC 7517 §4.2, §4.3: both may be absent; what is there must say "verify signatures".
+/// RFC 7517 §4.2, §4.3: both `use` and `key_ops` are optional, but must allow verifying signatures
+/// if they are present.
 fn check_purpose(jwk: &Jwk) -> Result<(), KeyRejection> {
     if jwk.get("use").is_some_and(|purpose| purpose != "sig") {
         return Err(KeyRejection::Use);
@@ -174,17 +179,19 @@ fn okp(jwk: &Jwk) -> Result<Material, KeyRejection> {
     }
     let point = number(jwk, "x")?;
     let bytes: &[u8; 32] = point.as_slice().try_into().map_err(|_| KeyRejection::Point)?;
-    // A point that is not on the curve verifies no signature; one of small order could confirm many, and the library does not refuse it.
+    // A point that is not on the curve verifies no signature. A point of small order could verify
+    // many, and the library does not refuse it.
     if !is_canonical(bytes) || has_small_order(bytes) || parsed(&ED25519, &point).is_none() {
         return Err(KeyRejection::Point);
     }
     Ok(Material::Ed25519 { point })
 }
 
-/// Smallest and largest modulus, in bits: RFC 7518 §3.3 asks for 2048; beyond 8192 a signature costs more than it is worth.
+/// The smallest and largest accepted modulus, in bits. RFC 7518 §3.3 requires 2048; above 8192 a
+/// verification is too slow, and the library refuses the key.
 const MODULUS_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
-/// RFC 7518 §6.3.1: the least number of octets.
+/// RFC 7518 §6.3.1: modulus and exponent have no leading zero octets.
 fn rsa(jwk: &Jwk) -> Result<Material, KeyRejection> {
     let (modulus, exponent) = (number(jwk, "n")?, number(jwk, "e")?);
     let is_odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
@@ -192,7 +199,8 @@ fn rsa(jwk: &Jwk) -> Result<Material, KeyRejection> {
     if has_leading_zero(&modulus) || !is_odd(&modulus) || !MODULUS_BITS.contains(&bits(&modulus)) {
         return Err(KeyRejection::Modulus);
     }
-    // The bound of the library: 33 bits. 1 would make every signature its own message.
+    // 33 bits is the limit of the library. With an exponent of 1, every signature would be its own
+    // message.
     if has_leading_zero(&exponent) || !is_odd(&exponent) || exponent == [1] || bits(&exponent) > 33 {
         return Err(KeyRejection::Exponent);
     }
@@ -203,7 +211,7 @@ fn rsa(jwk: &Jwk) -> Result<Material, KeyRejection> {
     Ok(Material::Rsa { modulus, exponent })
 }
 
-/// Of a big-endian number without leading zeros.
+/// The length in bits of a big-endian number without leading zeros.
 fn bits(number: &[u8]) -> usize {
     number.first().map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)
 }
@@ -227,7 +235,8 @@ fn is_canonical(point: &[u8; 32]) -> bool {
     !(top_is_full && point[0] >= 0xed)
 }
 
-/// Whether eight times the point is the neutral element: `y` is 0, 1, -1, or that of one of the points of order eight.
+/// Whether eight times the point is the neutral element: `y` is 0, 1, -1, or the `y` of a point of
+/// order eight.
 fn has_small_order(point: &[u8; 32]) -> bool {
     const ZERO: [u8; 32] = [0; 32];
     const ONE: [u8; 32] = {
@@ -249,7 +258,7 @@ fn has_small_order(point: &[u8; 32]) -> bool {
         0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20,
         0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
     ];
-    // The uppermost bit is the sign of the other coordinate: a point and its negative have one order.
+    // The uppermost bit is the sign of `x`, and a point and its negative have the same order.
     let mut unsigned = *point;
     unsigned[31] &= 0x7f;
     [ZERO, ONE, MINUS_ONE, EIGHTH, MINUS_EIGHTH].contains(&unsigned)

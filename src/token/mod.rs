@@ -1,9 +1,11 @@
-//! Tokens, keys, issuers: whether a bearer token is good, and whom it speaks for (RFC 7519, RFC 9068, RFC 8725).
+//! Tokens, keys and issuers: whether an access token is valid, and whom it identifies (RFC 7519,
+//! RFC 9068, RFC 8725).
 //!
-//! Knows nothing of routes, servers or configuration. In the order a token meets them: [`raw`] splits the secret text, [`header`] and
-//! [`claims`] read it strictly, `iss` picks the [`Verifier`], the [`KeyStore`] has its keys, a signature is checked, and what comes out is a
-//! [`Principal`]. [`VerdictCache`] remembers it for the next request with the same token. Keys come by way of [`discovery`], [`fetch`] and
-//! [`jwks`].
+//! Knows nothing about routes, upstreams or the configuration. Verification runs in this order:
+//! [`raw`] splits the token, [`header`] and [`claims`] parse its parts strictly, `iss` selects the
+//! [`Verifier`], whose [`key_store`] provides the keys, and the signature is verified. The result
+//! is a [`Principal`], which the owner of a [`VerdictCache`] can keep for later requests with the
+//! same token. [`discovery`], [`fetch`] and [`jwks`] get the keys.
 
 pub(crate) mod algorithm;
 pub(crate) mod claim_path;
@@ -47,107 +49,108 @@ pub use self::verifier::{Verification, Verifier};
 
 use self::header::Header;
 
-/// What is asked of an issuer's tokens, and where its keys are. Checked by whoever makes it.
+/// The settings of one issuer: the conditions on its tokens, and the source of its keys. The plan
+/// has checked them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IssuerSettings {
-    /// Its name in the configuration: for logs and metrics.
+    /// The issuer's name in the configuration, for logs and metrics.
     pub name: Arc<str>,
     /// Compared byte for byte with `iss` and with the discovery document.
     pub issuer: Arc<str>,
-    /// One of these must be in the token's audience; at least one.
+    /// A token must be for one of these audiences. Never empty.
     pub audiences: Vec<String>,
-    /// The only ones allowed; at least one.
+    /// The allowed signature algorithms. Never empty.
     pub algorithms: Vec<Algorithm>,
-    /// Which kind of token.
+    /// The kind of token.
     pub profile: Profile,
-    /// How far the issuer's clock may be off: up to five minutes, whole seconds.
+    /// How far the issuer's clock may be off. Whole seconds, at most five minutes.
     pub leeway: Duration,
-    /// Longest `exp - iat`; a token without `iat` is refused then.
+    /// The longest accepted `exp - iat`. If set, a token without `iat` is refused.
     pub max_lifetime: Option<Duration>,
-    /// Where its keys are.
+    /// The source of the keys.
     pub keys: KeySource,
-    /// Certificates (PEM) that are trusted instead of the system's.
+    /// A PEM file of certificates that are trusted in place of the system's.
     pub ca_file: Option<PathBuf>,
-    /// Where to read subject, scopes, …
+    /// Which claims hold the subject, the client, the scopes and the roles.
     pub claims: ClaimSources,
-    /// Lifetime of a key set whose cache headers do not say.
+    /// The lifetime of a key set whose response has no cache headers.
     pub refresh: Duration,
-    /// Shortest time between two fetches for unknown keys.
+    /// The least time between two fetches for unknown keys.
     pub cooldown: Duration,
-    /// How long a key set may be used after it was fetched.
+    /// How long a key set may be used after it was fetched, if no refresh succeeds.
     pub max_stale: Duration,
 }
 
-/// Where an issuer's keys are.
+/// The source of an issuer's keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
-    /// Where its discovery document says, which is here.
+    /// The `jwks_uri` in the discovery document at this URL.
     Discovery(Url),
-    /// In this file, read at the start and at each refresh.
+    /// This file, which is read at the start and at each refresh.
     JwksFile(PathBuf),
-    /// Here.
+    /// The key set at this URL.
     JwksUrl(Url),
 }
 
-/// Which kind of token an issuer is expected to send.
+/// The kind of token that an issuer issues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
-    /// An access token with any of the usual types; an ID token is refused.
+    /// An access token of any usual `typ`. ID tokens are refused.
     Default,
     /// An ID token, for issuers that sign nothing else.
     IdToken,
-    /// RFC 9068: `at+jwt`, with all required claims.
+    /// An `at+jwt` access token with all claims that RFC 9068 requires.
     Rfc9068,
 }
 
-/// All issuers of a configuration, found by their exact `iss`.
+/// The verifiers of all issuers in a configuration.
 #[derive(Clone, Debug)]
 pub struct Issuers {
     by_issuer: HashMap<Arc<str>, Arc<Verifier>>,
-    /// Sorted: a verdict knows the number of who spoke it.
-    by_number: Vec<(u64, Arc<Verifier>)>,
+    /// Sorted by [`Verifier::id`], which a [`Proof`] refers to.
+    by_id: Vec<(u64, Arc<Verifier>)>,
 }
 
 impl Issuers {
-    /// These issuers; each `iss` once.
+    /// The issuers of `verifiers`, which have different `iss`.
     #[must_use]
     pub fn new(verifiers: Vec<Arc<Verifier>>) -> Self {
-        let mut by_number: Vec<_> = verifiers.iter().map(|verifier| (verifier.id(), Arc::clone(verifier))).collect();
-        by_number.sort_unstable_by_key(|(number, _)| *number);
+        let mut by_id: Vec<_> = verifiers.iter().map(|verifier| (verifier.id(), Arc::clone(verifier))).collect();
+        by_id.sort_unstable_by_key(|(id, _)| *id);
         let by_issuer =
             verifiers.into_iter().map(|verifier| (Arc::clone(&verifier.settings().issuer), verifier)).collect();
-        Self { by_issuer, by_number }
+        Self { by_issuer, by_id }
     }
 
-    /// The issuer that the configuration calls so.
+    /// The issuer with this name in the configuration.
     #[must_use]
     pub fn by_name(&self, name: &str) -> Option<&Arc<Verifier>> {
         self.iter().find(|verifier| &*verifier.settings().name == name)
     }
 
-    /// All of them, in no order.
+    /// All issuers, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Verifier>> {
         self.by_issuer.values()
     }
 
-    /// Whether a token that was verified before is still valid: nothing may have changed that the
-    /// verdict rests on, neither time nor key nor settings.
+    /// Whether a token that was verified before is still valid: it has not expired, its key is
+    /// still published, and its issuer's settings are unchanged.
     #[must_use]
     pub fn revalidate(&self, proof: &Proof, now: Moment) -> bool {
-        let place = self.by_number.binary_search_by_key(&proof.verifier(), |(number, _)| *number);
-        place.is_ok_and(|place| self.by_number[place].1.revalidate(proof, now))
+        let index = self.by_id.binary_search_by_key(&proof.verifier(), |(id, _)| *id);
+        index.is_ok_and(|index| self.by_id[index].1.revalidate(proof, now))
     }
 
     /// Verifies `token`. Costs a public-key operation, and may wait for an attempt to fetch keys.
     ///
     /// # Errors
     ///
-    /// [`VerifyError`], in the order: form, header, claims as a document, issuer; then as the
-    /// issuer's settings have it.
+    /// [`VerifyError`]. The checks are made in this order: form, header, syntax of the claims,
+    /// issuer, and then those of the issuer's verifier.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped at any time; others who wait for the same fetch are not affected.
+    /// May be dropped at any time. Other requests that wait for the same fetch are not affected.
     pub async fn verify(&self, token: &RawToken<'_>) -> Result<Verification, VerifyError> {
         let parts = token.parts()?;
         let header = Header::read(&parts.header)?;
@@ -155,18 +158,18 @@ impl Issuers {
         self.verifier_for(&claims)?.verify(&parts, &header, claims).await
     }
 
-    /// Whom a token with these claims would identify, if its header and signature were good. Applies
-    /// the rules for claims only: for explaining decisions to an operator.
+    /// The principal of a token with these claims, provided that its header and signature were
+    /// valid. Checks the claims only. For `explain`.
     ///
     /// # Errors
     ///
-    /// [`VerifyError`]: the first rule that is broken.
+    /// [`VerifyError`] for the first check that fails.
     pub fn check_claims(&self, claims: Map<String, Value>) -> Result<Principal, VerifyError> {
         self.verifier_for(&claims)?.check_claims(claims)
     }
 
-    /// The issuer that the claims name. The claim is not believed, only used to choose the verifier:
-    /// keys never cross issuers (RFC 8725 §3.8).
+    /// The verifier of the issuer that the claims name. The claim is not trusted yet: a verifier
+    /// only uses the keys of its own issuer (RFC 8725 §3.8).
     fn verifier_for(&self, claims: &Map<String, Value>) -> Result<&Arc<Verifier>, VerifyError> {
         self.by_issuer.get(claims::issuer(claims)?).ok_or(VerifyError::UnknownIssuer)
     }

@@ -1,7 +1,7 @@
-//! Principal: the identity that a verified token states.
+//! Principal: the identity that a valid token states.
 //!
-//! Only the [`Verifier`](super::Verifier) creates one, after every check, and it never changes. So
-//! it implements neither `Default` nor `Deserialize`.
+//! Only a [`Verifier`](super::Verifier) creates one, after all checks, and nothing changes it. It
+//! is neither `Default` nor `Deserialize`.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -13,7 +13,7 @@ use super::claims::ValidatedClaims;
 use crate::primitives::clock::WallTime;
 use crate::telemetry::pseudonym::hash_subject;
 
-/// The identity that an accepted token states.
+/// The identity that a valid token states.
 #[derive(Clone, Debug)]
 pub struct Principal {
     issuer_name: Arc<str>,
@@ -25,7 +25,7 @@ pub struct Principal {
     binding: Binding,
 }
 
-/// What the sender of a token must prove in addition to having it.
+/// What the sender of a token must prove besides having the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binding {
     /// Nothing: it is a bearer token (RFC 6750 §1.2). Tokens that are bound to a key are refused.
@@ -50,19 +50,19 @@ impl Principal {
         &self.issuer_name
     }
 
-    /// `iss`. A subject is unique only within its issuer.
+    /// `iss`. Subjects of different issuers may be equal.
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// The subject, which is never empty.
+    /// The subject. Never empty.
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.accepted.subject
     }
 
-    /// A pseudonym for the subject, for logs that must not contain it: see [`hash_subject`].
+    /// A keyed hash of the subject, for logs that must not show the subject: see [`hash_subject`].
     #[must_use]
     pub fn pseudonym(&self) -> &str {
         self.pseudonym.get_or_init(|| hash_subject(&self.issuer, self.subject()).into())
@@ -110,33 +110,32 @@ impl Principal {
         path.find(&self.claims)
     }
 
-    /// The time from which the token is valid, including the leeway.
+    /// When the token becomes valid, including the leeway.
     #[must_use]
     pub fn valid_from(&self) -> WallTime {
         self.accepted.valid_from
     }
 
-    /// The time at which the token expires: `exp` plus the leeway.
+    /// When the token expires: `exp` plus the leeway.
     #[must_use]
     pub fn expires_at(&self) -> WallTime {
         self.accepted.expires_at
     }
 
-    /// A key for counting by subject: a hash of issuer and subject, the same for all tokens of one
-    /// subject. The hash has a random key per process, so that no user can choose a subject that
-    /// collides with another one.
+    /// A hash of issuer and subject, to count by subject. The same for all tokens of one subject.
+    /// Keyed per process, so that no subject can be chosen to collide with another.
     #[must_use]
     pub fn subject_hash(&self) -> u64 {
         self.subject_hash
     }
 
-    /// What the sender must prove in addition to having the token.
+    /// What the sender must prove besides having the token.
     #[must_use]
     pub fn binding(&self) -> Binding {
         self.binding
     }
 
-    /// An estimate of the memory that the principal uses, in bytes; too high rather than too low.
+    /// The estimated memory of the principal, in bytes. Errs on the high side.
     #[must_use]
     pub fn estimated_bytes(&self) -> usize {
         const FIXED: usize = 512;
@@ -147,12 +146,12 @@ impl Principal {
 }
 
 fn bytes_of_object(members: &Map<String, Value>) -> usize {
-    // A node of the map's tree has room for eleven members.
+    // A B-tree node has room for eleven members.
     const MEMBER: usize = 96;
     640 + members.iter().map(|(name, value)| MEMBER + name.len() + bytes_of_value(value)).sum::<usize>()
 }
 
-/// The recursion is no deeper than `strict_json` allows.
+/// The recursion is bounded, because the claims reader limits the depth.
 fn bytes_of_value(value: &Value) -> usize {
     match value {
         Value::Array(items) => 32 + items.iter().map(|item| 32 + bytes_of_value(item)).sum::<usize>(),
@@ -169,8 +168,8 @@ fn has(sorted: &[Box<str>], name: &str) -> bool {
 fn hash(issuer: &str, subject: &str) -> u64 {
     static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     let mut hasher = KEY.build_hasher();
-    // Each part is preceded by its length. Otherwise subject `bc` of issuer `a` would have the same
-    // hash as subject `c` of issuer `ab`.
+    // Each part is preceded by its length, so that moving a byte from one part to the other changes
+    // the hash.
     for part in [issuer, subject] {
         hasher.write_usize(part.len());
         hasher.write(part.as_bytes());
@@ -183,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_subject_of_two_issuers_has_two_hashes() {
+    fn a_subject_is_counted_per_issuer() {
         assert_eq!(hash("https://a", "alice"), hash("https://a", "alice"));
         assert_ne!(hash("https://a", "alice"), hash("https://b", "alice"));
         assert_ne!(hash("https://a", "alice"), hash("https://aa", "lice"));

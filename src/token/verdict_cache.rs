@@ -1,11 +1,10 @@
-//! Verdict cache: the valid tokens, by their digest.
+//! Verdict cache: valid tokens, by their digest.
 //!
-//! Caches the caller's identity, never an authorization decision: one token means different things
-//! on different routes. The owner of the cache decides what to store for a token (`T`); this file
-//! decides how long a verdict is valid. A verdict depends on the time, on the verifier with its
-//! settings, and on the [basis](Basis). Each lookup checks all three, instead of relying on the
-//! expiry of the entry. Invalid tokens are not cached, because an attacker can make any number of
-//! them.
+//! Caches the caller's identity, never an authorization decision, which depends on the route. The
+//! owner of the cache chooses the value (`T`) that is kept for a token. Expiry only frees memory:
+//! each lookup checks again that the token has not expired, that its issuer's verifier is the same,
+//! and that the [basis](Basis) of the verdict still holds. Invalid tokens are not cached, because
+//! an attacker can send any number of them.
 
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -22,21 +21,20 @@ use super::principal::Principal;
 use super::raw::TokenDigest;
 use crate::primitives::clock::WallTime;
 
-/// The most memory that all verdicts may use, in bytes, by estimate: about 20 000 tokens of usual
-/// size.
+/// The estimated memory of all verdicts, in bytes: about 20 000 tokens of usual size.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The number of entries that the cache has room for from the start. Growing moves all entries, and
-/// a request would have to wait for that.
+/// The initial capacity, in entries. When the cache grows, it moves all entries, and a request
+/// would wait for that.
 const INITIAL_ENTRIES: usize = 16 * 1024;
 
-/// The memory of a verdict apart from its value, in bytes: the cache's own entry.
+/// The estimated memory of a cache entry besides its value, in bytes.
 const ENTRY_BYTES: usize = 512;
 
-/// The verdicts on the tokens of all issuers.
+/// A cache of verdicts on tokens of all issuers.
 pub struct VerdictCache<T>(Cache<TokenDigest, Arc<Verdict<T>>, BuildHasherDefault<DigestHasher>>);
 
-/// The verdict on a valid token, with the value that the owner of the cache stores for it.
+/// The verdict that a token is valid, with the value that is kept for it.
 #[derive(Debug)]
 pub struct Verdict<T> {
     value: Arc<T>,
@@ -51,24 +49,23 @@ pub struct Proof {
     basis: Basis,
     valid_from: WallTime,
     expires_at: WallTime,
-    /// How long the cache keeps the entry, by its own clock. This frees memory; it does not decide
-    /// whether the verdict is valid.
+    /// How long the cache keeps the entry, which only frees memory.
     keep_for: Duration,
 }
 
 /// The evidence that a token is valid.
 #[derive(Debug)]
 enum Basis {
-    /// A signature by this key. The verdict ends when the key is removed from the issuer's key set.
+    /// A signature by this key. The verdict ends when the key leaves the issuer's key set.
     Key {
         identity: KeyIdentity,
-        /// The newest key set that was seen to have the key, so that each set is searched once.
+        /// The newest key set that is known to contain the key, so that each set is searched once.
         generation: AtomicU64,
     },
 }
 
 impl<T: Send + Sync + 'static> VerdictCache<T> {
-    /// Creates an empty cache.
+    /// An empty cache.
     #[must_use]
     pub fn new() -> Self {
         let cache = Cache::builder()
@@ -86,15 +83,14 @@ impl<T: Send + Sync + 'static> VerdictCache<T> {
         self.0.entry_count()
     }
 
-    /// The verdict on the token with this digest. It may no longer be valid:
-    /// [`Issuers::revalidate`](super::Issuers::revalidate) checks that.
+    /// The verdict on the token with this digest. It may no longer hold: see
+    /// [`Issuers::revalidate`](super::Issuers::revalidate).
     #[must_use]
     pub fn get(&self, digest: &TokenDigest) -> Option<Arc<Verdict<T>>> {
         self.0.get(digest)
     }
 
-    /// Stores `value` for the token with this digest. `bytes` is about how much memory `value`
-    /// uses.
+    /// Keeps `value` for the token with this digest. `bytes` is the estimated memory of `value`.
     pub fn insert(&self, digest: TokenDigest, proof: Proof, value: Arc<T>, bytes: usize) {
         let bytes = u32::try_from(ENTRY_BYTES + bytes).unwrap_or(u32::MAX);
         self.0.insert(digest, Arc::new(Verdict { value, proof, bytes }));
@@ -114,7 +110,7 @@ impl<T: Send + Sync + 'static> fmt::Debug for VerdictCache<T> {
 }
 
 impl<T> Verdict<T> {
-    /// The value that was stored for the token.
+    /// The value that is kept for the token.
     #[must_use]
     pub fn value(&self) -> &Arc<T> {
         &self.value
@@ -128,7 +124,8 @@ impl<T> Verdict<T> {
 }
 
 impl Proof {
-    /// The proof for `principal`'s token, whose signature by a key of `keys` was verified at `now`.
+    /// The proof by a signature: the key with `identity` in `keys` verified `principal`'s token at
+    /// `now`.
     pub(super) fn by_key(
         principal: &Principal,
         verifier: u64,
@@ -148,10 +145,10 @@ impl Proof {
         self.verifier
     }
 
-    /// Whether the token is still valid for this verifier, with these keys, at this time.
+    /// Whether the proof holds for this verifier, with these keys, at this time.
     pub(super) fn holds(&self, verifier: u64, keys: &KeySet, now: WallTime) -> bool {
-        let is_in_time = self.valid_from <= now && now < self.expires_at;
-        self.verifier == verifier && is_in_time && self.basis.is_in(keys)
+        let in_time = self.valid_from <= now && now < self.expires_at;
+        self.verifier == verifier && in_time && self.basis.holds_in(keys)
     }
 }
 
@@ -167,24 +164,24 @@ impl Clone for Proof {
 }
 
 impl Basis {
-    fn is_in(&self, keys: &KeySet) -> bool {
+    fn holds_in(&self, keys: &KeySet) -> bool {
         match self {
             Self::Key { identity, generation } => {
                 if generation.load(Ordering::Relaxed) == keys.generation() {
                     return true;
                 }
-                let is_in = keys.contains(*identity);
-                if is_in {
+                let holds = keys.contains(*identity);
+                if holds {
                     generation.store(keys.generation(), Ordering::Relaxed);
                 }
-                is_in
+                holds
             }
         }
     }
 }
 
-/// Uses the first eight bytes of a digest as its hash. The cache has only digests of tokens that an
-/// issuer has signed, and an attacker cannot choose those.
+/// Hashes a digest to its first eight bytes. The cache contains only digests of tokens that an
+/// issuer has signed, so an attacker cannot choose entries that collide.
 #[derive(Default)]
 struct DigestHasher(u64);
 

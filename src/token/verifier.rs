@@ -1,9 +1,8 @@
-//! Verifier: checks whether a token of one issuer is valid now, with the issuer's settings and
-//! keys.
+//! Verifier: verifies the tokens of one issuer with the issuer's settings and keys.
 //!
-//! The form, header and claims are checked before the key is looked up, and the key before the
-//! signature. So a token that can be refused cheaply never costs a fetch or a public-key operation.
-//! The key determines the algorithm, and the header must agree with it (RFC 8725 §3.1).
+//! Checks header and claims before it looks for the key, and the key before the signature, so that
+//! a token that can be refused cheaply causes neither a fetch nor a public-key operation. The key
+//! determines the algorithm, and the header must agree (RFC 8725 §3.1).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +25,7 @@ use crate::telemetry::metrics::{CacheResult, IssuerMetrics, VerifyResult};
 /// Verifies the tokens of one issuer.
 #[derive(Debug)]
 pub struct Verifier {
-    /// Unique in the process. A verdict is valid only for the verifier that reached it.
+    /// Unique in the process: a verdict holds only for the verifier that reached it.
     id: u64,
     settings: IssuerSettings,
     clock: Clock,
@@ -34,34 +33,34 @@ pub struct Verifier {
     keys: Arc<KeyStore>,
 }
 
-/// The result of verifying a valid token.
+/// The result of verifying a valid token: whom it identifies, and why it is valid.
 #[derive(Debug)]
 pub struct Verification {
-    /// The identity that the token states.
+    /// Who is calling.
     pub principal: Principal,
     /// Why the token is valid, and until when.
     pub proof: Proof,
 }
 
 impl Verifier {
-    /// Creates a verifier with a key store of its own. The caller must start [`KeyStore::run`].
+    /// A verifier with a key store of its own. The caller must start [`KeyStore::run`].
     ///
     /// # Errors
     ///
-    /// [`IssuerSetupError`], if the key store cannot be created.
+    /// [`IssuerSetupError`].
     pub fn new(settings: IssuerSettings, clock: Clock, metrics: IssuerMetrics) -> Result<Arc<Self>, IssuerSetupError> {
         let keys = KeyStore::new(&settings, clock.clone(), metrics.clone())?;
         Ok(Self::with_keys(settings, clock, metrics, keys))
     }
 
-    /// Creates a verifier for new settings of the same issuer. If the keys come from the same source
-    /// in the same way, it shares this verifier's key store, so that a reload neither fetches nor
-    /// loses keys. Otherwise the caller must start [`KeyStore::run`] of the new store; comparing
-    /// [`Verifier::keys`] by pointer tells which is the case. Verdicts are never carried over.
+    /// A verifier for new settings of the same issuer. It shares this verifier's key store if the
+    /// store can serve the new settings, so that a reload neither fetches nor loses keys. If
+    /// [`Verifier::keys`] is a different pointer afterwards, the caller must start
+    /// [`KeyStore::run`]. Verdicts of this verifier do not hold for the new one.
     ///
     /// # Errors
     ///
-    /// [`IssuerSetupError`], if a new key store is needed and cannot be created.
+    /// [`IssuerSetupError`].
     pub fn with_settings(&self, settings: IssuerSettings) -> Result<Arc<Self>, IssuerSetupError> {
         let (clock, metrics) = (self.clock.clone(), self.metrics.clone());
         if self.keys.can_serve(&settings) {
@@ -81,24 +80,24 @@ impl Verifier {
         self.id
     }
 
-    /// The settings of the issuer.
+    /// The issuer's settings.
     #[must_use]
     pub fn settings(&self) -> &IssuerSettings {
         &self.settings
     }
 
-    /// The keys of the issuer.
+    /// The key store.
     #[must_use]
     pub fn keys(&self) -> &Arc<KeyStore> {
         &self.keys
     }
 
-    /// The principal of a token with these claims, assuming that its header and signature are
+    /// The principal of a token with these claims, provided that its header and signature were
     /// valid. Checks the claims only. For `explain`.
     ///
     /// # Errors
     ///
-    /// [`VerifyError`], for the first rule that the claims break.
+    /// [`VerifyError`] for the first check that fails.
     pub(super) fn check_claims(&self, claims: Map<String, Value>) -> Result<Principal, VerifyError> {
         let accepted = claims::check(&claims, &self.settings, self.clock.now())?;
         Ok(self.principal(accepted, claims))
@@ -114,19 +113,18 @@ impl Verifier {
         holds
     }
 
-    /// Verifies a token of this issuer, whose form, header and claims have been parsed.
+    /// Verifies a token of this issuer that has been parsed.
     ///
     /// # Errors
     ///
-    /// [`VerifyError`], for the first of these checks that fails: algorithm, type, claims, key,
-    /// signature.
+    /// [`VerifyError`]. The checks are made in this order: algorithm, type, claims, key, signature.
     pub(super) async fn verify(
         &self,
         parts: &Parts<'_>,
         header: &Header,
         claims: Map<String, Value>,
     ) -> Result<Verification, VerifyError> {
-        let verified = self.run_checks(parts, header, claims).await;
+        let verified = self.check_token(parts, header, claims).await;
         let result = match &verified {
             Ok(_) => VerifyResult::Accepted,
             Err(error) if error.retry_after().is_some() => VerifyResult::KeysUnavailable,
@@ -136,8 +134,7 @@ impl Verifier {
         verified
     }
 
-    /// Verifies the token, and records the time but not the result.
-    async fn run_checks(
+    async fn check_token(
         &self,
         parts: &Parts<'_>,
         header: &Header,
@@ -149,10 +146,10 @@ impl Verifier {
         }
         claims::check_token_type(header.token_type, self.settings.profile)?;
         let accepted = claims::check(&claims, &self.settings, self.clock.now())?;
-        let lookup_started = self.clock.monotonic_micros();
+        let requested = self.clock.monotonic_micros();
         let keys = self.keys.key_set_for(header.kid.as_deref(), header.algorithm).await?;
-        // Waiting for the identity provider is not work, so the measured time excludes it.
-        let waited = self.clock.monotonic_micros().saturating_sub(lookup_started);
+        // The time spent waiting for a fetch does not count as verification.
+        let waited = self.clock.monotonic_micros().saturating_sub(requested);
         let candidates = match keys.lookup(header.kid.as_deref(), header.algorithm) {
             KeyLookup::Found(candidates) => candidates,
             KeyLookup::AlgorithmMismatch => return Err(VerifyError::KeyMismatch),
@@ -162,8 +159,8 @@ impl Verifier {
             .iter()
             .find(|key| key.verifies(&parts.signature, parts.signed, header.algorithm))
             .map(|key| key.identity());
-        let elapsed = self.clock.monotonic_micros().saturating_sub(started).saturating_sub(waited);
-        self.metrics.record_verification(Duration::from_micros(elapsed));
+        let took = self.clock.monotonic_micros().saturating_sub(started).saturating_sub(waited);
+        self.metrics.record_verification(Duration::from_micros(took));
         let signer = signer.ok_or(VerifyError::BadSignature)?;
         let now = self.clock.now();
         // The token may have expired while its key was fetched.

@@ -131,9 +131,11 @@ fn describe_forwarding(admitted: &Admitted, trace: &mut Trace) -> Result<(), Ref
     trace.enter(Stage::Forward);
     let permit = admitted.permit();
     let route = permit.routed().route();
-    let target = forward::target(permit.routed().request(), route)?;
+    let target = forward::build_target(permit.routed().request(), route)?;
     let upstream = &route.settings().upstream;
-    trace.check(|| Check::noted("forward", format!("to {upstream} as {target}")).by(format!("upstreams.{upstream}")));
+    trace.check(|| {
+        Check::noted("forward", format!("to {upstream} as {target}")).with_key(format!("upstreams.{upstream}"))
+    });
     for (name, value) in permit.caller().headers() {
         trace.check(|| Check::noted("header", format!("{name}: {}", value.to_str().unwrap_or_default())));
     }

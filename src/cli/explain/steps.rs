@@ -63,7 +63,7 @@ impl Trace {
 }
 
 impl Observer for Trace {
-    const JUDGES_ALL_DEMANDS: bool = true;
+    const CHECKS_ALL_DEMANDS: bool = true;
 
     fn enter(&mut self, stage: Stage) {
         self.stage = stage;

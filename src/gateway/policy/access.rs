@@ -5,17 +5,17 @@ use super::demand::Demand;
 /// Who may use a route.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Access {
-    /// Callers without a token, or with a valid one.
+    /// Anonymous callers, and callers with a valid token.
     Optional,
-    /// Everyone; no token is looked at.
+    /// Everyone. Tokens are ignored.
     Public,
-    /// Callers with a valid token that meets all of these demands. Scopes come first: a missing scope
-    /// is what a client can mend by itself.
+    /// Callers with a valid token who meet all of these demands. Demands for scopes come first,
+    /// because a client can ask its issuer for a missing scope.
     Token(Vec<Demand>),
 }
 
 impl Access {
-    /// What is asked of a caller with a token, beyond that it is valid.
+    /// The demands on a caller with a valid token.
     #[must_use]
     pub fn demands(&self) -> &[Demand] {
         match self {

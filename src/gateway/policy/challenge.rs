@@ -1,18 +1,18 @@
-//! Challenges: a route's `WWW-Authenticate` values (RFC 6750 §3), made once.
+//! Challenges: a route's `WWW-Authenticate` values (RFC 6750 §3), rendered once.
 
 use http::HeaderValue;
 
 use super::access::Access;
 use super::demand::Demand;
 
-/// The `WWW-Authenticate` values of a route, or of requests that have none.
+/// The `WWW-Authenticate` values of a route, or of requests without a route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Challenges {
     /// No credentials: no error code (RFC 6750 §3.1).
     pub missing: HeaderValue,
     /// `invalid_request`.
     pub malformed: HeaderValue,
-    /// `invalid_token`: it has expired, so that a new one will do.
+    /// `invalid_token`, because it has expired.
     pub expired: HeaderValue,
     /// `invalid_token`, for any other reason.
     pub invalid: HeaderValue,
@@ -21,7 +21,7 @@ pub struct Challenges {
 }
 
 impl Challenges {
-    /// For requests that found no route.
+    /// The challenges of requests without a route.
     ///
     /// # Panics
     ///
@@ -31,11 +31,12 @@ impl Challenges {
         Self::new(realm, "")
     }
 
-    /// For a route: its challenges name all scopes that it asks for.
+    /// The challenges of a route. They name all scopes that its demands name.
     ///
     /// # Panics
     ///
-    /// If `realm` or a scope has a byte that a quoted string cannot hold: the plan refuses those.
+    /// If `realm` or a scope contains a byte that a quoted string cannot contain. The plan refuses
+    /// those.
     #[must_use]
     pub fn for_route(realm: &str, access: &Access) -> Self {
         let scopes: Vec<&str> = access.demands().iter().flat_map(Demand::scopes).map(String::as_str).collect();

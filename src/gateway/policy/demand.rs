@@ -1,7 +1,7 @@
-//! Demands: what a route asks of its caller, beyond a valid token.
+//! Demands: the conditions of a route on its caller, beyond a valid token.
 //!
-//! A demand is one variant with its configuration key, its judgement, how it is refused and its
-//! text. Authorization, `explain` and `check` all use these, so that a new demand is known to each.
+//! Each kind of demand is one variant. Its check, its configuration key, its refusal and its text
+//! are all defined here, so that a new kind works in authorization, `explain` and `check` alike.
 
 use std::fmt;
 
@@ -9,14 +9,14 @@ use serde_json::Value;
 
 use crate::token::{ClaimPath, Principal};
 
-/// One thing that a route asks of its caller.
+/// One condition of a route on its caller.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Demand {
-    /// The token has all of these scopes; at least one is listed.
+    /// The token has all of these scopes. Never empty.
     Scopes(Vec<String>),
     /// The token has at least one of these scopes.
     AnyScope(Vec<String>),
-    /// The caller has all of these roles; at least one is listed.
+    /// The caller has all of these roles. Never empty.
     Roles(Vec<String>),
     /// The caller has at least one of these roles.
     AnyRole(Vec<String>),
@@ -24,26 +24,26 @@ pub enum Demand {
     Claim(ClaimRule),
 }
 
-/// How a request is refused whose caller does not meet a demand.
+/// How a caller is refused that does not meet a demand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
     /// The token lacks a scope, which the client can ask its issuer for (RFC 6750 §3.1).
     Scope,
-    /// The caller may not do this; why, for the log.
+    /// The caller lacks a right. The text is the reason for the log.
     Access(&'static str),
 }
 
 /// One entry of a route's `claims`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClaimRule {
-    /// Where the claim is.
+    /// The path of the claim.
     pub path: ClaimPath,
-    /// Allowed values: strings, numbers and booleans, compared as such.
+    /// The allowed values: strings, numbers and booleans. Types must match too.
     pub allowed: Vec<Value>,
 }
 
 impl Demand {
-    /// The route's key that asks for it.
+    /// The key in `[[routes]]` that configures it.
     #[must_use]
     pub fn key(&self) -> &'static str {
         match self {
@@ -55,7 +55,7 @@ impl Demand {
         }
     }
 
-    /// Whether `principal` meets it. Scopes and roles are compared exactly.
+    /// Whether `principal` meets the demand. Scopes and roles are compared exactly.
     #[must_use]
     pub fn is_met_by(&self, principal: &Principal) -> bool {
         match self {
@@ -67,7 +67,7 @@ impl Demand {
         }
     }
 
-    /// How a caller that does not meet it is refused.
+    /// How a caller is refused that does not meet the demand.
     #[must_use]
     pub fn denial(&self) -> Denial {
         match self {
@@ -78,7 +78,7 @@ impl Demand {
         }
     }
 
-    /// The scopes that it names, for the challenge.
+    /// The scopes that the demand names, for the challenge.
     #[must_use]
     pub fn scopes(&self) -> &[String] {
         match self {
@@ -117,8 +117,8 @@ impl ClaimRule {
     }
 }
 
-/// Equality of scalars. Numbers are compared by value, so that `1` and `1.0`, which are one number in
-/// JSON, are one here.
+/// Whether two scalars are equal. Numbers are compared by value: `1` and `1.0` are the same number
+/// in JSON.
 fn is_same(allowed: &Value, value: &Value) -> bool {
     match (allowed, value) {
         (Value::Number(a), Value::Number(b)) => match (a.as_i64(), b.as_i64()) {
@@ -135,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    /// Numbers and booleans compare as such, never as text.
+    /// A number or a boolean never equals its text.
     #[test]
     fn claim_values_compare_by_type_and_value() {
         for (name, allowed, value, expected) in [

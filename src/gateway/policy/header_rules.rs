@@ -6,24 +6,24 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HeaderRules(Box<[(HeaderName, Action)]>);
 
-/// What becomes of a header.
+/// What a rule does with a header.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
-    /// It is removed.
+    /// Removes the header.
     Remove,
-    /// It has this value, whatever was there.
+    /// Sets the header to this value, in place of all others.
     Set(HeaderValue),
 }
 
 impl HeaderRules {
-    /// Removes `removed` and then sets `set`: a name in both is set.
+    /// Rules that remove `removed` and then set `set`. A name in both is set.
     #[must_use]
     pub fn new(removed: Vec<HeaderName>, set: Vec<(HeaderName, HeaderValue)>) -> Self {
         let removed = removed.into_iter().map(|name| (name, Action::Remove));
         Self(removed.chain(set.into_iter().map(|(name, value)| (name, Action::Set(value)))).collect())
     }
 
-    /// Applies them to `headers`.
+    /// Applies the rules to `headers`.
     pub fn apply(&self, headers: &mut HeaderMap) {
         for (name, action) in &self.0 {
             match action {

@@ -1,8 +1,8 @@
-//! Rate limits: who shares a budget, how large it is, and whether a request is within it.
+//! Rate limits: which requests share a budget, how large it is, and whether a request is within it.
 //!
-//! Pure judgement: a limiter gets the client's address, the headers, the route and, after
-//! authentication, the caller, and says what to do. The stage that asks writes the response fields.
-//! The counting itself is in [`rate_limit`](crate::rate_limit).
+//! A limiter gets the client's address, the headers, the route and, after authentication, the
+//! caller. It counts the request and returns the outcome; the stage that calls it refuses the
+//! request or not. [`rate_limit`](crate::rate_limit) does the counting.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,50 +17,51 @@ use crate::rate_limit::{CellStore, Decision, Quota, fields, key};
 use crate::telemetry::metrics::LimitMetrics;
 use crate::token::{ClaimPath, Principal};
 
-/// What `[limits.NAME]` means, checked.
+/// A rate limit, compiled from `[limits.NAME]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LimitSettings {
-    /// NAME: in response fields and metrics.
+    /// NAME, as response fields and metrics show it.
     pub name: Arc<str>,
-    /// Who shares a budget.
+    /// Which requests share a budget.
     pub key: LimitKey,
     /// The budget.
     pub quota: Quota,
-    /// Other budgets, by a claim of the caller.
+    /// Different budgets for callers with certain values of a claim.
     pub tiers: Option<Tiers>,
 }
 
 /// Budgets by the value of a claim.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tiers {
-    /// Where the value is.
+    /// The path of the claim.
     pub claim: ClaimPath,
-    /// Value and budget; a value that is not listed has the limit's own budget.
+    /// Values and their budgets. A caller with any other value has the limit's own budget.
     pub quotas: Vec<(String, Quota)>,
 }
 
-/// Who shares a budget.
+/// Which requests share a budget.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LimitKey {
-    /// Callers with the same value of a claim, per issuer.
+    /// Those of callers with the same value of a claim, per issuer.
     Claim(ClaimPath),
-    /// The client that the token was issued to, per issuer.
+    /// Those with tokens for the same client, per issuer.
     Client,
-    /// Requests with the same value of a header.
+    /// Those with the same value of a header.
     Header(HeaderName),
-    /// The client's address; of IPv6 the /64, which is what one customer has.
+    /// Those from the same address. For IPv6 that is the /64, since one customer usually has a
+    /// whole /64.
     Ip,
-    /// All callers of an issuer.
+    /// Those with tokens of the same issuer.
     Issuer,
-    /// All requests of the route.
+    /// All on the same route.
     Route,
-    /// One caller, by issuer and subject.
+    /// Those of the same subject, per issuer.
     Subject,
 }
 
 impl LimitKey {
-    /// Whether it is known before authentication, so that the limit spares the gateway the work on
-    /// tokens.
+    /// Whether the key is known before authentication. Such a limit is counted before any token is
+    /// verified.
     #[must_use]
     pub fn is_known_before_auth(&self) -> bool {
         match self {
@@ -70,9 +71,9 @@ impl LimitKey {
     }
 }
 
-/// What a limiter judges a request by.
+/// The parts of a request that a limiter needs.
 #[derive(Clone, Copy, Debug)]
-pub struct LimitSubject<'a> {
+pub struct LimitInput<'a> {
     /// The client's address.
     pub client: IpAddr,
     /// The request's headers.
@@ -83,24 +84,24 @@ pub struct LimitSubject<'a> {
     pub caller: Option<&'a Principal>,
 }
 
-impl LimitSubject<'_> {
-    fn address(&self) -> u64 {
+impl LimitInput<'_> {
+    fn address_key(&self) -> u64 {
         key::address(self.client)
     }
 }
 
-/// A limiter's decision, with what the response says of it.
+/// The outcome of counting a request: the decision, and what the response states about it.
 #[derive(Debug)]
-pub struct Judgement<'a> {
+pub struct LimitOutcome<'a> {
     /// The limit's name.
     pub limit: &'a Arc<str>,
-    /// Whether the request may go on.
+    /// Whether the limit allows the request.
     pub decision: Decision,
     /// The item of `RateLimit-Policy`.
     pub policy: &'a HeaderValue,
 }
 
-impl Judgement<'_> {
+impl LimitOutcome<'_> {
     /// The item of `RateLimit`.
     #[must_use]
     pub fn state(&self) -> HeaderValue {
@@ -108,20 +109,20 @@ impl Judgement<'_> {
     }
 }
 
-/// A limit with its cells. Kept across reloads while its settings stay the same.
+/// A limit with its cells. A reload keeps it if its settings are unchanged.
 #[derive(Debug)]
 pub struct Limiter<S = Table> {
     settings: LimitSettings,
     /// The item of `RateLimit-Policy` for the limit's own quota.
     policy: HeaderValue,
-    /// The same for each tier, in their order.
+    /// The same for each tier, in the order of the tiers.
     tier_policies: Vec<HeaderValue>,
     cells: S,
     usage: Usage,
     clock: Clock,
 }
 
-/// A quota, and how responses name it.
+/// A quota with its item of `RateLimit-Policy`.
 #[derive(Clone, Copy)]
 struct Budget<'a> {
     quota: &'a Quota,
@@ -129,7 +130,7 @@ struct Budget<'a> {
 }
 
 impl Limiter {
-    /// All budgets unused, counted in this process.
+    /// A limiter that counts in this process, with all budgets unused.
     #[must_use]
     pub fn new(settings: LimitSettings, metrics: LimitMetrics, clock: Clock) -> Self {
         let policy = |quota: &Quota| fields::policy(&settings.name, quota);
@@ -139,39 +140,41 @@ impl Limiter {
         Self { settings, policy, tier_policies, cells: Table::default(), usage: Usage::new(metrics), clock }
     }
 
-    /// Publishes how many cells are in use; called at each scrape.
+    /// Publishes how many cells are in use. Called at each scrape.
     pub fn report(&self) {
         self.usage.report(&self.cells);
     }
 }
 
 impl<S: CellStore> Limiter<S> {
-    /// What it was made from.
+    /// The settings.
     #[must_use]
     pub fn settings(&self) -> &LimitSettings {
         &self.settings
     }
 
-    /// Counts a request, unless its budget is used up.
-    pub async fn take(&self, subject: LimitSubject<'_>) -> Judgement<'_> {
-        let Budget { quota, policy } = self.budget(subject.caller);
-        let decision = self.cells.take(self.key(subject), quota, self.clock.monotonic_micros()).await;
+    /// Counts a request against its budget, unless the budget is used up.
+    pub async fn take(&self, input: LimitInput<'_>) -> LimitOutcome<'_> {
+        let Budget { quota, policy } = self.budget(input.caller);
+        let decision = self.cells.take(self.key(input), quota, self.clock.monotonic_micros()).await;
         self.usage.count(&decision);
-        Judgement { limit: &self.settings.name, decision, policy }
+        LimitOutcome { limit: &self.settings.name, decision, policy }
     }
 
-    /// A request that lacks what the limit counts by is counted by the next best: a missing header by
-    /// the address, a missing claim or client by the subject, an anonymous caller by the address.
-    /// Leaving something out must not be a way around the limit.
-    fn key(&self, subject: LimitSubject<'_>) -> u64 {
-        match (&self.settings.key, subject.caller) {
-            (LimitKey::Route, _) => key::strings(&["route", subject.route]),
-            (LimitKey::Header(name), _) => match subject.headers.get(name) {
+    /// A client must not bypass the limit by omitting what the key is made of. A request without
+    /// the header is therefore counted by its address, a caller without the claim or client by its
+    /// subject, and an anonymous caller by its address.
+    fn key(&self, input: LimitInput<'_>) -> u64 {
+        match (&self.settings.key, input.caller) {
+            (LimitKey::Route, _) => key::strings(&["route", input.route]),
+            (LimitKey::Header(name), _) => match input.headers.get(name) {
                 Some(value) => key::bytes(&[b"header", value.as_bytes()]),
-                None => subject.address(),
+                None => input.address_key(),
             },
             (LimitKey::Ip, _)
-            | (LimitKey::Claim(_) | LimitKey::Client | LimitKey::Issuer | LimitKey::Subject, None) => subject.address(),
+            | (LimitKey::Claim(_) | LimitKey::Client | LimitKey::Issuer | LimitKey::Subject, None) => {
+                input.address_key()
+            }
             (LimitKey::Claim(path), Some(caller)) => match caller.claim(path).and_then(scalar_text) {
                 Some(value) => key::strings(&["claim", caller.issuer(), &value]),
                 None => caller.subject_hash(),
@@ -202,11 +205,11 @@ fn scalar_text(value: &Value) -> Option<String> {
     }
 }
 
-/// What a limit's metrics tell: requests over it, and how full its table is.
+/// The metrics of a limit: refused requests, and how full the table is.
 #[derive(Debug)]
 struct Usage {
     metrics: LimitMetrics,
-    /// Overflows that have been published.
+    /// The number of overflows published so far.
     published_overflows: AtomicU64,
 }
 
@@ -229,12 +232,12 @@ impl Usage {
     }
 }
 
-/// The guard against tokens that cost the gateway work for nothing: bad signatures and unknown keys,
-/// per client address.
+/// The guard against token failures that are costly to detect: bad signatures and unknown keys, per
+/// client address.
 ///
-/// Counts failures only. Over the limit, a token without a cached verdict is refused before any
-/// cryptography; one that is known to be valid still passes, so that an attacker locks nobody out
-/// who shares the address.
+/// Counts failures only. Above the limit, the gateway refuses a token without a cached verdict
+/// before it verifies the signature. A token with a cached verdict is still accepted, so that an
+/// attacker cannot lock out other callers behind the same address.
 #[derive(Debug)]
 pub struct FailureGuard {
     quota: Quota,
@@ -246,28 +249,28 @@ pub struct FailureGuard {
 }
 
 impl FailureGuard {
-    /// The guard's name among the limits.
+    /// The name under which responses and metrics show the guard.
     pub const NAME: &'static str = "auth_failures";
 
-    /// No failures yet.
+    /// A guard without any failures.
     #[must_use]
     pub fn new(quota: Quota, metrics: LimitMetrics, clock: Clock) -> Self {
         let policy = fields::policy(Self::NAME, &quota);
         Self { quota, table: Table::default(), usage: Usage::new(metrics), clock, name: Self::NAME.into(), policy }
     }
 
-    /// Its budget.
+    /// The failures that an address is allowed.
     #[must_use]
     pub fn quota(&self) -> &Quota {
         &self.quota
     }
 
-    /// Whether another failure of `client` would be within the budget. Counts nothing.
+    /// Whether another failure of `client` would be within the budget. Does not count a failure.
     #[must_use]
-    pub fn judge(&self, client: IpAddr) -> Judgement<'_> {
+    pub fn check(&self, client: IpAddr) -> LimitOutcome<'_> {
         let decision = self.table.peek(key::address(client), &self.quota, self.clock.monotonic_micros());
         self.usage.count(&decision);
-        Judgement { limit: &self.name, decision, policy: &self.policy }
+        LimitOutcome { limit: &self.name, decision, policy: &self.policy }
     }
 
     /// Counts a failure of `client`.
@@ -275,7 +278,7 @@ impl FailureGuard {
         self.table.take(key::address(client), &self.quota, self.clock.monotonic_micros());
     }
 
-    /// Publishes how many cells are in use; called at each scrape.
+    /// Publishes how many cells are in use. Called at each scrape.
     pub fn report(&self) {
         self.usage.report(&self.table);
     }

@@ -1,7 +1,7 @@
-//! Policy: what a route is, below what the stages do.
+//! Policy: what a route requires and sets.
 //!
-//! Plain values with pure functions that judge by them. A stage calls these functions and acts on
-//! the result; nothing here knows a stage, a response or the order of a request's life.
+//! Values compiled from the configuration, with functions that check a request against them. The
+//! stages call these functions and act on the results; nothing here knows a stage or a response.
 
 pub(crate) mod access;
 pub(crate) mod challenge;
@@ -14,9 +14,9 @@ pub(crate) mod route;
 
 pub(crate) use access::Access;
 pub(crate) use challenge::Challenges;
-pub(crate) use cors_policy::{CorsPolicy, Grant};
+pub(crate) use cors_policy::{CorsPolicy, OriginDecision};
 pub(crate) use demand::{ClaimRule, Demand, Denial};
 pub(crate) use header_rules::HeaderRules;
 pub(crate) use identity::IdentityHeaders;
-pub(crate) use limit::{FailureGuard, LimitKey, LimitSettings, LimitSubject, Limiter, Tiers};
+pub(crate) use limit::{FailureGuard, LimitInput, LimitKey, LimitSettings, Limiter, Tiers};
 pub(crate) use route::{Route, RouteSettings};

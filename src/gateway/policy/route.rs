@@ -1,4 +1,4 @@
-//! Route: what one `[[routes]]` entry means, and the route with its live parts.
+//! Route: the settings of one `[[routes]]` entry, and the route with its live parts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,55 +14,56 @@ use crate::token::Principal;
 use crate::upstream::Upstream;
 use crate::upstream::body::MaxBody;
 
-/// What one `[[routes]]` entry means, checked: plain values, comparable.
+/// A route, compiled from one `[[routes]]` entry: plain values, comparable.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteSettings {
-    /// Its position in the file, from 0.
+    /// The position in the file, from 0.
     pub position: usize,
-    /// Unique; the label in metrics and logs.
+    /// The route's unique name, as metrics and logs show it.
     pub name: Arc<str>,
-    /// Which requests it is for.
+    /// Which requests the route matches.
     pub pattern: Pattern,
-    /// Who may use it.
+    /// Who may use the route.
     pub access: Access,
-    /// Names of the issuers whose tokens are accepted; `None`: all.
+    /// The names of the issuers whose tokens are accepted. `None` accepts all issuers.
     pub issuers: Option<Vec<Arc<str>>>,
-    /// A token must be for one of these; empty: the audiences of the issuer's settings suffice.
+    /// A token must be for one of these audiences, besides one of the issuer's. Empty adds no
+    /// condition.
     pub audiences: Vec<String>,
     /// The upstream's name.
     pub upstream: Arc<str>,
-    /// What pages of other origins may do.
+    /// Which origins may read responses. `None` leaves CORS to the upstream.
     pub cors: Option<CorsPolicy>,
-    /// The limits' names.
+    /// The names of the rate limits.
     pub limits: Vec<Arc<str>>,
     /// Removed from the start of the path.
     pub strip_prefix: Option<String>,
-    /// Put in front of what is left of the path.
+    /// Put in front of the rest of the path.
     pub add_prefix: Option<String>,
     /// Set on and removed from the request to the upstream.
     pub request_headers: HeaderRules,
     /// Set on and removed from the response to the client.
     pub response_headers: HeaderRules,
-    /// Bounds the whole exchange.
+    /// Time limit for the exchange with the upstream, the response's body included.
     pub timeout: Option<Duration>,
-    /// Bounds the request's body.
+    /// The largest request body that is accepted.
     pub max_body_size: MaxBody,
-    /// Decide, count and log, but do not refuse.
+    /// Whether the route only counts and logs refusals instead of enforcing them.
     pub report_only: bool,
     /// Whether `;` is accepted in the path.
     pub path_parameters: bool,
-    /// Its challenges.
+    /// The route's `WWW-Authenticate` values.
     pub challenges: Challenges,
 }
 
 impl RouteSettings {
-    /// The path of one of its keys in the configuration, for people: `routes[2].scopes`.
+    /// The path of `key` in the configuration, as `explain` shows it: `routes[2].scopes`.
     #[must_use]
     pub fn key(&self, key: &str) -> String {
         format!("routes[{}].{key}", self.position)
     }
 
-    /// Whether tokens of `principal`'s issuer are accepted here.
+    /// Whether the route accepts tokens of `principal`'s issuer.
     #[must_use]
     pub fn accepts_issuer(&self, principal: &Principal) -> bool {
         self.issuers.as_ref().is_none_or(|names| names.iter().any(|name| name == principal.issuer_name()))
@@ -87,7 +88,7 @@ pub struct Route {
 }
 
 impl Route {
-    /// Sorts the limits by when they are counted.
+    /// A route with these live parts. Divides the limits by when they are counted.
     #[must_use]
     pub fn new(
         settings: RouteSettings,
@@ -100,31 +101,31 @@ impl Route {
         Self { settings, upstream, limits_before_auth, limits_after_auth, metrics }
     }
 
-    /// What the configuration says.
+    /// The settings.
     #[must_use]
     pub fn settings(&self) -> &RouteSettings {
         &self.settings
     }
 
-    /// Where its requests go.
+    /// The upstream.
     #[must_use]
     pub fn upstream(&self) -> &Arc<Upstream> {
         &self.upstream
     }
 
-    /// Limits whose key is known without a caller.
+    /// The limits whose key is known without the caller.
     #[must_use]
     pub fn limits_before_auth(&self) -> &[Arc<Limiter>] {
         &self.limits_before_auth
     }
 
-    /// Limits on who is calling.
+    /// The limits whose key is the caller.
     #[must_use]
     pub fn limits_after_auth(&self) -> &[Arc<Limiter>] {
         &self.limits_after_auth
     }
 
-    /// Its metric handles.
+    /// The metrics.
     #[must_use]
     pub fn metrics(&self) -> &RouteMetrics {
         &self.metrics

@@ -1,5 +1,5 @@
-//! The body of a response to a client: a text of the gateway, or the stream of an upstream. Owns
-//! the request's record, which is therefore complete when the body is dropped.
+//! The body of a response to a client: a text of the gateway, or the stream of an upstream. It owns
+//! the request's record, so dropping the body completes the record.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -12,17 +12,17 @@ use tokio::time::{Instant, Sleep};
 
 use crate::gateway::response::record::Record;
 use crate::upstream::body::{ResponseBody, ResponseBodyError};
-use crate::upstream::headers::retain;
+use crate::upstream::headers::retain_end_to_end;
 
 /// The body of a response to a client.
 ///
-/// `G` is a guard that the connection attaches with [`Body::guarded`]: it is dropped together with
-/// the body, after everything else in it.
+/// `G` is a guard that the connection attaches with [`Body::with_guard`]: it is dropped together
+/// with the body, after everything else in it.
 #[derive(Debug)]
 pub struct Body<G = NoGuard> {
     content: Content,
     record: Option<Box<Record>>,
-    /// Sends the record to a tunnel instead.
+    /// Where the record goes instead, if the response is a 101.
     tunnel: Option<oneshot::Sender<Box<Record>>>,
     /// The last field, because fields are dropped in this order.
     guard: G,
@@ -42,7 +42,7 @@ enum Content {
 /// that the client does not take a part of the response for the whole.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The client has read none of it for `body_idle_timeout`.
+    /// The client has not accepted any byte of it for `body_idle_timeout`.
     #[error("the client does not read the response")]
     ClientStalled,
     /// The route's `timeout` has passed.
@@ -66,7 +66,7 @@ impl Body {
         Self { content: Content::Fixed((!text.is_empty()).then_some(text)), record: None, tunnel: None, guard: NoGuard }
     }
 
-    /// The body of an upstream, which fails if it is not complete by `deadline`.
+    /// The body of an upstream. Fails if it is not complete by `deadline`.
     #[must_use]
     pub fn stream(body: Box<ResponseBody>, deadline: Option<Instant>) -> Self {
         let deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
@@ -75,18 +75,18 @@ impl Body {
 
     /// Attaches `guard`, which is dropped with the body.
     #[must_use]
-    pub fn guarded<G>(self, guard: G) -> Body<G> {
+    pub fn with_guard<G>(self, guard: G) -> Body<G> {
         let Self { content, record, tunnel, guard: NoGuard } = self;
         Body { content, record, tunnel, guard }
     }
 
     /// The empty body of a 101: the record goes to the tunnel, which outlives this response.
-    pub(in crate::gateway) fn before_a_tunnel(tunnel: oneshot::Sender<Box<Record>>) -> Self {
+    pub(in crate::gateway) fn for_tunnel(tunnel: oneshot::Sender<Box<Record>>) -> Self {
         Self { content: Content::Fixed(None), record: None, tunnel: Some(tunnel), guard: NoGuard }
     }
 
     /// Attaches the request's record, or sends it to the tunnel.
-    pub(in crate::gateway) fn recorded(mut self, record: Box<Record>) -> Self {
+    pub(in crate::gateway) fn with_record(mut self, record: Box<Record>) -> Self {
         match self.tunnel.take() {
             // If the tunnel has already ended, the record is dropped, which completes it.
             Some(tunnel) => drop(tunnel.send(record)),
@@ -125,10 +125,10 @@ impl<G: Unpin> http_body::Body for Body<G> {
         };
         if let (Some(Ok(frame)), Some(record)) = (&mut frame, &mut this.record) {
             if let Some(data) = frame.data_ref() {
-                record.sent(data.remaining() as u64);
+                record.add_bytes_sent(data.remaining() as u64);
             } else if let Some(trailers) = frame.trailers_mut() {
-                // Trailers follow the same rules as the headers of a response.
-                retain(trailers, |name| record.runtime().identity().passes_downstream(name));
+                // The same rules apply to trailers as to response headers.
+                retain_end_to_end(trailers, |name| record.runtime().identity().passes_downstream(name));
             }
         }
         Poll::Ready(frame)

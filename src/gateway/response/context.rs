@@ -1,8 +1,8 @@
-//! Response context: what every response to a request gets on its way out, whichever stage made it.
+//! Response context: what the gateway adds to every response, whichever stage produced it.
 //!
-//! Begun with the request; the stages add what they find out: the request id, the CORS grant, the
-//! state of limits, the route with its header settings. [`ResponseContext::finish`] is the only way
-//! from a stage's result to the response.
+//! Created with the request. The stages add what they find out: the request id, the CORS decision,
+//! the state of the limits, the route with its header rules. [`ResponseContext::finish`] is the
+//! only way from a stage's result to the response.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use super::body::Body;
 use super::error_response::ErrorContext;
 use super::record::Record;
 use super::refusal::Refusal;
-use crate::gateway::policy::limit::Judgement;
-use crate::gateway::policy::{Grant, Route};
+use crate::gateway::policy::limit::LimitOutcome;
+use crate::gateway::policy::{OriginDecision, Route};
 use crate::gateway::request::Peer;
 use crate::gateway::runtime::Runtime;
 use crate::primitives::clock::Moment;
@@ -24,7 +24,7 @@ use crate::upstream::headers::X_REQUEST_ID;
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// What is known of a request that its response depends on.
+/// What a response depends on, beside the outcome of the stages.
 #[derive(Debug)]
 pub(crate) struct ResponseContext {
     record: Box<Record>,
@@ -32,13 +32,14 @@ pub(crate) struct ResponseContext {
     http_1: bool,
     /// Whether the client wants only the head of a response (RFC 9110 §9.3.2).
     head_only: bool,
-    cors: Grant,
+    /// `None` on a route without a CORS policy: what the upstream says about CORS stands.
+    origin_decision: Option<OriginDecision>,
     /// The items of `RateLimit-Policy` and `RateLimit` of each limit that was counted.
     limits: Vec<(HeaderValue, HeaderValue)>,
 }
 
 impl ResponseContext {
-    /// For a request that has just come in.
+    /// The context of a request that has just been received.
     #[must_use]
     pub(crate) fn new(runtime: &Arc<Runtime>, method: &Method, path: &str, version: Version, peer: &Peer) -> Self {
         let mut context = Self {
@@ -46,25 +47,25 @@ impl ResponseContext {
             request_id: HeaderValue::from_static(""),
             http_1: version <= Version::HTTP_11,
             head_only: *method == Method::HEAD,
-            cors: Grant::NoPolicy,
+            origin_decision: None,
             limits: Vec::new(),
         };
         context.set_request_id(new_request_id());
         context
     }
 
-    /// When the request came: the time that it is judged by.
+    /// When the request was received. All decisions on it use this time.
     #[must_use]
     pub(crate) fn received_at(&self) -> Moment {
         self.record.received_at()
     }
 
-    /// The record, for what a stage has to add to it.
+    /// The request's record, to which the stages add what they find out.
     pub(crate) fn record(&mut self) -> &mut Record {
         &mut self.record
     }
 
-    /// Takes over the id that a trusted proxy gave the request.
+    /// Uses the id that a trusted proxy gave the request in place of a generated one.
     pub(crate) fn set_request_id(&mut self, request_id: HeaderValue) {
         self.record.set_request_id(request_id.clone());
         self.request_id = request_id;
@@ -81,38 +82,38 @@ impl ResponseContext {
         self.record.set_route(route);
     }
 
-    /// From here on the response carries this grant.
-    pub(crate) fn set_grant(&mut self, grant: Grant) {
-        self.cors = grant;
+    /// From here on the response carries the CORS headers for this decision.
+    pub(crate) fn set_origin_decision(&mut self, decision: OriginDecision) {
+        self.origin_decision = Some(decision);
     }
 
-    /// From here on the response tells the state of this limit.
-    pub(crate) fn add_limit(&mut self, judgement: &Judgement<'_>) {
-        self.limits.push((judgement.policy.clone(), judgement.state()));
+    /// From here on the response states what is left of this limit.
+    pub(crate) fn add_limit(&mut self, outcome: &LimitOutcome<'_>) {
+        self.limits.push((outcome.policy.clone(), outcome.state()));
     }
 
-    /// A `report_only` route does not refuse what it would have refused.
-    pub(crate) fn would_refuse(&mut self, route: &Route, refusal: &Refusal) {
-        self.record.would_refuse(route, refusal.code(), refusal.reason());
+    /// Records the refusal that a `report_only` route does not enforce.
+    pub(crate) fn report_refusal(&mut self, route: &Route, refusal: &Refusal) {
+        self.record.set_reported_refusal(route, refusal.code(), refusal.reason());
     }
 
-    /// A `report_only` route does not apply a policy that denies the origin. This is no refusal by the
-    /// gateway: the browser would have kept the response from its page.
-    pub(crate) fn would_deny_origin(&mut self, route: &Route) {
-        self.record.would_refuse(route, "origin_denied", "the origin is not listed");
+    /// Records that a `report_only` route does not apply a policy that denies the origin. This is
+    /// not a [`Refusal`], since the browser and not the gateway enforces CORS.
+    pub(crate) fn report_denied_origin(&mut self, route: &Route) {
+        self.record.set_reported_refusal(route, "origin_denied", "the origin is not listed");
     }
 
-    /// Turns what the stages brought into the response.
+    /// Turns the outcome of the stages into the response.
     #[must_use]
     pub(crate) fn finish(mut self, outcome: Result<Response<Body>, Refusal>) -> Response<Body> {
         let mut response = outcome.unwrap_or_else(|refusal| self.refuse(&refusal));
         self.apply_headers(response.headers_mut());
-        self.record.responded(response.status().as_u16());
-        response.map(|body| body.recorded(self.record))
+        self.record.set_status(response.status().as_u16());
+        response.map(|body| body.with_record(self.record))
     }
 
     fn refuse(&mut self, refusal: &Refusal) -> Response<Body> {
-        self.record.refused(refusal);
+        self.record.set_refusal(refusal);
         let challenges =
             self.record.route().map_or(self.record.runtime().challenges(), |route| &route.settings().challenges);
         let response = refusal.to_response(ErrorContext {
@@ -122,7 +123,7 @@ impl ResponseContext {
         });
         let (mut parts, text) = response.into_parts();
         if self.head_only {
-            // The length is stated and the body left out here: hyper would send it over HTTP/2.
+            // Only the length is stated: over HTTP/2, hyper would send the body even so.
             parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
             return Response::from_parts(parts, Body::empty());
         }
@@ -137,10 +138,8 @@ impl ResponseContext {
         if let Some(route) = self.record.route() {
             let settings = route.settings();
             settings.response_headers.apply(headers);
-            if let Some(policy) = &settings.cors
-                && self.cors != Grant::NoPolicy
-            {
-                policy.write(&self.cors, headers);
+            if let (Some(policy), Some(decision)) = (&settings.cors, &self.origin_decision) {
+                policy.write(decision, headers);
             }
         }
         headers.insert(X_REQUEST_ID, self.request_id.clone());

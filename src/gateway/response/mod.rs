@@ -1,8 +1,8 @@
-//! Response: what goes back to the client, and what is recorded of the request.
+//! Response: what the client receives, and what is recorded of the request.
 //!
-//! A [`Refusal`](refusal::Refusal) is turned into HTTP in [`error_response`] alone; every response
-//! leaves by [`ResponseContext::finish`](context::ResponseContext::finish) and takes the request's
-//! [`record`] along in its [`body`].
+//! Only [`error_response`] turns a [`Refusal`](refusal::Refusal) into HTTP. Every response passes
+//! through [`ResponseContext::finish`](context::ResponseContext::finish), which attaches the
+//! request's [`record`] to the [`body`].
 
 pub(crate) mod body;
 pub(crate) mod context;

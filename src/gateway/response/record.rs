@@ -1,8 +1,8 @@
 //! The record of a request: one access-log line and one set of metrics, however the request ends.
 //!
-//! Begun before the first stage; travels with the response's body and is written when it is dropped:
-//! after the body's last byte, after a tunnel's end, or when the client has left, at any point. So
-//! every request is recorded, and none twice.
+//! Created before the first stage and written when it is dropped. The response's body owns it, so
+//! that happens after the last byte of the body, at the end of a tunnel, or whenever the client
+//! disconnects. Every request is therefore recorded exactly once.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use crate::token::VerifyError;
 use crate::upstream::Upstream;
 use crate::upstream::body::Progress;
 
-/// The status of a request whose client left before there was a response, as nginx counts it.
+/// The status of a request whose client disconnected before the response, as in nginx.
 const CLIENT_LEFT: u16 = 499;
 
-/// What is known of one request so far.
+/// What is known about a request so far.
 #[derive(Debug)]
 pub(crate) struct Record {
     runtime: Arc<Runtime>,
@@ -34,20 +34,20 @@ pub(crate) struct Record {
     path: Box<str>,
     client: IpAddr,
     route: Option<Arc<Route>>,
-    left: bool,
+    client_left: bool,
     status: Option<u16>,
     code: Option<&'static str>,
     reason: Option<&'static str>,
-    would: Option<&'static str>,
+    reported_code: Option<&'static str>,
     caller: Option<Arc<VerifiedCaller>>,
-    received: Option<Progress>,
+    body_progress: Option<Progress>,
     bytes_in: u64,
     bytes_out: u64,
     upstream: Option<(Arc<Upstream>, Duration)>,
 }
 
 impl Record {
-    /// For a request that has just come in.
+    /// The record of a request that has just been received.
     #[must_use]
     pub(crate) fn new(runtime: &Arc<Runtime>, method: &Method, path: &str, client: IpAddr) -> Self {
         let started = Instant::now();
@@ -57,35 +57,35 @@ impl Record {
             received_at: runtime.clock().moment(started),
             request_id: HeaderValue::from_static(""),
             method: method.clone(),
-            // Only the access log needs it.
+            // Only the access log needs the path.
             path: if runtime.access_log().is_on() { path.into() } else { Box::default() },
             client,
             route: None,
-            left: false,
+            client_left: false,
             status: None,
             code: None,
             reason: None,
-            would: None,
+            reported_code: None,
             caller: None,
-            received: None,
+            body_progress: None,
             bytes_in: 0,
             bytes_out: 0,
             upstream: None,
         }
     }
 
-    /// The request's id.
+    /// Sets the request's id.
     pub(crate) fn set_request_id(&mut self, request_id: HeaderValue) {
         self.request_id = request_id;
     }
 
-    /// When the request came.
+    /// When the request was received.
     #[must_use]
     pub(crate) fn received_at(&self) -> Moment {
         self.received_at
     }
 
-    /// The runtime that serves the request.
+    /// The runtime that handles the request.
     #[must_use]
     pub(crate) fn runtime(&self) -> &Arc<Runtime> {
         &self.runtime
@@ -97,35 +97,36 @@ impl Record {
         self.route.as_ref()
     }
 
-    /// The client's address, once forwarding headers have been read.
+    /// Sets the client's address, which forwarding headers may state.
     pub(crate) fn set_client(&mut self, client: IpAddr) {
         self.client = client;
     }
 
-    /// The request's route.
+    /// Sets the request's route.
     pub(crate) fn set_route(&mut self, route: &Arc<Route>) {
         self.route = Some(Arc::clone(route));
     }
 
-    /// The bearer of its token.
+    /// Sets the caller that the token identifies.
     pub(crate) fn set_caller(&mut self, caller: &Arc<VerifiedCaller>) {
         self.caller = Some(Arc::clone(caller));
     }
 
-    /// Its token did not verify: the log says why, even where the refusal is another one or is only
-    /// reported.
-    pub(crate) fn token_refused(&mut self, error: &VerifyError) {
+    /// Sets the reason to why the token is invalid. It stays on a `report_only` route that has
+    /// reported another refusal before; otherwise the refusal that follows states the same reason.
+    pub(crate) fn set_token_error(&mut self, error: &VerifyError) {
         self.reason = Some(error.reason());
     }
 
-    /// The client has left; a response that is made all the same reaches no one.
-    pub(crate) fn client_left(&mut self) {
-        self.left = true;
+    /// Notes that the client has disconnected. The record then ignores status and refusal, because
+    /// no response reaches the client.
+    pub(crate) fn set_client_left(&mut self) {
+        self.client_left = true;
     }
 
-    /// The request was refused.
-    pub(crate) fn refused(&mut self, refusal: &Refusal) {
-        if self.left {
+    /// Notes that the request is refused.
+    pub(crate) fn set_refusal(&mut self, refusal: &Refusal) {
+        if self.client_left {
             return;
         }
         self.code = Some(refusal.code());
@@ -133,41 +134,41 @@ impl Record {
         self.route_metrics().count_rejection(refusal.code());
     }
 
-    /// The request would have been refused, had the route not been `report_only`. The first reason
-    /// counts; later ones follow from it.
-    pub(crate) fn would_refuse(&mut self, route: &Route, code: &'static str, reason: &'static str) {
-        if self.would.is_none() {
-            self.would = Some(code);
+    /// Notes a refusal that a `report_only` route does not enforce. Only the first one is kept,
+    /// because later ones may be consequences of it.
+    pub(crate) fn set_reported_refusal(&mut self, route: &Route, code: &'static str, reason: &'static str) {
+        if self.reported_code.is_none() {
+            self.reported_code = Some(code);
             self.reason = Some(reason);
             route.metrics().count_would_reject(code);
         }
     }
 
-    /// The head of the response is decided.
-    pub(crate) fn responded(&mut self, status: u16) {
-        if !self.left {
+    /// Sets the status of the response.
+    pub(crate) fn set_status(&mut self, status: u16) {
+        if !self.client_left {
             self.status = Some(status);
         }
     }
 
-    /// The request's body is being forwarded.
-    pub(crate) fn forwarding(&mut self, progress: Progress) {
-        self.received = Some(progress);
+    /// Sets the progress of the request's body, which the record reads at its end.
+    pub(crate) fn set_body_progress(&mut self, progress: Progress) {
+        self.body_progress = Some(progress);
     }
 
-    /// The head of the upstream's response came after `took`.
-    pub(crate) fn upstream_responded(&mut self, upstream: &Arc<Upstream>, took: Duration) {
+    /// Notes that the head of the upstream's response arrived after `took`.
+    pub(crate) fn set_upstream_response(&mut self, upstream: &Arc<Upstream>, took: Duration) {
         upstream.metrics().record_duration(took);
         self.upstream = Some((Arc::clone(upstream), took));
     }
 
-    /// More of the response's body has gone to the client.
-    pub(crate) fn sent(&mut self, bytes: u64) {
+    /// Adds bytes of the response's body.
+    pub(crate) fn add_bytes_sent(&mut self, bytes: u64) {
         self.bytes_out += bytes;
     }
 
-    /// A tunnel has carried this much in each direction.
-    pub(crate) fn tunneled(&mut self, up: u64, down: u64) {
+    /// Adds the bytes that a tunnel has transferred in each direction.
+    pub(crate) fn add_tunnel_bytes(&mut self, up: u64, down: u64) {
         self.bytes_in += up;
         self.bytes_out += down;
     }
@@ -199,11 +200,11 @@ impl Drop for Record {
             status,
             code: self.code,
             reason: self.reason,
-            would_reject: self.would,
+            would_reject: self.reported_code,
             issuer: self.caller.as_ref().map(|caller| &**caller.principal().issuer_name()),
             subject,
             client: self.client,
-            bytes_in: self.bytes_in + self.received.as_ref().map_or(0, Progress::bytes),
+            bytes_in: self.bytes_in + self.body_progress.as_ref().map_or(0, Progress::bytes),
             bytes_out: self.bytes_out,
             duration: took,
             upstream: self.upstream.as_ref().map(|(upstream, _)| &**upstream.name()),

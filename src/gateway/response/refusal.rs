@@ -1,8 +1,7 @@
-//! Refusals: every way in which the gateway ends a request itself.
+//! Refusals: every reason for which the gateway itself ends a request.
 //!
-//! A stage returns a [`Refusal`], which says *why*. What the client gets is decided in
-//! [`error_response`](super::error_response) alone; what was wrong in detail goes to the log as
-//! [`Refusal::reason`], from a fixed list.
+//! A stage returns a [`Refusal`]. Only [`error_response`](super::error_response) decides what the
+//! client receives for it; the exact cause goes to the log, as [`Refusal::reason`].
 
 use std::time::Duration;
 
@@ -13,47 +12,48 @@ use crate::gateway::matching::path::PathRefusal;
 use crate::gateway::policy::Denial;
 use crate::token::VerifyError;
 
-/// Why a request goes no further. Variants by meaning, in the order in which a request meets them.
+/// Why the gateway ends a request. In the order in which the checks are made.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Refusal {
     /// The head is larger than `max_header_size`.
     HeadTooLarge,
-    /// The request target is longer than the gateway looks at.
+    /// The request target is longer than 8 KiB.
     UriTooLong,
     /// The message's framing is ambiguous or wrong.
-    Framing(Framing),
-    /// `Host` is missing, doubled or malformed.
+    Framing(FramingFault),
+    /// The request does not name exactly one valid host.
     Host(HostRefusal),
-    /// The path is not in a form that everybody reads alike.
+    /// The path has no normal form, backends may interpret it differently, or the route does not
+    /// accept its parameters.
     Path(PathRefusal),
-    /// No route for this host and path.
+    /// No route matches this host and path.
     RouteNotFound,
-    /// Routes for this host and path, none for the method.
+    /// Routes match this host and path, but none of them allows the method.
     MethodNotAllowed {
-        /// The `Allow` field.
+        /// The value of `Allow`.
         allow: HeaderValue,
     },
     /// A limit is used up.
     RateLimited {
-        /// When to come again.
+        /// How long the client must wait.
         retry_after: Duration,
         /// The limit's name in the configuration.
         limit: std::sync::Arc<str>,
     },
-    /// The route needs a token and there is none.
+    /// The route requires a token, and the request has none.
     CredentialsMissing,
     /// Credentials that RFC 6750 does not allow.
-    RequestMalformed(Malformed),
-    /// The token is not good, or not good here.
+    RequestMalformed(CredentialFault),
+    /// The token is invalid, or the route does not accept it.
     TokenInvalid(TokenFault),
-    /// No usable keys of the token's issuer: our fault or the identity provider's, not the caller's.
+    /// There are no usable keys of the token's issuer, which is not the caller's fault.
     KeysUnavailable {
-        /// When the next attempt to get them is due.
+        /// How long until the next attempt to fetch them.
         retry_after: Duration,
     },
-    /// A good token without a scope that the route needs.
+    /// A valid token lacks a scope that the route demands.
     ScopeInsufficient,
-    /// A valid token whose roles or claims do not suffice; which demand was not met, for the log.
+    /// The caller does not meet a demand for a role or a claim. The text is the reason for the log.
     AccessDenied(&'static str),
     /// The request's body is larger than the route allows.
     BodyTooLarge,
@@ -61,22 +61,22 @@ pub enum Refusal {
     ClientTimeout,
     /// All connections to the upstream are in use.
     UpstreamBusy,
-    /// The upstream's answer is no HTTP or was cut off.
+    /// The upstream's response is malformed or ends before its head is complete.
     UpstreamFailed,
-    /// No answer in time.
+    /// The upstream did not respond in time.
     UpstreamTimeout,
-    /// No connection to the upstream.
+    /// The gateway cannot connect to the upstream.
     UpstreamUnreachable,
-    /// A fault of the gateway.
+    /// A bug in the gateway.
     Internal,
 }
 
 /// What is wrong with a message's framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
+pub enum FramingFault {
     /// The body broke off or its chunks are malformed.
     BrokenBody,
-    /// The head is no HTTP.
+    /// The head is malformed.
     MalformedHead,
     /// `Transfer-Encoding` other than `chunked` alone, or in HTTP/1.0 (RFC 9112 §6.1).
     TransferEncoding,
@@ -86,42 +86,42 @@ pub enum Framing {
 
 /// What is wrong with a request's credentials (RFC 6750 §3.1 `invalid_request`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Malformed {
-    /// A byte that no token has, or more than one token.
+pub enum CredentialFault {
+    /// There is more than one token, or a byte that is not allowed in a token.
     NotOneToken,
-    /// `Bearer` and nothing behind it.
+    /// There is no token after `Bearer`.
     NoToken,
-    /// Two `Authorization` fields.
+    /// There is more than one `Authorization` field.
     TwoCredentials,
 }
 
-/// Why a token does not count.
+/// Why a token is not accepted.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TokenFault {
-    /// Good, but for another audience than the route's.
+    /// It is valid, but for none of the route's audiences.
     Audience,
-    /// Good, but of an issuer that the route does not take.
+    /// It is valid, but the route does not accept its issuer.
     Issuer,
-    /// Longer than `max_token_size`.
+    /// It is longer than `max_token_size`.
     TooLong,
-    /// Not good at all.
+    /// It is invalid.
     Verify(VerifyError),
 }
 
 impl Refusal {
-    /// Why, for the log: from a fixed list, never the client's text.
+    /// The reason for the log. Always one of a fixed set of texts, never text from the client.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Framing(Framing::BrokenBody) => "broken body",
-            Self::Framing(Framing::MalformedHead) => "malformed head",
-            Self::Framing(Framing::TransferEncoding) => "transfer-encoding is not chunked alone",
-            Self::Framing(Framing::Upgrade) => "upgrade to a protocol that is not passed through",
+            Self::Framing(FramingFault::BrokenBody) => "broken body",
+            Self::Framing(FramingFault::MalformedHead) => "malformed head",
+            Self::Framing(FramingFault::TransferEncoding) => "transfer-encoding is not chunked alone",
+            Self::Framing(FramingFault::Upgrade) => "upgrade to a protocol that is not passed through",
             Self::Host(refusal) => refusal.reason(),
             Self::Path(refusal) => refusal.reason(),
-            Self::RequestMalformed(Malformed::NotOneToken) => "authorization is not one token",
-            Self::RequestMalformed(Malformed::NoToken) => "no token after Bearer",
-            Self::RequestMalformed(Malformed::TwoCredentials) => "two authorization fields",
+            Self::RequestMalformed(CredentialFault::NotOneToken) => "authorization is not one token",
+            Self::RequestMalformed(CredentialFault::NoToken) => "no token after Bearer",
+            Self::RequestMalformed(CredentialFault::TwoCredentials) => "two authorization fields",
             Self::TokenInvalid(TokenFault::Audience) => "not for an audience of this route",
             Self::TokenInvalid(TokenFault::Issuer) => "of an issuer that this route does not take",
             Self::TokenInvalid(TokenFault::TooLong) => "token too long",
@@ -156,7 +156,7 @@ impl From<Denial> for Refusal {
 }
 
 impl From<VerifyError> for Refusal {
-    /// 401, or 503 where the fault is not the caller's.
+    /// 503 if the issuer's keys are unavailable, else 401.
     fn from(error: VerifyError) -> Self {
         match error.retry_after() {
             Some(retry_after) => Self::KeysUnavailable { retry_after },

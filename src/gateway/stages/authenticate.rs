@@ -1,34 +1,34 @@
-//! Authentication: the access token of a request, and who is calling.
+//! Authentication: reads the access token of a request and finds out who is calling.
 //!
-//! Reads the credential (RFC 6750), then asks, cheapest first: is this very token known? has this
-//! address sent too many bad ones? and only then: does it verify? A public route looks at no token; a
-//! route with optional access accepts no token or a valid one, never a bad one.
+//! Checks a token (RFC 6750) in the order of cost: is it in the cache? has the client's address
+//! sent too many invalid tokens? is it valid? A public route ignores tokens. A route with optional
+//! access accepts a request without a token, but refuses an invalid token.
 
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::StageContext;
-use super::rate_limit::refusal;
+use super::rate_limit::require_allowed;
 use super::routing::RoutedRequest;
 use crate::gateway::caller_cache::VerifiedCaller;
 use crate::gateway::observer::{Check, Observer, Stage};
 use crate::gateway::policy::{Access, Route};
-use crate::gateway::response::refusal::{Malformed, Refusal, TokenFault};
+use crate::gateway::response::refusal::{CredentialFault, Refusal, TokenFault};
 use crate::token::{Binding, Principal, RawToken, TokenDigest};
 
-/// Who is calling. Not an `Option`, so that no one reads "none" as "allowed".
+/// Who is calling. Not an `Option`, so that `None` cannot be mistaken for "allowed".
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Caller {
-    /// No token was given, or none was looked at.
+    /// The request has no token, or the route ignores tokens.
     #[default]
     Anonymous,
-    /// The bearer of a verified token.
+    /// The caller that a verified token identifies.
     Known(Arc<VerifiedCaller>),
 }
 
 impl Caller {
-    /// Who the token identifies; `None` for an anonymous caller.
+    /// The principal; `None` for an anonymous caller.
     #[must_use]
     pub(crate) fn principal(&self) -> Option<&Principal> {
         match self {
@@ -37,7 +37,7 @@ impl Caller {
         }
     }
 
-    /// The identity headers for the upstream; none of an anonymous caller.
+    /// The identity headers for the upstream; empty for an anonymous caller.
     #[must_use]
     pub(crate) fn headers(&self) -> &[(HeaderName, HeaderValue)] {
         match self {
@@ -51,22 +51,23 @@ impl Caller {
 ///
 /// # Errors
 ///
-/// 400 for malformed credentials, 401 for none or bad ones, 429 from the guard, 503 without keys.
+/// 400 for malformed credentials, 401 for a missing or invalid token, 429 from the failure guard,
+/// 503 without usable keys.
 pub(crate) async fn authenticate<O: Observer>(
     routed: &RoutedRequest,
     cx: &mut StageContext<'_, O>,
 ) -> Result<Caller, Refusal> {
     cx.enter(Stage::Authenticate);
-    let judged = match &routed.route().settings().access {
+    let result = match &routed.route().settings().access {
         Access::Public => {
             cx.check(|| {
-                Check::passed("token", "public: no token is looked at").by(routed.route().settings().key("access"))
+                Check::passed("token", "public: no token is read").with_key(routed.route().settings().key("access"))
             });
             return Ok(Caller::Anonymous);
         }
         Access::Optional | Access::Token(_) => identify(routed, cx).await,
     };
-    routed.enforce(judged, cx)
+    routed.enforce(result, cx)
 }
 
 async fn identify<O: Observer>(routed: &RoutedRequest, cx: &mut StageContext<'_, O>) -> Result<Caller, Refusal> {
@@ -75,45 +76,47 @@ async fn identify<O: Observer>(routed: &RoutedRequest, cx: &mut StageContext<'_,
             let principal = cx.runtime.issuers().check_claims(claims)?;
             Some(cx.runtime.callers().render(principal, cx.runtime.identity()))
         }
-        None => match bearer(&routed.request().headers, cx.runtime.settings().max_token_size)? {
-            Some(token) => Some(bearer_of(token, routed, cx).await?),
+        None => match read_bearer_token(&routed.request().headers, cx.runtime.settings().max_token_size)? {
+            Some(token) => Some(resolve_caller(token, routed, cx).await?),
             None => None,
         },
     };
-    let Some(caller) = caller else { return anonymous(routed.route(), cx) };
+    let Some(caller) = caller else { return accept_anonymous(routed.route(), cx) };
     cx.response.record().set_caller(&caller);
-    accept_on_route(routed.route(), caller.principal(), cx)?;
+    check_route_accepts(routed.route(), caller.principal(), cx)?;
     Ok(Caller::Known(caller))
 }
 
-/// A request without a token.
-fn anonymous<O: Observer>(route: &Route, cx: &mut StageContext<'_, O>) -> Result<Caller, Refusal> {
+/// Accepts a request without a token, if the route does not require one.
+fn accept_anonymous<O: Observer>(route: &Route, cx: &mut StageContext<'_, O>) -> Result<Caller, Refusal> {
     let settings = route.settings();
     match &settings.access {
         Access::Optional | Access::Public => {
-            cx.check(|| Check::passed("token", "none given, none required").by(settings.key("access")));
+            cx.check(|| Check::passed("token", "none given, none required").with_key(settings.key("access")));
             Ok(Caller::Anonymous)
         }
         Access::Token(_) => {
-            cx.check(|| Check::failed("token", "none given, and the route requires one").by(settings.key("access")));
+            cx.check(|| {
+                Check::failed("token", "none given, and the route requires one").with_key(settings.key("access"))
+            });
             Err(Refusal::CredentialsMissing)
         }
     }
 }
 
-/// The bearer of `token`: known from an earlier request, or verified now.
-async fn bearer_of<O: Observer>(
+/// The caller that `token` identifies, from the cache or by verifying the token.
+async fn resolve_caller<O: Observer>(
     token: RawToken<'_>,
     routed: &RoutedRequest,
     cx: &mut StageContext<'_, O>,
 ) -> Result<Arc<VerifiedCaller>, Refusal> {
     let digest = token.digest();
     let runtime = cx.runtime;
-    let known = runtime.callers().get(&digest, runtime.issuers(), runtime.identity(), cx.response.received_at());
-    match known {
+    let cached = runtime.callers().get(&digest, runtime.issuers(), runtime.identity(), cx.response.received_at());
+    match cached {
         Some(caller) => Ok(caller),
-        // Boxed: an allocation is negligible next to signature verification, and this keeps the future
-        // of every other request small.
+        // Boxed: an allocation is negligible next to signature verification, and it keeps the
+        // future of all other requests small.
         None => Box::pin(verify(token, &digest, routed, cx)).await,
     }
 }
@@ -127,8 +130,8 @@ async fn verify<O: Observer>(
     let client = routed.request().client.ip;
     let guard = cx.runtime.failure_guard();
     if let Some(guard) = guard {
-        let judgement = guard.judge(client);
-        refusal(&judgement).inspect_err(|_| cx.response.add_limit(&judgement))?;
+        let outcome = guard.check(client);
+        require_allowed(&outcome).inspect_err(|_| cx.response.add_limit(&outcome))?;
     }
     match cx.runtime.issuers().verify(&token).await {
         Ok(verification) => Ok(cx.runtime.callers().insert(*digest, verification, cx.runtime.identity())),
@@ -138,14 +141,14 @@ async fn verify<O: Observer>(
             {
                 guard.count(client);
             }
-            cx.response.record().token_refused(&error);
+            cx.response.record().set_token_error(&error);
             Err(error.into())
         }
     }
 }
 
-/// Whether a valid token is accepted on this route.
-fn accept_on_route<O: Observer>(
+/// Checks whether the route accepts a valid token of this principal.
+fn check_route_accepts<O: Observer>(
     route: &Route,
     principal: &Principal,
     cx: &mut StageContext<'_, O>,
@@ -153,42 +156,42 @@ fn accept_on_route<O: Observer>(
     let settings = route.settings();
     cx.check(|| {
         let detail = format!("valid: {} of issuer {}", principal.subject(), principal.issuer_name());
-        Check::passed("token", detail).by(format!("issuers.{}", principal.issuer_name()))
+        Check::passed("token", detail).with_key(format!("issuers.{}", principal.issuer_name()))
     });
     match principal.binding() {
-        // A bearer token is valid for whoever sends it.
+        // The sender of a bearer token has nothing else to prove.
         Binding::Bearer => {}
     }
     if !settings.accepts_issuer(principal) {
         cx.check(|| {
             let detail = format!("the route does not accept issuer {}", principal.issuer_name());
-            Check::failed("issuer", detail).by(settings.key("issuers"))
+            Check::failed("issuer", detail).with_key(settings.key("issuers"))
         });
         return Err(Refusal::TokenInvalid(TokenFault::Issuer));
     }
     if !settings.accepts_audience(principal) {
         cx.check(|| {
-            Check::failed("audience", "the token is for none of the route's audiences").by(settings.key("audiences"))
+            Check::failed("audience", "the token is for none of the route's audiences")
+                .with_key(settings.key("audiences"))
         });
         return Err(Refusal::TokenInvalid(TokenFault::Audience));
     }
     Ok(())
 }
 
-/// The access token in the `Authorization` field (RFC 6750 §2.1). `None` if there is no such field or it has another scheme.
-///
-/// The scheme is compared without regard to case (RFC 9110 §11.1).
+/// Reads the access token in the `Authorization` field (RFC 6750 §2.1). `None` if there is no such
+/// field, or if it has another scheme. The scheme is case-insensitive (RFC 9110 §11.1).
 ///
 /// # Errors
 ///
-/// [`Refusal::RequestMalformed`] for two fields, no token, more than one, or a byte that no token has; [`TokenFault::TooLong`] above
-/// `max_bytes`.
-fn bearer(headers: &HeaderMap, max_bytes: usize) -> Result<Option<RawToken<'_>>, Refusal> {
+/// [`Refusal::RequestMalformed`] for two fields, no token, several tokens, or a byte that is not
+/// allowed in a token; [`TokenFault::TooLong`] above `max_bytes`.
+fn read_bearer_token(headers: &HeaderMap, max_bytes: usize) -> Result<Option<RawToken<'_>>, Refusal> {
     let malformed = |what| Err(Refusal::RequestMalformed(what));
     let mut fields = headers.get_all(header::AUTHORIZATION).iter();
     let Some(field) = fields.next() else { return Ok(None) };
     if fields.next().is_some() {
-        return malformed(Malformed::TwoCredentials);
+        return malformed(CredentialFault::TwoCredentials);
     }
     let field = field.as_bytes();
     let (scheme, rest) = field.split_at(field.iter().position(|&byte| byte == b' ').unwrap_or(field.len()));
@@ -197,13 +200,13 @@ fn bearer(headers: &HeaderMap, max_bytes: usize) -> Result<Option<RawToken<'_>>,
     }
     let token = rest.trim_ascii();
     if token.is_empty() {
-        return malformed(Malformed::NoToken);
+        return malformed(CredentialFault::NoToken);
     }
     if token.len() > max_bytes {
         return Err(Refusal::TokenInvalid(TokenFault::TooLong));
     }
     if !is_b64token(token) {
-        return malformed(Malformed::NotOneToken);
+        return malformed(CredentialFault::NotOneToken);
     }
     Ok(Some(RawToken::from_bytes(token)))
 }
@@ -213,10 +216,10 @@ fn bearer(headers: &HeaderMap, max_bytes: usize) -> Result<Option<RawToken<'_>>,
 fn is_b64token(bytes: &[u8]) -> bool {
     let unpadded = bytes.trim_ascii_end();
     let end = unpadded.iter().rposition(|&byte| byte != b'=').map_or(0, |last| last + 1);
-    // Without an early exit, and without branches, so that the compiler compares sixteen bytes at once.
+    // Has no early exit and no branches, so that the compiler can compare sixteen bytes at once.
     let all = unpadded[..end].iter().fold(true, |all, &byte| {
         let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
-        // `-`, `.`, `/` and the digits follow each other.
+        // `-`, `.`, `/` and the digits are consecutive in ASCII.
         let digit = byte.wrapping_sub(b'-') < 13;
         all & (letter | digit | (byte == b'_') | (byte == b'~') | (byte == b'+'))
     });
@@ -232,7 +235,7 @@ mod tests {
     fn read(fields: &[&str]) -> Result<Option<TokenDigest>, Refusal> {
         let headers =
             fields.iter().map(|f| (header::AUTHORIZATION, HeaderValue::from_bytes(f.as_bytes()).unwrap())).collect();
-        bearer(&headers, 20).map(|token| token.map(|token| token.digest()))
+        read_bearer_token(&headers, 20).map(|token| token.map(|token| token.digest()))
     }
 
     /// RFC 6750 §2.1 and §3.1; threats J-21 and A67.
@@ -247,19 +250,19 @@ mod tests {
             ("several spaces", &["Bearer   abc"], token("abc")),
             ("padding", &["Bearer abc=="], token("abc==")),
             ("another scheme", &["Basic dXNlcjpwYXNz"], Ok(None)),
-            ("a scheme that only begins alike", &["BearerX abc"], Ok(None)),
-            ("no token", &["Bearer"], malformed(Malformed::NoToken)),
-            ("spaces for a token", &["Bearer   "], malformed(Malformed::NoToken)),
-            ("two tokens", &["Bearer abc def"], malformed(Malformed::NotOneToken)),
-            ("a list", &["Bearer abc, Bearer def"], malformed(Malformed::NotOneToken)),
-            ("padding in the middle", &["Bearer a=b"], malformed(Malformed::NotOneToken)),
-            ("padding alone", &["Bearer =="], malformed(Malformed::NotOneToken)),
-            ("not ASCII", &["Bearer ab\u{e9}"], malformed(Malformed::NotOneToken)),
-            ("two fields", &["Bearer abc", "Bearer abc"], malformed(Malformed::TwoCredentials)),
+            ("a scheme with the same prefix", &["BearerX abc"], Ok(None)),
+            ("no token", &["Bearer"], malformed(CredentialFault::NoToken)),
+            ("spaces for a token", &["Bearer   "], malformed(CredentialFault::NoToken)),
+            ("two tokens", &["Bearer abc def"], malformed(CredentialFault::NotOneToken)),
+            ("a list", &["Bearer abc, Bearer def"], malformed(CredentialFault::NotOneToken)),
+            ("padding in the middle", &["Bearer a=b"], malformed(CredentialFault::NotOneToken)),
+            ("padding alone", &["Bearer =="], malformed(CredentialFault::NotOneToken)),
+            ("not ASCII", &["Bearer ab\u{e9}"], malformed(CredentialFault::NotOneToken)),
+            ("two fields", &["Bearer abc", "Bearer abc"], malformed(CredentialFault::TwoCredentials)),
             (
                 "two fields of which one is another scheme",
                 &["Basic abc", "Bearer abc"],
-                malformed(Malformed::TwoCredentials),
+                malformed(CredentialFault::TwoCredentials),
             ),
             ("as long as allowed", &["Bearer 12345678901234567890"], token("12345678901234567890")),
             ("longer", &["Bearer 123456789012345678901"], Err(Refusal::TokenInvalid(TokenFault::TooLong))),

@@ -1,7 +1,7 @@
-//! Authorization: whether the caller meets what the route demands.
+//! Authorization: whether the caller meets the route's demands.
 //!
-//! [`authorize`] is the only constructor of [`Permit`], and [`forward`](super::forward) needs one: a way
-//! to the upstream that leaves this stage out does not compile.
+//! [`authorize`] is the only constructor of [`Permit`], and [`forward`](super::forward) needs one,
+//! so code that forwards a request without authorization does not compile.
 
 use super::StageContext;
 use super::authenticate::Caller;
@@ -19,7 +19,7 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// The request and the route that it was permitted on.
+    /// The request and its route.
     #[must_use]
     pub(crate) fn routed(&self) -> &RoutedRequest {
         &self.routed
@@ -40,30 +40,30 @@ impl Permit {
 ///
 /// # Errors
 ///
-/// 401 without a caller, 403 for one who lacks something.
+/// 401 for an anonymous caller, 403 for one that does not meet a demand.
 pub(crate) fn authorize<O: Observer>(
     routed: RoutedRequest,
     caller: Caller,
     cx: &mut StageContext<'_, O>,
 ) -> Result<Permit, Refusal> {
     cx.enter(Stage::Authorize);
-    let judged = judge(routed.route(), &caller, cx);
-    routed.enforce(judged, cx)?;
+    let result = check_access(routed.route(), &caller, cx);
+    routed.enforce(result, cx)?;
     Ok(Permit { routed, caller })
 }
 
-fn judge<O: Observer>(route: &Route, caller: &Caller, cx: &mut StageContext<'_, O>) -> Result<(), Refusal> {
+fn check_access<O: Observer>(route: &Route, caller: &Caller, cx: &mut StageContext<'_, O>) -> Result<(), Refusal> {
     match (&route.settings().access, caller) {
         (Access::Public | Access::Optional, Caller::Anonymous) | (Access::Optional, Caller::Known(_)) => Ok(()),
-        (Access::Token(demands), Caller::Known(caller)) => judge_demands(demands, caller.principal(), route, cx),
+        (Access::Token(demands), Caller::Known(caller)) => check_demands(demands, caller.principal(), route, cx),
         (Access::Token(_), Caller::Anonymous) => Err(Refusal::CredentialsMissing),
-        // A public route looks at no token, so that no caller can be known there.
+        // Authentication ignores tokens on a public route, so its caller is always anonymous.
         (Access::Public, Caller::Known(_)) => Err(Refusal::Internal),
     }
 }
 
-/// Stops at the first demand that is not met, unless an observer wants to see all of them.
-fn judge_demands<O: Observer>(
+/// Stops at the first demand that is not met, unless the observer asks for all of them.
+fn check_demands<O: Observer>(
     demands: &[Demand],
     principal: &Principal,
     route: &Route,
@@ -74,11 +74,11 @@ fn judge_demands<O: Observer>(
         let is_met = demand.is_met_by(principal);
         cx.check(|| {
             let check = if is_met { Check::passed } else { Check::failed };
-            check("demand", demand.to_string()).by(route.settings().key(demand.key()))
+            check("demand", demand.to_string()).with_key(route.settings().key(demand.key()))
         });
         if !is_met {
             first_unmet = first_unmet.or(Some(demand));
-            if !O::JUDGES_ALL_DEMANDS {
+            if !O::CHECKS_ALL_DEMANDS {
                 break;
             }
         }

@@ -1,7 +1,7 @@
-//! CORS: answers preflights, and decides which origins may read the response.
+//! CORS: answers preflights, and decides whether the request's origin may read the response.
 //!
-//! Before any credential is looked at: a preflight carries none, and a page can read a 401 only if
-//! that has CORS headers. Refuses nothing, since a browser enforces CORS.
+//! Runs before authentication, because a preflight carries no credentials, and because a page can
+//! read a 401 only if the 401 has CORS headers. Refuses nothing, since the browser enforces CORS.
 
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
@@ -9,51 +9,52 @@ use http::{Response, StatusCode, header};
 use super::StageContext;
 use super::routing::{PreflightRequest, RoutedRequest};
 use crate::gateway::observer::{Check, Observer, Stage};
-use crate::gateway::policy::Grant;
+use crate::gateway::policy::OriginDecision;
 
-/// Answers a preflight: 204, with the permission or without it.
+/// Answers a preflight with 204. A denied origin gets the 204 without permission.
 pub(crate) fn preflight<O: Observer>(preflight: &PreflightRequest, cx: &mut StageContext<'_, O>) -> Response<Bytes> {
     cx.enter(Stage::Cors);
     let settings = preflight.route.settings();
-    cx.check(|| describe(&preflight.grant, true).by(settings.key("cors")));
+    cx.check(|| describe(&preflight.decision, true).with_key(settings.key("cors")));
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NO_CONTENT;
     if let Some(policy) = &settings.cors {
-        policy.write_preflight(&preflight.grant, response.headers_mut());
+        policy.write_preflight(&preflight.decision, response.headers_mut());
     }
     response
 }
 
-/// Decides on the origin of any other request; every response from here on carries the grant.
+/// Decides on the origin of a request that is not a preflight. Every response from here on carries
+/// the CORS headers for the decision.
 ///
-/// A `report_only` route does not apply a policy that denies the origin: what the upstream says about
-/// CORS stands.
-pub(crate) fn grant<O: Observer>(routed: &RoutedRequest, cx: &mut StageContext<'_, O>) {
+/// A `report_only` route does not apply a decision that denies the origin; then the upstream's own
+/// CORS headers stand.
+pub(crate) fn check_origin<O: Observer>(routed: &RoutedRequest, cx: &mut StageContext<'_, O>) {
     cx.enter(Stage::Cors);
     let route = routed.route();
     let Some(policy) = &route.settings().cors else {
         cx.check(|| Check::noted("cors", "no policy; what the upstream says stands"));
         return;
     };
-    let grant = policy.grant(&routed.request().headers);
+    let decision = policy.decide(&routed.request().headers);
     let has_origin = routed.request().headers.contains_key(header::ORIGIN);
-    cx.check(|| describe(&grant, has_origin).by(route.settings().key("cors")));
-    if grant == Grant::Denied && has_origin && route.settings().report_only {
-        cx.response.would_deny_origin(route);
+    cx.check(|| describe(&decision, has_origin).with_key(route.settings().key("cors")));
+    if decision == OriginDecision::Denied && has_origin && route.settings().report_only {
+        cx.response.report_denied_origin(route);
     } else {
-        cx.response.set_grant(grant);
+        cx.response.set_origin_decision(decision);
     }
 }
 
-fn describe(grant: &Grant, has_origin: bool) -> Check {
-    match grant {
-        Grant::Allowed { origin } => {
+fn describe(decision: &OriginDecision, has_origin: bool) -> Check {
+    match decision {
+        OriginDecision::Allowed { origin } => {
             let origin = origin.to_str().unwrap_or_default();
             Check::passed("cors", format!("the origin may read the response: {origin}"))
         }
-        Grant::Denied | Grant::NoPolicy if has_origin => {
+        OriginDecision::Denied if has_origin => {
             Check::noted("cors", "the origin is not listed: a browser will not show the response to its page")
         }
-        Grant::Denied | Grant::NoPolicy => Check::noted("cors", "no origin given"),
+        OriginDecision::Denied => Check::noted("cors", "no origin given"),
     }
 }

@@ -1,8 +1,9 @@
-//! Forwarding: the last stage. An admitted request goes to its upstream, the response streams back.
+//! Forwarding: the last stage. Sends an admitted request to its upstream and streams the response
+//! back.
 //!
-//! What the upstream gets is put together here, from the normalized request and from what the gateway
-//! knows: identity headers of the verified token, the forwarding fields, the framing made from the body.
-//! The response loses what is about the upstream's connection, and is passed on as it arrives.
+//! Builds the upstream's request from the normalized request and from what the gateway adds: the
+//! caller's identity headers, the forwarding headers, and the framing of the body. Removes
+//! hop-by-hop and identity headers from the response, and otherwise passes it on as it arrives.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,14 +22,14 @@ use crate::gateway::policy::Route;
 use crate::gateway::request::RequestTail;
 use crate::gateway::response::body::Body;
 use crate::gateway::response::context::ResponseContext;
-use crate::gateway::response::refusal::{Framing, Refusal};
+use crate::gateway::response::refusal::{FramingFault, Refusal};
 use crate::gateway::runtime::Runtime;
 use crate::gateway::worker::Worker;
 use crate::primitives::random;
 use crate::upstream::body::{BodyOutcome, MaxBody, Progress, RequestBody, Trailers};
 use crate::upstream::exchange::{Deadlines, UpstreamBody, UpstreamResponse};
 use crate::upstream::headers::forwarding::{write_traceparent, write_via};
-use crate::upstream::headers::{X_REQUEST_ID, retain};
+use crate::upstream::headers::{X_REQUEST_ID, retain_end_to_end};
 use crate::upstream::upgrade::Tunnel;
 use crate::upstream::{Protocol, UpstreamError};
 
@@ -36,7 +37,8 @@ use crate::upstream::{Protocol, UpstreamError};
 ///
 /// # Errors
 ///
-/// 413 and 408 for the request's body, 502, 503 and 504 for the upstream.
+/// 400, 408 and 413 for the request's body, 502, 503 and 504 for the upstream, 500 if the target
+/// cannot be built.
 pub(crate) async fn send(
     worker: &Worker,
     runtime: &Arc<Runtime>,
@@ -47,11 +49,11 @@ pub(crate) async fn send(
     let (routed, caller) = admitted.into_permit().into_parts();
     let (request, route) = routed.into_parts();
     let timeouts = runtime.settings().timeouts;
-    let trailers = trailers(&request.headers);
+    let trailers = trailers_for(&request.headers);
     let Outgoing { request: outgoing, switch } =
         Outgoing::new(*request, tail, &route, &caller, timeouts.body_idle, context.request_id())?;
     let progress = outgoing.body().progress();
-    context.record().forwarding(progress.clone());
+    context.record().set_body_progress(progress.clone());
     let upstream = route.upstream();
     let started = Instant::now();
     let until = route.settings().timeout.map(|timeout| started + timeout);
@@ -59,14 +61,14 @@ pub(crate) async fn send(
     let sent = upstream.send(worker.pools(), outgoing, deadlines).await;
     let UpstreamResponse { mut head, body } = sent.map_err(|error| {
         if progress.outcome() == BodyOutcome::Abandoned {
-            context.record().client_left();
+            context.record().set_client_left();
         }
         refusal(error, &progress)
     })?;
-    context.record().upstream_responded(upstream, started.elapsed());
+    context.record().set_upstream_response(upstream, started.elapsed());
     let switched_to = head.headers.get(header::UPGRADE).cloned();
-    retain(&mut head.headers, |name| runtime.identity().passes_downstream(name));
-    // The version and the reason phrase are about the upstream's connection (RFC 9112 §2.3).
+    retain_end_to_end(&mut head.headers, |name| runtime.identity().passes_downstream(name));
+    // Version and reason phrase belong to the upstream's connection (RFC 9112 §2.3 and §4).
     head.version = Version::HTTP_11;
     head.extensions.clear();
     match (body, switch, switched_to) {
@@ -77,8 +79,9 @@ pub(crate) async fn send(
             let tunnel = Tunnel { client, upstream };
             Ok(Response::from_parts(head, worker.open_tunnel(tunnel, time_to_expiry(runtime, &caller))))
         }
-        // The upstream switched protocols unasked (RFC 9110 §15.2.2): later bytes on its connection cannot
-        // be attributed to any request.
+        // The upstream switched protocols although the request did not ask for it, or without
+        // saying to which (RFC 9110 §15.2.2). Later bytes on its connection cannot be attributed to
+        // any request.
         (UpstreamBody::Tunnel(_), _, _) => Err(Refusal::UpstreamFailed),
     }
 }
@@ -101,11 +104,12 @@ impl Outgoing {
     ) -> Result<Self, Refusal> {
         let settings = route.settings();
         check_length(&tail, settings.max_body_size)?;
-        let target = target(&request, route)?;
-        // A server may ignore an offer to switch (RFC 9110 §7.8), and a shared connection cannot be switched.
+        let target = build_target(&request, route)?;
+        // A server may ignore `Upgrade` (RFC 9110 §7.8). An HTTP/2 connection is shared and cannot
+        // switch.
         let protocol = request.upgrade.clone().filter(|_| route.upstream().settings().protocol == Protocol::Http1);
         let method = request.method.clone();
-        let mut headers = headers(request, route, caller, request_id);
+        let mut headers = build_headers(request, route, caller, request_id);
         let body = RequestBody::new(tail.body, settings.max_body_size, body_idle);
         let switch = protocol.and_then(|protocol| {
             let client = tail.upgrade?;
@@ -113,7 +117,7 @@ impl Outgoing {
             headers.insert(header::UPGRADE, protocol);
             Some(client)
         });
-        frame(&mut headers, &method, &body);
+        write_framing(&mut headers, &method, &body);
         let mut outgoing = Request::new(body);
         *outgoing.method_mut() = method;
         *outgoing.uri_mut() = target;
@@ -122,7 +126,8 @@ impl Outgoing {
     }
 }
 
-/// Refuses at once a body that says itself that it is too long; others are counted as they pass.
+/// Refuses a body whose declared length exceeds the limit. Others are counted while they are
+/// forwarded.
 fn check_length(tail: &RequestTail, max: MaxBody) -> Result<(), Refusal> {
     match (max, tail.body.size_hint().exact()) {
         (MaxBody::Bytes(max), Some(length)) if length > max => Err(Refusal::BodyTooLarge),
@@ -130,18 +135,19 @@ fn check_length(tail: &RequestTail, max: MaxBody) -> Result<(), Refusal> {
     }
 }
 
-fn trailers(headers: &HeaderMap) -> Trailers {
+fn trailers_for(headers: &HeaderMap) -> Trailers {
     let grpc = headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
     if grpc { Trailers::Pass } else { Trailers::Drop }
 }
 
-/// The target that the upstream sees: the path that was matched, with the route's prefixes exchanged,
-/// and the query as it came.
+/// Builds the target that the upstream receives: the path that was matched, with the route's prefix
+/// rules applied, and the query as received.
 ///
 /// # Errors
 ///
-/// [`Refusal::Internal`] if the two do not fit together, although each was checked.
-pub(crate) fn target(request: &InboundRequest, route: &Route) -> Result<Uri, Refusal> {
+/// [`Refusal::Internal`] if path and query do not form a target. Both were checked, so this is a
+/// bug.
+pub(crate) fn build_target(request: &InboundRequest, route: &Route) -> Result<Uri, Refusal> {
     let settings = route.settings();
     if let (Some(unchanged), None, None) = (request.unchanged_target(), &settings.strip_prefix, &settings.add_prefix)
         && let Some(target) = unchanged.path_and_query()
@@ -149,7 +155,7 @@ pub(crate) fn target(request: &InboundRequest, route: &Route) -> Result<Uri, Ref
         return Ok(Uri::from(target.clone()));
     }
     let path = request.path();
-    let path = exchange_prefix(path.as_str(), settings.strip_prefix.as_deref(), settings.add_prefix.as_deref());
+    let path = replace_prefix(path.as_str(), settings.strip_prefix.as_deref(), settings.add_prefix.as_deref());
     let text = match request.query() {
         Some(query) => format!("{path}?{query}"),
         None => path,
@@ -157,51 +163,53 @@ pub(crate) fn target(request: &InboundRequest, route: &Route) -> Result<Uri, Ref
     PathAndQuery::try_from(text).map(Uri::from).map_err(|_| Refusal::Internal)
 }
 
-/// `path` without the prefix `strip`, which ends where a segment ends, and with `add` in front.
-fn exchange_prefix(path: &str, strip: Option<&str>, add: Option<&str>) -> String {
+/// `path` without the prefix `strip`, which is removed only at the end of a segment, and with `add`
+/// in front.
+fn replace_prefix(path: &str, strip: Option<&str>, add: Option<&str>) -> String {
     let rest = strip
         .and_then(|prefix| path.strip_prefix(prefix))
         .filter(|rest| rest.is_empty() || rest.starts_with('/'))
         .unwrap_or(path);
-    let mut exchanged = String::with_capacity(add.map_or(0, str::len) + rest.len() + 1);
-    exchanged.push_str(add.unwrap_or_default());
-    exchanged.push_str(rest);
-    if exchanged.is_empty() {
-        exchanged.push('/');
+    let mut replaced = String::with_capacity(add.map_or(0, str::len) + rest.len() + 1);
+    replaced.push_str(add.unwrap_or_default());
+    replaced.push_str(rest);
+    if replaced.is_empty() {
+        replaced.push('/');
     }
-    exchanged
+    replaced
 }
 
-/// The headers that the upstream gets, but for those that frame the body.
-fn headers(request: InboundRequest, route: &Route, caller: &Caller, request_id: &HeaderValue) -> HeaderMap {
-    let peers = request.peers();
+/// Builds the headers that the upstream receives, except those that frame the body.
+fn build_headers(request: InboundRequest, route: &Route, caller: &Caller, request_id: &HeaderValue) -> HeaderMap {
+    let trust = request.peer_trust();
     let InboundRequest { mut headers, hop, host_field, version, .. } = request;
     if !route.upstream().settings().forward_token {
         headers.remove(header::AUTHORIZATION);
     }
     route.settings().request_headers.apply(&mut headers);
-    hop.write(&mut headers, &host_field, peers);
+    hop.write(&mut headers, &host_field, trust);
     write_via(&mut headers, version);
     headers.insert(X_REQUEST_ID, request_id.clone());
     write_traceparent(&mut headers, random::bytes(), random::bytes());
     for (name, value) in caller.headers() {
         headers.insert(name, value.clone());
     }
-    // The name that the client used. An upstream that wants its own gets that of the server that is
-    // picked, in this place.
+    // The host that the client used. For an upstream that is configured to receive its own name,
+    // the exchange replaces it with that of the selected server.
     headers.insert(header::HOST, host_field);
     headers
 }
 
-/// States the body's length, from the body and from nothing that the client wrote (RFC 9112 §6).
-fn frame(headers: &mut HeaderMap, method: &Method, body: &RequestBody) {
+/// Writes the framing headers, from the body itself and not from the client's headers (RFC 9112
+/// §6).
+fn write_framing(headers: &mut HeaderMap, method: &Method, body: &RequestBody) {
     let expects_a_body = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
     match body.size_hint().exact() {
         Some(0) if !expects_a_body => {}
         Some(length) => {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
-        // Without this hyper would send no body at all with a GET.
+        // Without this header hyper would send a GET without its body.
         None => {
             headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
@@ -217,15 +225,15 @@ fn refusal(error: UpstreamError, progress: &Progress) -> Refusal {
         UpstreamError::RequestBody => match progress.outcome() {
             BodyOutcome::TooLarge => Refusal::BodyTooLarge,
             BodyOutcome::Idle => Refusal::ClientTimeout,
-            // A client that has left does not get it.
+            // If the client disconnected, it does not receive this.
             BodyOutcome::Abandoned | BodyOutcome::Broken | BodyOutcome::Ended(_) | BodyOutcome::InProgress => {
-                Refusal::Framing(Framing::BrokenBody)
+                Refusal::Framing(FramingFault::BrokenBody)
             }
         },
     }
 }
 
-/// How long a tunnel may live: as long as the token that opened it. `None` without a token.
+/// The longest lifetime of a tunnel: until the caller's token expires. `None` without a token.
 fn time_to_expiry(runtime: &Runtime, caller: &Caller) -> Option<Duration> {
     let expires_at = caller.principal()?.expires_at();
     Some(Duration::from_micros(expires_at.micros().saturating_sub(runtime.clock().now().micros())))
@@ -236,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prefixes_are_exchanged_at_segment_ends() {
+    fn prefixes_are_replaced_at_segment_ends() {
         for (name, path, strip, add, expected) in [
             ("nothing to do", "/a/b", None, None, "/a/b"),
             ("strip", "/api/orders", Some("/api"), None, "/orders"),
@@ -244,10 +252,10 @@ mod tests {
             ("strip up to the slash", "/api/", Some("/api"), None, "/"),
             ("not in the middle of a segment", "/apiadmin", Some("/api"), None, "/apiadmin"),
             ("add", "/orders", None, Some("/v2"), "/v2/orders"),
-            ("exchange", "/api/orders/", Some("/api"), Some("/v2"), "/v2/orders/"),
-            ("exchange the whole", "/api", Some("/api"), Some("/v2"), "/v2"),
+            ("replace", "/api/orders/", Some("/api"), Some("/v2"), "/v2/orders/"),
+            ("replace all", "/api", Some("/api"), Some("/v2"), "/v2"),
         ] {
-            assert_eq!(exchange_prefix(path, strip, add), expected, "{name}");
+            assert_eq!(replace_prefix(path, strip, add), expected, "{name}");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The stages of a request, one file each, in the order of [`Stage`].
 //!
-//! Each stage takes by value what the previous stage produced, judges it by the
-//! [policy](super::policy) of its route, and tells the observer what it found. Nothing here is called
-//! from anywhere but [`decide`](super::decide) and, for `forward`, [`Gateway::handle`](super::Gateway).
+//! Each stage takes by value what the previous stage produced, applies the [policy](super::policy)
+//! of the route, and reports its checks to the observer. Only [`decide`](super::decide) calls the
+//! stages; [`Gateway::handle`](super::Gateway::handle) calls `forward`.
 
 pub(crate) mod authenticate;
 pub(crate) mod authorize;
@@ -16,14 +16,14 @@ use super::observer::{Check, Observer, Stage};
 use super::response::context::ResponseContext;
 use super::runtime::Runtime;
 
-/// What a stage works with, beside the request.
+/// What a stage needs besides the request.
 #[derive(Debug)]
 pub(crate) struct StageContext<'a, O> {
-    /// What the request is judged by.
+    /// The runtime that handles the request.
     pub runtime: &'a Runtime,
-    /// What the response will need.
+    /// Collects what the response depends on.
     pub response: &'a mut ResponseContext,
-    /// Sees each check.
+    /// Receives each check.
     pub observer: &'a mut O,
 }
 

@@ -1,9 +1,9 @@
-//! Normalization: what a client sent becomes an [`InboundRequest`], in the one form that is judged *and*
-//! forwarded.
+//! Normalization: turns a request head into an [`InboundRequest`], the form in which the gateway
+//! decides on a request *and* forwards it.
 //!
-//! Framing, target, host and path have one reading or are refused. Hop-by-hop fields and everything
-//! that only the gateway may write are removed, so that no later stage can mistake a client's words
-//! for ours.
+//! Refuses a request whose framing, target, host or path is ambiguous. Removes hop-by-hop headers
+//! and those that only the gateway may write, so that no later stage mistakes a client's value for
+//! the gateway's.
 
 use std::rc::Rc;
 
@@ -17,71 +17,78 @@ use crate::gateway::matching::path::{NormalPath, PathParameters};
 use crate::gateway::observer::{Check, Observer, Stage};
 use crate::gateway::policy::IdentityHeaders;
 use crate::gateway::request::{Peer, RequestHead};
-use crate::gateway::response::refusal::{Framing, Refusal};
+use crate::gateway::response::refusal::{FramingFault, Refusal};
 use crate::primitives::field_syntax::{is_token, list_elements};
 use crate::upstream::headers::forwarding::Hop;
-use crate::upstream::headers::{Peers, X_REQUEST_ID, join_cookies, retain};
+use crate::upstream::headers::{PeerTrust, X_REQUEST_ID, join_cookies, retain_end_to_end};
 
-/// Longest request target, in bytes. The request line of common servers is bounded alike, so that a longer one could not be forwarded.
+/// Longest request target, in bytes. Common servers have a similar limit on the request line and
+/// would refuse a longer one.
 pub(crate) const MAX_TARGET_BYTES: usize = 8 * 1024;
 
-/// Longest request id taken over from a trusted proxy, in bytes: room for a UUID and a prefix.
+/// Longest request id that is accepted from a trusted proxy, in bytes: room for a UUID and a
+/// prefix.
 const MAX_REQUEST_ID_BYTES: usize = 64;
 
-/// A request in its one form.
+/// A request in normal form.
 #[derive(Debug)]
 pub(crate) struct InboundRequest {
     /// Never `CONNECT` or `TRACE`.
     pub method: Method,
-    /// For `Via`.
+    /// The protocol version of the client's request, for `Via`.
     pub version: Version,
-    /// Without hop-by-hop fields, identity headers and overrides. `Authorization` is still there, for the next stages.
+    /// Without hop-by-hop headers, identity headers and overrides. Still with `Authorization`,
+    /// which authentication reads.
     pub headers: HeaderMap,
     /// The protocol that the client asks to switch to (RFC 9110 §7.8).
     pub upgrade: Option<HeaderValue>,
-    /// Who is asking, forwarding headers of trusted proxies considered.
+    /// The client's address, from the connection or from a trusted proxy's forwarding headers.
     pub client: ClientAddress,
-    /// What upstreams are told about the connection.
+    /// The forwarding headers that describe the connection to upstreams.
     pub hop: Rc<Hop>,
     /// The host, for routing.
     pub host: Host,
-    /// The host, as it was written.
+    /// The host as the client wrote it, for the upstream.
     pub host_field: HeaderValue,
     target: Uri,
     normal_path: Option<Box<str>>,
 }
 
 impl InboundRequest {
-    /// The path, in normal form.
+    /// The path in normal form.
     #[must_use]
     pub(crate) fn path(&self) -> NormalPath<'_> {
         NormalPath::assume_normal(self.normal_path.as_deref().unwrap_or_else(|| self.target.path()))
     }
 
-    /// The query, as it came.
+    /// The query as received.
     #[must_use]
     pub(crate) fn query(&self) -> Option<&str> {
         self.target.query()
     }
 
-    /// The target as it came, if its path was in normal form already.
+    /// The target as received, if its path was already in normal form.
     #[must_use]
     pub(crate) fn unchanged_target(&self) -> Option<&Uri> {
         self.normal_path.is_none().then_some(&self.target)
     }
 
-    /// Whether the peer's forwarding headers count.
+    /// Whether the peer's forwarding headers are believed.
     #[must_use]
-    pub(crate) fn peers(&self) -> Peers {
-        if self.client.via_trusted_proxy { Peers::Trusted } else { Peers::Untrusted }
+    pub(crate) fn peer_trust(&self) -> PeerTrust {
+        peer_trust(self.client)
     }
 }
 
-/// Brings a request into its one form.
+fn peer_trust(client: ClientAddress) -> PeerTrust {
+    if client.via_trusted_proxy { PeerTrust::Trusted } else { PeerTrust::Untrusted }
+}
+
+/// Brings a request into normal form.
 ///
 /// # Errors
 ///
-/// 400 for framing, host or path; 414, 431 for length; 405 for `CONNECT`, `TRACE` and `OPTIONS *`.
+/// 400 for framing, host or path; 414 or 431 for size; 405 for `CONNECT`, `TRACE` and `OPTIONS *`.
 pub(crate) fn normalize<O: Observer>(
     head: RequestHead,
     peer: &Peer,
@@ -109,7 +116,7 @@ pub(crate) fn normalize<O: Observer>(
     let upgrade = check_upgrade(&head)?;
     let RequestHead { method, target, version, mut headers, .. } = head;
     remove_untrusted_headers(&mut headers, client, cx.runtime.identity());
-    // Boxed, since each stage hands it to the next, and it is half a kilobyte.
+    // Boxed, because it is half a kilobyte and each stage moves it.
     Ok(Box::new(InboundRequest {
         method,
         version,
@@ -124,7 +131,8 @@ pub(crate) fn normalize<O: Observer>(
     }))
 }
 
-/// The head's size as HTTP/1.1 would write it, so that HTTP/2's compression is no way around the limit.
+/// Checks the size of the head as HTTP/1.1 would encode it, so that HTTP/2's header compression
+/// does not bypass the limit.
 fn check_size(head: &RequestHead, max: usize) -> Result<(), Refusal> {
     let target = head.target.path_and_query().map_or(0, |target| target.as_str().len());
     if target > MAX_TARGET_BYTES {
@@ -134,11 +142,12 @@ fn check_size(head: &RequestHead, max: usize) -> Result<(), Refusal> {
     if head.method.as_str().len() + target + fields > max { Err(Refusal::HeadTooLarge) } else { Ok(()) }
 }
 
-/// RFC 9112 §6.1: a message with a coding other than `chunked` alone has no length that everybody agrees on. `Content-Length` beside
-/// `Transfer-Encoding` never gets here: hyper drops it and closes the connection after the answer.
+/// RFC 9112 §6.1: implementations disagree on the length of a message with a coding other than
+/// `chunked` alone. A `Content-Length` next to `Transfer-Encoding` is not seen here: hyper removes
+/// it and closes the connection after the response.
 fn check_framing(head: &RequestHead) -> Result<(), Refusal> {
     let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
-    let refused = Err(Refusal::Framing(Framing::TransferEncoding));
+    let refused = Err(Refusal::Framing(FramingFault::TransferEncoding));
     match (codings.next(), codings.next()) {
         (None, _) => Ok(()),
         (Some(_), Some(_)) => refused,
@@ -149,13 +158,15 @@ fn check_framing(head: &RequestHead) -> Result<(), Refusal> {
     }
 }
 
-/// `CONNECT` would make an open proxy of us, `TRACE` reflects credentials (RFC 9110 §9.3.8), and `*` is no resource of a route.
+/// `CONNECT` would make the gateway an open proxy, `TRACE` reflects credentials (RFC 9110 §9.3.8),
+/// and no route matches `*`.
 fn check_method(head: &RequestHead) -> Result<(), Refusal> {
     let never = matches!(head.method, Method::CONNECT | Method::TRACE) || head.target.path() == "*";
     if never { Err(Refusal::MethodNotAllowed { allow: HeaderValue::from_static("") }) } else { Ok(()) }
 }
 
-/// RFC 9112 §3.2 and §3.2.2, RFC 9113 §8.3.1: exactly one host; where the target names one too, it is the same.
+/// RFC 9112 §3.2 and §3.2.2, RFC 9113 §8.3.1: a request names exactly one host. If the target names
+/// one too, both are equal.
 fn check_host(head: &RequestHead) -> Result<(Host, HeaderValue), Refusal> {
     let mut fields = head.headers.get_all(header::HOST).iter();
     let (field, None) = (fields.next(), fields.next()) else { return Err(Refusal::Host(HostRefusal::Several)) };
@@ -170,7 +181,7 @@ fn check_host(head: &RequestHead) -> Result<(Host, HeaderValue), Refusal> {
         (None, Some(authority)) => {
             let host = Host::parse(authority.as_str()).map_err(refused)?;
             let field = HeaderValue::from_str(authority.as_str()).map_err(|_| refused(HostRefusal::Malformed))?;
-            // In HTTP/1.1 the field must be there even so.
+            // HTTP/1.1 requires `Host` even then.
             if head.version == Version::HTTP_2 { Ok((host, field)) } else { Err(refused(HostRefusal::Missing)) }
         }
         (Some(field), Some(authority)) => {
@@ -182,16 +193,20 @@ fn check_host(head: &RequestHead) -> Result<(Host, HeaderValue), Refusal> {
     }
 }
 
-/// The path's normal form, if it came in another one. Whether `;` may stand in it is the route's decision.
+/// The normal form of the path, if it differs from the path as received. Path parameters are
+/// allowed here, because the route decides whether it accepts them.
 fn check_path(target: &Uri) -> Result<Option<Box<str>>, Refusal> {
     let raw = target.path();
     let normal = NormalPath::parse(raw, PathParameters::Allow).map_err(Refusal::Path)?;
     Ok((normal.as_str() != raw).then(|| normal.as_str().into()))
 }
 
-/// The protocol that the client asks to switch to. WebSocket and its like pass; `h2c` and TLS would
-/// change who reads what follows. `None` if it asks for none, or in a way that a server may ignore
-/// (RFC 9110 §7.8), such as with a body.
+/// The protocol that the client asks to switch to (RFC 9110 §7.8). `None` if it does not ask, or if
+/// the gateway ignores the upgrade, as it may: there is a body, or `Connection` does not name
+/// `Upgrade`.
+///
+/// `h2c`, HTTP and TLS are refused: they would carry requests that the gateway does not see. So is
+/// more than one protocol.
 fn check_upgrade(head: &RequestHead) -> Result<Option<HeaderValue>, Refusal> {
     let mut offers = head.headers.get_all(header::UPGRADE).iter();
     let Some(protocol) = offers.next().filter(|_| head.can_upgrade) else { return Ok(None) };
@@ -203,18 +218,23 @@ fn check_upgrade(head: &RequestHead) -> Result<Option<HeaderValue>, Refusal> {
         None => (protocol.as_bytes(), None),
     };
     let is_one = offers.next().is_none() && is_token(name) && version.is_none_or(is_token);
-    let changes_reader = [&b"h2c"[..], b"http", b"tls"].iter().any(|other| name.eq_ignore_ascii_case(other));
-    if is_one && !changes_reader { Ok(Some(protocol.clone())) } else { Err(Refusal::Framing(Framing::Upgrade)) }
+    let would_carry_requests = [&b"h2c"[..], b"http", b"tls"].iter().any(|other| name.eq_ignore_ascii_case(other));
+    if is_one && !would_carry_requests {
+        Ok(Some(protocol.clone()))
+    } else {
+        Err(Refusal::Framing(FramingFault::Upgrade))
+    }
 }
 
-/// Removes what is about one connection, what only the gateway writes, and what would make a backend
-/// believe another request. First what `Connection` names: what the gateway sets later can then not be
-/// named away.
+/// Removes the headers that describe one connection, those that only the gateway writes, and those
+/// that would make a backend interpret the request differently. The headers that `Connection` names
+/// are removed first and here, so that `Connection` cannot remove a header that the gateway sets
+/// later.
 fn remove_untrusted_headers(headers: &mut HeaderMap, client: ClientAddress, identity: &IdentityHeaders) {
-    let peers = if client.via_trusted_proxy { Peers::Trusted } else { Peers::Untrusted };
-    retain(headers, |name| identity.passes_upstream(name, peers));
+    let trust = peer_trust(client);
+    retain_end_to_end(headers, |name| identity.passes_upstream(name, trust));
     join_cookies(headers);
-    // Never shown by anything that prints headers.
+    // `Debug` does not print a value that is marked as sensitive.
     if let Some(credential) = headers.get_mut(header::AUTHORIZATION) {
         credential.set_sensitive(true);
     }
@@ -224,4 +244,52 @@ fn is_request_id(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
     (1..=MAX_REQUEST_ID_BYTES).contains(&bytes.len())
         && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A request head that can be upgraded, with these `Connection` and `Upgrade` fields.
+    fn head(connection: &[u8], upgrades: &[&str]) -> RequestHead {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONNECTION, HeaderValue::from_bytes(connection).unwrap());
+        for upgrade in upgrades {
+            headers.append(header::UPGRADE, HeaderValue::from_str(upgrade).unwrap());
+        }
+        let target = Uri::from_static("/");
+        RequestHead { method: Method::GET, target, version: Version::HTTP_11, headers, can_upgrade: true }
+    }
+
+    /// RFC 9110 §7.8: `protocol = protocol-name ["/" protocol-version]`, both of them tokens.
+    #[test]
+    fn an_upgrade_names_one_protocol_that_carries_no_requests() {
+        let refused = Err(Refusal::Framing(FramingFault::Upgrade));
+        let accepted = |protocol| Ok(Some(HeaderValue::from_static(protocol)));
+        for (name, connection, upgrades, expected) in [
+            ("a protocol", &b"upgrade"[..], &["websocket"][..], accepted("websocket")),
+            ("with a version", b"Upgrade", &["chat/2.1"], accepted("chat/2.1")),
+            ("a name that begins with tls", b"upgrade", &["tlsx"], accepted("tlsx")),
+            ("next to an option that is not ASCII", b"\xe9, upgrade", &["websocket"], accepted("websocket")),
+            ("no option", b"close", &["websocket"], Ok(None)),
+            ("no field", b"upgrade", &[], Ok(None)),
+            ("h2c", b"upgrade", &["H2C"], refused.clone()),
+            ("HTTP", b"upgrade", &["HTTP/2.0"], refused.clone()),
+            ("TLS", b"upgrade", &["TLS/1.3"], refused.clone()),
+            ("two fields", b"upgrade", &["websocket", "chat"], refused.clone()),
+            ("a list", b"upgrade", &["websocket, chat"], refused.clone()),
+            ("an empty version", b"upgrade", &["websocket/"], refused.clone()),
+            ("two versions", b"upgrade", &["chat/2/1"], refused.clone()),
+            ("no name", b"upgrade", &["/2"], refused.clone()),
+            ("nothing", b"upgrade", &[""], refused.clone()),
+        ] {
+            assert_eq!(check_upgrade(&head(connection, upgrades)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_upgraded_ignores_the_field() {
+        let head = RequestHead { can_upgrade: false, ..head(b"upgrade", &["h2c"]) };
+        assert_eq!(check_upgrade(&head), Ok(None));
+    }
 }

@@ -1,7 +1,7 @@
-//! Routing: which route applies, and whether the request is a preflight that the gateway answers.
+//! Routing: finds the route that applies, and recognizes preflights that the gateway answers.
 //!
-//! Looks at nothing but host, path and method. How patterns are compared is in
-//! [`matching`](crate::gateway::matching).
+//! A route matches by host, path and method alone; [`matching`](crate::gateway::matching) compares
+//! patterns. A preflight is recognized by its headers.
 
 use std::sync::Arc;
 
@@ -13,25 +13,25 @@ use crate::gateway::matching::host::Host;
 use crate::gateway::matching::path::{NormalPath, PathRefusal};
 use crate::gateway::matching::{RouteMatch, is_reserved_path};
 use crate::gateway::observer::{Check, Observer, Stage};
-use crate::gateway::policy::cors_policy::{Grant, preflight_method};
+use crate::gateway::policy::cors_policy::{OriginDecision, preflight_method};
 use crate::gateway::policy::{CorsPolicy, Route};
 use crate::gateway::response::refusal::Refusal;
 use crate::gateway::runtime::Runtime;
 
-/// What routing makes of a request.
+/// The result of routing.
 #[derive(Debug)]
-pub(crate) enum Routed {
+pub(crate) enum RoutingOutcome {
     /// A CORS preflight that the route's policy answers.
     Preflight(PreflightRequest),
     /// A request with the route that applies to it.
     Request(RoutedRequest),
 }
 
-/// A preflight, with what the policy of the route says to its origin.
+/// A preflight, and the decision of its route's policy on the origin.
 #[derive(Debug)]
 pub(crate) struct PreflightRequest {
     pub(super) route: Arc<Route>,
-    pub(super) grant: Grant,
+    pub(super) decision: OriginDecision,
 }
 
 /// A request and the route that applies to it.
@@ -58,74 +58,78 @@ impl RoutedRequest {
         (self.request, self.route)
     }
 
-    /// Refuses as judged, unless the route only reports: then notes what would have been refused, and
-    /// lets the request go on.
+    /// Enforces the result of a check. A `report_only` route records the refusal and continues with
+    /// the default value instead.
     ///
     /// # Errors
     ///
-    /// The refusal itself on every route that is not `report_only`.
+    /// The refusal, unless the route is `report_only`.
     pub(in crate::gateway) fn enforce<T: Default, O: Observer>(
         &self,
-        judged: Result<T, Refusal>,
+        result: Result<T, Refusal>,
         cx: &mut StageContext<'_, O>,
     ) -> Result<T, Refusal> {
-        match judged {
+        match result {
             Err(refusal) if self.route.settings().report_only => {
                 cx.check(|| {
                     let detail = format!("would be refused ({}), but the route only reports", refusal.code());
-                    Check::noted("report", detail).by(self.route.settings().key("report_only"))
+                    Check::noted("report", detail).with_key(self.route.settings().key("report_only"))
                 });
-                cx.response.would_refuse(&self.route, &refusal);
+                cx.response.report_refusal(&self.route, &refusal);
                 Ok(T::default())
             }
-            judged => judged,
+            result => result,
         }
     }
 }
 
-/// Finds the route of a request. A preflight is judged by the method it asks for, if the route for that
-/// method has a CORS policy that answers it; otherwise it is a request like any other, and takes the
-/// route of its own method, so that it never goes on under the rules of a route it only asked about.
+/// Finds the route of a request.
+///
+/// The gateway answers a preflight by the route for the requested method, or else by the route for
+/// `OPTIONS`, if that route has a CORS policy. Any other preflight is an ordinary `OPTIONS`
+/// request: it is forwarded by the route for `OPTIONS`, never by the route for the method that it
+/// only asks about.
 ///
 /// # Errors
 ///
-/// 404 for a path that has no route, 405 with `Allow` for one that has none for the method; 400 for a
-/// `;` that the route does not allow, and for a path that backends may read as another.
+/// 404 if no route matches the path, 405 with `Allow` if none of those that do allows the method,
+/// 400 for a `;` that the route does not allow, and for a path that backends may interpret
+/// differently.
 pub(crate) fn route<O: Observer>(
     request: Box<InboundRequest>,
     cx: &mut StageContext<'_, O>,
-) -> Result<Routed, Refusal> {
+) -> Result<RoutingOutcome, Refusal> {
     cx.enter(Stage::Routing);
     let find = |method: &Method| find(&request.host, &request.path(), method, cx.runtime);
-    let asked_about = preflight_method(&request.method, &request.headers);
-    let answered = asked_about.and_then(|method| {
+    let requested_method = preflight_method(&request.method, &request.headers);
+    let answered = requested_method.and_then(|method| {
         let route = find(&Method::from_bytes(method.as_bytes()).ok()?).ok()?;
-        Some((preflight_grant(&route, &request)?, route))
+        Some((preflight_decision(&route, &request)?, route))
     });
-    let (route, grant) = if let Some((grant, route)) = answered {
-        (route, Some(grant))
+    let (route, decision) = if let Some((decision, route)) = answered {
+        (route, Some(decision))
     } else {
         let route = find(&request.method)?;
-        let grant = asked_about.and_then(|_| preflight_grant(&route, &request));
-        (route, grant)
+        let decision = requested_method.and_then(|_| preflight_decision(&route, &request));
+        (route, decision)
     };
     cx.response.set_route(&route);
     cx.check(|| {
         let settings = route.settings();
-        Check::passed("route", format!("{} ({})", settings.name, settings.pattern.path)).by(settings.key("path"))
+        Check::passed("route", format!("{} ({})", settings.name, settings.pattern.path)).with_key(settings.key("path"))
     });
-    Ok(match grant {
-        Some(grant) => Routed::Preflight(PreflightRequest { route, grant }),
-        None => Routed::Request(RoutedRequest { request, route }),
+    Ok(match decision {
+        Some(decision) => RoutingOutcome::Preflight(PreflightRequest { route, decision }),
+        None => RoutingOutcome::Request(RoutedRequest { request, route }),
     })
 }
 
-/// What the route's policy says to the origin of a preflight. `None` if the gateway does not answer it:
-/// the route has no policy, or only reports what its policy would deny.
-fn preflight_grant(route: &Route, request: &InboundRequest) -> Option<Grant> {
+/// The decision on the origin of a preflight. `None` if the gateway does not answer the preflight:
+/// the route has no policy, or is `report_only` and its policy would deny the origin.
+fn preflight_decision(route: &Route, request: &InboundRequest) -> Option<OriginDecision> {
     let policy: &CorsPolicy = route.settings().cors.as_ref()?;
-    let grant = policy.grant(&request.headers);
-    (!route.settings().report_only || grant != Grant::Denied).then_some(grant)
+    let decision = policy.decide(&request.headers);
+    (!route.settings().report_only || decision != OriginDecision::Denied).then_some(decision)
 }
 
 /// The route for a host, a path in normal form and a method.

@@ -1,7 +1,7 @@
-//! Forwarding headers: what the upstream learns about the hop from the client to the gateway. The
-//! `Forwarded` family, `Via` and `traceparent`.
+//! Forwarding headers: tell the upstream about the hop from the client to the gateway. `Forwarded`,
+//! `X-Forwarded-*`, `Via` and `traceparent`.
 //!
-//! Most of it is the same for every request on a connection, so it is rendered once ([`Hop`]).
+//! Most of the text is the same for every request on a connection, so [`Hop`] renders it once.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::Peers;
+use super::PeerTrust;
 use crate::primitives::random;
 
 /// The gateway's name in `Via` (RFC 9110 §7.6.3).
@@ -27,7 +27,7 @@ static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-prot
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// The hop of one client connection, rendered for the forwarding fields.
+/// The hop of one downstream connection, rendered for the forwarding headers.
 #[derive(Debug)]
 pub struct Hop {
     peer: HeaderValue,
@@ -40,7 +40,7 @@ pub struct Hop {
 }
 
 impl Hop {
-    /// A connection from `peer`, which is the client or the proxy in front, over `scheme`.
+    /// The hop of a connection over `scheme` from `peer`, the client or the proxy in front.
     #[must_use]
     pub fn new(peer: IpAddr, scheme: &'static str) -> Self {
         let node = match peer {
@@ -80,13 +80,13 @@ impl Hop {
     /// Values from an untrusted peer are replaced. To those from a trusted proxy this hop is
     /// appended, except that `-Proto` and `-Host` stay: they describe the client's own request,
     /// which the trusted proxy knows.
-    pub fn write(&self, headers: &mut HeaderMap, host: &HeaderValue, peers: Peers) {
-        append(headers, &FORWARDED, self.element(host), peers);
-        append(headers, &X_FORWARDED_FOR, self.peer.clone(), peers);
-        if peers == Peers::Untrusted || !headers.contains_key(&X_FORWARDED_PROTO) {
+    pub fn write(&self, headers: &mut HeaderMap, host: &HeaderValue, trust: PeerTrust) {
+        append(headers, &FORWARDED, self.element(host), trust);
+        append(headers, &X_FORWARDED_FOR, self.peer.clone(), trust);
+        if trust == PeerTrust::Untrusted || !headers.contains_key(&X_FORWARDED_PROTO) {
             headers.insert(&X_FORWARDED_PROTO, self.scheme.clone());
         }
-        if peers == Peers::Untrusted || !headers.contains_key(&X_FORWARDED_HOST) {
+        if trust == PeerTrust::Untrusted || !headers.contains_key(&X_FORWARDED_HOST) {
             headers.insert(&X_FORWARDED_HOST, host.clone());
         }
     }
@@ -98,8 +98,8 @@ fn value(text: String) -> HeaderValue {
 
 /// Appends `element` to the values from a trusted proxy, or replaces them. The result is a single
 /// field line, since some backends read only the first.
-fn append(headers: &mut HeaderMap, name: &'static HeaderName, element: HeaderValue, peers: Peers) {
-    if peers == Peers::Untrusted {
+fn append(headers: &mut HeaderMap, name: &'static HeaderName, element: HeaderValue, trust: PeerTrust) {
+    if trust == PeerTrust::Untrusted {
         headers.insert(name, element);
         return;
     }

@@ -1,7 +1,7 @@
-//! Header hygiene: what never crosses the gateway, in either direction.
+//! Headers that the gateway does not forward, and those that it writes for upstreams.
 //!
-//! Which name means what is in [`names`]; what the gateway writes about the hop and the trace is in
-//! [`forwarding`]. Nothing here looks at a token.
+//! [`names`] classifies header names; [`forwarding`] writes the headers about the hop and the
+//! trace. Identity headers are not written here.
 
 pub(crate) mod forwarding;
 pub(crate) mod names;
@@ -10,14 +10,14 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::primitives::field_syntax::list_elements;
 use names::Class;
-pub(crate) use names::Peers;
+pub(crate) use names::PeerTrust;
 
-/// The request id, on every response and on what goes upstream.
+/// The request id, in every response and in every request to an upstream.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Removes what `Connection` names, then every header for which `passes` is false, in one pass over
-/// the names (RFC 9110 §7.6.1).
-pub(crate) fn retain(headers: &mut HeaderMap, passes: impl Fn(&HeaderName) -> bool) {
+/// Removes the headers that `Connection` names (RFC 9110 §7.6.1), then every header for which
+/// `passes` is false.
+pub(crate) fn retain_end_to_end(headers: &mut HeaderMap, passes: impl Fn(&HeaderName) -> bool) {
     if headers.contains_key(header::CONNECTION) {
         for name in named_by_connection(headers) {
             headers.remove(name);
@@ -29,20 +29,20 @@ pub(crate) fn retain(headers: &mut HeaderMap, passes: impl Fn(&HeaderName) -> bo
     }
 }
 
-/// The headers that `Connection` names and that are not removed anyway. Nearly every message has
-/// none, so the vector rarely allocates.
+/// The headers that `Connection` removes by naming them, without the usual connection options.
+/// Nearly every message has none, so the vector rarely allocates.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     list_elements(headers, &header::CONNECTION)
         .filter(|name| {
-            !["keep-alive", "close", "upgrade"].iter().any(|usual| name.eq_ignore_ascii_case(usual.as_bytes()))
+            !["keep-alive", "close", "upgrade"].iter().any(|option| name.eq_ignore_ascii_case(option.as_bytes()))
         })
-        // A text that is no header name cannot be the name of a header that is there.
+        // An element that is not a valid header name cannot name an existing header.
         .filter_map(|name| HeaderName::from_bytes(name).ok())
         .filter(|name| Class::of(name).may_be_removed_by_connection())
         .collect()
 }
 
-/// Joins the `Cookie` fields that HTTP/2 lets a client split (RFC 9113 §8.2.3).
+/// Joins `Cookie` fields, which HTTP/2 lets a client split, into one (RFC 9113 §8.2.3).
 pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
         return;
@@ -54,7 +54,7 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
         }
         joined.extend_from_slice(crumb.as_bytes());
     }
-    headers.insert(header::COOKIE, HeaderValue::from_bytes(&joined).expect("joined of valid values by valid bytes"));
+    headers.insert(header::COOKIE, HeaderValue::from_bytes(&joined).expect("valid values joined by valid bytes"));
 }
 
 #[cfg(test)]

@@ -1,49 +1,52 @@
-//! Header names with a meaning of their own: one table, one class per name.
+//! Header names that the gateway treats specially: one table, one class per name.
 //!
-//! Whether a header may be forwarded, removed by `Connection`, set by a route or filled by
-//! `[identity]` are questions about its class. A name that is not in the table is
-//! [`Class::Ordinary`], and travels as it came.
+//! The class of a header decides whether it is forwarded, whether `Connection` may remove it, and
+//! whether a route or `[identity]` may set it. A name that is not in the table is
+//! [`Class::Ordinary`] and is forwarded unchanged.
 
 use http::HeaderName;
 
 use crate::primitives::field_syntax::{fold_name, fold_name_byte};
 
-/// What a header is about, and who may write it.
+/// What a header describes, and who may write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// About one connection or the framing of one message (RFC 9110 §7.6.1): never forwarded, and
-    /// written by the gateway alone.
+    /// Describes one connection or the framing of one message (RFC 9110 §7.6.1). Never forwarded,
+    /// and written only by the gateway.
     Connection,
-    /// About one connection as well, or harmful when passed on: `Proxy` becomes the variable
-    /// `HTTP_PROXY` in CGI programs, `HTTP2-Settings` belongs to an upgrade that is never made.
-    /// Never forwarded, but a route may set it for its upstream.
+    /// Describes one connection as well, or is harmful if forwarded: `Proxy` becomes the variable
+    /// `HTTP_PROXY` in CGI programs, and `HTTP2-Settings` belongs to an upgrade that the gateway
+    /// refuses. Never forwarded, but a route may set it for its upstream.
     HopByHop,
-    /// `Host`: judged in normalization and written from what was judged.
+    /// `Host`: checked in normalization, and written from the result.
     Host,
-    /// Written anew on each message: how long it is, and which request it belongs to.
+    /// Describes one message: its length and its request id. The gateway writes both for each
+    /// message.
     Message,
-    /// What a request is judged by. `Connection` may not remove it, or the upstream would see
-    /// another request than the one that was judged.
-    Judged,
-    /// `Forwarded` and `X-Forwarded-*`: believed from trusted proxies, rewritten by the gateway.
+    /// Identifies the caller or the web page that sends the request. `Connection` may not remove
+    /// it, because the upstream would then receive a different request than the gateway decided on.
+    Requester,
+    /// `Forwarded` and `X-Forwarded-*`: believed from trusted proxies, and written by the gateway.
     Forwarding,
-    /// The way of the request: `Via` and `traceparent`, which the gateway continues.
-    Path,
-    /// Tells a backend another path, scheme or address than the request has; passes from trusted
-    /// proxies only. A route's rules judged nothing that it says.
+    /// Traces the request across hops: `Via` and `traceparent`, which the gateway continues.
+    Trace,
+    /// Tells a backend a path, method, host or address other than the request's, which no route has
+    /// checked. Forwarded from trusted proxies only.
     ProxyOnly,
-    /// Tells a backend another method than the one that was judged: passes from nobody.
+    /// Tells a backend a method other than the request's, which no route has checked. Never
+    /// forwarded.
     MethodOverride,
-    /// `X-Identity-*`: belongs to the gateway, configured or not.
+    /// `X-Identity-*`: written only by the gateway, even those that are not configured.
     Identity,
-    /// On responses: what the gateway says about credentials and to browsers.
+    /// Controls browsers and clients in responses: `WWW-Authenticate` and `Access-Control-*`.
     ResponsePolicy,
     /// Any other name.
     Ordinary,
 }
 
 impl Class {
-    /// The class of a name, in the spelling in which a backend may read it: see [`fold_name`].
+    /// The class of a name. Spellings that a backend may treat as one name have one class: see
+    /// [`fold_name`].
     #[must_use]
     pub(crate) fn of(name: &HeaderName) -> Self {
         Self::of_folded(&fold_name(name.as_str()))
@@ -56,9 +59,9 @@ impl Class {
             "http2-settings" | "proxy" | "proxy-authenticate" | "proxy-authorization" => Self::HopByHop,
             "host" => Self::Host,
             "content-length" | "x-request-id" => Self::Message,
-            "authorization" | "cookie" | "origin" => Self::Judged,
+            "authorization" | "cookie" | "origin" => Self::Requester,
             "forwarded" => Self::Forwarding,
-            "traceparent" | "via" => Self::Path,
+            "traceparent" | "via" => Self::Trace,
             "client-cert" | "client-cert-chain" | "true-client-ip" => Self::ProxyOnly,
             "www-authenticate" => Self::ResponsePolicy,
             _ if name.starts_with("x-") => Self::of_extension(name),
@@ -85,16 +88,17 @@ impl Class {
         }
     }
 
-    /// Whether it is about one connection, so that it is never forwarded in either direction.
+    /// Whether the header describes one connection, so that it is not forwarded in either
+    /// direction.
     #[must_use]
     pub(crate) fn is_hop_by_hop(self) -> bool {
         match self {
             Self::Connection | Self::HopByHop => true,
             Self::Host
             | Self::Message
-            | Self::Judged
+            | Self::Requester
             | Self::Forwarding
-            | Self::Path
+            | Self::Trace
             | Self::ProxyOnly
             | Self::MethodOverride
             | Self::Identity
@@ -103,15 +107,15 @@ impl Class {
         }
     }
 
-    /// Whether `Connection` may name it, to have it removed (RFC 9110 §7.6.1).
+    /// Whether `Connection` may remove the header by naming it (RFC 9110 §7.6.1).
     #[must_use]
     pub(crate) fn may_be_removed_by_connection(self) -> bool {
         match self {
-            Self::Host | Self::Message | Self::Judged => false,
+            Self::Host | Self::Message | Self::Requester => false,
             Self::Connection
             | Self::HopByHop
             | Self::Forwarding
-            | Self::Path
+            | Self::Trace
             | Self::ProxyOnly
             | Self::MethodOverride
             | Self::Identity
@@ -120,15 +124,15 @@ impl Class {
         }
     }
 
-    /// Whether a route may set or remove it, on requests or responses.
+    /// Whether a route may set or remove the header, on requests or on responses.
     #[must_use]
     pub(crate) fn is_configurable(self) -> bool {
         match self {
             Self::Connection | Self::Host | Self::Message => false,
             Self::HopByHop
-            | Self::Judged
+            | Self::Requester
             | Self::Forwarding
-            | Self::Path
+            | Self::Trace
             | Self::ProxyOnly
             | Self::MethodOverride
             | Self::Identity
@@ -137,12 +141,11 @@ impl Class {
         }
     }
 
-    /// Whether it may carry an identity: it must have no other meaning for a backend.
+    /// Whether the header may be an identity header. It must have no other meaning for a backend.
     #[must_use]
     pub(crate) fn may_carry_identity(self) -> bool {
         match self {
-            Self::Judged | Self::Forwarding | Self::Path => false,
-            Self::Connection | Self::Host | Self::Message => self.is_configurable(),
+            Self::Connection | Self::Host | Self::Message | Self::Requester | Self::Forwarding | Self::Trace => false,
             Self::HopByHop
             | Self::ProxyOnly
             | Self::MethodOverride
@@ -152,34 +155,34 @@ impl Class {
         }
     }
 
-    /// Whether it goes on to the upstream as the client sent it. `Host` does, since it was judged.
+    /// Whether the gateway forwards the header to the upstream as the peer sent it.
     #[must_use]
-    pub(crate) fn passes_from(self, peers: Peers) -> bool {
+    pub(crate) fn passes_from(self, trust: PeerTrust) -> bool {
         match self {
             Self::Connection | Self::HopByHop | Self::Message | Self::MethodOverride | Self::Identity => false,
-            Self::Forwarding | Self::ProxyOnly => peers == Peers::Trusted,
-            Self::Host | Self::Judged | Self::Path | Self::ResponsePolicy | Self::Ordinary => true,
+            Self::Forwarding | Self::ProxyOnly => trust == PeerTrust::Trusted,
+            Self::Host | Self::Requester | Self::Trace | Self::ResponsePolicy | Self::Ordinary => true,
         }
     }
 }
 
-/// Whether the peer's word on earlier hops is believed.
+/// Whether the gateway believes what the peer states about earlier hops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peers {
+pub enum PeerTrust {
     /// The peer is one of `trusted_proxies`.
     Trusted,
     /// Any other peer.
     Untrusted,
 }
 
-/// Whether a request header goes on to the upstream as the peer sent it.
+/// Whether the gateway forwards a request header to the upstream as the peer sent it.
 ///
-/// A spelling with `_` or `.` of a name that has a meaning passes from no peer: a backend may take it
-/// for that name, and no proxy writes it so.
+/// An alias, which is a special name spelled with `_` or `.`, is not forwarded even from a trusted
+/// proxy: a backend may treat it as that name, and no proxy writes it like that.
 #[must_use]
-pub(crate) fn passes(name: &HeaderName, peers: Peers) -> bool {
+pub(crate) fn passes_upstream(name: &HeaderName, trust: PeerTrust) -> bool {
     if !is_alias(name.as_str()) {
-        return Class::of_folded(name.as_str()).passes_from(peers);
+        return Class::of_folded(name.as_str()).passes_from(trust);
     }
     match Class::of(name) {
         Class::Ordinary | Class::ResponsePolicy => true,
@@ -187,16 +190,17 @@ pub(crate) fn passes(name: &HeaderName, peers: Peers) -> bool {
         | Class::HopByHop
         | Class::Host
         | Class::Message
-        | Class::Judged
+        | Class::Requester
         | Class::Forwarding
-        | Class::Path
+        | Class::Trace
         | Class::ProxyOnly
         | Class::MethodOverride
         | Class::Identity => false,
     }
 }
 
-/// Header names that the gateway owns beside those of the table, compared as a backend may read them.
+/// The configured names that only the gateway may write. All spellings that a backend may treat as
+/// one of them count as that name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct OwnedNames(Box<[HeaderName]>);
 
@@ -207,13 +211,15 @@ impl OwnedNames {
         Self(names.into_iter().collect())
     }
 
-    /// Whether `name` is one of them, in any spelling.
+    /// Whether `name` is an owned name, in any spelling.
     #[must_use]
     pub(crate) fn contains(&self, name: &HeaderName) -> bool {
         self.0.iter().any(|owned| is_same(owned.as_str(), name.as_str()))
     }
 }
 
+/// Whether `name` may be another spelling of a name with `-`. A [`HeaderName`] is always lower
+/// case.
 fn is_alias(name: &str) -> bool {
     name.bytes().any(|byte| matches!(byte, b'_' | b'.'))
 }
@@ -231,7 +237,7 @@ mod tests {
         HeaderName::try_from(text).unwrap()
     }
 
-    /// CVE-2025-64484 and its relatives: a backend that folds names sees an alias as the real header.
+    /// CVE-2025-64484 and similar: a backend that folds names treats an alias as the real header.
     #[test]
     fn a_name_has_its_class_in_every_spelling() {
         for (text, class) in [
@@ -259,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_of_a_name_with_a_meaning_passes_from_no_peer() {
+    fn an_alias_of_a_special_name_passes_from_no_peer() {
         for (text, untrusted, trusted) in [
             ("x-forwarded-for", false, true),
             ("x_forwarded_for", false, false),
@@ -274,8 +280,9 @@ mod tests {
             ("via", true, true),
             ("x_custom", true, true),
         ] {
-            let passing = (passes(&name(text), Peers::Untrusted), passes(&name(text), Peers::Trusted));
-            assert_eq!(passing, (untrusted, trusted), "{text}");
+            let passes =
+                (passes_upstream(&name(text), PeerTrust::Untrusted), passes_upstream(&name(text), PeerTrust::Trusted));
+            assert_eq!(passes, (untrusted, trusted), "{text}");
         }
     }
 

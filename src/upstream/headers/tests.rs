@@ -40,13 +40,14 @@ fn hop_by_hop_fields_and_what_connection_names_are_removed() {
         ("cookie", "a=1"),
         ("accept", "*/*"),
     ]);
-    retain(&mut headers, |name| !Class::of(name).is_hop_by_hop());
+    retain_end_to_end(&mut headers, |name| !Class::of(name).is_hop_by_hop());
     assert_eq!(names(&headers), ["accept", "authorization", "cookie", "host"]);
 }
 
-/// CVE-2026-40575, CVE-2024-21494: a backend must not hear another request than the one that was judged.
+/// CVE-2026-40575, CVE-2024-21494: a backend must not act on a different request than the one that
+/// the gateway decided on.
 #[test]
-fn overrides_go_on_only_from_trusted_proxies_and_method_overrides_from_nobody() {
+fn overrides_pass_only_from_trusted_proxies_and_method_overrides_from_no_peer() {
     let all = [
         ("x-http-method-override", "DELETE"),
         ("x-original-url", "/admin"),
@@ -59,17 +60,17 @@ fn overrides_go_on_only_from_trusted_proxies_and_method_overrides_from_nobody() 
         ("accept", "*/*"),
     ];
     let mut untrusted = map(&all);
-    retain(&mut untrusted, |name| names::passes(name, Peers::Untrusted));
+    retain_end_to_end(&mut untrusted, |name| names::passes_upstream(name, PeerTrust::Untrusted));
     assert_eq!(names(&untrusted), ["accept"]);
     let mut trusted = map(&all);
-    retain(&mut trusted, |name| names::passes(name, Peers::Trusted));
+    retain_end_to_end(&mut trusted, |name| names::passes_upstream(name, PeerTrust::Trusted));
     assert_eq!(trusted.len(), all.len() - 1);
     assert!(!trusted.contains_key("x-http-method-override"));
 }
 
-/// A CGI-like backend reads `X_Forwarded_For` and `X-Forwarded-For` as one variable.
+/// A CGI backend treats `X_Forwarded_For` and `X-Forwarded-For` as one variable.
 #[test]
-fn no_spelling_of_an_override_or_forwarding_field_goes_on() {
+fn no_alias_of_an_override_or_forwarding_field_passes() {
     for name in [
         "x_forwarded_for",
         "x.forwarded.host",
@@ -80,19 +81,19 @@ fn no_spelling_of_an_override_or_forwarding_field_goes_on() {
         "x_request_id",
         "x_accel_redirect",
     ] {
-        for peers in [Peers::Trusted, Peers::Untrusted] {
+        for trust in [PeerTrust::Trusted, PeerTrust::Untrusted] {
             let mut headers = map(&[(name, "1"), ("x_api_key", "1")]);
-            retain(&mut headers, |name| names::passes(name, peers));
-            assert_eq!(names(&headers), ["x_api_key"], "{name} from {peers:?}");
+            retain_end_to_end(&mut headers, |name| names::passes_upstream(name, trust));
+            assert_eq!(names(&headers), ["x_api_key"], "{name} from {trust:?}");
         }
     }
 }
 
-fn forwarded(before: &[(&str, &str)], peer: IpAddr, peers: Peers) -> HeaderMap {
+fn forwarded(before: &[(&str, &str)], peer: IpAddr, trust: PeerTrust) -> HeaderMap {
     let mut headers = map(before);
     let host = HeaderValue::from_static("api.example:8443");
     let hop = Hop::new(peer, "http");
-    hop.write(&mut headers, &host, peers);
+    hop.write(&mut headers, &host, trust);
     headers
 }
 
@@ -104,7 +105,7 @@ fn an_untrusted_peers_forwarding_fields_are_replaced() {
         ("x-forwarded-host", "evil"),
         ("x-forwarded-proto", "https"),
     ];
-    let headers = forwarded(&claimed, Ipv4Addr::new(192, 0, 2, 7).into(), Peers::Untrusted);
+    let headers = forwarded(&claimed, Ipv4Addr::new(192, 0, 2, 7).into(), PeerTrust::Untrusted);
     assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
     assert_eq!(headers["forwarded"], "for=192.0.2.7;proto=http;host=\"api.example:8443\"");
     assert_eq!(headers["x-forwarded-host"], "api.example:8443");
@@ -120,28 +121,29 @@ fn a_trusted_peers_forwarding_fields_are_continued() {
         ("x-forwarded-host", "shop.example"),
         ("x-forwarded-proto", "https"),
     ];
-    let headers = forwarded(&said, Ipv6Addr::LOCALHOST.into(), Peers::Trusted);
+    let headers = forwarded(&said, Ipv6Addr::LOCALHOST.into(), PeerTrust::Trusted);
     assert_eq!(headers["x-forwarded-for"], "198.51.100.1, 198.51.100.2, ::1");
     assert_eq!(headers["forwarded"], "for=198.51.100.1, for=\"[::1]\";proto=http;host=\"api.example:8443\"");
     assert_eq!(headers["x-forwarded-host"], "shop.example");
     assert_eq!(headers["x-forwarded-proto"], "https");
 }
 
-/// One connection may ask for several hosts, in turn.
+/// Requests on one connection may name different hosts.
 #[test]
-fn each_request_is_told_with_its_own_host() {
+fn each_request_is_forwarded_with_its_own_host() {
     let hop = Hop::new(Ipv4Addr::LOCALHOST.into(), "https");
     for host in ["a.example", "b.example", "b.example", "a.example"] {
         let mut headers = map(&[]);
-        hop.write(&mut headers, &HeaderValue::from_static(host), Peers::Untrusted);
+        hop.write(&mut headers, &HeaderValue::from_static(host), PeerTrust::Untrusted);
         assert_eq!(headers["forwarded"], format!("for=127.0.0.1;proto=https;host=\"{host}\""));
         assert_eq!(headers["x-forwarded-host"], host);
     }
 }
 
-/// W3C Trace Context §3.2: what is valid is continued under a new parent, anything else starts anew.
+/// W3C Trace Context §3.2: a valid trace is continued under a new parent; otherwise a new trace
+/// starts.
 #[test]
-fn traceparent_is_continued_when_valid_and_started_anew_otherwise() {
+fn a_valid_traceparent_is_continued_and_any_other_is_replaced() {
     let trace = "0af7651916cd43dd8448eb211c80319c";
     for (name, came, continued) in [
         ("valid", format!("00-{trace}-b7ad6b7169203331-01"), true),

@@ -1,8 +1,8 @@
 //! Error responses: the one place that turns a [`Refusal`] into HTTP.
 //!
-//! One table gives each refusal its status, code, text, challenge and what becomes of the connection.
-//! It lists every variant: a new one must be thought about. The client gets a fixed text and the
-//! request id, as a problem document (RFC 9457).
+//! One table gives each refusal its status, code, text and challenge, and says whether the
+//! connection closes. It lists every variant, so that a new one does not compile without an entry.
+//! The client receives a fixed text and the request id, as a problem document (RFC 9457).
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -12,24 +12,24 @@ use super::refusal::{Refusal, TokenFault};
 use crate::gateway::policy::Challenges;
 use crate::primitives::field_syntax::retry_after_seconds;
 
-/// What an error response needs to know of the request that it answers.
+/// The parts of a request that an error response depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorContext<'a> {
-    /// The challenges of the route, or of requests that have none.
+    /// The challenges of the route, or those of requests without a route.
     pub challenges: &'a Challenges,
     /// Only letters, digits, `-`, `_` and `.`.
     pub request_id: &'a str,
-    /// Whether the connection speaks HTTP/1, where a response can ask to close it.
+    /// Whether the connection speaks HTTP/1, where `Connection: close` closes it.
     pub http_1: bool,
 }
 
-/// What one refusal is on the wire.
+/// How one refusal is represented in HTTP.
 struct Representation {
     status: u16,
     code: &'static str,
     detail: &'static str,
     challenge: Challenge,
-    connection: Connection,
+    persistence: Persistence,
 }
 
 /// Which `WWW-Authenticate` value a refusal carries.
@@ -43,17 +43,17 @@ enum Challenge {
     No,
 }
 
-/// What becomes of an HTTP/1 connection after a refusal.
+/// Whether an HTTP/1 connection persists after a refusal (RFC 9112 §9.3).
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Connection {
+enum Persistence {
     /// Later bytes on it cannot be attributed to any request.
-    Closes,
-    /// The next request on it can be read.
-    StaysOpen,
+    Close,
+    /// The gateway can read the next request on it.
+    KeepAlive,
 }
 
 impl Refusal {
-    /// The code in the problem document, in metrics and in the log.
+    /// The code, as the problem document, the metrics and the log show it.
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.representation().code
@@ -67,74 +67,72 @@ impl Refusal {
 
     fn representation(&self) -> Representation {
         use Challenge::{Expired, InsufficientScope, Invalid, Malformed, Missing, No};
-        use Connection::{Closes, StaysOpen};
-        let (status, code, detail, challenge, connection) = match self {
+        use Persistence::{Close, KeepAlive};
+        let (status, code, detail, challenge, persistence) = match self {
             Self::HeadTooLarge => {
-                (431, "head_too_large", "The request head is larger than the limit of this server.", No, Closes)
+                (431, "head_too_large", "The request head is larger than the limit of this server.", No, Close)
             }
             Self::UriTooLong => {
-                (414, "uri_too_long", "The request target is longer than the limit of this server.", No, Closes)
+                (414, "uri_too_long", "The request target is longer than the limit of this server.", No, Close)
             }
-            Self::Framing(_) => {
-                (400, "framing_refused", "The request's framing is malformed or ambiguous.", No, Closes)
-            }
-            Self::Host(_) => (400, "host_refused", "The request must name exactly one valid host.", No, Closes),
-            Self::Path(_) => (400, "path_refused", "The path is not in normal form.", No, StaysOpen),
+            Self::Framing(_) => (400, "framing_refused", "The request's framing is malformed or ambiguous.", No, Close),
+            Self::Host(_) => (400, "host_refused", "The request must name exactly one valid host.", No, Close),
+            Self::Path(_) => (400, "path_refused", "The path is not in normal form.", No, KeepAlive),
             Self::RouteNotFound => {
-                (404, "route_not_found", "Nothing is served under this host and path.", No, StaysOpen)
+                (404, "route_not_found", "Nothing is served under this host and path.", No, KeepAlive)
             }
             Self::MethodNotAllowed { .. } => {
-                (405, "method_not_allowed", "This method is not allowed here; see Allow.", No, StaysOpen)
+                (405, "method_not_allowed", "This method is not allowed here; see Allow.", No, KeepAlive)
             }
-            Self::RateLimited { .. } => (429, "rate_limited", "Too many requests; see Retry-After.", No, StaysOpen),
+            Self::RateLimited { .. } => (429, "rate_limited", "Too many requests; see Retry-After.", No, KeepAlive),
             Self::CredentialsMissing => {
-                (401, "credentials_missing", "An access token is required.", Missing, StaysOpen)
+                (401, "credentials_missing", "An access token is required.", Missing, KeepAlive)
             }
             Self::RequestMalformed(_) => (
                 400,
                 "request_malformed",
                 "The request's credentials are malformed or given twice.",
                 Malformed,
-                StaysOpen,
+                KeepAlive,
             ),
             Self::TokenInvalid(TokenFault::Verify(error)) if error.is_expired() => {
-                (401, "token_invalid", "The access token expired.", Expired, StaysOpen)
+                (401, "token_invalid", "The access token expired.", Expired, KeepAlive)
             }
-            Self::TokenInvalid(_) => (401, "token_invalid", "The access token is not valid.", Invalid, StaysOpen),
+            Self::TokenInvalid(_) => (401, "token_invalid", "The access token is not valid.", Invalid, KeepAlive),
             Self::KeysUnavailable { .. } => (
                 503,
                 "keys_unavailable",
                 "Access tokens cannot be verified at the moment; see Retry-After.",
                 No,
-                StaysOpen,
+                KeepAlive,
             ),
             Self::ScopeInsufficient => (
                 403,
                 "scope_insufficient",
                 "The access token lacks a scope that is required here.",
                 InsufficientScope,
-                StaysOpen,
+                KeepAlive,
             ),
-            Self::AccessDenied(_) => (403, "access_denied", "The caller may not do this.", No, StaysOpen),
+            Self::AccessDenied(_) => (403, "access_denied", "The caller may not do this.", No, KeepAlive),
             Self::BodyTooLarge => {
-                (413, "body_too_large", "The request body is larger than the limit of this route.", No, StaysOpen)
+                (413, "body_too_large", "The request body is larger than the limit of this route.", No, KeepAlive)
             }
-            Self::ClientTimeout => (408, "client_timeout", "The request did not arrive in time.", No, Closes),
+            Self::ClientTimeout => (408, "client_timeout", "The request did not arrive in time.", No, Close),
             Self::UpstreamBusy => {
-                (503, "upstream_busy", "The service behind this gateway is at its limit.", No, StaysOpen)
+                (503, "upstream_busy", "The service behind this gateway is at its limit.", No, KeepAlive)
             }
             Self::UpstreamFailed => {
-                (502, "upstream_failed", "The service behind this gateway gave no valid response.", No, StaysOpen)
+                (502, "upstream_failed", "The service behind this gateway gave no valid response.", No, KeepAlive)
             }
             Self::UpstreamTimeout => {
-                (504, "upstream_timeout", "The service behind this gateway did not respond in time.", No, StaysOpen)
+                (504, "upstream_timeout", "The service behind this gateway did not respond in time.", No, KeepAlive)
             }
             Self::UpstreamUnreachable => {
-                (502, "upstream_unreachable", "The service behind this gateway cannot be reached.", No, StaysOpen)
+                (502, "upstream_unreachable", "The service behind this gateway cannot be reached.", No, KeepAlive)
             }
-            Self::Internal => (500, "internal", "The gateway failed.", No, StaysOpen),
+            Self::Internal => (500, "internal", "The gateway failed.", No, KeepAlive),
         };
-        Representation { status, code, detail, challenge, connection }
+        Representation { status, code, detail, challenge, persistence }
     }
 
     /// The response: status, challenge and a problem document.
@@ -151,7 +149,7 @@ impl Refusal {
         if let Some(challenge) = representation.challenge.value(context.challenges) {
             headers.insert(header::WWW_AUTHENTICATE, challenge.clone());
         }
-        if context.http_1 && representation.connection == Connection::Closes {
+        if context.http_1 && representation.persistence == Persistence::Close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         self.write_extra_headers(headers);
@@ -197,8 +195,8 @@ fn problem(status: StatusCode, of: &Representation, limit: Option<&str>, request
         #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
         violated_policies: Option<[&'a str; 1]>,
     }
-    // `about:blank` means that the status says what kind of problem it is (RFC 9457 §4.2.1); `code` is
-    // more precise. For an exhausted quota there is a registered type.
+    // `about:blank` means that the type of the problem is its status (RFC 9457 §4.2.1); `code` is
+    // more precise. An exhausted quota has a registered type.
     let r#type =
         if limit.is_some() { "https://iana.org/assignments/http-problem-types#quota-exceeded" } else { "about:blank" };
     let body = Problem {

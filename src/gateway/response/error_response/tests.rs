@@ -6,7 +6,7 @@ use super::*;
 use crate::gateway::matching::host::HostRefusal;
 use crate::gateway::matching::path::PathRefusal;
 use crate::gateway::policy::{Access, Demand};
-use crate::gateway::response::refusal::{Framing, Malformed};
+use crate::gateway::response::refusal::{CredentialFault, FramingFault};
 
 fn challenges() -> Challenges {
     let scopes = Demand::Scopes(vec!["orders:read".to_owned(), "orders:write".to_owned()]);
@@ -23,14 +23,14 @@ fn one_of_each() -> Vec<Refusal> {
     let all = vec![
         Refusal::HeadTooLarge,
         Refusal::UriTooLong,
-        Refusal::Framing(Framing::MalformedHead),
+        Refusal::Framing(FramingFault::MalformedHead),
         Refusal::Host(HostRefusal::Missing),
         Refusal::Path(PathRefusal::Ambiguous),
         Refusal::RouteNotFound,
         Refusal::MethodNotAllowed { allow: HeaderValue::from_static("GET, HEAD") },
         Refusal::RateLimited { retry_after, limit: "calls".into() },
         Refusal::CredentialsMissing,
-        Refusal::RequestMalformed(Malformed::TwoCredentials),
+        Refusal::RequestMalformed(CredentialFault::TwoCredentials),
         Refusal::TokenInvalid(TokenFault::Issuer),
         Refusal::KeysUnavailable { retry_after },
         Refusal::ScopeInsufficient,
