@@ -3,8 +3,8 @@
 //! Each worker thread accepts on its own [`listener`] and serves its connections on its own
 //! single-threaded runtime; the [`balancer`] keeps the number of connections even. `connection`
 //! detects the protocol and serves the connection with `http1` or `http2`. Both run hyper on a
-//! `client_stream`, which records reads and writes in the `connection_state`; `http_connection` polls
-//! hyper and enforces the timeouts that follow from that state.
+//! `client_stream`, which records reads and writes in the `connection_state`; `http_connection`
+//! polls hyper and enforces the timeouts that follow from that state.
 //!
 //! This module knows nothing of routes or tokens. It passes requests to
 //! [`Gateway::handle`](crate::gateway::Gateway::handle), and asks

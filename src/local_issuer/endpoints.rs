@@ -1,4 +1,5 @@
-//! Endpoints of the built-in issuer: discovery, keys, and `POST /token` for client credentials (RFC 6749 §4.4).
+//! Endpoints of the built-in issuer: discovery, keys, and `POST /token` for client credentials (RFC
+//! 6749 §4.4).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -1,8 +1,8 @@
-//! The built-in issuer: an OAuth 2.0 authorization server for demos, with the client credentials grant
-//! only.
+//! The built-in issuer: an OAuth 2.0 authorization server for demos, with the client credentials
+//! grant only.
 //!
-//! Has one ES256 key, which it generates at the start and never stores. [`LocalIssuer::respond`] maps
-//! a request to a response without any I/O; the caller owns the listener.
+//! Has one ES256 key, which it generates at the start and never stores. [`LocalIssuer::respond`]
+//! maps a request to a response without any I/O; the caller owns the listener.
 
 mod endpoints;
 mod tokens;

@@ -48,8 +48,8 @@ impl ClaimPath {
         Ok(Self { names, written: text.into() })
     }
 
-    /// The value at this path. `None` if a name is missing or an intermediate value is not an object. A
-    /// JSON Pointer may also select an array element by its index (RFC 6901 §4).
+    /// The value at this path. `None` if a name is missing or an intermediate value is not an
+    /// object. A JSON Pointer may also select an array element by its index (RFC 6901 §4).
     #[must_use]
     pub fn find<'a>(&self, claims: &'a Map<String, Value>) -> Option<&'a Value> {
         let (first, rest) = self.names.split_first()?;

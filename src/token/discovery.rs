@@ -20,7 +20,8 @@ pub(crate) fn document_url(issuer: &str) -> String {
     format!("{}/.well-known/openid-configuration", issuer.strip_suffix('/').unwrap_or(issuer))
 }
 
-/// Reads the discovery document of `issuer`, fetched from `source`, and returns the URL of its keys.
+/// Reads the discovery document of `issuer`, fetched from `source`, and returns the URL of its
+/// keys.
 ///
 /// # Errors
 ///

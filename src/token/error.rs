@@ -1,8 +1,8 @@
-//! Errors of tokens and keys: what is wrong with a token, why an issuer's keys cannot be fetched, and
-//! why an issuer cannot be set up.
+//! Errors of tokens and keys: what is wrong with a token, why an issuer's keys cannot be fetched,
+//! and why an issuer cannot be set up.
 //!
-//! Variants never hold text from a token: what a client wrote may reach neither a log nor a response.
-//! Text from an identity provider is escaped and cut before it is stored.
+//! Variants never hold text from a token: what a client wrote may reach neither a log nor a
+//! response. Text from an identity provider is escaped and cut before it is stored.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -43,9 +43,10 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// [`VerifyError::HeaderMalformed`]; [`VerifyError::CriticalExtension`] for any `crit` or `b64`;
-    /// [`VerifyError::Encrypted`] for `enc` or `zip`; [`VerifyError::TokenTypeNotAllowed`] for a token
-    /// nested in a token; [`VerifyError::AlgorithmNotAllowed`] for an algorithm that is not supported.
+    /// [`VerifyError::HeaderMalformed`]; [`VerifyError::CriticalExtension`] for any `crit` or
+    /// `b64`; [`VerifyError::Encrypted`] for `enc` or `zip`; [`VerifyError::TokenTypeNotAllowed`]
+    /// for a token nested in a token; [`VerifyError::AlgorithmNotAllowed`] for an algorithm that is
+    /// not supported.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, VerifyError> {
         let members = strict_json::read_object(bytes).map_err(|_| VerifyError::HeaderMalformed)?;
         let has = |name: &str| members.contains_key(name);

@@ -70,12 +70,13 @@ impl<'a> RawToken<'a> {
 
     /// Splits and decodes the token. Reads no further than the fifth dot.
     ///
-    /// Base64url is decoded strictly: no padding, no other alphabet, no white space, unused bits zero
-    /// (RFC 7515 §2, RFC 4648 §3.5). Otherwise one token would have several spellings.
+    /// Base64url is decoded strictly: no padding, no other alphabet, no white space, unused bits
+    /// zero (RFC 7515 §2, RFC 4648 §3.5). Otherwise one token would have several spellings.
     ///
     /// # Errors
     ///
-    /// [`VerifyError::Encrypted`] for five segments (RFC 7516 §3.1), [`VerifyError::NotThreeSegments`], [`VerifyError::NotBase64Url`].
+    /// [`VerifyError::Encrypted`] for five segments (RFC 7516 §3.1),
+    /// [`VerifyError::NotThreeSegments`], [`VerifyError::NotBase64Url`].
     pub fn parts(&self) -> Result<Parts<'a>, VerifyError> {
         let text = std::str::from_utf8(self.0).map_err(|_| VerifyError::NotBase64Url)?;
         let mut segments = text.splitn(6, '.');
@@ -111,7 +112,8 @@ impl fmt::Debug for Parts<'_> {
 }
 
 impl fmt::Debug for TokenDigest {
-    /// Writes only the first four bytes: enough to correlate log lines, too few to identify a token.
+    /// Writes only the first four bytes: enough to correlate log lines, too few to identify a
+    /// token.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "TokenDigest({}…)", crate::primitives::random::hex(&self.0[..4]))
     }

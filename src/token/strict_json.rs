@@ -1,18 +1,18 @@
 //! Strict JSON: a parser that refuses documents which two parsers could interpret differently.
 //!
 //! If an object has two members with the same name, `serde_json` keeps the last one, while another
-//! parser may keep the first. The gateway and the upstream would then see different tokens. RFC 7515
-//! §4 and RFC 7519 §4 allow a parser to refuse such a document, and RFC 8725 §2.7 says why it should.
-//! The depth limit of `serde_json` (128) applies, text must be UTF-8, and only white space may follow
-//! the document.
+//! parser may keep the first. The gateway and the upstream would then see different tokens. RFC
+//! 7515 §4 and RFC 7519 §4 allow a parser to refuse such a document, and RFC 8725 §2.7 says why it
+//! should. The depth limit of `serde_json` (128) applies, text must be UTF-8, and only white space
+//! may follow the document.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// The text is not exactly one JSON document, is nested too deeply, or has an object with a duplicate
-/// member. Contains nothing of the text.
+/// The text is not exactly one JSON document, is nested too deeply, or has an object with a
+/// duplicate member. Contains nothing of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a JSON document with unique members")]
 pub(crate) struct NotStrictJson;

@@ -1,5 +1,5 @@
-//! Keys, tokens and settings for the tests of `token/`. Tokens are signed over any bytes, even if they
-//! are not JSON.
+//! Keys, tokens and settings for the tests of `token/`. Tokens are signed over any bytes, even if
+//! they are not JSON.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;

@@ -74,8 +74,8 @@ impl Upstream {
     /// # Errors
     ///
     /// [`UpstreamError`]; [`UpstreamError::RequestBody`] if the client is at fault.
-    // Neither this nor `Exchange::attempt` is an `async fn`: such a future has room for its argument
-    // twice, here for a whole request.
+    // Neither this nor `Exchange::attempt` is an `async fn`: such a future has room for its
+    // argument twice, here for a whole request.
     pub fn send<'a>(
         &'a self,
         pools: &'a Pools,

@@ -166,7 +166,8 @@ fn documented_stages() -> Vec<String> {
     numbered.collect()
 }
 
-/// `explain` runs the function that decides real requests, and so the same stages in the same order.
+/// `explain` runs the function that decides real requests, and so the same stages in the same
+/// order.
 #[test]
 fn explain_goes_through_every_stage_of_a_request_in_order() {
     let directory = TempDir::new();

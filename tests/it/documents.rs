@@ -84,8 +84,8 @@ fn threats_md_explains_every_id_that_the_code_cites() {
     assert!(not_cited.is_empty(), "explained, but cited nowhere: {not_cited:?}");
 }
 
-/// The ids in comments and in the names of rows, such as `J-07`, `A12` or `CVE-2025-64484`; `J-10 to J-13` and `A60–A63` cite all
-/// that lie between.
+/// The ids in comments and in the names of rows, such as `J-07`, `A12` or `CVE-2025-64484`;
+/// `J-10 to J-13` and `A60–A63` cite all that lie between.
 ///
 /// # Panics
 ///
@@ -93,7 +93,7 @@ fn threats_md_explains_every_id_that_the_code_cites() {
 fn cited_ids(text: &str, explained: &BTreeSet<&str>) -> Vec<String> {
     let mut ids = Vec::new();
     for line in text.lines().map(str::trim_start).filter(|line| line.starts_with("//") || line.starts_with("(\"")) {
-        let spaced = line.replace('–', " to ").replace('…', " to ");
+        let spaced = line.replace(['–', '…'], " to ");
         let words: Vec<&str> =
             spaced.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).filter(|word| !word.is_empty()).collect();
         for (index, word) in words.iter().enumerate() {

@@ -113,8 +113,8 @@ pub(crate) fn check(
     settings: &IssuerSettings,
     now: WallTime,
 ) -> Result<ValidatedClaims, VerifyError> {
-    // Compared as bytes: after URL normalization, `https://idp/` and `https://idp` would be the same
-    // issuer (OpenID Connect Discovery §4.3).
+    // Compared as bytes: after URL normalization, `https://idp/` and `https://idp` would be the
+    // same issuer (OpenID Connect Discovery §4.3).
     if issuer(claims)? != &*settings.issuer {
         return Err(VerifyError::UnknownIssuer);
     }
@@ -201,9 +201,9 @@ impl ValidityPeriod {
             return Err(VerifyError::IssuedInFuture);
         }
         let Some(longest) = settings.max_lifetime else { return Ok(()) };
-        // Within the leeway, a token may still be valid although its `iat` is after its `exp`. With a
-        // bound on the lifetime, the times must be consistent. Without `iat`, the lifetime is unknown
-        // and counts as too long.
+        // Within the leeway, a token may still be valid although its `iat` is after its `exp`. With
+        // a bound on the lifetime, the times must be consistent. Without `iat`, the lifetime is
+        // unknown and counts as too long.
         if self.not_before.is_some_and(|start| self.expires <= start) || self.issued > Some(self.expires) {
             return Err(VerifyError::InconsistentTimes);
         }
@@ -218,8 +218,8 @@ impl ValidityPeriod {
     }
 }
 
-/// A `NumericDate` (RFC 7519 §2): a number that is not negative. `round` removes the fraction. A number
-/// beyond 64 bits becomes the largest one.
+/// A `NumericDate` (RFC 7519 §2): a number that is not negative. `round` removes the fraction. A
+/// number beyond 64 bits becomes the largest one.
 fn seconds(
     claims: &Map<String, Value>,
     claim: &'static str,
@@ -253,8 +253,8 @@ fn audiences(claims: &Map<String, Value>, sources: &[ClaimPath]) -> Result<Vec<S
     }
 }
 
-/// Longest subject, in bytes: bounds the size of an identity header. OpenID Connect Core §2 allows 255
-/// characters.
+/// Longest subject, in bytes: bounds the size of an identity header. OpenID Connect Core §2 allows
+/// 255 characters.
 const MAX_SUBJECT_BYTES: usize = 4 * 1024;
 
 fn subject(claims: &Map<String, Value>, sources: &[ClaimPath]) -> Result<String, VerifyError> {
@@ -295,8 +295,8 @@ fn first_present<'a>(claims: &'a Map<String, Value>, sources: &[ClaimPath]) -> O
     sources.iter().find_map(|path| path.find(claims))
 }
 
-/// The names in all the claims, sorted and without duplicates. A string is split at spaces (RFC 6749
-/// §3.3), an array contributes its strings, and an object its keys. Any other type contributes
+/// The names in all the claims, sorted and without duplicates. A string is split at spaces (RFC
+/// 6749 §3.3), an array contributes its strings, and an object its keys. Any other type contributes
 /// nothing: a malformed claim must not grant anything.
 fn collect_names(claims: &Map<String, Value>, sources: &[ClaimPath]) -> Vec<Box<str>> {
     let mut names: Vec<Box<str>> = Vec::new();

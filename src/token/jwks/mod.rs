@@ -102,8 +102,8 @@ impl KeyRejection {
     }
 }
 
-/// Identifies a key by its id, its material and its purpose. A new key under the same id has another
-/// identity.
+/// Identifies a key by its id, its material and its purpose. A new key under the same id has
+/// another identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyIdentity([u8; 32]);
 
@@ -174,8 +174,8 @@ impl VerificationKey {
         self.identity
     }
 
-    /// Whether the key may be used with `algorithm`. The key decides; the token's header must agree (RFC
-    /// 8725 §3.1).
+    /// Whether the key may be used with `algorithm`. The key decides; the token's header must agree
+    /// (RFC 8725 §3.1).
     #[must_use]
     pub fn allows(&self, algorithm: Algorithm) -> bool {
         match self.only {
@@ -184,8 +184,8 @@ impl VerificationKey {
         }
     }
 
-    /// Whether this key made `signature` over `signed`. Costs one public-key operation. Always `false`
-    /// if the key does not allow `algorithm`.
+    /// Whether this key made `signature` over `signed`. Costs one public-key operation. Always
+    /// `false` if the key does not allow `algorithm`.
     #[must_use]
     pub fn verifies(&self, signature: &[u8], signed: &[u8], algorithm: Algorithm) -> bool {
         self.allows(algorithm) && self.parsed.verifies(signature, signed, algorithm)
@@ -236,9 +236,9 @@ impl KeySet {
 
     /// The keys that may have signed a token with this header.
     ///
-    /// Compares ids exactly. Without an id in the token, or if keys share an id, returns all keys that
-    /// allow the algorithm, at most [`MAX_CANDIDATES`]. All of them belong to the issuer, so it does not
-    /// matter which one verifies the signature.
+    /// Compares ids exactly. Without an id in the token, or if keys share an id, returns all keys
+    /// that allow the algorithm, at most [`MAX_CANDIDATES`]. All of them belong to the issuer, so
+    /// it does not matter which one verifies the signature.
     #[must_use]
     pub fn lookup(&self, kid: Option<&str>, algorithm: Algorithm) -> KeyLookup<'_> {
         let mut named = self.keys.iter().filter(|key| kid.is_none() || key.kid() == kid).peekable();

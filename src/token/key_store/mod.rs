@@ -1,9 +1,10 @@
 //! Key store: the current key set of one issuer, refreshed in the background.
 //!
-//! A request whose key is in the set neither waits nor takes a lock. Only [`KeyStore::run`] fetches;
-//! a request with an unknown key wakes it, and all such requests wait for the same attempt. When a
-//! fetch fails, the last good set stays in use until it is too old. When one succeeds, it replaces
-//! the set as a whole: a key that is no longer published is gone. [`schedule`] decides when to fetch.
+//! A request whose key is in the set neither waits nor takes a lock. Only [`KeyStore::run`]
+//! fetches; a request with an unknown key wakes it, and all such requests wait for the same
+//! attempt. When a fetch fails, the last good set stays in use until it is too old. When one
+//! succeeds, it replaces the set as a whole: a key that is no longer published is gone.
+//! [`schedule`] decides when to fetch.
 
 mod origin;
 mod schedule;
@@ -91,7 +92,8 @@ impl KeyStore {
     ///
     /// # Errors
     ///
-    /// [`IssuerSetupError`]: the certificates or the key file cannot be used, or the URL is insecure.
+    /// [`IssuerSetupError`]: the certificates or the key file cannot be used, or the URL is
+    /// insecure.
     pub fn new(settings: &IssuerSettings, clock: Clock, metrics: IssuerMetrics) -> Result<Arc<Self>, IssuerSetupError> {
         let key_settings = KeySettings::of(settings);
         let store = Self {
@@ -113,8 +115,8 @@ impl KeyStore {
         Ok(Arc::new(store))
     }
 
-    /// Refreshes the keys until the process stops. Also refreshes them while the process drains, for
-    /// the requests that are still in flight. Exactly one such loop runs per store.
+    /// Refreshes the keys until the process stops. Also refreshes them while the process drains,
+    /// for the requests that are still in flight. Exactly one such loop runs per store.
     pub async fn run(self: Arc<Self>, mut shutdown: Shutdown) {
         loop {
             let next = self.lock().schedule.next_step(self.clock.monotonic_micros());
@@ -150,8 +152,8 @@ impl KeyStore {
         }
     }
 
-    /// The current set. `None` if there is none, or if it is too old at `now`, in microseconds of the
-    /// monotonic clock.
+    /// The current set. `None` if there is none, or if it is too old at `now`, in microseconds of
+    /// the monotonic clock.
     #[must_use]
     pub fn usable_keys(&self, now: u64) -> Option<Arc<KeySet>> {
         let current = self.current.load();
@@ -183,9 +185,9 @@ impl KeyStore {
         self.name == settings.name && self.settings == KeySettings::of(settings)
     }
 
-    /// The set that contains a key for this header. A key that is in the set is found without waiting
-    /// and without a lock; for another one, waits for at most one attempt, and at most as long as a
-    /// fetch may take.
+    /// The set that contains a key for this header. A key that is in the set is found without
+    /// waiting and without a lock; for another one, waits for at most one attempt, and at most as
+    /// long as a fetch may take.
     ///
     /// # Errors
     ///
@@ -206,8 +208,8 @@ impl KeyStore {
         loop {
             let mut attempts = {
                 let mut state = self.lock();
-                // A new set is stored under this lock. So if the key is not in the set now, it was not
-                // in the result of the last attempt that the schedule knows of either.
+                // A new set is stored under this lock. So if the key is not in the set now, it was
+                // not in the result of the last attempt that the schedule knows of either.
                 if let Some(found) = self.look_up(kid, algorithm) {
                     return found;
                 }

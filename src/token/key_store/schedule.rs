@@ -1,12 +1,12 @@
-//! Schedule of one issuer's key fetches: when the next fetch is due, and whether a request whose key
-//! is unknown waits for it or is missing.
+//! Schedule of one issuer's key fetches: when the next fetch is due, and whether a request whose
+//! key is unknown waits for it or is missing.
 //!
 //! Decides only: no I/O, no waiting, and the time is an argument, in microseconds of the monotonic
 //! clock. The rules:
 //!
 //! - The key set is refreshed after four fifths of its lifetime.
-//! - A token with an unknown key triggers a fetch at once, but not within the cooldown, which starts
-//!   with the last attempt, whether or not that succeeded.
+//! - A token with an unknown key triggers a fetch at once, but not within the cooldown, which
+//!   starts with the last attempt, whether or not that succeeded.
 //! - After repeated failures the cooldown doubles, up to [`MAX_BACKOFF`].
 
 use std::collections::VecDeque;
@@ -123,8 +123,8 @@ impl Schedule {
     }
 
     /// Records that the attempt got a key set with this lifetime, or without one. `jitter` in
-    /// `0.0..1.0` moves the refresh by up to ten per cent either way, so that several gateways do not
-    /// fetch at the same time.
+    /// `0.0..1.0` moves the refresh by up to ten per cent either way, so that several gateways do
+    /// not fetch at the same time.
     pub(super) fn succeed(&mut self, now: u64, lifetime: Option<Duration>, jitter: f64) {
         self.is_running = false;
         self.last = LastAttempt::Succeeded;
@@ -165,8 +165,8 @@ impl Schedule {
         if self.last != LastAttempt::Succeeded || !has_set {
             return MissOutcome::Unavailable { retry_after: self.time_to_next(now) };
         }
-        // A key counts as missing only after a fetch that came later than the request. For a request
-        // within the cooldown, the key may have been published since the last fetch.
+        // A key counts as missing only after a fetch that came later than the request. For a
+        // request within the cooldown, the key may have been published since the last fetch.
         if waiter == Waiter::Waited {
             self.missing_keys.insert(kid, now);
         }
@@ -195,8 +195,8 @@ impl Schedule {
 #[derive(Debug, Default)]
 struct MissingKeys {
     hasher: RandomState,
-    /// Hash and time, oldest first. A hash, because clients choose the length of the text; keyed, so
-    /// that a client cannot construct collisions.
+    /// Hash and time, oldest first. A hash, because clients choose the length of the text; keyed,
+    /// so that a client cannot construct collisions.
     seen: VecDeque<(u64, u64)>,
 }
 
@@ -333,7 +333,8 @@ mod tests {
         assert_eq!(schedule.on_missing_key(31 * SECOND, "k", true, Waiter::New), MissOutcome::Wait);
     }
 
-    /// After a failed fetch an unknown key may exist, so the response must not say that it does not.
+    /// After a failed fetch an unknown key may exist, so the response must not say that it does
+    /// not.
     #[test]
     fn after_a_failure_an_unknown_key_means_unavailable() {
         let mut schedule = failed(1);

@@ -91,7 +91,8 @@ impl TestKey {
         self
     }
 
-    /// The same RSA key with another of its algorithms: `RS384`, `RS512`, `PS256`, `PS384`, `PS512`.
+    /// The same RSA key with another of its algorithms: `RS384`, `RS512`, `PS256`, `PS384`,
+    /// `PS512`.
     pub(crate) fn with_algorithm(mut self, algorithm: &'static str) -> Self {
         self.algorithm = algorithm;
         self
@@ -245,7 +246,8 @@ impl TokenBuilder {
         format!("{unsigned}.{signature}")
     }
 
-    /// The token, signed with the RSA key `k1`, which an `Idp` publishes unless a test changes its keys.
+    /// The token, signed with the RSA key `k1`, which an `Idp` publishes unless a test changes its
+    /// keys.
     pub(crate) fn to_jwt(&self) -> String {
         self.sign(&TestKey::rsa("k1"))
     }
