@@ -10,7 +10,8 @@ use serde::de::value::Error;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
 
-/// The keyword of a schema that holds the names. [`super::schema`] removes it from what it prints.
+/// The keyword of a schema that holds the names. [`schema()`](super::schema()) removes it from what
+/// it prints.
 pub(super) const KEYWORD: &str = "x-field-order";
 
 /// Adds the order of the fields of `T` to its schema.

@@ -22,8 +22,8 @@ pub struct Route {
     /// Path pattern: `/a/b` matches exactly, `/a/{id}/b` binds one segment that is not empty,
     /// `/a/*` matches `/a`, `/a/` and everything below.
     pub path: Option<String>,
-    /// Methods in upper case; `GET` includes `HEAD`. `CONNECT` and `TRACE` are an error.
-    /// Default: all.
+    /// Methods in upper case; `GET` includes `HEAD`. `CONNECT` and `TRACE` are an error, since no
+    /// route can have them. Default: all.
     pub methods: Option<Vec<String>>,
     /// Which requests the route accepts.
     pub access: Access,

@@ -4,15 +4,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::connection_state::ConnectionState;
+use super::http_connection::LAST_REQUEST_GRACE;
 use super::protocol::{self, Protocol};
 use super::socket::ClientSocket;
 use super::{http1, http2};
 use crate::gateway::runtime::ClientTimeouts;
 use crate::gateway::{Gateway, Peer, ServerSettings};
-use crate::primitives::shutdown::Shutdown;
+use crate::primitives::shutdown::{Phase, Shutdown};
 
 /// What serving a connection takes, apart from its socket. The connection's task owns it.
 #[derive(Debug)]
@@ -33,7 +34,10 @@ pub(super) async fn serve(stream: TcpStream, peer: Peer, gateway: Rc<Gateway>, s
     let opened_at = Instant::now();
     let ServerSettings { timeouts, max_header_size, .. } = gateway.settings();
     let mut socket = ClientSocket::tcp(stream);
-    let detected = timeout(timeouts.header, protocol::detect(&mut socket)).await;
+    let detected = tokio::select! {
+        detected = timeout(timeouts.header, protocol::detect(&mut socket)) => detected,
+        () = last_request_grace_over(shutdown.clone()) => return,
+    };
     // Otherwise the client has closed the connection or sent too little in time: there is no
     // request to respond to.
     let Ok(Ok((protocol, buffered))) = detected else { return };
@@ -45,4 +49,10 @@ pub(super) async fn serve(stream: TcpStream, peer: Peer, gateway: Rc<Gateway>, s
         // reserve the space for it.
         Protocol::Http2 => Box::pin(http2::serve(socket, buffered, &context)).await,
     }
+}
+
+/// Resolves when the process drains and an idle connection can no longer send a request.
+async fn last_request_grace_over(mut shutdown: Shutdown) {
+    shutdown.reached(Phase::Draining).await;
+    sleep(LAST_REQUEST_GRACE).await;
 }

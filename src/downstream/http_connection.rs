@@ -12,7 +12,7 @@ use crate::primitives::shutdown::{Phase, Shutdown};
 
 /// How long an idle connection stays open for one more request once the process drains. The client
 /// may have sent a request already, which would be lost if the connection were closed at once.
-const LAST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+pub(super) const LAST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// A connection of hyper, of either protocol.
 pub(super) trait HttpConnection {

@@ -112,7 +112,7 @@ fn explain_shows_the_rule_behind_a_decision_and_its_line() {
     let reader = claims("reader.json", "orders:read", json!([]));
     let url = "https://api.example/orders/7";
     for (name, arguments, status, parts) in [
-        ("public", vec!["GET", "/anything"], 0, vec!["allowed", "public: no token"]),
+        ("public", vec!["GET", "/anything"], 0, vec!["note  host       none given", "allowed", "public: no token"]),
         ("no token", vec!["GET", url], 1, vec!["401 credentials_missing", "routes[1].access"]),
         (
             "without the role",

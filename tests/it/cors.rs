@@ -153,7 +153,7 @@ async fn the_policy_of_the_requested_method_answers_a_preflight() {
     fixture.gateway.wait_for_metric(preflights, 8.0).await;
 }
 
-/// Contract 3: any other `OPTIONS` is an ordinary request: routed by its own method, and
+/// Any other `OPTIONS` is an ordinary request: routed by its own method, and
 /// authenticated.
 #[tokio::test]
 async fn other_options_requests_are_ordinary_requests() {
@@ -180,7 +180,7 @@ async fn other_options_requests_are_ordinary_requests() {
     assert_eq!((response.status, &response.json()["method"]), (200, &json!("OPTIONS")), "with a token it is forwarded");
 }
 
-/// Contract 3, threat CO-3: a preflight spends no quota.
+/// Threat CO-3: a preflight spends no quota.
 #[tokio::test]
 async fn a_preflight_spends_no_quota() {
     let fixture = Fixture::start(config()).await;
@@ -192,7 +192,7 @@ async fn a_preflight_spends_no_quota() {
     assert_eq!((first.status, first.header("ratelimit")), (200, Some("\"calls\";r=1;t=3600")));
 }
 
-/// Contract 3, threats CO-1, CO-5: every response to a listed origin has the headers, whether it
+/// Threats CO-1, CO-5: every response to a listed origin has the headers, whether it
 /// comes from the gateway or the upstream; a response to another origin never has them.
 #[tokio::test]
 async fn every_response_of_the_route_carries_the_cors_headers() {
@@ -304,7 +304,7 @@ async fn the_policy_replaces_the_upstreams_cors_headers() {
     }
 }
 
-/// Contract 1.9 `report_only`: an origin that the policy denies is reported, and the upstream's
+/// `report_only`: an origin that the policy denies is reported, and the upstream's
 /// headers remain.
 #[tokio::test]
 async fn report_only_leaves_unlisted_origins_to_the_upstream() {

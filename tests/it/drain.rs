@@ -54,6 +54,17 @@ async fn an_idle_connection_may_send_one_more_request_while_draining() {
 }
 
 #[tokio::test]
+async fn a_connection_that_has_sent_nothing_does_not_delay_the_end() {
+    let timeouts = "header_timeout = \"10m\"\ndrain_timeout = \"10m\"";
+    let fixture = Fixture::start(Config::minimal().add("server", timeouts)).await;
+    let mut silent = fixture.connect().await;
+    fixture.gateway.wait_for_metric("portcullis_connections_open", 1.0).await;
+    fixture.gateway.drain();
+    assert!(silent.read_to_close().await.is_empty());
+    fixture.gateway.wait_for_end().await;
+}
+
+#[tokio::test]
 async fn a_request_that_outlasts_drain_timeout_is_cut_off() {
     let fixture = Fixture::start(Config::minimal().add("server", "drain_timeout = \"50ms\"")).await;
     fixture.origin.behave("/public/never", Behaviour::Hang);

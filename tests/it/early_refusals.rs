@@ -232,7 +232,7 @@ async fn sends_100_continue_only_after_authorization() {
     assert!(requests.iter().all(|request| request.target.starts_with("/public/") && request.complete));
 }
 
-/// Contract 1.1 `max_connections`: connections beyond it wait and are then served, whichever worker
+/// `max_connections`: connections beyond it wait and are then served, whichever worker
 /// the kernel assigned them to.
 #[tokio::test]
 async fn max_connections_is_shared_by_all_workers() {

@@ -96,16 +96,17 @@ struct Caller {
     claims: &'static [(&'static str, &'static str)],
     /// The address that the trusted proxy reports.
     address: &'static str,
-    header: Option<&'static str>,
+    /// The values of `X-Api-Key`.
+    header: &'static [&'static str],
     /// A path other than `/…/1`.
     path: Option<&'static str>,
 }
 
 const ALICE: Caller =
-    Caller { subject: "alice", foreign: false, claims: &[], address: "192.0.2.1", header: None, path: None };
+    Caller { subject: "alice", foreign: false, claims: &[], address: "192.0.2.1", header: &[], path: None };
 const BOB: Caller = Caller { subject: "bob", ..ALICE };
 
-/// Contract: which callers share a quota, for each kind of key; every accept row has a refuse row.
+/// Which callers share a quota, for each kind of key; every accept row has a refuse row.
 /// Threats RL-3, RL-4, RL-5, A72.
 #[tokio::test]
 async fn each_key_type_counts_its_own_group_of_callers() {
@@ -168,18 +169,21 @@ async fn each_key_type_counts_its_own_group_of_callers() {
         ("claim:org.tenant", "no such claim: counted as the subject", ALICE, 200),
         ("claim:org.tenant", "no such claim, again", ALICE, 429),
         ("claim:org.tenant", "no such claim, another subject", BOB, 200),
-        ("header:X-Api-Key", "the first", Caller { header: Some("red"), ..ALICE }, 200),
+        ("header:X-Api-Key", "the first", Caller { header: &["red"], ..ALICE }, 200),
         (
             "header:X-Api-Key",
             "another caller with the same value",
-            Caller { header: Some("red"), address: elsewhere, ..BOB },
+            Caller { header: &["red"], address: elsewhere, ..BOB },
             429,
         ),
-        ("header:X-Api-Key", "another value", Caller { header: Some("blue"), ..ALICE }, 200),
-        ("header:X-Api-Key", "another case is another value", Caller { header: Some("Red"), ..ALICE }, 200),
+        ("header:X-Api-Key", "another value", Caller { header: &["blue"], ..ALICE }, 200),
+        ("header:X-Api-Key", "another case is another value", Caller { header: &["Red"], ..ALICE }, 200),
         ("header:X-Api-Key", "no header: counted by address", ALICE, 200),
         ("header:X-Api-Key", "no header, again", BOB, 429),
         ("header:X-Api-Key", "no header, elsewhere", Caller { address: elsewhere, ..ALICE }, 200),
+        ("header:X-Api-Key", "two values: counted by address", Caller { header: &["grey", "red"], ..ALICE }, 429),
+        ("header:X-Api-Key", "other values before it", Caller { header: &["pink", "red"], ..ALICE }, 429),
+        ("header:X-Api-Key", "the same value twice", Caller { header: &["pink", "pink"], ..BOB }, 429),
     ] {
         let index = kinds.iter().position(|known| *known == kind).expect(kind);
         let issuer = if caller.foreign { other.issuer() } else { fixture.idp.issuer() };
@@ -190,7 +194,7 @@ async fn each_key_type_counts_its_own_group_of_callers() {
         }
         let bearer = token.to_bearer();
         let mut headers = vec![("Authorization", &*bearer), ("X-Forwarded-For", caller.address)];
-        headers.extend(caller.header.map(|value| ("X-Api-Key", value)));
+        headers.extend(caller.header.iter().map(|value| ("X-Api-Key", *value)));
         let path = caller.path.map_or_else(|| format!("/k{index}/1"), str::to_owned);
         let response = fixture.get(&path, &headers).await;
         assert_eq!(response.status, expect, "{kind}: {name}: {}", response.text());
@@ -209,7 +213,7 @@ async fn ignores_forwarding_headers_of_untrusted_peers() {
     }
 }
 
-/// Contract 1.6: a limit by address, route or header is counted before the token is verified, and
+/// A limit by address, route or header is counted before the token is verified, and
 /// so saves that work.
 #[tokio::test]
 async fn a_limit_by_address_counts_requests_that_are_refused_later() {
@@ -272,7 +276,7 @@ async fn counts_anonymous_callers_by_address() {
     }
 }
 
-/// Contract 1.6: `tiers` set other rates by the value of a claim.
+/// `tiers` set other rates by the value of a claim.
 #[tokio::test]
 async fn a_tier_sets_its_own_rate() {
     let limit =
@@ -359,7 +363,7 @@ async fn variants_of_a_request_share_one_quota() {
     assert_eq!(statuses, [200, 200, 200, 200, 429, 429]);
 }
 
-/// Contract 1.9 `report_only`: a request over the limit is counted, logged and forwarded.
+/// `report_only`: a request over the limit is counted, logged and forwarded.
 #[tokio::test]
 async fn report_only_counts_and_logs_a_rate_limit_but_forwards() {
     let fixture = Fixture::start(limited("key = \"subject\"\nrate = \"1/h\"\nburst = 1", "report_only = true")).await;

@@ -29,7 +29,7 @@ async fn echo(conn: &mut Conn, text: &str) {
     assert_eq!(String::from_utf8_lossy(&conn.read_bytes(text.len()).await), text);
 }
 
-/// Contract 4, threats UP-2, A80: no tunnel without a token, and none before the upstream's 101.
+/// Threats UP-2, A80: no tunnel without a token, and none before the upstream's 101.
 #[tokio::test]
 async fn a_tunnel_opens_after_authorization_and_the_upstreams_101() {
     let fixture = Fixture::start(Config::minimal()).await;
@@ -96,7 +96,7 @@ async fn an_upstream_that_ignores_the_upgrade_responds_as_usual() {
     assert_eq!(conn.request("GET", "/token/1", &[], b"").await.status, 401, "each request is authorized separately");
 }
 
-/// Contract 4, threats UP-1, UP-3, A90: `h2c` and TLS would change who parses the following bytes
+/// Threats UP-1, UP-3, A90: `h2c` and TLS would change who parses the following bytes
 /// and are refused. Several protocols are refused too; an upgrade without its `Connection` option
 /// is ignored.
 #[tokio::test]

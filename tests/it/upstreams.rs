@@ -56,7 +56,7 @@ async fn consecutive_requests_reuse_one_connection() {
     assert_eq!(samples.count(r#"portcullis_upstream_retries_total{upstream="main"}"#), 0);
 }
 
-/// Contract 1.4 `keep_alive`: the gateway closes an idle connection before the server does.
+/// `keep_alive`: the gateway closes an idle connection before the server does.
 #[tokio::test]
 async fn closes_an_idle_upstream_connection_after_keep_alive() {
     let origin = Origin::start().await;
@@ -144,7 +144,7 @@ async fn never_reuses_a_connection_with_an_unfinished_request_or_response() {
     assert!(fixture.origin.requests().iter().all(|request| request.target != "/public/hidden"));
 }
 
-/// Contract 1.4 `max_connections`, `max_pending`: one request is active, one waits, the next is
+/// `max_connections`, `max_pending`: one request is active, one waits, the next is
 /// refused at once.
 #[tokio::test]
 async fn a_full_server_makes_some_wait_and_tells_the_rest() {
@@ -215,7 +215,7 @@ async fn waiting_for_a_connection_ends_after_response_timeout() {
     assert_eq!((second.status, &second.json()["code"]), (503, &json!("upstream_busy")));
 }
 
-/// Contract 1.4 `balance`.
+/// `balance`.
 #[tokio::test]
 async fn balances_requests_over_servers_as_configured() {
     for (balance, while_one_is_busy) in [("round_robin", [4, 3]), ("least_request", [1, 6])] {
@@ -245,7 +245,7 @@ async fn balances_requests_over_servers_as_configured() {
     }
 }
 
-/// Contract 3: how upstream failures look to a client: fixed texts, and no bytes of the upstream's.
+/// How upstream failures look to a client: fixed texts, and no bytes of the upstream's.
 #[tokio::test]
 async fn each_kind_of_upstream_failure_has_its_status_and_code() {
     let huge = format!("HTTP/1.1 200 OK\r\nX-Huge: {}\r\n\r\n", "x".repeat(70_000));
@@ -289,7 +289,22 @@ async fn each_kind_of_upstream_failure_has_its_status_and_code() {
     }
 }
 
-/// Contract 1.9 `timeout`: bounds the request and the response, before the head and after it.
+/// RFC 9112 §6.3: `Transfer-Encoding` overrides `Content-Length`, which must then not be forwarded.
+#[tokio::test]
+async fn a_response_with_a_coding_and_a_length_has_the_length_of_its_chunks() {
+    for (name, length, field) in [("shorter", 1, "before"), ("longer", 100, "before"), ("shorter", 1, "after")] {
+        let (length, coding) = (format!("Content-Length: {length}\r\n"), "Transfer-Encoding: chunked\r\n");
+        let fields = if field == "before" { length + coding } else { coding.to_owned() + &length };
+        let response = format!("HTTP/1.1 200 OK\r\n{fields}\r\n5\r\nhello\r\n0\r\n\r\n");
+        let origin = RawOrigin::start([Step::response(response)]).await;
+        let fixture = Fixture::start(with_upstream(Config::minimal(), "both", &[origin.addr()], "")).await;
+        let response = fixture.get("/both/1", &[]).await;
+        assert_eq!((response.status, &*response.text()), (200, "hello"), "{name} length, {field} the coding");
+        assert_eq!(response.header("content-length"), None, "{name} length, {field} the coding");
+    }
+}
+
+/// `timeout`: bounds the request and the response, before the head and after it.
 #[tokio::test]
 async fn the_route_timeout_covers_the_request_and_the_whole_response() {
     let config = Config::minimal().route("timed", "access = \"public\"\ntimeout = \"100ms\"");
@@ -304,7 +319,21 @@ async fn the_route_timeout_covers_the_request_and_the_whole_response() {
     assert_eq!(fixture.get("/timed/1", &[]).await.status, 200);
 }
 
-/// Contract 1.4 `response_timeout` starts at the end of the request: a long upload is not a slow
+/// A client that reads more slowly than the upstream sends makes the next bytes always available,
+/// so that the gateway never waits for them.
+#[tokio::test]
+async fn the_route_timeout_also_ends_a_response_that_never_pauses() {
+    let config = Config::minimal().route("timed", "access = \"public\"\ntimeout = \"100ms\"");
+    let fixture = Fixture::start(config).await;
+    fixture.origin.behave("/timed/flood", Behaviour::Large(1 << 40));
+    let mut client = fixture.connect().await;
+    client.send("GET /timed/flood HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(client.read_head().await.status, 200);
+    client.read_slowly_to_close().await;
+    fixture.origin.wait_for_open_connections(0).await;
+}
+
+/// `response_timeout` starts at the end of the request: a long upload is not a slow
 /// upstream.
 #[tokio::test]
 async fn response_timeout_starts_after_the_end_of_the_request() {

@@ -113,6 +113,9 @@ async fn explain(request: ExplainedRequest, plan: &Plan, runtime: &Arc<Runtime>,
     let peer = Peer::new(CLIENT, "http");
     let mut response = ResponseContext::new(runtime, &head.method, head.target.path(), head.version, &peer);
     let mut trace = Trace::new(plan.key_lines.clone(), assumed_claims);
+    if head.headers.get(header::HOST).is_some_and(|host| host == UNNAMED_HOST) {
+        trace.check(|| Check::noted("host", "none given; only routes for any host can match"));
+    }
     let decision = decide(head, &peer, runtime, &mut response, &mut trace).await;
     let outcome = decision.and_then(|decision| match decision {
         Decision::Admitted(admitted) => describe_forwarding(&admitted, &mut trace),

@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
@@ -101,7 +102,28 @@ pub struct LimitOutcome<'a> {
     pub policy: &'a HeaderValue,
 }
 
+/// A limit that is used up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LimitExceeded {
+    /// The limit's name.
+    pub limit: Arc<str>,
+    /// How long the client must wait.
+    pub retry_after: Duration,
+}
+
 impl LimitOutcome<'_> {
+    /// `Ok` if the limit allows the request.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitExceeded`].
+    pub fn require_allowed(&self) -> Result<(), LimitExceeded> {
+        match self.decision {
+            Decision::Allowed { .. } => Ok(()),
+            Decision::Refused { retry_after } => Err(LimitExceeded { limit: Arc::clone(self.limit), retry_after }),
+        }
+    }
+
     /// The item of `RateLimit`.
     #[must_use]
     pub fn state(&self) -> HeaderValue {
@@ -163,14 +185,18 @@ impl<S: CellStore> Limiter<S> {
 
     /// A client must not bypass the limit by omitting what the key is made of. A request without
     /// the header is therefore counted by its address, a caller without the claim or client by its
-    /// subject, and an anonymous caller by its address.
+    /// subject, and an anonymous caller by its address. So is a request with several lines of the
+    /// header, of which the backend may use any.
     fn key(&self, input: LimitInput<'_>) -> u64 {
         match (&self.settings.key, input.caller) {
             (LimitKey::Route, _) => key::strings(&["route", input.route]),
-            (LimitKey::Header(name), _) => match input.headers.get(name) {
-                Some(value) => key::bytes(&[b"header", value.as_bytes()]),
-                None => input.address_key(),
-            },
+            (LimitKey::Header(name), _) => {
+                let mut values = input.headers.get_all(name).iter();
+                match (values.next(), values.next()) {
+                    (Some(value), None) => key::bytes(&[b"header", value.as_bytes()]),
+                    (None | Some(_), _) => input.address_key(),
+                }
+            }
             (LimitKey::Ip, _)
             | (LimitKey::Claim(_) | LimitKey::Client | LimitKey::Issuer | LimitKey::Subject, None) => {
                 input.address_key()

@@ -112,16 +112,14 @@ impl<G: Unpin> http_body::Body for Body<G> {
         let this = &mut *self;
         let mut frame = match &mut this.content {
             Content::Fixed(text) => text.take().map(|text| Ok(Frame::data(text))),
-            Content::Stream { body, deadline } => match Pin::new(&mut **body).poll_frame(cx) {
-                Poll::Ready(frame) => frame.map(|frame| frame.map_err(BodyError::Upstream)),
-                Poll::Pending => match deadline {
-                    Some(deadline) => {
-                        ready!(deadline.as_mut().poll(cx));
-                        Some(Err(BodyError::TimedOut))
-                    }
-                    None => return Poll::Pending,
-                },
-            },
+            Content::Stream { body, deadline } => {
+                // Before the body: one whose next bytes are always there is never pending.
+                if deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready()) {
+                    Some(Err(BodyError::TimedOut))
+                } else {
+                    ready!(Pin::new(&mut **body).poll_frame(cx)).map(|frame| frame.map_err(BodyError::Upstream))
+                }
+            }
         };
         if let (Some(Ok(frame)), Some(record)) = (&mut frame, &mut this.record) {
             if let Some(data) = frame.data_ref() {

@@ -10,6 +10,7 @@ use http::HeaderValue;
 use crate::gateway::matching::host::HostRefusal;
 use crate::gateway::matching::path::PathRefusal;
 use crate::gateway::policy::Denial;
+use crate::gateway::policy::limit::LimitExceeded;
 use crate::token::VerifyError;
 
 /// Why the gateway ends a request. In the order in which the checks are made.
@@ -34,12 +35,7 @@ pub enum Refusal {
         allow: HeaderValue,
     },
     /// A limit is used up.
-    RateLimited {
-        /// How long the client must wait.
-        retry_after: Duration,
-        /// The limit's name in the configuration.
-        limit: std::sync::Arc<str>,
-    },
+    RateLimited(LimitExceeded),
     /// The route requires a token, and the request has none.
     CredentialsMissing,
     /// Credentials that RFC 6750 does not allow.
@@ -128,7 +124,7 @@ impl Refusal {
             Self::TokenInvalid(TokenFault::Verify(error)) => error.reason(),
             Self::AccessDenied(reason) => reason,
             Self::ScopeInsufficient => "lacks a scope",
-            Self::RateLimited { .. }
+            Self::RateLimited(_)
             | Self::HeadTooLarge
             | Self::UriTooLong
             | Self::RouteNotFound
@@ -152,6 +148,12 @@ impl From<Denial> for Refusal {
             Denial::Access(reason) => Self::AccessDenied(reason),
             Denial::Scope => Self::ScopeInsufficient,
         }
+    }
+}
+
+impl From<LimitExceeded> for Refusal {
+    fn from(exceeded: LimitExceeded) -> Self {
+        Self::RateLimited(exceeded)
     }
 }
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::StageContext;
-use super::rate_limit::require_allowed;
 use super::routing::RoutedRequest;
 use crate::gateway::caller_cache::VerifiedCaller;
 use crate::gateway::observer::{Check, Observer, Stage};
@@ -131,7 +130,7 @@ async fn verify<O: Observer>(
     let guard = cx.runtime.failure_guard();
     if let Some(guard) = guard {
         let outcome = guard.check(client);
-        require_allowed(&outcome).inspect_err(|_| cx.response.add_limit(&outcome))?;
+        outcome.require_allowed().inspect_err(|_| cx.response.add_limit(&outcome))?;
     }
     match cx.runtime.issuers().verify(&token).await {
         Ok(verification) => Ok(cx.runtime.callers().insert(*digest, verification, cx.runtime.identity())),

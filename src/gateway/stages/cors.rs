@@ -33,7 +33,7 @@ pub(crate) fn check_origin<O: Observer>(routed: &RoutedRequest, cx: &mut StageCo
     cx.enter(Stage::Cors);
     let route = routed.route();
     let Some(policy) = &route.settings().cors else {
-        cx.check(|| Check::noted("cors", "no policy; what the upstream says stands"));
+        cx.check(|| Check::noted("cors", "the route has no policy: the upstream's CORS headers are forwarded"));
         return;
     };
     let decision = policy.decide(&routed.request().headers);

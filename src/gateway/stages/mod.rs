@@ -1,7 +1,7 @@
 //! The stages of a request, one file each, in the order of [`Stage`].
 //!
 //! Each stage takes by value what the previous stage produced, applies the [policy](super::policy)
-//! of the route, and reports its checks to the observer. Only [`decide`](super::decide) calls the
+//! of the route, and reports its checks to the observer. Only [`decide`](super::decide()) calls the
 //! stages; [`Gateway::handle`](super::Gateway::handle) calls `forward`.
 
 pub(crate) mod authenticate;

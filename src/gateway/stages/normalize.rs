@@ -33,7 +33,7 @@ const MAX_REQUEST_ID_BYTES: usize = 64;
 /// A request in normal form.
 #[derive(Debug)]
 pub(crate) struct InboundRequest {
-    /// Never `CONNECT` or `TRACE`.
+    /// Never `CONNECT` or `TRACE`, and without lower-case letters.
     pub method: Method,
     /// The protocol version of the client's request, for `Via`.
     pub version: Version,
@@ -88,7 +88,7 @@ fn peer_trust(client: ClientAddress) -> PeerTrust {
 ///
 /// # Errors
 ///
-/// 400 for framing, host or path; 414 or 431 for size; 405 for `CONNECT`, `TRACE` and `OPTIONS *`.
+/// 400 for framing, host or path; 414 or 431 for size; 405 for a method that no route can have.
 pub(crate) fn normalize<O: Observer>(
     head: RequestHead,
     peer: &Peer,
@@ -160,8 +160,14 @@ fn check_framing(head: &RequestHead) -> Result<(), Refusal> {
 
 /// `CONNECT` would make the gateway an open proxy, `TRACE` reflects credentials (RFC 9110 §9.3.8),
 /// and no route matches `*`.
+///
+/// Methods are case-sensitive and all registered ones are in upper case (RFC 9110 §9.1, §16.1), but
+/// some backends treat `delete` as `DELETE`. It would then not be subject to the rules of a route
+/// for `DELETE`.
 fn check_method(head: &RequestHead) -> Result<(), Refusal> {
-    let never = matches!(head.method, Method::CONNECT | Method::TRACE) || head.target.path() == "*";
+    let never = matches!(head.method, Method::CONNECT | Method::TRACE)
+        || head.method.as_str().bytes().any(|byte| byte.is_ascii_lowercase())
+        || head.target.path() == "*";
     if never { Err(Refusal::MethodNotAllowed { allow: HeaderValue::from_static("") }) } else { Ok(()) }
 }
 

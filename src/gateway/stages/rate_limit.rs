@@ -5,8 +5,6 @@
 //! a valid token cannot use up a caller's budget. [`policy::limit`](crate::gateway::policy::limit)
 //! decides which requests share a budget.
 
-use std::sync::Arc;
-
 use super::StageContext;
 use super::authorize::Permit;
 use super::routing::RoutedRequest;
@@ -78,21 +76,7 @@ async fn check_limit<O: Observer>(
     let outcome = limiter.take(input).await;
     cx.response.add_limit(&outcome);
     cx.check(|| describe(limiter, &outcome));
-    routed.enforce(require_allowed(&outcome), cx)
-}
-
-/// `Ok` if the limit allows the request.
-///
-/// # Errors
-///
-/// [`Refusal::RateLimited`].
-pub(super) fn require_allowed(outcome: &LimitOutcome<'_>) -> Result<(), Refusal> {
-    match outcome.decision {
-        Decision::Allowed { .. } => Ok(()),
-        Decision::Refused { retry_after } => {
-            Err(Refusal::RateLimited { retry_after, limit: Arc::clone(outcome.limit) })
-        }
-    }
+    routed.enforce(outcome.require_allowed().map_err(Refusal::from), cx)
 }
 
 fn describe(limiter: &Limiter, outcome: &LimitOutcome<'_>) -> Check {

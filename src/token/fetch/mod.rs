@@ -1,8 +1,9 @@
 //! Key fetcher: gets discovery documents and key sets from an identity provider.
 //!
-//! The guards on size, time, redirects and plain http are those of [`outbound::Client`]. This
-//! module adds what is particular to keys: which media types it asks for, that only status 200
-//! counts, and how long a key set may be cached. Cache headers are bounded, not obeyed literally.
+//! The guards on size, time, redirects and plain http are those of
+//! [`outbound::Client`](crate::outbound::Client). This module adds what is particular to keys:
+//! which media types it asks for, that only status 200 counts, and how long a key set may be
+//! cached. Cache headers are bounded, not obeyed literally.
 
 use std::ops::RangeInclusive;
 use std::path::Path;

@@ -305,9 +305,17 @@ impl KeyStore {
     }
 
     fn report_change(&self, previous: Option<&KeySet>, set: &KeySet) {
-        let added = key_ids_missing_from(previous, set);
-        let removed = previous.map(|previous| key_ids_missing_from(Some(set), previous)).unwrap_or_default();
-        tracing::info!(issuer = &*self.name, keys = set.keys().len(), ?added, ?removed, "new key set");
+        let added = keys_missing_from(previous, set);
+        let removed = previous.map(|previous| keys_missing_from(Some(set), previous)).unwrap_or_default();
+        tracing::info!(
+            issuer = &*self.name,
+            keys = set.keys().len(),
+            added = added.count,
+            added_ids = added.ids,
+            removed = removed.count,
+            removed_ids = removed.ids,
+            "new key set"
+        );
         for (rejection, count) in set.rejected() {
             match rejection {
                 KeyRejection::Private => {
@@ -365,12 +373,21 @@ impl fmt::Debug for KeyStore {
 /// Most key ids in one log line. The line always has their number.
 const MAX_LOGGED_KEY_IDS: usize = 5;
 
-/// The keys in `set` that are not in `other`: their number, and some of their ids, escaped and cut.
-fn key_ids_missing_from(other: Option<&KeySet>, set: &KeySet) -> (usize, Vec<String>) {
+/// Some keys, for the log.
+#[derive(Default)]
+struct LoggedKeys {
+    count: usize,
+    /// The key ids, escaped and cut, separated by commas; at most [`MAX_LOGGED_KEY_IDS`] of them.
+    ids: String,
+}
+
+/// The keys of `set` that `other` does not have.
+fn keys_missing_from(other: Option<&KeySet>, set: &KeySet) -> LoggedKeys {
     let is_missing = |identity| other.is_none_or(|other| !other.contains(identity));
     let ids: Vec<&str> =
         set.keys().iter().filter(|key| is_missing(key.identity())).map(|key| key.kid().unwrap_or("")).collect();
-    (ids.len(), ids.iter().take(MAX_LOGGED_KEY_IDS).map(|id| escape_for_log(id)).collect())
+    let logged: Vec<String> = ids.iter().take(MAX_LOGGED_KEY_IDS).map(|id| escape_for_log(id)).collect();
+    LoggedKeys { count: ids.len(), ids: logged.join(", ") }
 }
 
 #[cfg(test)]

@@ -186,6 +186,16 @@ impl Conn {
         self.take("the end of the connection", |bytes, closed| closed.then(|| (bytes.to_vec(), bytes.len()))).await
     }
 
+    /// Reads a few bytes at a time, which is slower than anything sends, until the other side
+    /// closes or resets the connection.
+    pub(crate) async fn read_slowly_to_close(&mut self) {
+        let mut few = [0; 16];
+        with_deadline("the end of the connection", async {
+            while matches!(self.stream.read(&mut few).await, Ok(1..)) {}
+        })
+        .await;
+    }
+
     /// Reads until `parse` finds a value in the received bytes, and removes the bytes it consumed.
     async fn take<T>(&mut self, what: &str, parse: impl Fn(&[u8], bool) -> Option<(T, usize)>) -> T {
         with_deadline(what, async {

@@ -10,6 +10,7 @@ use http::{Response, StatusCode};
 
 use super::refusal::{Refusal, TokenFault};
 use crate::gateway::policy::Challenges;
+use crate::gateway::policy::limit::LimitExceeded;
 use crate::primitives::field_syntax::retry_after_seconds;
 
 /// The parts of a request that an error response depends on.
@@ -84,7 +85,7 @@ impl Refusal {
             Self::MethodNotAllowed { .. } => {
                 (405, "method_not_allowed", "This method is not allowed here; see Allow.", No, KeepAlive)
             }
-            Self::RateLimited { .. } => (429, "rate_limited", "Too many requests; see Retry-After.", No, KeepAlive),
+            Self::RateLimited(_) => (429, "rate_limited", "Too many requests; see Retry-After.", No, KeepAlive),
             Self::CredentialsMissing => {
                 (401, "credentials_missing", "An access token is required.", Missing, KeepAlive)
             }
@@ -160,13 +161,13 @@ impl Refusal {
         if let Self::MethodNotAllowed { allow } = self {
             headers.insert(header::ALLOW, allow.clone());
         }
-        if let Self::RateLimited { retry_after, .. } | Self::KeysUnavailable { retry_after } = self {
+        if let Self::RateLimited(LimitExceeded { retry_after, .. }) | Self::KeysUnavailable { retry_after } = self {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_seconds(*retry_after)));
         }
     }
 
     fn limit(&self) -> Option<&str> {
-        if let Self::RateLimited { limit, .. } = self { Some(limit) } else { None }
+        if let Self::RateLimited(exceeded) = self { Some(&exceeded.limit) } else { None }
     }
 }
 

@@ -28,7 +28,7 @@ fn one_of_each() -> Vec<Refusal> {
         Refusal::Path(PathRefusal::Ambiguous),
         Refusal::RouteNotFound,
         Refusal::MethodNotAllowed { allow: HeaderValue::from_static("GET, HEAD") },
-        Refusal::RateLimited { retry_after, limit: "calls".into() },
+        Refusal::RateLimited(LimitExceeded { retry_after, limit: "calls".into() }),
         Refusal::CredentialsMissing,
         Refusal::RequestMalformed(CredentialFault::TwoCredentials),
         Refusal::TokenInvalid(TokenFault::Issuer),
@@ -52,7 +52,7 @@ fn one_of_each() -> Vec<Refusal> {
             | Refusal::Path(_)
             | Refusal::RouteNotFound
             | Refusal::MethodNotAllowed { .. }
-            | Refusal::RateLimited { .. }
+            | Refusal::RateLimited(_)
             | Refusal::CredentialsMissing
             | Refusal::RequestMalformed(_)
             | Refusal::TokenInvalid(_)
@@ -121,7 +121,10 @@ fn each_refusal_has_its_status_code_and_challenge() {
 
 #[test]
 fn a_rate_limited_response_says_when_to_retry_and_which_limit_it_was() {
-    let limited = response(&Refusal::RateLimited { retry_after: Duration::from_millis(1_500), limit: "calls".into() });
+    let limited = response(&Refusal::RateLimited(LimitExceeded {
+        retry_after: Duration::from_millis(1_500),
+        limit: "calls".into(),
+    }));
     assert_eq!(limited.headers()["retry-after"], "2");
     let body: serde_json::Value = serde_json::from_slice(limited.body()).unwrap();
     assert_eq!(body["violated-policies"], serde_json::json!(["calls"]));
