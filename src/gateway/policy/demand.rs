@@ -24,7 +24,7 @@ pub enum Demand {
     Claim(ClaimRule),
 }
 
-/// How a caller is refused that does not meet a demand.
+/// How the gateway refuses a caller that does not meet a demand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
     /// The token lacks a scope, which the client can ask its issuer for (RFC 6750 §3.1).
@@ -67,7 +67,7 @@ impl Demand {
         }
     }
 
-    /// How a caller is refused that does not meet the demand.
+    /// How the gateway refuses a caller that does not meet the demand.
     #[must_use]
     pub fn denial(&self) -> Denial {
         match self {
@@ -113,18 +113,15 @@ impl ClaimRule {
     }
 
     fn allows(&self, value: &Value) -> bool {
-        self.allowed.iter().any(|allowed| is_same(allowed, value))
+        self.allowed.iter().any(|allowed| is_equal(allowed, value))
     }
 }
 
 /// Whether two scalars are equal. Numbers are compared by value: `1` and `1.0` are the same number
-/// in JSON.
-fn is_same(allowed: &Value, value: &Value) -> bool {
+/// in JSON. Integers are compared exactly, not as floating-point numbers.
+fn is_equal(allowed: &Value, value: &Value) -> bool {
     match (allowed, value) {
-        (Value::Number(a), Value::Number(b)) => match (a.as_i64(), b.as_i64()) {
-            (Some(a), Some(b)) => a == b,
-            _ => a.as_f64() == b.as_f64(),
-        },
+        (Value::Number(a), Value::Number(b)) if a.is_f64() || b.is_f64() => a.as_f64() == b.as_f64(),
         (a, b) => a == b,
     }
 }
@@ -143,13 +140,15 @@ mod tests {
             ("another case", json!("gold"), json!("Gold"), false),
             ("a number is not its text", json!(1), json!("1"), false),
             ("one number in two spellings", json!(1), json!(1.0), true),
+            ("integers beyond the range of i64", json!(i64::MAX), json!(1_u64 << 63), false),
+            ("a large integer", json!(u64::MAX), json!(u64::MAX), true),
             ("fractions", json!(0.5), json!(0.5), true),
             ("other numbers", json!(1), json!(2), false),
             ("a boolean", json!(true), json!(true), true),
             ("a boolean is not its text", json!(true), json!("true"), false),
             ("null", json!("null"), json!(null), false),
         ] {
-            assert_eq!(is_same(&allowed, &value), expected, "{name}");
+            assert_eq!(is_equal(&allowed, &value), expected, "{name}");
         }
     }
 }
