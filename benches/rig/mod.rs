@@ -88,7 +88,8 @@ impl Rig {
             let listener = TcpListener::from_std(listeners.remove(0)).expect("a listener");
             let address = listener.local_addr().expect("bound");
             let open = portcullis::internals::Gauge::default();
-            let downstream = Downstream { slots: Arc::new(Semaphore::new(16)), open, handle: handles(1).remove(0) };
+            let downstream =
+                Downstream { connection_permits: Arc::new(Semaphore::new(16)), open, handle: handles(1).remove(0) };
             let gateway = Rc::new(Gateway::new(Worker::new(Arc::new(ArcSwap::from(adopted)), shutdown.clone())));
             tokio::task::spawn_local(serve(vec![listener], gateway, downstream, shutdown));
             tokio::task::spawn_local(serve_origin(origin));

@@ -40,7 +40,7 @@ pub(super) struct Control {
     pub(super) runtime: Arc<ArcSwap<Runtime>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
-    pub(super) slots: Arc<Semaphore>,
+    pub(super) connection_permits: Arc<Semaphore>,
     pub(super) trigger: Arc<Trigger>,
     pub(super) readiness: Arc<ReadinessState>,
 }
@@ -126,13 +126,13 @@ impl Control {
     fn resize_connection_limit(&self, max_connections: usize) {
         let current = self.plan.server.max_connections;
         if max_connections > current {
-            self.slots.add_permits(max_connections - current);
+            self.connection_permits.add_permits(max_connections - current);
         } else if let Ok(fewer) = u32::try_from(current - max_connections)
             && fewer > 0
         {
-            let slots = Arc::clone(&self.slots);
+            let connection_permits = Arc::clone(&self.connection_permits);
             tokio::task::spawn_local(async move {
-                if let Ok(permits) = slots.acquire_many(fewer).await {
+                if let Ok(permits) = connection_permits.acquire_many(fewer).await {
                     permits.forget();
                 }
             });

@@ -1,6 +1,6 @@
 //! The process: starts, reloads, drains and stops the gateway.
 //!
-//! This is the only module that starts threads.
+//! The gateway's threads are all started here.
 //!
 //! - **Worker threads** accept connections and serve requests. Each has its own single-threaded
 //!   runtime, and shares only read-only data and atomics with the others.
@@ -130,10 +130,15 @@ pub fn start(options: Options) -> Result<RunningGateway, StartError> {
 
     let (trigger, shutdown) = shutdown::channel();
     let trigger = Arc::new(trigger);
-    let slots = Arc::new(Semaphore::new(plan.server.max_connections));
+    let connection_permits = Arc::new(Semaphore::new(plan.server.max_connections));
     let readiness = Arc::new(ReadinessState::new(Arc::clone(&runtime)));
     let mut threads = ThreadGroup::new(Arc::clone(&trigger));
-    let workers = WorkerResources { runtime: &runtime, slots: &slots, metrics: &metrics, shutdown: &shutdown };
+    let workers = WorkerResources {
+        runtime: &runtime,
+        connection_permits: &connection_permits,
+        metrics: &metrics,
+        shutdown: &shutdown,
+    };
     let balancer = start_workers(&mut threads, listeners, &workers)?;
     if let Some(listener) = admin_listener {
         start_admin(&mut threads, listener, Arc::clone(&readiness), Arc::clone(&metrics), shutdown.clone())?;
@@ -148,7 +153,7 @@ pub fn start(options: Options) -> Result<RunningGateway, StartError> {
         runtime,
         metrics,
         clock: options.clock,
-        slots,
+        connection_permits,
         trigger: Arc::clone(&trigger),
         readiness,
     };
@@ -174,7 +179,7 @@ fn start_access_log(
 /// What all workers share.
 struct WorkerResources<'a> {
     runtime: &'a Arc<ArcSwap<Runtime>>,
-    slots: &'a Arc<Semaphore>,
+    connection_permits: &'a Arc<Semaphore>,
     metrics: &'a Metrics,
     shutdown: &'a Shutdown,
 }
@@ -190,7 +195,7 @@ fn start_workers(
     for (number, (listeners, handle)) in listeners.into_iter().zip(handles).enumerate() {
         let (runtime, shutdown) = (Arc::clone(resources.runtime), resources.shutdown.clone());
         let open = resources.metrics.connections_open().clone();
-        let downstream = Downstream { slots: Arc::clone(resources.slots), open, handle };
+        let downstream = Downstream { connection_permits: Arc::clone(resources.connection_permits), open, handle };
         threads.start(&format!("worker-{number}"), move || run_worker(listeners, runtime, downstream, shutdown))?;
     }
     Ok(balancer)

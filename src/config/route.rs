@@ -27,21 +27,22 @@ pub struct Route {
     pub methods: Option<Vec<String>>,
     /// Which requests the route accepts.
     pub access: Access,
-    /// Names of the issuers whose tokens are accepted; a token of another one is 401.
+    /// Names of the issuers whose tokens are accepted; a token of any other issuer gets 401.
     /// Default: all.
     pub issuers: Option<Vec<String>>,
-    /// Audiences of which a token must have one, in addition to one of its issuer's; else 401.
+    /// The token must be for at least one of these audiences, as well as for one of its issuer's;
+    /// otherwise 401.
     /// Default: the issuer's.
     pub audiences: Option<Vec<String>>,
-    /// Scopes of which a token must have all.
+    /// Scopes that the token must have, all of them.
     pub scopes: Vec<String>,
-    /// Scopes of which a token must have at least one.
+    /// Scopes of which the token must have at least one.
     pub any_scopes: Vec<String>,
-    /// Roles of which a token must have all.
+    /// Roles that the token must have, all of them.
     pub roles: Vec<String>,
-    /// Roles of which a token must have at least one.
+    /// Roles of which the token must have at least one.
     pub any_roles: Vec<String>,
-    /// Paths of claims that a token must have, each with the allowed value or an array of allowed
+    /// Paths of claims that the token must have, each with the allowed value or an array of allowed
     /// values.
     pub claims: BTreeMap<String, OneOrMany<ClaimValue>>,
     /// Name of the upstream that requests go to.

@@ -27,7 +27,7 @@ pub struct Balancer(Arc<[WorkerSlot]>);
 #[derive(Debug)]
 struct WorkerSlot {
     open: AtomicUsize,
-    inbox: UnboundedSender<HandedOverConnection>,
+    sender: UnboundedSender<HandedOverConnection>,
 }
 
 /// What one worker needs to share connections with the others.
@@ -99,7 +99,7 @@ pub(super) enum Assignment {
 #[must_use]
 pub fn handles(workers: usize) -> Vec<WorkerHandle> {
     let (senders, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
-    let slots = senders.into_iter().map(|inbox| WorkerSlot { open: AtomicUsize::new(0), inbox });
+    let slots = senders.into_iter().map(|sender| WorkerSlot { open: AtomicUsize::new(0), sender });
     let all = Balancer(slots.collect());
     let handle = |(worker, inbox)| WorkerHandle { balancer: WorkerBalancer { all: all.clone(), worker }, inbox };
     inboxes.into_iter().enumerate().map(handle).collect()
@@ -141,7 +141,7 @@ impl WorkerBalancer {
         }
         let AcceptedConnection { stream, address, permit } = accepted;
         let connection = HandedOverConnection { stream: stream.into_std()?, address, permit, load };
-        match self.all.0[worker].inbox.send(connection) {
+        match self.all.0[worker].sender.send(connection) {
             Ok(()) => Ok(Assignment::OtherWorker),
             // The other worker has ended, so the process is about to.
             Err(returned) => {

@@ -46,7 +46,7 @@ use balancer::{
 pub struct Downstream {
     /// A permit for each connection that may be open, shared by all workers: `max_connections`.
     /// Further connections wait in the kernel's backlog.
-    pub slots: Arc<Semaphore>,
+    pub connection_permits: Arc<Semaphore>,
     /// How many connections are open, over all workers.
     pub open: Gauge,
     /// The worker's access to the balancer.
@@ -56,14 +56,15 @@ pub struct Downstream {
 /// Accepts and serves connections until the process drains. Returns when the last of them is closed
 /// or the process stops.
 pub async fn serve(listeners: Vec<TcpListener>, gateway: Rc<Gateway>, downstream: Downstream, mut shutdown: Shutdown) {
-    let Downstream { slots, open, handle: WorkerHandle { balancer, inbox } } = downstream;
+    let Downstream { connection_permits, open, handle: WorkerHandle { balancer, inbox } } = downstream;
     let alive = Rc::new(());
     let spawner = ConnectionSpawner { gateway, open, shutdown: shutdown.clone(), alive: Rc::clone(&alive) };
     tokio::task::spawn_local(take_over_connections(inbox, spawner.clone()));
     let accept_loops: Vec<_> = listeners
         .into_iter()
         .map(|listener| {
-            let accept_loop = accept_connections(listener, Arc::clone(&slots), balancer.clone(), spawner.clone());
+            let accept_loop =
+                accept_connections(listener, Arc::clone(&connection_permits), balancer.clone(), spawner.clone());
             tokio::task::spawn_local(accept_loop)
         })
         .collect();
@@ -100,7 +101,7 @@ async fn take_over_connections(mut inbox: UnboundedReceiver<HandedOverConnection
 
 async fn accept_connections(
     listener: TcpListener,
-    slots: Arc<Semaphore>,
+    connection_permits: Arc<Semaphore>,
     balancer: WorkerBalancer,
     spawner: ConnectionSpawner,
 ) {
@@ -112,7 +113,7 @@ async fn accept_connections(
         let accepted = tokio::select! {
             biased;
             () = shutdown.reached(Phase::Draining) => return,
-            accepted = accept(&listener, &slots) => accepted,
+            accepted = accept(&listener, &connection_permits) => accepted,
         };
         match accepted.and_then(|connection| balancer.assign(connection)) {
             Ok(Assignment::ThisWorker(connection)) => spawner.spawn(connection),
@@ -125,12 +126,12 @@ async fn accept_connections(
     }
 }
 
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> io::Result<AcceptedConnection> {
+async fn accept(listener: &TcpListener, connection_permits: &Arc<Semaphore>) -> io::Result<AcceptedConnection> {
     // Accepts before it waits for a permit: a worker with nothing to accept must not hold a permit
     // that another one needs. At most one accepted connection per listener waits here, the others
     // in the kernel.
     let (stream, address) = listener.accept().await?;
-    let permit = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
+    let permit = Arc::clone(connection_permits).acquire_owned().await.map_err(io::Error::other)?;
     Ok(AcceptedConnection { stream, address: address.ip(), permit })
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::Response;
 
 use super::observer::Observer;
-use super::request::{Peer, RequestHead};
+use super::request::{Credentials, Peer, RequestHead};
 use super::response::context::ResponseContext;
 use super::response::refusal::Refusal;
 use super::runtime::Runtime;
@@ -37,15 +37,18 @@ pub(crate) enum Decision {
 /// May be dropped at any time. What rate limits have counted by then stays counted.
 pub(crate) async fn decide<O: Observer>(
     head: RequestHead,
+    credentials: Credentials<'_>,
     peer: &Peer,
     runtime: &Runtime,
     response: &mut ResponseContext,
     observer: &mut O,
 ) -> Result<Decision, Refusal> {
-    let cx = &mut StageContext { runtime, response, observer };
+    let cx = &mut StageContext { runtime, credentials, response, observer };
     let request = normalize::normalize(head, peer, cx)?;
     let routed = match routing::route(request, cx)? {
-        RoutingOutcome::Preflight(preflight) => return Ok(Decision::Preflight(cors::preflight(&preflight, cx))),
+        RoutingOutcome::Preflight(preflight) => {
+            return Ok(Decision::Preflight(cors::preflight_response(&preflight, cx)));
+        }
         RoutingOutcome::Request(routed) => routed,
     };
     cors::check_origin(&routed, cx);

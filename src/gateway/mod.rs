@@ -12,7 +12,7 @@
 //! | 3 CORS | `cors` | decides on the origin; answers a preflight with 204 | – |
 //! | 4 limits before authentication | `rate_limit` | – | 429 |
 //! | 5 authenticate | `authenticate` | → `Caller` | 400 401 429 503 |
-//! | 6 authorize | `authorize` | `RoutedRequest` + `Caller` → `Permit` | 401 403 |
+//! | 6 authorize | `authorize` | `RoutedRequest` + `Caller` → `Permit` | 403 |
 //! | 7 limits after authentication | `rate_limit` | `Permit` → `Admitted` | 429 |
 //! | 8 forward | `forward` | `Admitted` → response | 400 408 413 500 502 503 504 |
 //!
@@ -44,7 +44,7 @@ use hyper::body::Incoming;
 
 use decide::{Decision, decide};
 use observer::NoObserver;
-use request::RequestHead;
+use request::{Credentials, RequestHead};
 use response::body::Body;
 use response::refusal::Refusal;
 use stages::forward;
@@ -79,7 +79,8 @@ impl Gateway {
             ResponseContext::new(&runtime, request.method(), request.uri().path(), request.version(), &peer);
         let (head, tail) = RequestHead::split(request);
         async move {
-            let outcome = match decide(head, &peer, &runtime, &mut context, &mut NoObserver).await {
+            let credentials = Credentials::FromRequest;
+            let outcome = match decide(head, credentials, &peer, &runtime, &mut context, &mut NoObserver).await {
                 Ok(Decision::Admitted(admitted)) => {
                     forward::send(&gateway.worker, &runtime, admitted, tail, &mut context).await
                 }

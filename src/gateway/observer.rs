@@ -3,8 +3,6 @@
 //! `explain` collects the checks with their configuration keys. The data path passes
 //! [`NoObserver`], whose empty methods the compiler removes.
 
-use serde_json::{Map, Value};
-
 /// The stages of a request, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -90,7 +88,7 @@ impl Check {
     }
 }
 
-/// Watches a decision, and may supply the claims to decide with.
+/// Watches a decision.
 pub(crate) trait Observer {
     /// Whether authorization checks all demands of a route, even after one that is not met.
     const CHECKS_ALL_DEMANDS: bool;
@@ -101,9 +99,6 @@ pub(crate) trait Observer {
     /// Called after each check. Calls `describe`, which allocates, only if it needs the
     /// description.
     fn check(&mut self, describe: impl FnOnce() -> Check);
-
-    /// Claims to use as those of a verified token, in place of the request's token.
-    fn assumed_claims(&mut self) -> Option<Map<String, Value>>;
 }
 
 /// The observer of the data path, which ignores everything.
@@ -118,9 +113,4 @@ impl Observer for NoObserver {
 
     #[inline]
     fn check(&mut self, _: impl FnOnce() -> Check) {}
-
-    #[inline]
-    fn assumed_claims(&mut self) -> Option<Map<String, Value>> {
-        None
-    }
 }

@@ -63,7 +63,7 @@ impl Worker {
         let (record_sender, record_receiver) = oneshot::channel::<Box<Record>>();
         let shutdown = self.shutdown.clone();
         tokio::task::spawn_local(async move {
-            // The sender is dropped without a record if there is no response, and then no tunnel.
+            // If the client disconnects before the 101, the sender is dropped and no tunnel opens.
             let Ok(record) = record_receiver.await else { return };
             let record = TunnelRecord { record, transferred: BytesTransferred::default() };
             tunnel.relay(lifetime, shutdown, record.transferred.clone()).await;

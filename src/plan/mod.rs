@@ -129,7 +129,7 @@ impl Plan {
             identity,
             routes,
             table: Arc::new(table?),
-            challenges: Challenges::without_scope(&realm),
+            challenges: Challenges::without_route(&realm),
             key_lines: key_lines.clone(),
             environment,
         })

@@ -2,14 +2,14 @@
 //!
 //! They follow draft-ietf-httpapi-ratelimit-headers-10: lists of RFC 9651 Strings with parameters,
 //! one item per limit, on several field lines or separated by commas. All numbers come from the
-//! [`Decision`] that was acted on. No partition key is sent, because it would reveal what a limit
-//! counts by.
+//! [`QuotaDecision`] that was acted on. No partition key is sent, because it would reveal what a
+//! limit counts by.
 
 use std::fmt::Write as _;
 
 use http::HeaderValue;
 
-use super::{Decision, Quota};
+use super::{Quota, QuotaDecision};
 use crate::primitives::field_syntax::{retry_after_seconds, seconds_rounded_up};
 
 /// An item of `RateLimit-Policy`: `"name";q=100;w=60`. `q` is the count, `w` the period in whole
@@ -25,10 +25,10 @@ pub(crate) fn policy(name: &str, quota: &Quota) -> HeaderValue {
 /// time until the next request is allowed, the same number as in `Retry-After` (see
 /// [`retry_after_seconds`]).
 #[must_use]
-pub(crate) fn limit(name: &str, decision: &Decision) -> HeaderValue {
+pub(crate) fn limit(name: &str, decision: &QuotaDecision) -> HeaderValue {
     let numbers = match *decision {
-        Decision::Allowed { remaining, full_after } => [remaining, seconds_rounded_up(full_after)],
-        Decision::Refused { retry_after } => [0, retry_after_seconds(retry_after)],
+        QuotaDecision::Allowed { remaining, full_after } => [remaining, seconds_rounded_up(full_after)],
+        QuotaDecision::Exceeded { retry_after } => [0, retry_after_seconds(retry_after)],
     };
     item(name, ["r", "t"], numbers)
 }
@@ -65,12 +65,12 @@ mod tests {
         Quota { count, period, burst: 5 }
     }
 
-    fn allowed(remaining: u64, millis: u64) -> Decision {
-        Decision::Allowed { remaining, full_after: Duration::from_millis(millis) }
+    fn allowed(remaining: u64, millis: u64) -> QuotaDecision {
+        QuotaDecision::Allowed { remaining, full_after: Duration::from_millis(millis) }
     }
 
-    fn refused(millis: u64) -> Decision {
-        Decision::Refused { retry_after: Duration::from_millis(millis) }
+    fn refused(millis: u64) -> QuotaDecision {
+        QuotaDecision::Exceeded { retry_after: Duration::from_millis(millis) }
     }
 
     #[test]

@@ -15,12 +15,12 @@
 
 use std::time::Duration;
 
-use super::{Decision, Quota};
+use super::{Quota, QuotaDecision};
 
 /// The decision on one request, and the TAT to store if the request is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Evaluation {
-    pub(super) decision: Decision,
+    pub(super) decision: QuotaDecision,
     /// The new TAT in nanoseconds, later than `now`; `None` if the request is refused.
     pub(super) next: Option<u64>,
 }
@@ -34,19 +34,19 @@ pub(super) fn evaluate(stored: u64, now: u64, quota: &Quota) -> Evaluation {
     let earliest = next.saturating_sub(tolerance);
     if quota.burst == 0 || earliest > now {
         let retry_after = Duration::from_nanos(earliest.saturating_sub(now).max(1));
-        return Evaluation { decision: Decision::Refused { retry_after }, next: None };
+        return Evaluation { decision: QuotaDecision::Exceeded { retry_after }, next: None };
     }
     Evaluation { decision: allowed(next, now, interval, tolerance), next: Some(next) }
 }
 
 /// The decision of [`evaluate`] without counting the request, so that `remaining` still includes
 /// it.
-pub(super) fn peek(stored: u64, now: u64, quota: &Quota) -> Decision {
+pub(super) fn peek(stored: u64, now: u64, quota: &Quota) -> QuotaDecision {
     let (interval, tolerance) = spacing(quota);
     let evaluation = evaluate(stored, now, quota);
     match evaluation.decision {
-        Decision::Allowed { .. } => allowed(effective(stored, now, tolerance), now, interval, tolerance),
-        Decision::Refused { .. } => evaluation.decision,
+        QuotaDecision::Allowed { .. } => allowed(effective(stored, now, tolerance), now, interval, tolerance),
+        QuotaDecision::Exceeded { .. } => evaluation.decision,
     }
 }
 
@@ -68,9 +68,12 @@ fn effective(stored: u64, now: u64, tolerance: u64) -> u64 {
     stored.clamp(now, now.saturating_add(tolerance))
 }
 
-fn allowed(tat: u64, now: u64, interval: u64, tolerance: u64) -> Decision {
+fn allowed(tat: u64, now: u64, interval: u64, tolerance: u64) -> QuotaDecision {
     let ahead = tat.saturating_sub(now);
-    Decision::Allowed { remaining: tolerance.saturating_sub(ahead) / interval, full_after: Duration::from_nanos(ahead) }
+    QuotaDecision::Allowed {
+        remaining: tolerance.saturating_sub(ahead) / interval,
+        full_after: Duration::from_nanos(ahead),
+    }
 }
 
 #[cfg(test)]
@@ -96,8 +99,8 @@ mod tests {
             let evaluation = evaluate(stored, (1_000 + now) * MS, &quota);
             stored = evaluation.next.unwrap_or(stored);
             decisions.push(match evaluation.decision {
-                Decision::Allowed { remaining, full_after } => (true, remaining, full_after),
-                Decision::Refused { retry_after } => (false, 0, retry_after),
+                QuotaDecision::Allowed { remaining, full_after } => (true, remaining, full_after),
+                QuotaDecision::Exceeded { retry_after } => (false, 0, retry_after),
             });
         }
         let expect = [
@@ -131,11 +134,11 @@ mod tests {
                         stored = next;
                         allowed += 1;
                     }
-                    Evaluation { decision: Decision::Refused { retry_after }, .. } => {
+                    Evaluation { decision: QuotaDecision::Exceeded { retry_after }, .. } => {
                         now +=
                             if quota.burst == 0 { 1_000 * MS } else { u64::try_from(retry_after.as_nanos()).unwrap() };
                     }
-                    Evaluation { decision: Decision::Allowed { .. }, next: None } => {
+                    Evaluation { decision: QuotaDecision::Allowed { .. }, next: None } => {
                         unreachable!("an allowed request has a TAT to store")
                     }
                 }
@@ -150,18 +153,18 @@ mod tests {
         let tight = quota(10, Duration::from_secs(1), 1);
         let now = 1_000 * MS;
         let stored = (0..100).fold(0, |stored, _| evaluate(stored, now, &wide).next.unwrap());
-        assert_eq!(evaluate(stored, now, &tight).decision, Decision::Refused { retry_after: ms(100) });
+        assert_eq!(evaluate(stored, now, &tight).decision, QuotaDecision::Exceeded { retry_after: ms(100) });
     }
 
     #[test]
     fn peeking_does_not_count_the_request() {
         let quota = quota(10, Duration::from_secs(1), 2);
         let now = 1_000 * MS;
-        assert_eq!(peek(0, now, &quota), Decision::Allowed { remaining: 2, full_after: ms(0) });
+        assert_eq!(peek(0, now, &quota), QuotaDecision::Allowed { remaining: 2, full_after: ms(0) });
         let once = evaluate(0, now, &quota).next.unwrap();
-        assert_eq!(peek(once, now, &quota), Decision::Allowed { remaining: 1, full_after: ms(100) });
+        assert_eq!(peek(once, now, &quota), QuotaDecision::Allowed { remaining: 1, full_after: ms(100) });
         let twice = evaluate(once, now, &quota).next.unwrap();
-        assert_eq!(peek(twice, now, &quota), Decision::Refused { retry_after: ms(100) });
+        assert_eq!(peek(twice, now, &quota), QuotaDecision::Exceeded { retry_after: ms(100) });
     }
 
     #[test]
@@ -171,6 +174,6 @@ mod tests {
         assert!(evaluate(MAX_TAT, 0, &huge).next.is_none_or(|next| next <= MAX_TAT));
         let rare = quota(1, Duration::from_secs(86_400 * 365), 1);
         let stored = evaluate(0, 1, &rare).next.unwrap();
-        assert!(matches!(evaluate(stored, 2, &rare).decision, Decision::Refused { .. }));
+        assert!(matches!(evaluate(stored, 2, &rare).decision, QuotaDecision::Exceeded { .. }));
     }
 }

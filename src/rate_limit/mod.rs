@@ -1,7 +1,7 @@
 //! Per-key rate limiting (GCRA), in process.
 //!
 //! Knows neither requests nor routes: the caller passes a key made by [`key`], a [`Quota`] and the
-//! time. [`table`] holds the state, and [`fields`] writes a [`Decision`] as response headers.
+//! time. [`table`] holds the state, and [`fields`] writes a [`QuotaDecision`] as response headers.
 //! Replicas do not share state: each process counts for itself.
 
 pub(crate) mod fields;
@@ -27,7 +27,7 @@ pub struct Quota {
 
 /// Whether a request is within its quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub enum QuotaDecision {
     /// The request is within the quota.
     Allowed {
         /// How many more requests are allowed at once.
@@ -36,7 +36,7 @@ pub enum Decision {
         full_after: Duration,
     },
     /// The request exceeds the quota and was not counted.
-    Refused {
+    Exceeded {
         /// When the next request is allowed. Not rounded, never zero.
         retry_after: Duration,
     },

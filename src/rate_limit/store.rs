@@ -1,19 +1,19 @@
 //! Where a limit's cells are: in this process ([`Table`]).
 //!
-//! A store shared by several gateways answers later than at once, so that the question is
-//! asynchronous; the table's answer is ready when it is asked.
+//! `take` is asynchronous because a store shared by several gateways answers only after a round
+//! trip. The table answers immediately.
 
 use super::table::Table;
-use super::{Decision, Quota};
+use super::{Quota, QuotaDecision};
 
 /// Counts by key, as [GCRA](super) decides.
 pub trait CellStore {
     /// Counts one for `key` if `quota` allows it. `now_micros` is monotonic time, in microseconds.
-    fn take(&self, key: u64, quota: &Quota, now_micros: u64) -> impl Future<Output = Decision>;
+    fn take(&self, key: u64, quota: &Quota, now_micros: u64) -> impl Future<Output = QuotaDecision>;
 }
 
 impl CellStore for Table {
-    async fn take(&self, key: u64, quota: &Quota, now_micros: u64) -> Decision {
+    async fn take(&self, key: u64, quota: &Quota, now_micros: u64) -> QuotaDecision {
         Self::take(self, key, quota, now_micros)
     }
 }

@@ -70,7 +70,7 @@ impl Principal {
 
     /// The client that the token was issued to.
     #[must_use]
-    pub fn client(&self) -> Option<&str> {
+    pub fn client_id(&self) -> Option<&str> {
         self.accepted.client.as_deref()
     }
 

@@ -71,7 +71,7 @@ async fn a_valid_token_yields_its_principal() {
     let principal = Fixture::with_one_key().verify(&valid_token()).await.unwrap();
     assert_eq!((principal.issuer(), principal.subject(), &**principal.issuer_name()), (ISSUER, "alice", "main"));
     assert!(principal.has_scope("orders:read") && !principal.has_scope("orders") && principal.roles().is_empty());
-    assert_eq!((principal.audiences(), principal.client()), (&["api".to_owned()][..], None));
+    assert_eq!((principal.audiences(), principal.client_id()), (&["api".to_owned()][..], None));
     assert_eq!(principal.claim(&ClaimPath::parse("exp").unwrap()), Some(&json!(NOW + 300)));
     assert_eq!(principal.expires_at().seconds(), NOW + 330);
 }

@@ -28,7 +28,7 @@ impl Upstream {
     /// Picks one of the `candidates` and counts the request there.
     pub(super) fn pick(&self, candidates: &Candidates) -> InFlight {
         match candidates {
-            Candidates::All => InFlight::at(&self.servers[self.balanced()]),
+            Candidates::All => InFlight::at(&self.servers[self.pick_index()]),
             Candidates::Only(server) => InFlight::at(server),
         }
     }
@@ -38,7 +38,7 @@ impl Upstream {
     /// Each scan starts one server further, so that servers with equally many requests take turns.
     /// Another worker may pick the same server before this request is counted there; a count that
     /// is wrong by one for a moment costs less than a lock.
-    fn balanced(&self) -> usize {
+    fn pick_index(&self) -> usize {
         let servers = &self.servers;
         let start = self.picks.fetch_add(1, Ordering::Relaxed) % servers.len();
         match self.settings.balance {

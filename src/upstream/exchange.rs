@@ -23,13 +23,13 @@ use super::server::InFlight;
 use super::{Upstream, UpstreamError, request_head};
 use crate::primitives::lazy_timer::LazyTimer;
 
-/// The time limits of an exchange, and what happens to its trailers.
+/// The options of an exchange: its time limits, and what happens to its trailers.
 #[derive(Clone, Copy, Debug)]
-pub struct Deadlines {
+pub struct ExchangeOptions {
     /// The end of the whole exchange, if the route sets one.
-    pub until: Option<Instant>,
+    pub deadline: Option<Instant>,
     /// How long the response body may bring no byte.
-    pub body_idle: Duration,
+    pub body_idle_timeout: Duration,
     /// What happens to the response's trailers.
     pub trailers: Trailers,
 }
@@ -56,7 +56,7 @@ pub enum UpstreamBody {
 #[derive(Debug)]
 pub struct UpgradedConnection {
     /// The 101 response, which hyper exchanges for the connection's stream.
-    pub upstream: Response<Incoming>,
+    pub response: Response<Incoming>,
     pub(super) guard: ExchangeGuard,
 }
 
@@ -80,9 +80,9 @@ impl Upstream {
         &'a self,
         pools: &'a Pools,
         request: Request<RequestBody>,
-        deadlines: Deadlines,
+        options: ExchangeOptions,
     ) -> impl Future<Output = Result<UpstreamResponse, UpstreamError>> + 'a {
-        let exchange = Exchange { upstream: self, pools, progress: request.body().progress(), deadlines };
+        let exchange = Exchange { upstream: self, pools, progress: request.body().progress(), options };
         let mut attempt = Attempt::first(request);
         async move {
             loop {
@@ -105,7 +105,7 @@ struct Exchange<'a> {
     pools: &'a Pools,
     /// Of the client's request body.
     progress: Progress,
-    deadlines: Deadlines,
+    options: ExchangeOptions,
 }
 
 impl Exchange<'_> {
@@ -113,7 +113,7 @@ impl Exchange<'_> {
         let Attempt { request, candidates, reuse } = &mut attempt;
         let in_flight = self.upstream.pick(candidates);
         let server = in_flight.server();
-        request_head::adapt(request, self.upstream.settings(), server.address(), self.deadlines.trailers);
+        request_head::adapt(request, self.upstream.settings(), server.address(), self.options.trailers);
         let pool = self.pools.for_server(server, self.upstream.metrics());
         let ready = match reuse {
             Reuse::Allowed => pool.try_acquire(),
@@ -122,7 +122,7 @@ impl Exchange<'_> {
         async move {
             let mut lease = match ready {
                 Some(lease) => lease,
-                // Boxed, so that the usual request does not have to have room for this future.
+                // Boxed, so that the common case does not pay for the size of this future.
                 None => match Box::pin(self.acquire(&pool, attempt.reuse)).await {
                     Ok(lease) => lease,
                     Err(error) => return FailedAttempt::without_connection(error).outcome(in_flight.server()),
@@ -145,8 +145,8 @@ impl Exchange<'_> {
     /// Waits for a connection: at most `response_timeout`, and not beyond the end of the exchange.
     async fn acquire(&self, pool: &Pool, reuse: Reuse) -> Result<Lease, UpstreamError> {
         let deadline = Instant::now() + self.upstream.settings().response_timeout;
-        let (deadline, expired) = match self.deadlines.until {
-            Some(until) if until < deadline => (until, UpstreamError::Timeout),
+        let (deadline, expired) = match self.options.deadline {
+            Some(end) if end < deadline => (end, UpstreamError::Timeout),
             Some(_) | None => (deadline, UpstreamError::Busy),
         };
         timeout_at(deadline, pool.acquire(reuse)).await.unwrap_or(Err(expired))
@@ -164,7 +164,7 @@ impl Exchange<'_> {
                 self.response_head(sent, timer).await
             }
             RequestSender::Http2 { mut sender, timer } => {
-                // Boxed, so that requests over HTTP/1.1 do not have to have room for this future.
+                // Boxed, so that HTTP/1.1 does not pay for the size of this future.
                 let mut sent = Box::pin(sender.try_send_request(request));
                 self.response_head(sent.as_mut(), timer).await
             }
@@ -178,7 +178,7 @@ impl Exchange<'_> {
         timer: &mut LazyTimer,
     ) -> Result<Response<Incoming>, SendFailure> {
         let timeout = self.upstream.settings().response_timeout;
-        let mut deadline = HeadDeadline::new(&self.progress, timeout, self.deadlines.until);
+        let mut deadline = HeadDeadline::new(&self.progress, timeout, self.options.deadline);
         poll_fn(|cx| {
             loop {
                 if let Poll::Ready(sent) = sent.as_mut().poll(cx) {
@@ -201,12 +201,12 @@ impl Exchange<'_> {
     fn upstream_response(&self, response: Response<Incoming>, guard: ExchangeGuard) -> UpstreamResponse {
         if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
             let head = copy_of_head(&response);
-            let upgraded = UpgradedConnection { upstream: response, guard };
+            let upgraded = UpgradedConnection { response, guard };
             return UpstreamResponse { head, body: UpstreamBody::Tunnel(Box::new(upgraded)) };
         }
         let (head, incoming) = response.into_parts();
-        let Deadlines { body_idle, trailers, .. } = self.deadlines;
-        let body = ResponseBody::new(incoming, guard, self.progress.clone(), body_idle, trailers);
+        let ExchangeOptions { body_idle_timeout, trailers, .. } = self.options;
+        let body = ResponseBody::new(incoming, guard, self.progress.clone(), body_idle_timeout, trailers);
         UpstreamResponse { head, body: UpstreamBody::Stream(Box::new(body)) }
     }
 }

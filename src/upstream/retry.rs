@@ -64,7 +64,7 @@ impl FailedAttempt {
 
     /// Decides whether another attempt follows this one on `server`.
     pub(super) fn outcome(self, server: &Arc<Server>) -> AttemptOutcome {
-        let SendFailure { error, unsent, is_stale } = self.failure;
+        let SendFailure { error, unsent, may_be_unprocessed } = self.failure;
         let request = match self.connection {
             // The fault is the server's, not that of an old connection. The same request would most
             // likely fail there again.
@@ -76,7 +76,7 @@ impl FailedAttempt {
                 (Some(unsent), _) => *unsent,
                 // The server may have processed it, so it must be harmless to send twice (RFC 9110
                 // §9.2.2).
-                (None, Some(replay)) if is_stale => replay.into_request(),
+                (None, Some(replay)) if may_be_unprocessed => replay.into_request(),
                 (None, Some(_) | None) => return AttemptOutcome::Failed(error),
             },
         };
@@ -95,12 +95,12 @@ pub(super) struct SendFailure {
     /// The request, if not a byte of it was written.
     unsent: Option<Box<Request<RequestBody>>>,
     /// Whether the server may have closed the connection before it read the request.
-    is_stale: bool,
+    may_be_unprocessed: bool,
 }
 
 impl From<UpstreamError> for SendFailure {
     fn from(error: UpstreamError) -> Self {
-        Self { error, unsent: None, is_stale: false }
+        Self { error, unsent: None, may_be_unprocessed: false }
     }
 }
 
@@ -109,7 +109,7 @@ impl SendFailure {
     pub(super) fn new(mut failed: TrySendError<Request<RequestBody>>, body: BodyOutcome) -> Self {
         let unsent = failed.take_message().map(Box::new);
         let error = failed.into_error();
-        let is_stale = error.is_incomplete_message()
+        let may_be_unprocessed = error.is_incomplete_message()
             || error.is_canceled()
             || error.is_closed()
             || is_io_error(&error)
@@ -127,7 +127,7 @@ impl SendFailure {
             | BodyOutcome::Ended(_)
             | BodyOutcome::InProgress => UpstreamError::Failed,
         };
-        Self { error, unsent, is_stale }
+        Self { error, unsent, may_be_unprocessed }
     }
 }
 
@@ -188,7 +188,7 @@ mod tests {
     fn only_a_stale_connection_and_a_harmless_request_allow_a_retry() {
         use AttemptConnection::{New, None as NoConnection, Reused};
         let upstream = upstream(Balance::RoundRobin, &[1]);
-        for (name, connection, method, is_unsent, is_stale, retries) in [
+        for (name, connection, method, is_unsent, may_be_unprocessed, retries) in [
             ("stale, idempotent", Reused, Method::GET, false, true, true),
             ("stale, not idempotent", Reused, Method::POST, false, true, false),
             ("stale, not idempotent, not written", Reused, Method::POST, true, true, true),
@@ -199,7 +199,7 @@ mod tests {
         ] {
             let replay = ReplayableRequest::copy_of(&request(method.clone()));
             let unsent = is_unsent.then(|| Box::new(request(method.clone())));
-            let failure = SendFailure { error: UpstreamError::Failed, unsent, is_stale };
+            let failure = SendFailure { error: UpstreamError::Failed, unsent, may_be_unprocessed };
             match (FailedAttempt { failure, connection, replay }.outcome(&upstream.servers()[0]), retries) {
                 (AttemptOutcome::Retry(next), true) => {
                     assert_eq!(next.request.method(), method, "{name}");

@@ -54,15 +54,14 @@ pub(crate) struct Tunnel {
 
 impl Tunnel {
     /// Forwards bytes in both directions and counts them in `transferred`. Returns when either side
-    /// closes, when no byte has passed for a quarter of an hour, after `lifetime`, or when the
-    /// process stops.
+    /// closes, after 15 to 30 minutes without a byte, after `lifetime`, or when the process stops.
     ///
     /// The caller sets `lifetime` to that of the token that authorized the tunnel.
     pub(crate) async fn relay(self, lifetime: Option<Duration>, mut shutdown: Shutdown, transferred: BytesTransferred) {
-        let UpgradedConnection { upstream, guard } = *self.upstream;
+        let UpgradedConnection { response, guard } = *self.upstream;
         let ExchangeGuard { lease, in_flight: _in_flight } = guard;
         let _permit = lease.into_permit();
-        let (Ok(client), Ok(upstream)) = (self.client.await, hyper::upgrade::on(upstream).await) else {
+        let (Ok(client), Ok(upstream)) = (self.client.await, hyper::upgrade::on(response).await) else {
             return;
         };
         let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
@@ -82,8 +81,8 @@ impl Tunnel {
     }
 }
 
-/// Resolves when no byte has passed for [`IDLE_TIMEOUT`], checked that often: a peer that has
-/// vanished must not hold a connection forever.
+/// Checks once per [`IDLE_TIMEOUT`] whether a byte has passed, so an idle tunnel ends after one to
+/// two timeouts: a peer that has vanished must not hold a connection forever.
 async fn idle(transferred: &BytesTransferred) {
     let mut before = (transferred.up(), transferred.down());
     loop {

@@ -46,7 +46,7 @@ async fn every_refusal_of_credentials_has_its_status_challenge_and_body() {
     let bearer = |token: TokenBuilder| format!("Bearer {}", token.sign(&key));
     let good = bearer(fixture.token());
     let expired = bearer(fixture.token().claim("exp", 1_000_000_000));
-    let without_scope = bearer(fixture.token().scope("orders:write orders:reader"));
+    let without_route = bearer(fixture.token().scope("orders:write orders:reader"));
     let other_audience = bearer(fixture.token().claim("aud", "api2"));
     let too_long = format!("Bearer {}", "a".repeat(8 * 1024 + 1));
     let missing = "Bearer realm=\"portcullis\"";
@@ -71,7 +71,7 @@ async fn every_refusal_of_credentials_has_its_status_challenge_and_body() {
         ("too long", "/token/x", &[&too_long], 401, code_invalid, Some(INVALID)),
         ("for another audience", "/scope/x", &[&other_audience], 401, code_invalid, Some(INVALID)),
         ("expired", "/scope/x", &[&expired], 401, code_invalid, Some(EXPIRED)),
-        ("without the scope", "/scope/x", &[&without_scope], 403, "scope_insufficient", Some(LACKS_SCOPE)),
+        ("without the scope", "/scope/x", &[&without_route], 403, "scope_insufficient", Some(LACKS_SCOPE)),
         ("without the role", "/admin/x", &[&good], 403, "access_denied", None),
     ];
     let h2 = client::h2(fixture.gateway.addr()).await;

@@ -1,7 +1,7 @@
 //! Framing and request smuggling: raw bytes, and what of them reaches an upstream that records
 //! every byte.
 //!
-//! How a test detects smuggling: after each attack follows a complete marker request, at the place
+//! How a test detects smuggling: a complete marker request follows each attack, at the place
 //! where a parser that misjudges the body's end would see one. It must never reach the upstream.
 //! Afterwards another client, on the same upstream connection, must get its own response.
 

@@ -19,7 +19,7 @@ use super::{ConfigFile, FAILED, USAGE};
 use crate::app::block_on_local;
 use crate::gateway::decide::{Admitted, Decision, decide};
 use crate::gateway::observer::{Check, Observer as _, Stage};
-use crate::gateway::request::RequestHead;
+use crate::gateway::request::{Credentials, RequestHead};
 use crate::gateway::response::refusal::Refusal;
 use crate::gateway::stages::forward;
 use crate::gateway::{Peer, ResponseContext, Runtime};
@@ -110,13 +110,14 @@ async fn explain(request: ExplainedRequest, plan: &Plan, runtime: &Arc<Runtime>,
             let _ = verifier.keys().fetch_once().await;
         }
     }
+    let credentials = assumed_claims.as_ref().map_or(Credentials::FromRequest, Credentials::Assumed);
     let peer = Peer::new(CLIENT, "http");
     let mut response = ResponseContext::new(runtime, &head.method, head.target.path(), head.version, &peer);
-    let mut trace = Trace::new(plan.key_lines.clone(), assumed_claims);
+    let mut trace = Trace::new(plan.key_lines.clone());
     if head.headers.get(header::HOST).is_some_and(|host| host == UNNAMED_HOST) {
         trace.check(|| Check::noted("host", "none given; only routes for any host can match"));
     }
-    let decision = decide(head, &peer, runtime, &mut response, &mut trace).await;
+    let decision = decide(head, credentials, &peer, runtime, &mut response, &mut trace).await;
     let outcome = decision.and_then(|decision| match decision {
         Decision::Admitted(admitted) => describe_forwarding(&admitted, &mut trace),
         Decision::Preflight(response) => {

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 use crate::config::KeyLines;
 use crate::gateway::observer::{Check, CheckResult, Observer, Stage};
@@ -27,7 +26,6 @@ struct Step {
 #[derive(Debug)]
 pub(super) struct Trace {
     key_lines: KeyLines,
-    assumed_claims: Option<Map<String, Value>>,
     stage: Stage,
     steps: Vec<Step>,
 }
@@ -41,10 +39,9 @@ pub(super) struct Explanation {
 }
 
 impl Trace {
-    /// A trace for one request. With `assumed_claims`, the request counts as having a valid token
-    /// with these claims.
-    pub(super) fn new(key_lines: KeyLines, assumed_claims: Option<Map<String, Value>>) -> Self {
-        Self { key_lines, assumed_claims, stage: Stage::Normalize, steps: Vec::new() }
+    /// A trace for one request.
+    pub(super) fn new(key_lines: KeyLines) -> Self {
+        Self { key_lines, stage: Stage::Normalize, steps: Vec::new() }
     }
 
     /// Ends the trace. `file` is the name of the configuration file. If no check of the last stage
@@ -73,10 +70,6 @@ impl Observer for Trace {
         let Check { subject, result, detail, key } = describe();
         let line = key.as_deref().and_then(|key| self.key_lines.line(key));
         self.steps.push(Step { stage: self.stage.name(), subject, result: label(result), detail, key, line });
-    }
-
-    fn assumed_claims(&mut self) -> Option<Map<String, Value>> {
-        self.assumed_claims.clone()
     }
 }
 

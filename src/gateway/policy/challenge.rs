@@ -27,7 +27,7 @@ impl Challenges {
     ///
     /// As [`Challenges::for_route`].
     #[must_use]
-    pub fn without_scope(realm: &str) -> Self {
+    pub fn without_route(realm: &str) -> Self {
         Self::new(realm, "")
     }
 

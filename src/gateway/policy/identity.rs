@@ -115,7 +115,7 @@ impl IdentitySource {
                 Value::Array(items) => join(items.iter().map(plain), ",", b","),
                 other @ (Value::Bool(_) | Value::Number(_) | Value::Object(_)) => encode(&other.to_string(), b""),
             },
-            Self::Client => encode(principal.client()?, b""),
+            Self::Client => encode(principal.client_id()?, b""),
             Self::Issuer => encode(principal.issuer(), b""),
             Self::Roles => join(principal.roles().iter().map(std::string::ToString::to_string), ",", b","),
             Self::Scopes => join(principal.scopes().iter().map(std::string::ToString::to_string), " ", b" "),
@@ -131,20 +131,21 @@ fn plain(value: &Value) -> String {
 
 /// Joins encoded items. A separator within an item is encoded too, so that the one role `a,admin`
 /// does not read as two roles.
-fn join(items: impl Iterator<Item = String>, separator: &str, also: &[u8]) -> String {
-    items.map(|item| encode(&item, also)).collect::<Vec<_>>().join(separator)
+fn join(items: impl Iterator<Item = String>, separator: &str, separators: &[u8]) -> String {
+    items.map(|item| encode(&item, separators)).collect::<Vec<_>>().join(separator)
 }
 
-/// Percent-encodes all bytes except printable ASCII, `%` itself, the bytes in `also`, and spaces at
-/// either end, which a parser would trim. Different values therefore have different encodings.
-fn encode(text: &str, also: &[u8]) -> String {
+/// Percent-encodes every byte that is not printable ASCII, and also `%`, the bytes in `separators`,
+/// and a space at either end, which a parser would trim. Different values therefore have different
+/// encodings.
+fn encode(text: &str, separators: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let bytes = text.as_bytes();
     let mut encoded = String::with_capacity(bytes.len());
     for (index, &byte) in bytes.iter().enumerate() {
         let at_an_end = index == 0 || index + 1 == bytes.len();
         let plain =
-            matches!(byte, b' '..=b'~') && byte != b'%' && !(byte == b' ' && at_an_end) && !also.contains(&byte);
+            matches!(byte, b' '..=b'~') && byte != b'%' && !(byte == b' ' && at_an_end) && !separators.contains(&byte);
         if plain {
             encoded.push(char::from(byte));
         } else {

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::primitives::clock::Clock;
 use crate::rate_limit::table::Table;
-use crate::rate_limit::{CellStore, Decision, Quota, fields, key};
+use crate::rate_limit::{CellStore, Quota, QuotaDecision, fields, key};
 use crate::telemetry::metrics::LimitMetrics;
 use crate::token::{ClaimPath, Principal};
 
@@ -76,18 +76,18 @@ impl LimitKey {
 #[derive(Clone, Copy, Debug)]
 pub struct LimitInput<'a> {
     /// The client's address.
-    pub client: IpAddr,
+    pub client_ip: IpAddr,
     /// The request's headers.
     pub headers: &'a HeaderMap,
     /// The route's name.
     pub route: &'a str,
     /// The caller; `None` before authentication, and for anonymous callers.
-    pub caller: Option<&'a Principal>,
+    pub principal: Option<&'a Principal>,
 }
 
 impl LimitInput<'_> {
     fn address_key(&self) -> u64 {
-        key::address(self.client)
+        key::address(self.client_ip)
     }
 }
 
@@ -97,7 +97,7 @@ pub struct LimitOutcome<'a> {
     /// The limit's name.
     pub limit: &'a Arc<str>,
     /// Whether the limit allows the request.
-    pub decision: Decision,
+    pub decision: QuotaDecision,
     /// The item of `RateLimit-Policy`.
     pub policy: &'a HeaderValue,
 }
@@ -119,8 +119,10 @@ impl LimitOutcome<'_> {
     /// [`LimitExceeded`].
     pub fn require_allowed(&self) -> Result<(), LimitExceeded> {
         match self.decision {
-            Decision::Allowed { .. } => Ok(()),
-            Decision::Refused { retry_after } => Err(LimitExceeded { limit: Arc::clone(self.limit), retry_after }),
+            QuotaDecision::Allowed { .. } => Ok(()),
+            QuotaDecision::Exceeded { retry_after } => {
+                Err(LimitExceeded { limit: Arc::clone(self.limit), retry_after })
+            }
         }
     }
 
@@ -146,7 +148,7 @@ pub struct Limiter<S = Table> {
 
 /// A quota with its item of `RateLimit-Policy`.
 #[derive(Clone, Copy)]
-struct Budget<'a> {
+struct AppliedQuota<'a> {
     quota: &'a Quota,
     policy: &'a HeaderValue,
 }
@@ -177,7 +179,7 @@ impl<S: CellStore> Limiter<S> {
 
     /// Counts a request against its budget, unless the budget is used up.
     pub async fn take(&self, input: LimitInput<'_>) -> LimitOutcome<'_> {
-        let Budget { quota, policy } = self.budget(input.caller);
+        let AppliedQuota { quota, policy } = self.budget(input.principal);
         let decision = self.cells.take(self.key(input), quota, self.clock.monotonic_micros()).await;
         self.usage.count(&decision);
         LimitOutcome { limit: &self.settings.name, decision, policy }
@@ -188,7 +190,7 @@ impl<S: CellStore> Limiter<S> {
     /// subject, and an anonymous caller by its address. So is a request with several lines of the
     /// header, of which the backend may use any.
     fn key(&self, input: LimitInput<'_>) -> u64 {
-        match (&self.settings.key, input.caller) {
+        match (&self.settings.key, input.principal) {
             (LimitKey::Route, _) => key::strings(&["route", input.route]),
             (LimitKey::Header(name), _) => {
                 let mut values = input.headers.get_all(name).iter();
@@ -205,7 +207,7 @@ impl<S: CellStore> Limiter<S> {
                 Some(value) => key::strings(&["claim", caller.issuer(), &value]),
                 None => caller.subject_hash(),
             },
-            (LimitKey::Client, Some(caller)) => match caller.client() {
+            (LimitKey::Client, Some(caller)) => match caller.client_id() {
                 Some(client) => key::strings(&["client", caller.issuer(), client]),
                 None => caller.subject_hash(),
             },
@@ -214,12 +216,12 @@ impl<S: CellStore> Limiter<S> {
         }
     }
 
-    fn budget(&self, caller: Option<&Principal>) -> Budget<'_> {
-        let own = Budget { quota: &self.settings.quota, policy: &self.policy };
+    fn budget(&self, caller: Option<&Principal>) -> AppliedQuota<'_> {
+        let own = AppliedQuota { quota: &self.settings.quota, policy: &self.policy };
         let (Some(tiers), Some(caller)) = (&self.settings.tiers, caller) else { return own };
         let Some(value) = caller.claim(&tiers.claim).and_then(Value::as_str) else { return own };
         let mut tiers = tiers.quotas.iter().zip(&self.tier_policies);
-        tiers.find(|((tier, _), _)| tier == value).map_or(own, |((_, quota), policy)| Budget { quota, policy })
+        tiers.find(|((tier, _), _)| tier == value).map_or(own, |((_, quota), policy)| AppliedQuota { quota, policy })
     }
 }
 
@@ -244,10 +246,10 @@ impl Usage {
         Self { metrics, published_overflows: AtomicU64::new(0) }
     }
 
-    fn count(&self, decision: &Decision) {
+    fn count(&self, decision: &QuotaDecision) {
         match decision {
-            Decision::Allowed { .. } => {}
-            Decision::Refused { .. } => self.metrics.count_limited(),
+            QuotaDecision::Allowed { .. } => {}
+            QuotaDecision::Exceeded { .. } => self.metrics.count_limited(),
         }
     }
 

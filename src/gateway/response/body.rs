@@ -39,7 +39,7 @@ enum Content {
 }
 
 /// Why a response ends before its body is complete. The connection or stream is then aborted, so
-/// that the client does not take a part of the response for the whole.
+/// that the client does not mistake a truncated body for a complete one.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 pub enum BodyError {
     /// The client has not accepted any byte of it for `body_idle_timeout`.
@@ -113,7 +113,8 @@ impl<G: Unpin> http_body::Body for Body<G> {
         let mut frame = match &mut this.content {
             Content::Fixed(text) => text.take().map(|text| Ok(Frame::data(text))),
             Content::Stream { body, deadline } => {
-                // Before the body: one whose next bytes are always there is never pending.
+                // First, because a body that always has data ready would never let the deadline
+                // pass.
                 if deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready()) {
                     Some(Err(BodyError::TimedOut))
                 } else {

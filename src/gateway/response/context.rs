@@ -24,7 +24,7 @@ use crate::upstream::headers::X_REQUEST_ID;
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// What a response depends on, beside the outcome of the stages.
+/// What a response depends on, besides the outcome of the stages.
 #[derive(Debug)]
 pub(crate) struct ResponseContext {
     record: Box<Record>,
@@ -32,7 +32,7 @@ pub(crate) struct ResponseContext {
     http_1: bool,
     /// Whether the client wants only the head of a response (RFC 9110 §9.3.2).
     head_only: bool,
-    /// `None` on a route without a CORS policy: what the upstream says about CORS stands.
+    /// `None` on a route without a CORS policy: the CORS headers of the upstream are forwarded.
     origin_decision: Option<OriginDecision>,
     /// The items of `RateLimit-Policy` and `RateLimit` of each limit that was counted.
     limits: Vec<(HeaderValue, HeaderValue)>,

@@ -112,8 +112,8 @@ impl Record {
         self.caller = Some(Arc::clone(caller));
     }
 
-    /// Sets the reason to why the token is invalid. It stays on a `report_only` route that has
-    /// reported another refusal before; otherwise the refusal that follows states the same reason.
+    /// Sets the log's reason to the token error. On a `report_only` route that has already reported
+    /// a refusal, this reason replaces the earlier one.
     pub(crate) fn set_token_error(&mut self, error: &VerifyError) {
         self.reason = Some(error.reason());
     }

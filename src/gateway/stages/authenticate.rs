@@ -13,6 +13,7 @@ use super::routing::RoutedRequest;
 use crate::gateway::caller_cache::VerifiedCaller;
 use crate::gateway::observer::{Check, Observer, Stage};
 use crate::gateway::policy::{Access, Route};
+use crate::gateway::request::Credentials;
 use crate::gateway::response::refusal::{CredentialFault, Refusal, TokenFault};
 use crate::token::{Binding, Principal, RawToken, TokenDigest};
 
@@ -70,19 +71,28 @@ pub(crate) async fn authenticate<O: Observer>(
 }
 
 async fn identify<O: Observer>(routed: &RoutedRequest, cx: &mut StageContext<'_, O>) -> Result<Caller, Refusal> {
-    let caller = match cx.observer.assumed_claims() {
-        Some(claims) => {
-            let principal = cx.runtime.issuers().check_claims(claims)?;
-            Some(cx.runtime.callers().render(principal, cx.runtime.identity()))
+    let caller = match cx.credentials {
+        Credentials::Assumed(claims) => {
+            let principal = cx.runtime.issuers().check_claims(claims.clone())?;
+            cx.runtime.callers().render(principal, cx.runtime.identity())
         }
-        None => match read_bearer_token(&routed.request().headers, cx.runtime.settings().max_token_size)? {
-            Some(token) => Some(resolve_caller(token, routed, cx).await?),
-            None => None,
-        },
+        Credentials::FromRequest => {
+            let token = read_bearer_token(&routed.request().headers, cx.runtime.settings().max_token_size)?;
+            let Some(token) = token else { return accept_anonymous(routed.route(), cx) };
+            resolve_caller(token, routed, cx).await?
+        }
     };
-    let Some(caller) = caller else { return accept_anonymous(routed.route(), cx) };
     cx.response.record().set_caller(&caller);
-    check_route_accepts(routed.route(), caller.principal(), cx)?;
+    let principal = caller.principal();
+    cx.check(|| {
+        let detail = format!("valid: {} of issuer {}", principal.subject(), principal.issuer_name());
+        Check::passed("token", detail).with_key(format!("issuers.{}", principal.issuer_name()))
+    });
+    match principal.binding() {
+        // The sender of a bearer token has nothing else to prove.
+        Binding::Bearer => {}
+    }
+    check_route_accepts(routed.route(), principal, cx)?;
     Ok(Caller::Known(caller))
 }
 
@@ -146,21 +156,13 @@ async fn verify<O: Observer>(
     }
 }
 
-/// Checks whether the route accepts a valid token of this principal.
+/// Checks whether the route accepts the issuer and the audiences of a valid token.
 fn check_route_accepts<O: Observer>(
     route: &Route,
     principal: &Principal,
     cx: &mut StageContext<'_, O>,
 ) -> Result<(), Refusal> {
     let settings = route.settings();
-    cx.check(|| {
-        let detail = format!("valid: {} of issuer {}", principal.subject(), principal.issuer_name());
-        Check::passed("token", detail).with_key(format!("issuers.{}", principal.issuer_name()))
-    });
-    match principal.binding() {
-        // The sender of a bearer token has nothing else to prove.
-        Binding::Bearer => {}
-    }
     if !settings.accepts_issuer(principal) {
         cx.check(|| {
             let detail = format!("the route does not accept issuer {}", principal.issuer_name());
@@ -213,10 +215,9 @@ fn read_bearer_token(headers: &HeaderMap, max_bytes: usize) -> Result<Option<Raw
 /// RFC 6750 §2.1: `b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
 #[expect(clippy::needless_bitwise_bool, reason = "without branches the loop is vectorized")]
 fn is_b64token(bytes: &[u8]) -> bool {
-    let unpadded = bytes.trim_ascii_end();
-    let end = unpadded.iter().rposition(|&byte| byte != b'=').map_or(0, |last| last + 1);
+    let end = bytes.iter().rposition(|&byte| byte != b'=').map_or(0, |last| last + 1);
     // Has no early exit and no branches, so that the compiler can compare sixteen bytes at once.
-    let all = unpadded[..end].iter().fold(true, |all, &byte| {
+    let all = bytes[..end].iter().fold(true, |all, &byte| {
         let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
         // `-`, `.`, `/` and the digits are consecutive in ASCII.
         let digit = byte.wrapping_sub(b'-') < 13;

@@ -40,7 +40,8 @@ impl Permit {
 ///
 /// # Errors
 ///
-/// 401 for an anonymous caller, 403 for one that does not meet a demand.
+/// 403 for a caller that does not meet a demand. Authentication refuses a missing token, so that it
+/// gets here only on a `report_only` route.
 pub(crate) fn authorize<O: Observer>(
     routed: RoutedRequest,
     caller: Caller,

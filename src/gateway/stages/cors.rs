@@ -12,7 +12,10 @@ use crate::gateway::observer::{Check, Observer, Stage};
 use crate::gateway::policy::OriginDecision;
 
 /// Answers a preflight with 204. A denied origin gets the 204 without permission.
-pub(crate) fn preflight<O: Observer>(preflight: &PreflightRequest, cx: &mut StageContext<'_, O>) -> Response<Bytes> {
+pub(crate) fn preflight_response<O: Observer>(
+    preflight: &PreflightRequest,
+    cx: &mut StageContext<'_, O>,
+) -> Response<Bytes> {
     cx.enter(Stage::Cors);
     let settings = preflight.route.settings();
     cx.check(|| describe(&preflight.decision, true).with_key(settings.key("cors")));

@@ -27,7 +27,7 @@ use crate::gateway::runtime::Runtime;
 use crate::gateway::worker::Worker;
 use crate::primitives::random;
 use crate::upstream::body::{BodyOutcome, MaxBody, Progress, RequestBody, Trailers};
-use crate::upstream::exchange::{Deadlines, UpstreamBody, UpstreamResponse};
+use crate::upstream::exchange::{ExchangeOptions, UpstreamBody, UpstreamResponse};
 use crate::upstream::headers::forwarding::{write_traceparent, write_via};
 use crate::upstream::headers::{X_REQUEST_ID, retain_end_to_end};
 use crate::upstream::upgrade::Tunnel;
@@ -50,15 +50,15 @@ pub(crate) async fn send(
     let (request, route) = routed.into_parts();
     let timeouts = runtime.settings().timeouts;
     let trailers = trailers_for(&request.headers);
-    let Outgoing { request: outgoing, switch } =
-        Outgoing::new(*request, tail, &route, &caller, timeouts.body_idle, context.request_id())?;
+    let UpstreamRequest { request: outgoing, client_upgrade } =
+        UpstreamRequest::new(*request, tail, &route, &caller, timeouts.body_idle, context.request_id())?;
     let progress = outgoing.body().progress();
     context.record().set_body_progress(progress.clone());
     let upstream = route.upstream();
     let started = Instant::now();
-    let until = route.settings().timeout.map(|timeout| started + timeout);
-    let deadlines = Deadlines { until, body_idle: timeouts.body_idle, trailers };
-    let sent = upstream.send(worker.pools(), outgoing, deadlines).await;
+    let deadline = route.settings().timeout.map(|timeout| started + timeout);
+    let options = ExchangeOptions { deadline, body_idle_timeout: timeouts.body_idle, trailers };
+    let sent = upstream.send(worker.pools(), outgoing, options).await;
     let UpstreamResponse { mut head, body } = sent.map_err(|error| {
         if progress.outcome() == BodyOutcome::Abandoned {
             context.record().set_client_left();
@@ -66,13 +66,13 @@ pub(crate) async fn send(
         refusal(error, &progress)
     })?;
     context.record().set_upstream_response(upstream, started.elapsed());
-    let switched_to = head.headers.get(header::UPGRADE).cloned();
+    let upgraded_to = head.headers.get(header::UPGRADE).cloned();
     retain_end_to_end(&mut head.headers, |name| runtime.identity().passes_downstream(name));
     // Version and reason phrase belong to the upstream's connection (RFC 9112 §2.3 and §4).
     head.version = Version::HTTP_11;
     head.extensions.clear();
-    match (body, switch, switched_to) {
-        (UpstreamBody::Stream(body), _, _) => Ok(Response::from_parts(head, Body::stream(body, until))),
+    match (body, client_upgrade, upgraded_to) {
+        (UpstreamBody::Stream(body), _, _) => Ok(Response::from_parts(head, Body::stream(body, deadline))),
         (UpstreamBody::Tunnel(upstream), Some(client), Some(protocol)) => {
             head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             head.headers.insert(header::UPGRADE, protocol);
@@ -87,13 +87,13 @@ pub(crate) async fn send(
 }
 
 /// The request as it goes to the upstream.
-struct Outgoing {
+struct UpstreamRequest {
     request: Request<RequestBody>,
     /// The client's connection, if the request asks to switch protocols.
-    switch: Option<OnUpgrade>,
+    client_upgrade: Option<OnUpgrade>,
 }
 
-impl Outgoing {
+impl UpstreamRequest {
     fn new(
         request: InboundRequest,
         tail: RequestTail,
@@ -111,7 +111,7 @@ impl Outgoing {
         let method = request.method.clone();
         let mut headers = build_headers(request, route, caller, request_id);
         let body = RequestBody::new(tail.body, settings.max_body_size, body_idle);
-        let switch = protocol.and_then(|protocol| {
+        let client_upgrade = protocol.and_then(|protocol| {
             let client = tail.upgrade?;
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, protocol);
@@ -122,7 +122,7 @@ impl Outgoing {
         *outgoing.method_mut() = method;
         *outgoing.uri_mut() = target;
         *outgoing.headers_mut() = headers;
-        Ok(Self { request: outgoing, switch })
+        Ok(Self { request: outgoing, client_upgrade })
     }
 }
 
@@ -233,7 +233,7 @@ fn refusal(error: UpstreamError, progress: &Progress) -> Refusal {
     }
 }
 
-/// The longest lifetime of a tunnel: until the caller's token expires. `None` without a token.
+/// The longest lifetime of a tunnel: deadline the caller's token expires. `None` without a token.
 fn time_to_expiry(runtime: &Runtime, caller: &Caller) -> Option<Duration> {
     let expires_at = caller.principal()?.expires_at();
     Some(Duration::from_micros(expires_at.micros().saturating_sub(runtime.clock().now().micros())))

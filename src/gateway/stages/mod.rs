@@ -13,6 +13,7 @@ pub(crate) mod rate_limit;
 pub(crate) mod routing;
 
 use super::observer::{Check, Observer, Stage};
+use super::request::Credentials;
 use super::response::context::ResponseContext;
 use super::runtime::Runtime;
 
@@ -21,6 +22,8 @@ use super::runtime::Runtime;
 pub(crate) struct StageContext<'a, O> {
     /// The runtime that handles the request.
     pub runtime: &'a Runtime,
+    /// Where the caller's identity comes from.
+    pub credentials: Credentials<'a>,
     /// Collects what the response depends on.
     pub response: &'a mut ResponseContext,
     /// Receives each check.

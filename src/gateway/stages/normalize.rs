@@ -37,8 +37,8 @@ pub(crate) struct InboundRequest {
     pub method: Method,
     /// The protocol version of the client's request, for `Via`.
     pub version: Version,
-    /// Without hop-by-hop headers, identity headers and overrides. Still with `Authorization`,
-    /// which authentication reads.
+    /// Without hop-by-hop headers, identity headers and headers that override method, path or
+    /// address. Still with `Authorization`, which authentication reads.
     pub headers: HeaderMap,
     /// The protocol that the client asks to switch to (RFC 9110 §7.8).
     pub upgrade: Option<HeaderValue>,
@@ -106,14 +106,14 @@ pub(crate) fn normalize<O: Observer>(
     check_size(&head, settings.max_header_size)?;
     check_framing(&head)?;
     check_method(&head)?;
-    let (host, host_field) = check_host(&head)?;
+    let (host, host_field) = parse_host(&head)?;
     cx.check(|| Check::passed("host", host.name()));
-    let normal_path = check_path(&head.target)?;
+    let normal_path = normalize_path(&head.target)?;
     cx.check(|| match &normal_path {
         Some(path) => Check::passed("path", format!("normal form is {path}")),
         None => Check::passed("path", "in normal form"),
     });
-    let upgrade = check_upgrade(&head)?;
+    let upgrade = requested_upgrade(&head)?;
     let RequestHead { method, target, version, mut headers, .. } = head;
     remove_untrusted_headers(&mut headers, client, cx.runtime.identity());
     // Boxed, because it is half a kilobyte and each stage moves it.
@@ -165,15 +165,15 @@ fn check_framing(head: &RequestHead) -> Result<(), Refusal> {
 /// some backends treat `delete` as `DELETE`. It would then not be subject to the rules of a route
 /// for `DELETE`.
 fn check_method(head: &RequestHead) -> Result<(), Refusal> {
-    let never = matches!(head.method, Method::CONNECT | Method::TRACE)
+    let is_refused = matches!(head.method, Method::CONNECT | Method::TRACE)
         || head.method.as_str().bytes().any(|byte| byte.is_ascii_lowercase())
         || head.target.path() == "*";
-    if never { Err(Refusal::MethodNotAllowed { allow: HeaderValue::from_static("") }) } else { Ok(()) }
+    if is_refused { Err(Refusal::MethodNotAllowed { allow: HeaderValue::from_static("") }) } else { Ok(()) }
 }
 
 /// RFC 9112 §3.2 and §3.2.2, RFC 9113 §8.3.1: a request names exactly one host. If the target names
 /// one too, both are equal.
-fn check_host(head: &RequestHead) -> Result<(Host, HeaderValue), Refusal> {
+fn parse_host(head: &RequestHead) -> Result<(Host, HeaderValue), Refusal> {
     let mut fields = head.headers.get_all(header::HOST).iter();
     let (field, None) = (fields.next(), fields.next()) else { return Err(Refusal::Host(HostRefusal::Several)) };
     let refused = Refusal::Host;
@@ -201,7 +201,7 @@ fn check_host(head: &RequestHead) -> Result<(Host, HeaderValue), Refusal> {
 
 /// The normal form of the path, if it differs from the path as received. Path parameters are
 /// allowed here, because the route decides whether it accepts them.
-fn check_path(target: &Uri) -> Result<Option<Box<str>>, Refusal> {
+fn normalize_path(target: &Uri) -> Result<Option<Box<str>>, Refusal> {
     let raw = target.path();
     let normal = NormalPath::parse(raw, PathParameters::Allow).map_err(Refusal::Path)?;
     Ok((normal.as_str() != raw).then(|| normal.as_str().into()))
@@ -213,7 +213,7 @@ fn check_path(target: &Uri) -> Result<Option<Box<str>>, Refusal> {
 ///
 /// `h2c`, HTTP and TLS are refused: they would carry requests that the gateway does not see. So is
 /// more than one protocol.
-fn check_upgrade(head: &RequestHead) -> Result<Option<HeaderValue>, Refusal> {
+fn requested_upgrade(head: &RequestHead) -> Result<Option<HeaderValue>, Refusal> {
     let mut offers = head.headers.get_all(header::UPGRADE).iter();
     let Some(protocol) = offers.next().filter(|_| head.can_upgrade) else { return Ok(None) };
     if !list_elements(&head.headers, &header::CONNECTION).any(|option| option.eq_ignore_ascii_case(b"upgrade")) {
@@ -289,13 +289,13 @@ mod tests {
             ("no name", b"upgrade", &["/2"], refused.clone()),
             ("nothing", b"upgrade", &[""], refused.clone()),
         ] {
-            assert_eq!(check_upgrade(&head(connection, upgrades)), expected, "{name}");
+            assert_eq!(requested_upgrade(&head(connection, upgrades)), expected, "{name}");
         }
     }
 
     #[test]
     fn a_request_that_cannot_be_upgraded_ignores_the_field() {
         let head = RequestHead { can_upgrade: false, ..head(b"upgrade", &["h2c"]) };
-        assert_eq!(check_upgrade(&head), Ok(None));
+        assert_eq!(requested_upgrade(&head), Ok(None));
     }
 }

@@ -12,7 +12,7 @@ use crate::gateway::observer::{Check, Observer, Stage};
 use crate::gateway::policy::limit::LimitOutcome;
 use crate::gateway::policy::{LimitInput, Limiter};
 use crate::gateway::response::refusal::Refusal;
-use crate::rate_limit::Decision;
+use crate::rate_limit::QuotaDecision;
 use crate::token::Principal;
 
 /// Proof that the rate limits allow a permitted request. Neither `Clone` nor constructible
@@ -67,12 +67,12 @@ pub(crate) async fn check_after_auth<O: Observer>(
 async fn check_limit<O: Observer>(
     limiter: &Limiter,
     routed: &RoutedRequest,
-    caller: Option<&Principal>,
+    principal: Option<&Principal>,
     cx: &mut StageContext<'_, O>,
 ) -> Result<(), Refusal> {
     let request = routed.request();
     let route = &routed.route().settings().name;
-    let input = LimitInput { client: request.client.ip, headers: &request.headers, route, caller };
+    let input = LimitInput { client_ip: request.client.ip, headers: &request.headers, route, principal };
     let outcome = limiter.take(input).await;
     cx.response.add_limit(&outcome);
     cx.check(|| describe(limiter, &outcome));
@@ -83,8 +83,8 @@ fn describe(limiter: &Limiter, outcome: &LimitOutcome<'_>) -> Check {
     let quota = &limiter.settings().quota;
     let detail = format!("{}: {} in {} s, burst {}", outcome.limit, quota.count, quota.period.as_secs(), quota.burst);
     let check = match outcome.decision {
-        Decision::Allowed { .. } => Check::noted("limit", detail),
-        Decision::Refused { .. } => Check::failed("limit", detail),
+        QuotaDecision::Allowed { .. } => Check::noted("limit", detail),
+        QuotaDecision::Exceeded { .. } => Check::failed("limit", detail),
     };
     check.with_key(format!("limits.{}", outcome.limit))
 }

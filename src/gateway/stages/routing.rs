@@ -85,16 +85,16 @@ impl RoutedRequest {
 
 /// Finds the route of a request.
 ///
-/// The gateway answers a preflight by the route for the requested method, or else by the route for
-/// `OPTIONS`, if that route has a CORS policy. Any other preflight is an ordinary `OPTIONS`
-/// request: it is forwarded by the route for `OPTIONS`, never by the route for the method that it
-/// only asks about.
+/// A preflight is answered under the policy of the route for the requested method. If there is no
+/// such route, or it has no policy, the policy of the route for `OPTIONS` counts. A preflight that
+/// neither answers is an ordinary `OPTIONS` request: the route for `OPTIONS` forwards it, never the
+/// route for the method that it only asks about.
 ///
 /// # Errors
 ///
 /// 404 if no route matches the path, 405 with `Allow` if none of those that do allows the method,
-/// 400 for a `;` that the route does not allow, and for a path that backends may interpret
-/// differently.
+/// 400 for a path with `;`, unless a route matches it and allows path parameters, and for a path
+/// that backends may interpret differently.
 pub(crate) fn route<O: Observer>(
     request: Box<InboundRequest>,
     cx: &mut StageContext<'_, O>,
@@ -144,6 +144,8 @@ fn find(host: &Host, path: &NormalPath<'_>, method: &Method, runtime: &Runtime) 
             let refused = path.has_parameters() && !route.settings().path_parameters;
             if refused { Err(parameters_refused()) } else { Ok(route) }
         }
+        // A path with `;` matches fewer patterns than the path that some backends make of it. 404
+        // and 405 would say that there is no such route.
         RouteMatch::MethodNotAllowed(_) | RouteMatch::NotFound if path.has_parameters() => Err(parameters_refused()),
         RouteMatch::Ambiguous => Err(Refusal::Path(PathRefusal::Ambiguous)),
         RouteMatch::MethodNotAllowed(allow) => Err(Refusal::MethodNotAllowed { allow }),

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::gcra;
-use super::{Decision, Quota};
+use super::{Quota, QuotaDecision};
 
 /// Default number of keys, which takes 3.2 MB. An attacker needs as many addresses or users to fill
 /// the table.
@@ -106,7 +106,7 @@ impl Table {
     /// Counts a request of `key` if `quota` allows it. `now_micros` is monotonic time.
     ///
     /// The quota may differ between calls, also for the same key, which keeps what it has used.
-    pub fn take(&self, key: u64, quota: &Quota, now_micros: u64) -> Decision {
+    pub fn take(&self, key: u64, quota: &Quota, now_micros: u64) -> QuotaDecision {
         let now = nanos(now_micros);
         if let Some(decision) = self.count_existing(key, quota, now) {
             return decision;
@@ -128,7 +128,7 @@ impl Table {
     /// Decides without counting the request: `remaining` and `full_after` describe the state before
     /// it.
     #[must_use]
-    pub fn peek(&self, key: u64, quota: &Quota, now_micros: u64) -> Decision {
+    pub fn peek(&self, key: u64, quota: &Quota, now_micros: u64) -> QuotaDecision {
         let now = nanos(now_micros);
         match self.find(key) {
             Lookup::Found(_, tat) => gcra::peek(tat, now, quota),
@@ -158,7 +158,7 @@ impl Table {
         self.cells.iter().for_each(|cell| self.free_if_past(cell, now));
     }
 
-    fn count_existing(&self, key: u64, quota: &Quota, now: u64) -> Option<Decision> {
+    fn count_existing(&self, key: u64, quota: &Quota, now: u64) -> Option<QuotaDecision> {
         // The exchange fails only if another thread has counted a request of the same key or reused
         // the cell meanwhile.
         loop {
@@ -171,7 +171,7 @@ impl Table {
         }
     }
 
-    fn count_overflow(&self, quota: &Quota, now: u64) -> Decision {
+    fn count_overflow(&self, quota: &Quota, now: u64) -> QuotaDecision {
         self.overflowed.fetch_add(1, Ordering::Relaxed);
         loop {
             let tat = self.overflow.load(Ordering::Acquire);

@@ -20,8 +20,8 @@ fn count_allowed(table: &Table, key: u64, tries: u64, quota: &Quota, now: u64) -
     (0..tries).filter(|_| is_allowed(table.take(key, quota, now))).count()
 }
 
-fn is_allowed(decision: Decision) -> bool {
-    matches!(decision, Decision::Allowed { .. })
+fn is_allowed(decision: QuotaDecision) -> bool {
+    matches!(decision, QuotaDecision::Allowed { .. })
 }
 
 /// Keys distributed like hashes.
@@ -33,10 +33,10 @@ fn keys(count: u64) -> impl Iterator<Item = u64> {
 fn each_key_has_its_own_burst() {
     let table = Table::new(100);
     assert_eq!((count_allowed(&table, 1, 10, &quota(5), NOW), count_allowed(&table, 2, 10, &quota(3), NOW)), (5, 3));
-    assert_eq!(table.take(1, &quota(5), NOW), Decision::Refused { retry_after: Duration::from_millis(100) });
+    assert_eq!(table.take(1, &quota(5), NOW), QuotaDecision::Exceeded { retry_after: Duration::from_millis(100) });
     assert_eq!(
         table.take(1, &quota(5), NOW + 100_000),
-        Decision::Allowed { remaining: 0, full_after: Duration::from_millis(500) }
+        QuotaDecision::Allowed { remaining: 0, full_after: Duration::from_millis(500) }
     );
     assert_eq!((table.occupied(), table.overflow_count()), (2, 0));
 }
@@ -45,11 +45,11 @@ fn each_key_has_its_own_burst() {
 fn peeking_counts_nothing_and_occupies_no_cell() {
     let table = Table::new(100);
     for _ in 0..10 {
-        assert_eq!(table.peek(1, &quota(1), NOW), Decision::Allowed { remaining: 1, full_after: Duration::ZERO });
+        assert_eq!(table.peek(1, &quota(1), NOW), QuotaDecision::Allowed { remaining: 1, full_after: Duration::ZERO });
     }
     assert_eq!(table.occupied(), 0);
     table.take(1, &quota(1), NOW);
-    assert_eq!(table.peek(1, &quota(1), NOW), Decision::Refused { retry_after: Duration::from_millis(100) });
+    assert_eq!(table.peek(1, &quota(1), NOW), QuotaDecision::Exceeded { retry_after: Duration::from_millis(100) });
 }
 
 #[test]

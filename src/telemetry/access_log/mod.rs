@@ -45,11 +45,11 @@ pub struct AccessLine<'a> {
     pub path: &'a str,
     /// The status of the response.
     pub status: u16,
-    /// The code of the rejection.
+    /// The code of the refusal.
     pub code: Option<&'static str>,
-    /// The reason of the rejection, from a fixed list.
+    /// The reason of the refusal, from a fixed list.
     pub reason: Option<&'static str>,
-    /// The code with which a `report_only` route would have rejected the request.
+    /// The code with which a `report_only` route would have refused the request.
     pub would_reject: Option<&'static str>,
     /// The name of the issuer whose token was accepted.
     pub issuer: Option<&'a str>,

@@ -1,8 +1,7 @@
 //! Claims (RFC 7519 §4): checks what a token says against the issuer's settings and the time.
 //!
-//! These checks come before that of the signature, so no claim can be trusted yet. Except
-//! for scopes and roles, a claim with the wrong type is never treated as absent: it refuses the
-//! token.
+//! These checks run before the signature is verified, so no claim can be trusted yet. A claim with
+//! the wrong type makes the token invalid and never counts as absent, except for scopes and roles.
 
 use std::time::Duration;
 

@@ -145,7 +145,7 @@ impl KeyStore {
     ///
     /// [`KeyError`].
     pub async fn fetch_once(&self) -> Result<(), KeyError> {
-        self.attempt(FetchCause::Refresh).await;
+        self.attempt(FetchCause::Scheduled).await;
         match &self.lock().last_error {
             Some(error) => Err(error.clone()),
             None => Ok(()),

@@ -1,5 +1,5 @@
-//! Schedule of one issuer's key fetches: when the next fetch is due, and whether a request whose
-//! key is unknown waits for it or is missing.
+//! Schedule of one issuer's key fetches: when the next fetch is due, and whether a request with
+//! an unknown key waits for a fetch or is refused.
 //!
 //! Decides only: no I/O, no waiting, and the time is an argument, in microseconds of the monotonic
 //! clock. The rules:
@@ -43,7 +43,7 @@ pub(super) enum NextStep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FetchCause {
     /// The refresh is due, or the last attempt failed.
-    Refresh,
+    Scheduled,
     /// A token names a key that is not in the set.
     UnknownKey,
 }
@@ -112,7 +112,7 @@ impl Schedule {
             return NextStep::Wait(Duration::from_micros(next_at - now));
         }
         let is_for_unknown_key = self.last == LastAttempt::Succeeded && self.is_requested && now < self.refresh_at;
-        NextStep::Fetch(if is_for_unknown_key { FetchCause::UnknownKey } else { FetchCause::Refresh })
+        NextStep::Fetch(if is_for_unknown_key { FetchCause::UnknownKey } else { FetchCause::Scheduled })
     }
 
     /// Records that an attempt starts.
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn the_first_attempt_is_due_at_once_and_requests_wait_for_it() {
         let mut schedule = Schedule::new(TIMES);
-        assert_eq!(schedule.next_step(0), NextStep::Fetch(FetchCause::Refresh));
+        assert_eq!(schedule.next_step(0), NextStep::Fetch(FetchCause::Scheduled));
         assert_eq!(schedule.on_missing_key(0, "k", false, Waiter::New), MissOutcome::Wait);
         schedule.start(SECOND);
         assert_eq!(schedule.on_missing_key(SECOND, "k", false, Waiter::New), MissOutcome::Wait);
@@ -297,7 +297,7 @@ mod tests {
             schedule.failures = failures;
             assert_eq!(schedule.next_step(SECOND), NextStep::Wait(Duration::from_secs(seconds)), "{failures}");
         }
-        assert_eq!(failed(1).next_step(31 * SECOND), NextStep::Fetch(FetchCause::Refresh));
+        assert_eq!(failed(1).next_step(31 * SECOND), NextStep::Fetch(FetchCause::Scheduled));
     }
 
     /// Threats J-68, J-69, J-91, A27.
@@ -360,7 +360,7 @@ mod tests {
         let mut schedule = fetched();
         schedule.times.cooldown = Duration::from_secs(3_600);
         assert_eq!(schedule.on_missing_key(700 * SECOND, "k", true, Waiter::New), MissOutcome::RefuseUnknown);
-        assert_eq!(schedule.next_step(721 * SECOND), NextStep::Fetch(FetchCause::Refresh));
+        assert_eq!(schedule.next_step(721 * SECOND), NextStep::Fetch(FetchCause::Scheduled));
     }
 
     /// Threat J-68.

@@ -36,7 +36,7 @@ pub struct ResponseBody {
 }
 
 /// Why a response body ended early. The client's connection is then aborted too, so that the client
-/// does not take a part for the whole.
+/// does not mistake a truncated body for a complete one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResponseBodyError {
     /// The upstream closed the connection early or sent invalid framing.

@@ -184,7 +184,7 @@ impl Challenge {
     }
 }
 
-fn problem(status: StatusCode, of: &Representation, limit: Option<&str>, request_id: &str) -> Bytes {
+fn problem(status: StatusCode, representation: &Representation, limit: Option<&str>, request_id: &str) -> Bytes {
     #[derive(serde::Serialize)]
     struct Problem<'a> {
         r#type: &'static str,
@@ -204,8 +204,8 @@ fn problem(status: StatusCode, of: &Representation, limit: Option<&str>, request
         r#type,
         title: status.canonical_reason().unwrap_or("Error"),
         status: status.as_u16(),
-        detail: of.detail,
-        code: of.code,
+        detail: representation.detail,
+        code: representation.code,
         request_id,
         violated_policies: limit.map(|name| [name]),
     };

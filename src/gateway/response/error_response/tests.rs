@@ -163,3 +163,16 @@ fn the_documents_list_every_code_with_its_status() {
     known.sort();
     assert_eq!(documented, known);
 }
+
+/// The sample in the documents is a real response, apart from its request id.
+#[test]
+fn the_sample_in_the_documents_is_a_response_of_the_gateway() {
+    let body = response(&Refusal::ScopeInsufficient).into_body();
+    let mut expected: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    for document in [include_str!("../../../../README.md"), include_str!("../../../../docs/answers.md")] {
+        let (_, sample) = document.split_once("```json\n").unwrap();
+        let sample: serde_json::Value = serde_json::from_str(sample.split_once("```").unwrap().0).unwrap();
+        expected["request_id"] = sample["request_id"].clone();
+        assert_eq!(sample, expected);
+    }
+}
