@@ -16,7 +16,6 @@ use crate::gateway::policy::Route;
 use crate::gateway::runtime::Runtime;
 use crate::primitives::clock::Moment;
 use crate::telemetry::access_log::AccessLine;
-use crate::token::VerifyError;
 use crate::upstream::Upstream;
 use crate::upstream::body::Progress;
 
@@ -110,12 +109,6 @@ impl Record {
     /// Sets the caller that the token identifies.
     pub(crate) fn set_caller(&mut self, caller: &Arc<VerifiedCaller>) {
         self.caller = Some(Arc::clone(caller));
-    }
-
-    /// Sets the log's reason to the token error. On a `report_only` route that has already reported
-    /// a refusal, this reason replaces the earlier one.
-    pub(crate) fn set_token_error(&mut self, error: &VerifyError) {
-        self.reason = Some(error.reason());
     }
 
     /// Notes that the client has disconnected. The record then ignores status and refusal, because

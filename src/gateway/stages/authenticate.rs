@@ -150,7 +150,6 @@ async fn verify<O: Observer>(
             {
                 guard.count(client);
             }
-            cx.response.record().set_token_error(&error);
             Err(error.into())
         }
     }
