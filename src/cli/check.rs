@@ -16,7 +16,7 @@ use crate::plan::adopt::Adopter;
 use crate::primitives::clock::Clock;
 use crate::telemetry::AccessLog;
 use crate::telemetry::metrics::Metrics;
-use crate::token::Verifier;
+use crate::token::{Algorithm, Verifier};
 use crate::upstream::{ServerAddress, Upstream};
 
 /// Arguments of `check`.
@@ -157,10 +157,20 @@ fn check_online(plan: &Plan) -> ExitCode {
 
 async fn check_issuer(verifier: &Verifier) -> CheckOutcome {
     let name = &verifier.settings().name;
-    match verifier.keys().fetch_once().await {
-        Ok(()) => Ok(format!("issuer {name}: ok, {} usable", count(verifier.keys().status().keys, "key"))),
-        Err(error) => Err(format!("issuer {name}: {error}")),
+    if let Err(error) = verifier.keys().fetch_once().await {
+        return Err(format!("issuer {name}: {error}"));
     }
+    let accepted = &verifier.settings().algorithms;
+    let keys = verifier.keys().algorithms_of_keys();
+    let usable = keys.iter().filter(|fits| fits.iter().any(|algorithm| accepted.contains(algorithm))).count();
+    if usable > 0 {
+        return Ok(format!("issuer {name}: ok, {} usable", count(usable, "key")));
+    }
+    let names = |algorithms: &[Algorithm]| algorithms.iter().map(|one| one.name()).collect::<Vec<_>>().join(", ");
+    let published: Vec<Algorithm> =
+        Algorithm::ALL.into_iter().filter(|algorithm| keys.iter().any(|fits| fits.contains(algorithm))).collect();
+    let key = format!("issuers.{name}.algorithms");
+    Err(format!("issuer {name}: its keys are for {}, but `{key}` accepts only {}", names(&published), names(accepted)))
 }
 
 async fn check_server(upstream: &Upstream, address: &ServerAddress) -> CheckOutcome {

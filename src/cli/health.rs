@@ -33,8 +33,8 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Ok(response) if response.starts_with("HTTP/1.1 200 ") => super::print("ready\n"),
         Ok(response) => {
             let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
-            let status = head.lines().next().unwrap_or_default().escape_debug();
-            eprintln!("not ready: {status} {}", body.trim().escape_debug());
+            let printable = |text: &str| text.chars().filter(|one| !one.is_control()).collect::<String>();
+            eprintln!("not ready: {} {}", printable(head.lines().next().unwrap_or_default()), printable(body));
             ExitCode::from(FAILED)
         }
         Err(error) => {

@@ -17,8 +17,6 @@ use crate::token::{Algorithm, ClaimPath, ClaimSources, IssuerSettings, KeySource
 /// Highest `leeway`. RFC 7519 §4.1.4 suggests no more than a few minutes for clock skew.
 const MAX_LEEWAY: Duration = Duration::from_secs(5 * 60);
 
-const ALGORITHM_HINT: &str = "write RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA";
-
 const CLAIM_PATH_HINT: &str = "write a path such as \"sub\" or \"realm_access.roles\"; for a name with dots, a JSON \
                                Pointer such as \"/https:~1~1example.com~1roles\"";
 
@@ -195,7 +193,8 @@ fn compile_algorithms(key_path: &str, names: &[String], problems: &mut Problems)
             Some(algorithm) => algorithms.push(algorithm),
             None => {
                 let what = format!("{} is not a supported algorithm", quoted(name));
-                problems.add_with_hint(key_path, what, ALGORITHM_HINT);
+                let supported = Algorithm::ALL.map(Algorithm::name).join(", ");
+                problems.add_with_hint(key_path, what, format!("supported are {supported}"));
             }
         }
     }

@@ -120,7 +120,7 @@ upstream = "up"
       line 14  issuers.a.audiences: missing
                hint: list at least one audience; otherwise tokens for any other service would be accepted
       line 15  issuers.a.algorithms[0]: `HS256` is not a supported algorithm
-               hint: write RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA
+               hint: supported are RS256, RS384, RS512, ES256, ES384, PS256, PS384, PS512, EdDSA
       line 15  issuers.a.algorithms[2]: `RS256` is listed twice
       line 16  issuers.a.leeway: `6m` is longer than the limit of `5m`
       line 17  issuers.a.subject_claim: `` is not a claim path: it contains an empty name

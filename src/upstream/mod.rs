@@ -1,9 +1,9 @@
 //! Upstreams: the servers behind the gateway, and how a request reaches one of them.
 //!
-//! The last stage of a request, [`gateway::forward`](crate::gateway), hands over a finished request
-//! and receives a response whose body still streams. In between, [`exchange`] picks a server
-//! ([`balance`]), acquires a connection to it from this worker's pool ([`pool`]), sends the request
-//! and waits for the response head.
+//! The last stage of a request, [`gateway::stages::forward`](crate::gateway::stages::forward),
+//! hands over a finished request and receives a response whose body still streams. In between,
+//! [`exchange`] picks a server ([`balance`]), acquires a connection to it from this worker's pool
+//! ([`pool`]), sends the request and waits for the response head.
 
 pub(crate) mod balance;
 pub(crate) mod body;

@@ -94,6 +94,13 @@ async fn check_online_contacts_issuers_and_upstreams() {
     let output = portcullis(&["check", "--online", "-c", good.to_str().expect("UTF-8")]);
     assert_eq!(code(&output), 0, "{}{}", text(&output.stdout), text(&output.stderr));
     assert!(text(&output.stdout).contains("issuer main: ok, 1 key usable"), "{}", text(&output.stdout));
+    let toml = Config::minimal().replace("issuers.main", "algorithms = [\"ES256\", \"EdDSA\"]");
+    let other = directory.write("other.toml", toml.to_toml(&idp.issuer(), origin.addr()));
+    let output = portcullis(&["check", "--online", "-c", other.to_str().expect("UTF-8")]);
+    let expected =
+        "FAILED  issuer main: its keys are for RS256, but `issuers.main.algorithms` accepts only ES256, EdDSA";
+    assert_eq!(code(&output), 1);
+    assert!(text(&output.stdout).contains(expected), "{}", text(&output.stdout));
     idp.fail_with(500);
     let output = portcullis(&["check", "--online", "-c", good.to_str().expect("UTF-8")]);
     assert_eq!(code(&output), 1);

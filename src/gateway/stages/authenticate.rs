@@ -79,7 +79,8 @@ async fn identify<O: Observer>(routed: &RoutedRequest, cx: &mut StageContext<'_,
         Credentials::FromRequest => {
             let token = read_bearer_token(&routed.request().headers, cx.runtime.settings().max_token_size)?;
             let Some(token) = token else { return accept_anonymous(routed.route(), cx) };
-            resolve_caller(token, routed, cx).await?
+            let resolved = resolve_caller(token, routed, cx).await;
+            resolved.inspect_err(|refusal| cx.check(|| Check::failed("token", refusal.reason())))?
         }
     };
     cx.response.record().set_caller(&caller);

@@ -7,6 +7,7 @@
 //! [`schedule`] decides when to fetch.
 
 mod origin;
+mod report;
 mod schedule;
 
 use std::collections::BTreeMap;
@@ -22,10 +23,9 @@ use self::schedule::{FetchCause, MissOutcome, NextStep, RefreshTimes, Schedule, 
 use super::algorithm::Algorithm;
 use super::error::{IssuerSetupError, KeyError, VerifyError};
 use super::fetch::FETCH_TIMEOUT;
-use super::jwks::{KeyLookup, KeyRejection, KeySet};
+use super::jwks::{KeyLookup, KeyRejection, KeySet, VerificationKey};
 use super::{IssuerSettings, KeySource};
 use crate::primitives::clock::Clock;
-use crate::primitives::escape::escape_for_log;
 use crate::primitives::random;
 use crate::primitives::shutdown::{Phase, Shutdown};
 use crate::telemetry::metrics::IssuerMetrics;
@@ -161,6 +161,15 @@ impl KeyStore {
         self.is_usable(current_keys, now).then(|| Arc::clone(&current_keys.set))
     }
 
+    /// For each key of the current set, the algorithms that it can be used with. Empty if the set
+    /// is too old.
+    #[must_use]
+    pub fn algorithms_of_keys(&self) -> Vec<Vec<Algorithm>> {
+        let set = self.usable_keys(self.clock.monotonic_micros());
+        let of_key = |key: &VerificationKey| Algorithm::ALL.into_iter().filter(|one| key.allows(*one)).collect();
+        set.map(|set| set.keys().iter().map(of_key).collect()).unwrap_or_default()
+    }
+
     /// The state of the keys now.
     #[must_use]
     pub fn status(&self) -> KeyStatus {
@@ -280,7 +289,7 @@ impl KeyStore {
         self.metrics.set_usable_keys(set.keys().len());
         self.metrics.set_fetched_at(now);
         if is_new {
-            self.report_change(previous.as_ref().map(|current_keys| &*current_keys.set), &set);
+            report::key_set_changed(&self.name, previous.as_ref().map(|current_keys| &*current_keys.set), &set);
         } else if has_recovered {
             tracing::info!(issuer = &*self.name, keys = set.keys().len(), "keys can be fetched again");
         }
@@ -300,44 +309,6 @@ impl KeyStore {
             }
             None => {
                 tracing::warn!(issuer = &*self.name, %error, ?retry_in, "no keys; tokens of this issuer cannot be verified");
-            }
-        }
-    }
-
-    fn report_change(&self, previous: Option<&KeySet>, set: &KeySet) {
-        let added = keys_missing_from(previous, set);
-        let removed = previous.map(|previous| keys_missing_from(Some(set), previous)).unwrap_or_default();
-        tracing::info!(
-            issuer = &*self.name,
-            keys = set.keys().len(),
-            added = added.count,
-            added_ids = added.ids,
-            removed = removed.count,
-            removed_ids = removed.ids,
-            "new key set"
-        );
-        for (rejection, count) in set.rejected() {
-            match rejection {
-                KeyRejection::Private => {
-                    tracing::error!(
-                        issuer = &*self.name,
-                        count,
-                        "the issuer publishes private keys: anyone who has read them can sign tokens"
-                    );
-                }
-                KeyRejection::Algorithm
-                | KeyRejection::Curve
-                | KeyRejection::Exponent
-                | KeyRejection::KeyId
-                | KeyRejection::KeyOperations
-                | KeyRejection::KeyType
-                | KeyRejection::Malformed
-                | KeyRejection::Modulus
-                | KeyRejection::Point
-                | KeyRejection::Symmetric
-                | KeyRejection::Use => {
-                    tracing::info!(issuer = &*self.name, count, why = rejection.label(), "keys left out");
-                }
             }
         }
     }
@@ -368,26 +339,6 @@ impl fmt::Debug for KeyStore {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("KeyStore").field("issuer", &self.name).finish_non_exhaustive()
     }
-}
-
-/// Most key ids in one log line. The line always has their number.
-const MAX_LOGGED_KEY_IDS: usize = 5;
-
-/// Some keys, for the log.
-#[derive(Default)]
-struct LoggedKeys {
-    count: usize,
-    /// The key ids, escaped and cut, separated by commas; at most [`MAX_LOGGED_KEY_IDS`] of them.
-    ids: String,
-}
-
-/// The keys of `set` that `other` does not have.
-fn keys_missing_from(other: Option<&KeySet>, set: &KeySet) -> LoggedKeys {
-    let is_missing = |identity| other.is_none_or(|other| !other.contains(identity));
-    let ids: Vec<&str> =
-        set.keys().iter().filter(|key| is_missing(key.identity())).map(|key| key.kid().unwrap_or("")).collect();
-    let logged: Vec<String> = ids.iter().take(MAX_LOGGED_KEY_IDS).map(|id| escape_for_log(id)).collect();
-    LoggedKeys { count: ids.len(), ids: logged.join(", ") }
 }
 
 #[cfg(test)]

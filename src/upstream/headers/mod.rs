@@ -19,15 +19,15 @@ pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 /// `passes` is false. Also removes a `Content-Length` that a coding overrides (RFC 9112 §6.3):
 /// without the coding, it would be believed.
 pub(crate) fn retain_end_to_end(headers: &mut HeaderMap, passes: impl Fn(&HeaderName) -> bool) {
-    if headers.contains_key(header::TRANSFER_ENCODING) {
-        headers.remove(header::CONTENT_LENGTH);
-    }
     if headers.contains_key(header::CONNECTION) {
         for name in named_by_connection(headers) {
             headers.remove(name);
         }
     }
     let removed: Vec<HeaderName> = headers.keys().filter(|name| !passes(name)).cloned().collect();
+    if removed.contains(&header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     for name in removed {
         headers.remove(name);
     }

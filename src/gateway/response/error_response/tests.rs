@@ -17,58 +17,41 @@ fn response(refusal: &Refusal) -> Response<Bytes> {
     refusal.to_response(ErrorContext { challenges: &challenges(), request_id: "r-1", http_1: true })
 }
 
-/// One refusal of each variant. A new variant does not compile here before it is in the list.
+/// A list of refusals, one of each variant: a variant without a row does not compile.
+macro_rules! one_of_each {
+    ($($pattern:pat => $refusal:expr,)*) => {{
+        let _every_variant_has_a_row = |refusal: &Refusal| match refusal {
+            $($pattern => (),)*
+        };
+        vec![$($refusal),*]
+    }};
+}
+
 fn one_of_each() -> Vec<Refusal> {
     let retry_after = Duration::from_millis(1_500);
-    let all = vec![
-        Refusal::HeadTooLarge,
-        Refusal::UriTooLong,
-        Refusal::Framing(FramingFault::MalformedHead),
-        Refusal::Host(HostRefusal::Missing),
-        Refusal::Path(PathRefusal::Ambiguous),
-        Refusal::RouteNotFound,
-        Refusal::MethodNotAllowed { allow: HeaderValue::from_static("GET, HEAD") },
-        Refusal::RateLimited(LimitExceeded { retry_after, limit: "calls".into() }),
-        Refusal::CredentialsMissing,
-        Refusal::RequestMalformed(CredentialFault::TwoCredentials),
-        Refusal::TokenInvalid(TokenFault::Issuer),
-        Refusal::KeysUnavailable { retry_after },
-        Refusal::ScopeInsufficient,
-        Refusal::AccessDenied("lacks a role"),
-        Refusal::BodyTooLarge,
-        Refusal::ClientTimeout,
-        Refusal::UpstreamBusy,
-        Refusal::UpstreamFailed,
-        Refusal::UpstreamTimeout,
-        Refusal::UpstreamUnreachable,
-        Refusal::Internal,
-    ];
-    for refusal in &all {
-        match refusal {
-            Refusal::HeadTooLarge
-            | Refusal::UriTooLong
-            | Refusal::Framing(_)
-            | Refusal::Host(_)
-            | Refusal::Path(_)
-            | Refusal::RouteNotFound
-            | Refusal::MethodNotAllowed { .. }
-            | Refusal::RateLimited(_)
-            | Refusal::CredentialsMissing
-            | Refusal::RequestMalformed(_)
-            | Refusal::TokenInvalid(_)
-            | Refusal::KeysUnavailable { .. }
-            | Refusal::ScopeInsufficient
-            | Refusal::AccessDenied(_)
-            | Refusal::BodyTooLarge
-            | Refusal::ClientTimeout
-            | Refusal::UpstreamBusy
-            | Refusal::UpstreamFailed
-            | Refusal::UpstreamTimeout
-            | Refusal::UpstreamUnreachable
-            | Refusal::Internal => {}
-        }
-    }
-    all
+    one_of_each![
+        Refusal::HeadTooLarge => Refusal::HeadTooLarge,
+        Refusal::UriTooLong => Refusal::UriTooLong,
+        Refusal::Framing(_) => Refusal::Framing(FramingFault::MalformedHead),
+        Refusal::Host(_) => Refusal::Host(HostRefusal::Missing),
+        Refusal::Path(_) => Refusal::Path(PathRefusal::Ambiguous),
+        Refusal::RouteNotFound => Refusal::RouteNotFound,
+        Refusal::MethodNotAllowed { .. } => Refusal::MethodNotAllowed { allow: HeaderValue::from_static("GET, HEAD") },
+        Refusal::RateLimited(_) => Refusal::RateLimited(LimitExceeded { retry_after, limit: "calls".into() }),
+        Refusal::CredentialsMissing => Refusal::CredentialsMissing,
+        Refusal::RequestMalformed(_) => Refusal::RequestMalformed(CredentialFault::TwoCredentials),
+        Refusal::TokenInvalid(_) => Refusal::TokenInvalid(TokenFault::Issuer),
+        Refusal::KeysUnavailable { .. } => Refusal::KeysUnavailable { retry_after },
+        Refusal::ScopeInsufficient => Refusal::ScopeInsufficient,
+        Refusal::AccessDenied(_) => Refusal::AccessDenied("lacks a role"),
+        Refusal::BodyTooLarge => Refusal::BodyTooLarge,
+        Refusal::ClientTimeout => Refusal::ClientTimeout,
+        Refusal::UpstreamBusy => Refusal::UpstreamBusy,
+        Refusal::UpstreamFailed => Refusal::UpstreamFailed,
+        Refusal::UpstreamTimeout => Refusal::UpstreamTimeout,
+        Refusal::UpstreamUnreachable => Refusal::UpstreamUnreachable,
+        Refusal::Internal => Refusal::Internal,
+    ]
 }
 
 /// RFC 6750 §3: no credentials, no error code.
@@ -142,6 +125,7 @@ fn the_connection_closes_only_where_the_next_request_could_not_be_read() {
 }
 
 /// docs/answers.md has one row per code, `| code | status | …`, and no other.
+/// docs/life-of-a-request.md names each code where it arises.
 #[test]
 fn the_documents_list_every_code_with_its_status() {
     let document = include_str!("../../../../docs/answers.md");
@@ -162,6 +146,10 @@ fn the_documents_list_every_code_with_its_status() {
     documented.sort();
     known.sort();
     assert_eq!(documented, known);
+    let life_of_a_request = include_str!("../../../../docs/life-of-a-request.md");
+    for (code, _) in known {
+        assert!(life_of_a_request.contains(&format!("`{code}`")), "{code}");
+    }
 }
 
 /// The sample in the documents is a real response, apart from its request id.

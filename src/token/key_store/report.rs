@@ -1,0 +1,64 @@
+//! What the log says about a new key set: the keys that were added, removed and left out.
+
+use super::KeySet;
+use crate::primitives::escape::escape_for_log;
+use crate::token::jwks::KeyRejection;
+
+/// Logs what has changed from `previous` to `set`, the new key set of `issuer`.
+pub(super) fn key_set_changed(issuer: &str, previous: Option<&KeySet>, set: &KeySet) {
+    let added = keys_missing_from(previous, set);
+    let removed = previous.map(|previous| keys_missing_from(Some(set), previous)).unwrap_or_default();
+    tracing::info!(
+        issuer,
+        keys = set.keys().len(),
+        added = added.count,
+        added_ids = added.ids,
+        removed = removed.count,
+        removed_ids = removed.ids,
+        "new key set"
+    );
+    for (rejection, count) in set.rejected() {
+        match rejection {
+            KeyRejection::Private => {
+                tracing::error!(
+                    issuer,
+                    count,
+                    "the issuer publishes private keys: anyone who has read them can sign tokens"
+                );
+            }
+            KeyRejection::Algorithm
+            | KeyRejection::Curve
+            | KeyRejection::Exponent
+            | KeyRejection::KeyId
+            | KeyRejection::KeyOperations
+            | KeyRejection::KeyType
+            | KeyRejection::Malformed
+            | KeyRejection::Modulus
+            | KeyRejection::Point
+            | KeyRejection::Symmetric
+            | KeyRejection::Use => {
+                tracing::info!(issuer, count, why = rejection.label(), "keys left out");
+            }
+        }
+    }
+}
+
+/// Most key ids in one log line. The line always has their number.
+const MAX_LOGGED_KEY_IDS: usize = 5;
+
+/// Some keys, for the log.
+#[derive(Default)]
+struct LoggedKeys {
+    count: usize,
+    /// The key ids, escaped and cut, separated by commas; at most [`MAX_LOGGED_KEY_IDS`] of them.
+    ids: String,
+}
+
+/// The keys of `set` that `other` does not have.
+fn keys_missing_from(other: Option<&KeySet>, set: &KeySet) -> LoggedKeys {
+    let is_missing = |identity| other.is_none_or(|other| !other.contains(identity));
+    let ids: Vec<&str> =
+        set.keys().iter().filter(|key| is_missing(key.identity())).map(|key| key.kid().unwrap_or("")).collect();
+    let logged: Vec<String> = ids.iter().take(MAX_LOGGED_KEY_IDS).map(|id| escape_for_log(id)).collect();
+    LoggedKeys { count: ids.len(), ids: logged.join(", ") }
+}
