@@ -90,7 +90,7 @@ impl Host {
         let (name, port) = if text.starts_with('[') {
             text.split_at(text.find(']').ok_or(HostRefusal::InvalidAddress)? + 1)
         } else {
-            text.split_at(text.find(':').unwrap_or(text.len()))
+            text.split_at(text.bytes().position(|byte| byte == b':').unwrap_or(text.len()))
         };
         let (name_end, folded) = if name.starts_with('[') { fold_address(name)? } else { fold_name(name)? };
         Ok(Self { written: text.into(), name_end, folded, port: parse_port(port)? })
@@ -125,16 +125,16 @@ fn fold_name(name: &str) -> Result<Folded, HostRefusal> {
     }
     // A trailing dot is the root of DNS: `example.com.` is the same host, and the same rules apply.
     let name = name.strip_suffix('.').unwrap_or(name);
-    if !name.split('.').all(is_label) {
+    if !name.as_bytes().split(|byte| *byte == b'.').all(is_label) {
         return Err(HostRefusal::InvalidName);
     }
     let has_upper = name.bytes().any(|byte| byte.is_ascii_uppercase());
     Ok((name.len(), has_upper.then(|| name.to_ascii_lowercase().into())))
 }
 
-fn is_label(label: &str) -> bool {
+fn is_label(label: &[u8]) -> bool {
     (1..=63).contains(&label.len())
-        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        && label.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 /// Parses `""` or `:8080`.
