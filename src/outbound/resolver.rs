@@ -1,8 +1,8 @@
 //! Name resolution: `localhost` and the names below it are this machine, whatever the DNS says.
 //!
 //! [`is_secure_url`](super::is_secure_url) lets plain http go to these names. Many system resolvers
-//! ask the DNS for `auth.localhost`, so without this rule whoever answers that query could forge
-//! the response (RFC 6761 §6.3).
+//! ask the DNS for `auth.localhost`, so without this rule the server that answers the query could
+//! forge the response (RFC 6761 §6.3).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

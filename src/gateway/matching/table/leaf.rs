@@ -2,7 +2,7 @@
 
 use http::{HeaderValue, Method};
 
-use super::{Conflict, RouteMatch};
+use super::outcome::{Conflict, RouteMatch};
 
 /// The routes of one pattern.
 #[derive(Debug)]

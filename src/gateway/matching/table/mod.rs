@@ -12,12 +12,15 @@
 
 mod interpretation;
 mod leaf;
+mod outcome;
 mod tree;
 
-use http::{HeaderValue, Method};
+use http::Method;
 
 use self::interpretation::Interpretation;
 use self::leaf::Leaf;
+pub(crate) use self::outcome::Conflict;
+pub use self::outcome::RouteMatch;
 use self::tree::Node;
 use super::pattern::{HostPattern, PathPattern};
 use crate::gateway::matching::host::Host;
@@ -32,32 +35,6 @@ pub struct Pattern {
     pub path: PathPattern,
     /// The methods; an empty list matches every method. `GET` includes `HEAD`.
     pub methods: Vec<Method>,
-}
-
-/// Two routes that match the same requests: they have the same host and path pattern, apart from
-/// the names of bound segments, and a method in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Conflict {
-    /// Index of the earlier route in the list given to [`RouteTable::build`].
-    pub first: usize,
-    /// Index of the later route.
-    pub second: usize,
-}
-
-/// The result of matching a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RouteMatch {
-    /// The path matches different patterns as sent, with escapes decoded, or without `;parameters`.
-    /// The gateway cannot know how the upstream interprets it, so no route's policy is safe to
-    /// apply and the request must be refused.
-    Ambiguous,
-    /// The index of the route in the list given to [`RouteTable::build`].
-    Found(usize),
-    /// A pattern matches, but none of its routes allows the method. The value is for `Allow`
-    /// (RFC 9110 §10.2.1).
-    MethodNotAllowed(HeaderValue),
-    /// No pattern matches.
-    NotFound,
 }
 
 /// All routes, ready to be matched.
