@@ -13,6 +13,7 @@ pub(super) struct Tokens {
 
 /// The text of the guide.
 pub(super) fn text(addresses: &Addresses, tokens: &Tokens) -> String {
+    let program = std::env::args().next().unwrap_or_else(|| "portcullis".to_owned());
     let Addresses { gateway, issuer, upstream, admin } = addresses;
     let Tokens { reader, writer, admin: admin_token, expired } = tokens;
     format!(
@@ -22,7 +23,7 @@ pub(super) fn text(addresses: &Addresses, tokens: &Tokens) -> String {
   issuer    http://{issuer}   (clients reader, writer, admin; secret: demo)
   upstream  http://{upstream}   (echoes each request as JSON)
   admin     http://{admin}/metrics, /readyz
-  config    portcullis demo --print-config
+  config    {program} demo --print-config
 
 Paste this into another terminal first. The tokens are valid for one hour.
 
