@@ -1,31 +1,18 @@
 //! One client connection, from accept to close: detects the protocol and serves it.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::connection_context::ConnectionContext;
 use super::connection_state::ConnectionState;
 use super::http_connection::LAST_REQUEST_GRACE;
 use super::protocol::{self, Protocol};
 use super::socket::ClientSocket;
 use super::{http1, http2};
-use crate::gateway::runtime::ClientTimeouts;
 use crate::gateway::{Gateway, Peer, ServerSettings};
 use crate::primitives::shutdown::{Phase, Shutdown};
-
-/// What serving a connection takes, apart from its socket. The connection's task owns it.
-#[derive(Debug)]
-pub(super) struct ConnectionContext {
-    pub(super) gateway: Rc<Gateway>,
-    pub(super) peer: Peer,
-    pub(super) state: Arc<ConnectionState>,
-    pub(super) shutdown: Shutdown,
-    pub(super) timeouts: ClientTimeouts,
-    /// In bytes.
-    pub(super) max_header_size: usize,
-}
 
 /// Serves a connection that this worker has accepted or taken over, until it is closed.
 ///

@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::client_stream::{ClientStream, UnsolicitedWrites};
-use super::connection::ConnectionContext;
+use super::connection_context::ConnectionContext;
 use super::connection_state::{Awaiting, RequestGuard};
 use super::http_connection::{ConnectionEnd, HttpConnection, serve_connection};
 use super::service::respond;

@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::timeout;
 
 use super::client_stream::{ClientStream, UnsolicitedWrites};
-use super::connection::ConnectionContext;
+use super::connection_context::ConnectionContext;
 use super::connection_state::Awaiting;
 use super::http_connection::{ConnectionEnd, HttpConnection, serve_connection};
 use super::service::respond;

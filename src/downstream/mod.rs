@@ -16,6 +16,7 @@ pub(crate) mod listener;
 
 mod client_stream;
 mod connection;
+mod connection_context;
 mod connection_state;
 mod http1;
 mod http2;

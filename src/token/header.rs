@@ -7,11 +7,8 @@ use serde_json::{Map, Value};
 
 use super::algorithm::Algorithm;
 use super::error::VerifyError;
+use super::jwk::MAX_KID_BYTES;
 use super::strict_json;
-
-/// Longest key id that is looked up, in bytes. Thumbprints have 43 characters; the longest ids in
-/// practice have fewer than 100.
-pub(super) const MAX_KID_BYTES: usize = 256;
 
 /// The members of a header that matter.
 #[derive(Clone, Debug, PartialEq, Eq)]

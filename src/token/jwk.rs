@@ -17,7 +17,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::algorithm::{Algorithm, Family};
-use super::jwks::KeyRejection;
+use super::key_rejection::KeyRejection;
+
+/// Longest key id that is looked up, in bytes. Thumbprints have 43 characters; the longest ids in
+/// practice have fewer than 100.
+pub(super) const MAX_KID_BYTES: usize = 256;
 
 type Jwk = Map<String, Value>;
 

@@ -16,6 +16,7 @@ pub(crate) mod fetch;
 pub(crate) mod header;
 mod jwk;
 pub(crate) mod jwks;
+mod key_rejection;
 pub(crate) mod key_store;
 pub(crate) mod principal;
 pub(crate) mod raw;

@@ -18,8 +18,8 @@ use super::body::{Progress, RequestBody, ResponseBody, Trailers};
 use super::head_deadline::HeadDeadline;
 use super::lease::{Lease, RequestSender};
 use super::pool::{Pool, Pools, Reuse};
+use super::response::{ExchangeGuard, UpgradedConnection, UpstreamBody, UpstreamResponse};
 use super::retry::{Attempt, AttemptConnection, AttemptOutcome, FailedAttempt, ReplayableRequest, SendFailure, Sent};
-use super::server::InFlight;
 use super::{Upstream, UpstreamError, request_head};
 use crate::primitives::lazy_timer::LazyTimer;
 
@@ -32,39 +32,6 @@ pub struct ExchangeOptions {
     pub body_idle_timeout: Duration,
     /// What happens to the response's trailers.
     pub trailers: Trailers,
-}
-
-/// The head of a response, and its body on the connection that it arrives on.
-#[derive(Debug)]
-pub struct UpstreamResponse {
-    /// The head, as the upstream sent it.
-    pub head: Parts,
-    /// The body, not yet read.
-    pub body: UpstreamBody,
-}
-
-/// What follows the head of a response.
-#[derive(Debug)]
-pub enum UpstreamBody {
-    /// A body.
-    Stream(Box<ResponseBody>),
-    /// A tunnel: the upstream has switched protocols.
-    Tunnel(Box<UpgradedConnection>),
-}
-
-/// A connection that no longer speaks HTTP.
-#[derive(Debug)]
-pub struct UpgradedConnection {
-    /// The 101 response, which hyper exchanges for the connection's stream.
-    pub response: Response<Incoming>,
-    pub(super) guard: ExchangeGuard,
-}
-
-/// What an exchange holds until its response has ended.
-#[derive(Debug)]
-pub(super) struct ExchangeGuard {
-    pub(super) lease: Lease,
-    pub(super) in_flight: InFlight,
 }
 
 impl Upstream {

@@ -14,6 +14,7 @@ pub(crate) mod headers;
 mod lease;
 pub(crate) mod pool;
 mod request_head;
+pub(crate) mod response;
 mod retry;
 pub(crate) mod server;
 pub(crate) mod upgrade;

@@ -10,8 +10,8 @@ use hyper::client::conn::TrySendError;
 use super::UpstreamError;
 use super::balance::Candidates;
 use super::body::{BodyOutcome, RequestBody};
-use super::exchange::UpstreamResponse;
 use super::pool::Reuse;
+use super::response::UpstreamResponse;
 use super::server::Server;
 
 /// One attempt to get a response.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use super::exchange::{ExchangeGuard, UpgradedConnection};
+use super::response::{ExchangeGuard, UpgradedConnection};
 use crate::primitives::shutdown::{Phase, Shutdown};
 
 /// How long a tunnel may stay idle. WebSocket clients ping every minute or so, so a peer that

@@ -27,9 +27,10 @@ use crate::gateway::runtime::Runtime;
 use crate::gateway::worker::Worker;
 use crate::primitives::random;
 use crate::upstream::body::{BodyOutcome, MaxBody, Progress, RequestBody, Trailers};
-use crate::upstream::exchange::{ExchangeOptions, UpstreamBody, UpstreamResponse};
+use crate::upstream::exchange::ExchangeOptions;
 use crate::upstream::headers::forwarding::{write_traceparent, write_via};
 use crate::upstream::headers::{X_REQUEST_ID, retain_end_to_end};
+use crate::upstream::response::{UpstreamBody, UpstreamResponse};
 use crate::upstream::upgrade::Tunnel;
 use crate::upstream::{Protocol, UpstreamError};
 

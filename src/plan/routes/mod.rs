@@ -5,32 +5,17 @@ mod headers;
 mod pattern;
 mod references;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use self::pattern::{compile_pattern, compile_prefixes, default_name};
+pub(super) use self::references::Definitions;
 use self::references::resolve_reference;
 use super::syntax::{check_name, nonzero_duration};
 use crate::config::key_path::{child, element};
 use crate::config::problem::quoted;
 use crate::config::units::{PathParameters, SizeOrUnlimited};
-use crate::config::{Cors, Issuer, Limit, Problems, Route, Upstream};
+use crate::config::{Problems, Route};
 use crate::gateway::matching::{Pattern, RouteTable};
-use crate::gateway::policy::{Challenges, CorsPolicy, IdentityHeaders, LimitSettings, RouteSettings};
+use crate::gateway::policy::{Challenges, CorsPolicy, RouteSettings};
 use crate::upstream::body::MaxBody;
-
-/// What the rest of the file defines, for routes to use.
-pub(super) struct Definitions<'a> {
-    pub(super) issuers: &'a BTreeMap<String, Issuer>,
-    pub(super) upstreams: &'a BTreeMap<String, Upstream>,
-    pub(super) cors: &'a BTreeMap<String, Cors>,
-    pub(super) limits: &'a BTreeMap<String, Limit>,
-    /// The limits without problems.
-    pub(super) compiled_limits: &'a BTreeMap<Arc<str>, LimitSettings>,
-    pub(super) identity: &'a IdentityHeaders,
-    pub(super) realm: &'a str,
-    pub(super) max_body_size: MaxBody,
-}
 
 /// Compiles all routes and the table that matches requests to them. There is no table if routes
 /// conflict.

@@ -1,13 +1,28 @@
 //! References: the names in a route of issuers, limits, upstreams and CORS policies.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::Definitions;
 use crate::config::key_path::{child, element};
 use crate::config::nearest::nearest;
 use crate::config::problem::quoted;
 use crate::config::units::Access;
-use crate::config::{Problems, Route};
+use crate::config::{Cors, Issuer, Limit, Problems, Route, Upstream};
+use crate::gateway::policy::{IdentityHeaders, LimitSettings};
+use crate::upstream::body::MaxBody;
+
+/// What the rest of the file defines, for routes to use.
+pub(in crate::plan) struct Definitions<'a> {
+    pub(in crate::plan) issuers: &'a BTreeMap<String, Issuer>,
+    pub(in crate::plan) upstreams: &'a BTreeMap<String, Upstream>,
+    pub(in crate::plan) cors: &'a BTreeMap<String, Cors>,
+    pub(in crate::plan) limits: &'a BTreeMap<String, Limit>,
+    /// The limits without problems.
+    pub(in crate::plan) compiled_limits: &'a BTreeMap<Arc<str>, LimitSettings>,
+    pub(in crate::plan) identity: &'a IdentityHeaders,
+    pub(in crate::plan) realm: &'a str,
+    pub(in crate::plan) max_body_size: MaxBody,
+}
 
 /// Looks up `name` among the tables of one kind. Reports a name that is not defined.
 pub(super) fn resolve_reference<'a, T>(

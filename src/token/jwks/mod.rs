@@ -11,8 +11,8 @@ use aws_lc_rs::digest;
 use serde_json::Value;
 
 use super::algorithm::{Algorithm, Family};
-use super::header::MAX_KID_BYTES;
-use super::jwk::{self, Material, ParsedKeys};
+use super::jwk::{self, MAX_KID_BYTES, Material, ParsedKeys};
+use super::key_rejection::KeyRejection;
 use super::strict_json;
 
 /// Most keys in a set. Issuers publish two to five; far more than that is a mistake.
@@ -49,57 +49,6 @@ pub enum JwksError {
 
 fn first_reason(rejection: KeyRejection) -> String {
     format!("; the first: {}", rejection.label())
-}
-
-/// Why a key was rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum KeyRejection {
-    /// `alg` is not supported, or is not for this type of key.
-    Algorithm,
-    /// `crv` is not supported, or does not belong to this `kty`.
-    Curve,
-    /// The RSA exponent is 1, even, or longer than 33 bits.
-    Exponent,
-    /// `kid` is not a string, or is too long.
-    KeyId,
-    /// `key_ops` lacks `verify`.
-    KeyOperations,
-    /// `kty` is missing or not supported.
-    KeyType,
-    /// A member is missing, has the wrong type, or is not strict base64url.
-    Malformed,
-    /// The RSA modulus is even, has leading zeros, or does not have 2048 to 8192 bits.
-    Modulus,
-    /// The point is not on the curve, or has small order.
-    Point,
-    /// The key has private members: the issuer has published a private key.
-    Private,
-    /// `kty` is `oct`.
-    Symmetric,
-    /// `use` is not `sig`.
-    Use,
-}
-
-impl KeyRejection {
-    /// A fixed text per variant, for the log.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Algorithm => "algorithm not supported",
-            Self::Curve => "curve not supported",
-            Self::Exponent => "bad RSA exponent",
-            Self::KeyId => "bad key id",
-            Self::KeyOperations => "not for verifying",
-            Self::KeyType => "key type not supported",
-            Self::Malformed => "malformed",
-            Self::Modulus => "bad RSA modulus",
-            Self::Point => "bad point",
-            Self::Private => "private key published",
-            Self::Symmetric => "symmetric",
-            Self::Use => "not for signatures",
-        }
-    }
 }
 
 /// Identifies a key by its id, its material and its purpose. A new key under the same id has

@@ -23,7 +23,8 @@ use self::schedule::{FetchCause, MissOutcome, NextStep, RefreshTimes, Schedule, 
 use super::algorithm::Algorithm;
 use super::error::{IssuerSetupError, KeyError, VerifyError};
 use super::fetch::FETCH_TIMEOUT;
-use super::jwks::{KeyLookup, KeyRejection, KeySet, VerificationKey};
+use super::jwks::{KeyLookup, KeySet, VerificationKey};
+use super::key_rejection::KeyRejection;
 use super::{IssuerSettings, KeySource};
 use crate::primitives::clock::Clock;
 use crate::primitives::random;

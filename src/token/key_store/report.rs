@@ -2,7 +2,7 @@
 
 use super::KeySet;
 use crate::primitives::escape::escape_for_log;
-use crate::token::jwks::KeyRejection;
+use crate::token::key_rejection::KeyRejection;
 
 /// Logs what has changed from `previous` to `set`, the new key set of `issuer`.
 pub(super) fn key_set_changed(issuer: &str, previous: Option<&KeySet>, set: &KeySet) {

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 
 use super::idle_timer::IdleTimer;
 use super::progress::{BodyOutcome, Progress};
-use crate::upstream::exchange::ExchangeGuard;
+use crate::upstream::response::ExchangeGuard;
 
 /// What happens to a response's trailers. An intermediary may drop them (RFC 9110 §6.5.1). gRPC
 /// needs them.
