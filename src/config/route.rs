@@ -66,7 +66,8 @@ pub struct Route {
     pub set_response_headers: BTreeMap<String, String>,
     /// Headers to remove from the response to the client.
     pub remove_response_headers: Vec<String>,
-    /// Time for forwarding the request and receiving the whole response, bodies included.
+    /// Time for forwarding the request and receiving the whole response, bodies included. A client
+    /// that stops reading is bounded by `body_idle_timeout`.
     /// Default: no limit.
     pub timeout: Option<TimeSpan>,
     /// Largest request body, or `"unlimited"`.

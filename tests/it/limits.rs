@@ -98,12 +98,21 @@ struct Caller {
     address: &'static str,
     /// The values of `X-Api-Key`.
     header: &'static [&'static str],
+    /// The value of `X_Api_Key`.
+    alias: Option<&'static str>,
     /// A path other than `/…/1`.
     path: Option<&'static str>,
 }
 
-const ALICE: Caller =
-    Caller { subject: "alice", foreign: false, claims: &[], address: "192.0.2.1", header: &[], path: None };
+const ALICE: Caller = Caller {
+    subject: "alice",
+    foreign: false,
+    claims: &[],
+    address: "192.0.2.1",
+    header: &[],
+    alias: None,
+    path: None,
+};
 const BOB: Caller = Caller { subject: "bob", ..ALICE };
 
 /// Which callers share a quota, for each kind of key; every accept row has a refuse row.
@@ -183,6 +192,13 @@ async fn each_key_type_counts_its_own_group_of_callers() {
         ("header:X-Api-Key", "no header, elsewhere", Caller { address: elsewhere, ..ALICE }, 200),
         ("header:X-Api-Key", "two values: counted by address", Caller { header: &["grey", "red"], ..ALICE }, 429),
         ("header:X-Api-Key", "other values before it", Caller { header: &["pink", "red"], ..ALICE }, 429),
+        (
+            "header:X-Api-Key",
+            "another spelling beside it",
+            Caller { header: &["plum"], alias: Some("red"), ..ALICE },
+            429,
+        ),
+        ("header:X-Api-Key", "another spelling alone", Caller { alias: Some("red"), ..ALICE }, 429),
         ("header:X-Api-Key", "the same value twice", Caller { header: &["pink", "pink"], ..BOB }, 429),
     ] {
         let index = kinds.iter().position(|known| *known == kind).expect(kind);
@@ -195,6 +211,7 @@ async fn each_key_type_counts_its_own_group_of_callers() {
         let bearer = token.to_bearer();
         let mut headers = vec![("Authorization", &*bearer), ("X-Forwarded-For", caller.address)];
         headers.extend(caller.header.iter().map(|value| ("X-Api-Key", *value)));
+        headers.extend(caller.alias.map(|value| ("X_Api_Key", value)));
         let path = caller.path.map_or_else(|| format!("/k{index}/1"), str::to_owned);
         let response = fixture.get(&path, &headers).await;
         assert_eq!(response.status, expect, "{kind}: {name}: {}", response.text());

@@ -292,15 +292,19 @@ async fn each_kind_of_upstream_failure_has_its_status_and_code() {
 /// RFC 9112 §6.3: `Transfer-Encoding` overrides `Content-Length`, which must then not be forwarded.
 #[tokio::test]
 async fn a_response_with_a_coding_and_a_length_has_the_length_of_its_chunks() {
-    for (name, length, field) in [("shorter", 1, "before"), ("longer", 100, "before"), ("shorter", 1, "after")] {
-        let (length, coding) = (format!("Content-Length: {length}\r\n"), "Transfer-Encoding: chunked\r\n");
-        let fields = if field == "before" { length + coding } else { coding.to_owned() + &length };
+    let coding = "Transfer-Encoding: chunked\r\n";
+    for (name, fields) in [
+        ("a shorter length before it", format!("Content-Length: 1\r\n{coding}")),
+        ("a longer length before it", format!("Content-Length: 100\r\n{coding}")),
+        ("a length after it", format!("{coding}Content-Length: 1\r\n")),
+        ("named by Connection", format!("Connection: transfer-encoding\r\n{coding}Content-Length: 1\r\n")),
+    ] {
         let response = format!("HTTP/1.1 200 OK\r\n{fields}\r\n5\r\nhello\r\n0\r\n\r\n");
         let origin = RawOrigin::start([Step::response(response)]).await;
         let fixture = Fixture::start(with_upstream(Config::minimal(), "both", &[origin.addr()], "")).await;
         let response = fixture.get("/both/1", &[]).await;
-        assert_eq!((response.status, &*response.text()), (200, "hello"), "{name} length, {field} the coding");
-        assert_eq!(response.header("content-length"), None, "{name} length, {field} the coding");
+        assert_eq!((response.status, &*response.text()), (200, "hello"), "{name}");
+        assert_eq!(response.header("content-length"), None, "{name}");
     }
 }
 

@@ -121,9 +121,19 @@ impl ClaimRule {
 /// in JSON. Integers are compared exactly, not as floating-point numbers.
 fn is_equal(allowed: &Value, value: &Value) -> bool {
     match (allowed, value) {
-        (Value::Number(a), Value::Number(b)) if a.is_f64() || b.is_f64() => a.as_f64() == b.as_f64(),
+        (Value::Number(a), Value::Number(b)) => match (a.as_i128(), b.as_i128()) {
+            (Some(integer), None) => is_equal_to_float(integer, b.as_f64()),
+            (None, Some(integer)) => is_equal_to_float(integer, a.as_f64()),
+            (Some(_), Some(_)) | (None, None) => a == b,
+        },
         (a, b) => a == b,
     }
+}
+
+/// Whether a number that JSON writes with a fraction or an exponent is this integer.
+#[expect(clippy::cast_possible_truncation, reason = "saturates beyond all integers of JSON numbers")]
+fn is_equal_to_float(integer: i128, float: Option<f64>) -> bool {
+    float.is_some_and(|float| float.fract() == 0.0 && float as i128 == integer)
 }
 
 #[cfg(test)]
@@ -141,6 +151,9 @@ mod tests {
             ("a number is not its text", json!(1), json!("1"), false),
             ("one number in two spellings", json!(1), json!(1.0), true),
             ("integers beyond the range of i64", json!(i64::MAX), json!(1_u64 << 63), false),
+            ("a float beside an integer", json!(9_007_199_254_740_993_i64), json!(9_007_199_254_740_992.0), false),
+            ("a float that is the integer", json!(9_007_199_254_740_992_i64), json!(9_007_199_254_740_992.0), true),
+            ("a float far beyond", json!(u64::MAX), json!(1e300), false),
             ("a large integer", json!(u64::MAX), json!(u64::MAX), true),
             ("fractions", json!(0.5), json!(0.5), true),
             ("other numbers", json!(1), json!(2), false),

@@ -17,6 +17,7 @@ use crate::rate_limit::table::Table;
 use crate::rate_limit::{CellStore, Quota, QuotaDecision, fields, key};
 use crate::telemetry::metrics::LimitMetrics;
 use crate::token::{ClaimPath, Principal};
+use crate::upstream::headers::names::is_same;
 
 /// A rate limit, compiled from `[limits.NAME]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -188,14 +189,14 @@ impl<S: CellStore> Limiter<S> {
     /// A client must not bypass the limit by omitting what the key is made of. A request without
     /// the header is therefore counted by its address, a caller without the claim or client by its
     /// subject, and an anonymous caller by its address. So is a request with several lines of the
-    /// header, of which the backend may use any.
+    /// header, in any spelling: the backend may use any of them.
     fn key(&self, input: LimitInput<'_>) -> u64 {
         match (&self.settings.key, input.principal) {
             (LimitKey::Route, _) => key::strings(&["route", input.route]),
             (LimitKey::Header(name), _) => {
-                let mut values = input.headers.get_all(name).iter();
-                match (values.next(), values.next()) {
-                    (Some(value), None) => key::bytes(&[b"header", value.as_bytes()]),
+                let mut fields = input.headers.iter().filter(|(field, _)| is_same(field.as_str(), name.as_str()));
+                match (fields.next(), fields.next()) {
+                    (Some((_, value)), None) => key::bytes(&[b"header", value.as_bytes()]),
                     (None | Some(_), _) => input.address_key(),
                 }
             }

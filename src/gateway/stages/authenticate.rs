@@ -15,6 +15,7 @@ use crate::gateway::observer::{Check, Observer, Stage};
 use crate::gateway::policy::{Access, Route};
 use crate::gateway::request::Credentials;
 use crate::gateway::response::refusal::{CredentialFault, Refusal, TokenFault};
+use crate::primitives::escape::escape_for_log;
 use crate::token::{Binding, Principal, RawToken, TokenDigest};
 
 /// Who is calling. Not an `Option`, so that `None` cannot be mistaken for "allowed".
@@ -77,16 +78,19 @@ async fn identify<O: Observer>(routed: &RoutedRequest, cx: &mut StageContext<'_,
             cx.runtime.callers().render(principal, cx.runtime.identity())
         }
         Credentials::FromRequest => {
-            let token = read_bearer_token(&routed.request().headers, cx.runtime.settings().max_token_size)?;
-            let Some(token) = token else { return accept_anonymous(routed.route(), cx) };
-            let resolved = resolve_caller(token, routed, cx).await;
+            let max_bytes = cx.runtime.settings().max_token_size;
+            let resolved = match read_bearer_token(&routed.request().headers, max_bytes) {
+                Ok(Some(token)) => resolve_caller(token, routed, cx).await,
+                Ok(None) => return accept_anonymous(routed.route(), cx),
+                Err(refusal) => Err(refusal),
+            };
             resolved.inspect_err(|refusal| cx.check(|| Check::failed("token", refusal.reason())))?
         }
     };
     cx.response.record().set_caller(&caller);
     let principal = caller.principal();
     cx.check(|| {
-        let detail = format!("valid: {} of issuer {}", principal.subject(), principal.issuer_name());
+        let detail = format!("valid: {} of issuer {}", escape_for_log(principal.subject()), principal.issuer_name());
         Check::passed("token", detail).with_key(format!("issuers.{}", principal.issuer_name()))
     });
     match principal.binding() {

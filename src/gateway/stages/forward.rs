@@ -234,7 +234,7 @@ fn refusal(error: UpstreamError, progress: &Progress) -> Refusal {
     }
 }
 
-/// The longest lifetime of a tunnel: deadline the caller's token expires. `None` without a token.
+/// The longest lifetime of a tunnel: until the caller's token expires. `None` without a token.
 fn time_to_expiry(runtime: &Runtime, caller: &Caller) -> Option<Duration> {
     let expires_at = caller.principal()?.expires_at();
     Some(Duration::from_micros(expires_at.micros().saturating_sub(runtime.clock().now().micros())))

@@ -162,13 +162,11 @@ impl KeyStore {
         self.is_usable(current_keys, now).then(|| Arc::clone(&current_keys.set))
     }
 
-    /// For each key of the current set, the algorithms that it can be used with. Empty if the set
-    /// is too old.
+    /// For each key of the current set, the algorithms that it can be used with.
     #[must_use]
     pub fn algorithms_of_keys(&self) -> Vec<Vec<Algorithm>> {
-        let set = self.usable_keys(self.clock.monotonic_micros());
         let of_key = |key: &VerificationKey| Algorithm::ALL.into_iter().filter(|one| key.allows(*one)).collect();
-        set.map(|set| set.keys().iter().map(of_key).collect()).unwrap_or_default()
+        self.current.load().as_ref().map(|current| current.set.keys().iter().map(of_key).collect()).unwrap_or_default()
     }
 
     /// The state of the keys now.

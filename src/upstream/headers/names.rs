@@ -107,13 +107,13 @@ impl Class {
         }
     }
 
-    /// Whether `Connection` may remove the header by naming it (RFC 9110 §7.6.1).
+    /// Whether `Connection` may remove the header by naming it (RFC 9110 §7.6.1). Headers that
+    /// describe the connection are removed in any case, after they have been looked at.
     #[must_use]
     pub(crate) fn may_be_removed_by_connection(self) -> bool {
         match self {
-            Self::Host | Self::Message | Self::Requester => false,
-            Self::Connection
-            | Self::HopByHop
+            Self::Connection | Self::Host | Self::Message | Self::Requester => false,
+            Self::HopByHop
             | Self::Forwarding
             | Self::Trace
             | Self::ProxyOnly
@@ -224,7 +224,9 @@ fn is_alias(name: &str) -> bool {
     name.bytes().any(|byte| matches!(byte, b'_' | b'.'))
 }
 
-fn is_same(one: &str, other: &str) -> bool {
+/// Whether a backend that folds names reads both as one name. Both are in lower case.
+#[must_use]
+pub(crate) fn is_same(one: &str, other: &str) -> bool {
     one.len() == other.len()
         && one.bytes().zip(other.bytes()).all(|(one, other)| fold_name_byte(one) == fold_name_byte(other))
 }
