@@ -12,8 +12,10 @@ fn config() -> Config {
     Config::minimal()
         .route("report", "report_only = true\nscopes = [\"orders:write\"]\nroles = [\"admin\"]")
         .route("limited", "report_only = true\nlimits = [\"one\"]")
+        .route("early", "report_only = true\nlimits = [\"address\"]")
         .route("narrow", "report_only = true\naudiences = [\"web\"]")
         .append("[limits.one]\nkey = \"subject\"\nrate = \"1/h\"\nburst = 1")
+        .append("[limits.address]\nkey = \"ip\"\nrate = \"1/h\"\nburst = 1")
 }
 
 /// 0 also for a family that has no series yet.
@@ -68,6 +70,14 @@ async fn report_only_forwards_and_reports_what_it_would_refuse() {
         ("not for this route", "narrow", &[&good], Some(("token_invalid", "not for an audience of this route")), None),
         ("within the limit", "limited", &[&good], None, Some("alice")),
         ("over the limit", "limited", &[&good], Some(("rate_limited", "rate_limited")), Some("alice")),
+        ("within the limit by address", "early", &[&good], None, Some("alice")),
+        (
+            "over the limit by address, and expired: the code and the reason of the first",
+            "early",
+            &[&bearer(enough.clone().claim("exp", 1))],
+            Some(("rate_limited", "rate_limited")),
+            None,
+        ),
     ];
     let mut expected_counts = std::collections::BTreeMap::<(&str, &str), u64>::new();
     for (name, route, fields, report, subject) in rows {

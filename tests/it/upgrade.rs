@@ -177,19 +177,35 @@ async fn a_tunnel_counts_towards_max_connections() {
 
 /// A drain leaves tunnels open until `drain_timeout`; then they are closed.
 #[tokio::test]
-async fn draining_leaves_tunnels_open_until_drain_timeout() {
-    let fixture = Fixture::start(Config::minimal().add("server", "drain_timeout = \"400ms\"")).await;
+async fn draining_leaves_tunnels_open() {
+    let fixture = Fixture::start(Config::minimal().add("server", "drain_timeout = \"10m\"")).await;
+    let mut conn = open_public_tunnel(&fixture).await;
+    fixture.gateway.drain();
+    fixture.gateway.wait_for_closed_listeners().await;
+    echo(&mut conn, "while draining").await;
+    drop(conn);
+    fixture.gateway.wait_for_end().await;
+    let line = fixture.gateway.wait_for_access_lines(1).await.remove(0);
+    assert_eq!(json!([line["status"], line["bytes_in"], line["bytes_out"]]), json!([101, 14, 14]));
+}
+
+#[tokio::test]
+async fn a_tunnel_that_outlasts_drain_timeout_is_cut_off() {
+    let fixture = Fixture::start(Config::minimal().add("server", "drain_timeout = \"50ms\"")).await;
+    let mut conn = open_public_tunnel(&fixture).await;
+    fixture.gateway.drain();
+    assert_eq!(conn.read_to_close().await, b"");
+    fixture.gateway.wait_for_end().await;
+    let line = fixture.gateway.wait_for_access_lines(1).await.remove(0);
+    assert_eq!(line["status"], json!(101));
+}
+
+async fn open_public_tunnel(fixture: &Fixture) -> Conn {
     fixture.origin.behave("/public/ws", Behaviour::Upgrade);
     let mut conn = fixture.connect().await;
     conn.send(upgrade_request("/public/ws", "")).await;
     assert_eq!(conn.read_response().await.status, 101);
-    fixture.gateway.drain();
-    fixture.gateway.wait_for_closed_listeners().await;
-    echo(&mut conn, "while draining").await;
-    assert_eq!(conn.read_to_close().await, b"");
-    fixture.gateway.wait_for_end().await;
-    let line = fixture.gateway.wait_for_access_lines(1).await.remove(0);
-    assert_eq!(json!([line["status"], line["bytes_in"], line["bytes_out"]]), json!([101, 14, 14]));
+    conn
 }
 
 /// A third-party proxy in between changes nothing.
