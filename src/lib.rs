@@ -12,6 +12,7 @@
 //! - `config`: the configuration as the operator wrote it, and all problems with it.
 //! - `plan`: what the configuration means, checked and compiled, and how a plan becomes a runtime.
 //! - `outbound`: the HTTP client for the gateway's own requests, such as key fetches.
+//! - `resolver`: the addresses of the names in the configuration.
 //! - `admin`: metrics, liveness and readiness, on a separate listener.
 //! - `telemetry`: metrics and logs.
 //! - [`app`]: starts, reloads and drains the process.
@@ -36,6 +37,7 @@ pub(crate) mod outbound;
 pub(crate) mod plan;
 pub(crate) mod primitives;
 pub(crate) mod rate_limit;
+pub(crate) mod resolver;
 pub(crate) mod telemetry;
 pub(crate) mod token;
 pub(crate) mod upstream;

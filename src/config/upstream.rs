@@ -17,7 +17,7 @@ pub struct Upstream {
     pub servers: Vec<String>,
     /// How a server is chosen for a request.
     pub balance: Balance,
-    /// Time for the name lookup and the connect together.
+    /// Time for name lookups and connects together, of all servers that are tried for a request.
     pub connect_timeout: TimeSpan,
     /// From the end of the request to the head of the response; also the longest wait for a free
     /// connection.

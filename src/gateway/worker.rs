@@ -80,6 +80,7 @@ struct TunnelRecord {
 
 impl Drop for TunnelRecord {
     fn drop(&mut self) {
+        self.record.set_complete();
         self.record.add_tunnel_bytes(self.transferred.up(), self.transferred.down());
     }
 }

@@ -1,6 +1,7 @@
-//! Building blocks that know nothing about gateways: clocks, randomness, shutdown, timers, field
-//! syntax.
+//! Building blocks that know nothing about gateways: clocks, randomness, shutdown, timers, backoff,
+//! field syntax.
 
+pub(crate) mod backoff;
 pub mod clock;
 pub(crate) mod coalescing_stream;
 pub(crate) mod escape;

@@ -1,25 +1,31 @@
 //! Dialer: opens transport connections to one server.
 //!
-//! The pools speak HTTP over whatever a dialer returns and know nothing about addresses or sockets.
+//! The pools speak HTTP over whatever a dialer returns and know nothing about sockets.
 //! A new transport is a new variant of [`UpstreamStream`] and a new branch in [`Dialer::connect`].
 
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{ServerAddress, UpstreamError};
+use super::{ConnectFault, ServerAddress};
+use crate::resolver::{Host, Resolver};
 
 /// How to reach one server.
 #[derive(Debug)]
 pub(super) struct Dialer {
     address: ServerAddress,
-    connect_timeout: Duration,
+    host: Host,
 }
+
+/// The address that a connection goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RemoteAddress(IpAddr);
 
 /// An open transport connection to a server.
 #[derive(Debug)]
@@ -29,41 +35,67 @@ pub(super) enum UpstreamStream {
 }
 
 impl Dialer {
-    pub(super) fn new(address: ServerAddress, connect_timeout: Duration) -> Self {
-        Self { address, connect_timeout }
+    pub(super) fn new(address: ServerAddress, resolver: &Resolver) -> Self {
+        let host = resolver.host(&address.host);
+        Self { address, host }
     }
 
     pub(super) fn address(&self) -> &ServerAddress {
         &self.address
     }
 
-    /// Also bounds what a protocol adds to connecting, such as the exchange of settings in HTTP/2.
-    pub(super) fn connect_timeout(&self) -> Duration {
-        self.connect_timeout
+    /// Looks the server's name up again if the last result is old. Never waits.
+    pub(super) fn refresh(&self) {
+        self.host.refresh();
     }
 
-    /// Resolves the server's name and connects, both within `connect_timeout`.
+    /// Whether the server still has the address that `connection` goes to.
+    pub(super) fn has_address_of(&self, connection: RemoteAddress) -> bool {
+        self.host.has(connection.0)
+    }
+
+    /// Resolves the server's name and connects to one of its addresses, all within `time`. An
+    /// address that does not answer takes half of the time that is left, so that another one can
+    /// still be tried.
     ///
     /// # Errors
     ///
-    /// [`UpstreamError::Unreachable`].
-    pub(super) async fn connect(&self) -> Result<UpstreamStream, UpstreamError> {
-        let ServerAddress { host, port, authority } = &self.address;
-        let stream = match timeout(self.connect_timeout, TcpStream::connect((host.as_str(), *port))).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                tracing::debug!(server = ?authority, %error, "cannot connect to the upstream");
-                return Err(UpstreamError::Unreachable);
-            }
-            Err(_elapsed) => {
-                tracing::debug!(server = ?authority, "connecting to the upstream timed out");
-                return Err(UpstreamError::Unreachable);
-            }
+    /// Why it cannot connect to the address that was tried last.
+    pub(super) async fn connect(&self, time: Duration) -> Result<(UpstreamStream, RemoteAddress), ConnectFault> {
+        let deadline = Instant::now() + time;
+        let addresses = match timeout_at(deadline, self.host.addresses()).await {
+            Ok(Ok(addresses)) => addresses.in_turn(),
+            Ok(Err(_)) | Err(_) => return Err(ConnectFault::NameNotResolved),
         };
-        // Small writes must not wait for acknowledgements. Without the option a socket still works.
-        let _ = stream.set_nodelay(true);
-        Ok(UpstreamStream::Tcp(stream))
+        let mut fault = ConnectFault::NameNotResolved;
+        for (index, address) in addresses.iter().enumerate() {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            let share = share_of(remaining, index + 1 < addresses.len());
+            address.backoff().begin();
+            fault = match timeout(share, TcpStream::connect((address.ip(), self.address.port))).await {
+                Ok(Ok(stream)) => {
+                    address.backoff().succeed();
+                    // Small writes must not wait for acknowledgements. Without the option a socket
+                    // still works.
+                    let _ = stream.set_nodelay(true);
+                    return Ok((UpstreamStream::Tcp(stream), RemoteAddress(address.ip())));
+                }
+                Ok(Err(error)) => ConnectFault::from(&error),
+                Err(_elapsed) => ConnectFault::TimedOut,
+            };
+            // What this machine lacks says nothing about the address.
+            if fault != ConnectFault::LocalResources {
+                address.backoff().fail();
+            }
+        }
+        Err(fault)
     }
+}
+
+/// How much of the `remaining` time one attempt to connect may take: half of it if another attempt
+/// could follow.
+pub(super) fn share_of(remaining: Duration, others_follow: bool) -> Duration {
+    if others_follow { remaining / 2 } else { remaining }
 }
 
 impl AsyncRead for UpstreamStream {

@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -15,12 +16,15 @@ use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, timeout_at};
 
 use super::body::{Progress, RequestBody, ResponseBody, Trailers};
+use super::dialer::share_of;
 use super::head_deadline::HeadDeadline;
 use super::lease::{Lease, RequestSender};
 use super::pool::{Pool, Pools, Reuse};
 use super::response::{ExchangeGuard, UpgradedConnection, UpstreamBody, UpstreamResponse};
+use super::response_framing;
 use super::retry::{Attempt, AttemptConnection, AttemptOutcome, FailedAttempt, ReplayableRequest, SendFailure, Sent};
-use super::{Upstream, UpstreamError, request_head};
+use super::server::Server;
+use super::{ExchangeError, Upstream, UpstreamError, request_head};
 use crate::primitives::lazy_timer::LazyTimer;
 
 /// The options of an exchange: its time limits, and what happens to its trailers.
@@ -40,7 +44,7 @@ impl Upstream {
     ///
     /// # Errors
     ///
-    /// [`UpstreamError`]; [`UpstreamError::RequestBody`] if the client is at fault.
+    /// [`ExchangeError`], which says whose fault it is.
     // Neither this nor `Exchange::attempt` is an `async fn`: such a future has room for its
     // argument twice, here for a whole request.
     pub fn send<'a>(
@@ -48,18 +52,19 @@ impl Upstream {
         pools: &'a Pools,
         request: Request<RequestBody>,
         options: ExchangeOptions,
-    ) -> impl Future<Output = Result<UpstreamResponse, UpstreamError>> + 'a {
+    ) -> impl Future<Output = Result<UpstreamResponse, ExchangeError>> + 'a {
         let exchange = Exchange { upstream: self, pools, progress: request.body().progress(), options };
-        let mut attempt = Attempt::first(request);
+        let mut attempt = Attempt::first(request, self.settings().connect_timeout);
         async move {
             loop {
-                match exchange.attempt(attempt).await {
+                let (outcome, server) = exchange.attempt(attempt).await;
+                match outcome {
                     AttemptOutcome::Response(response) => return Ok(response),
                     AttemptOutcome::Retry(next) => {
                         self.metrics().count_retry();
                         attempt = *next;
                     }
-                    AttemptOutcome::Failed(error) => return Err(error),
+                    AttemptOutcome::Failed(cause) => return Err(ExchangeError { cause, server }),
                 }
             }
         }
@@ -76,8 +81,9 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    fn attempt(&self, mut attempt: Attempt) -> impl Future<Output = AttemptOutcome> {
-        let Attempt { request, candidates, reuse } = &mut attempt;
+    /// Makes one attempt. Returns how it ended, and the server it was made on.
+    fn attempt(&self, mut attempt: Attempt) -> impl Future<Output = (AttemptOutcome, Arc<Server>)> {
+        let Attempt { request, candidates, reuse, .. } = &mut attempt;
         let in_flight = self.upstream.pick(candidates);
         let server = in_flight.server();
         request_head::adapt(request, self.upstream.settings(), server.address(), self.options.trailers);
@@ -87,36 +93,55 @@ impl Exchange<'_> {
             Reuse::Forbidden => None,
         };
         async move {
+            let server = Arc::clone(in_flight.server());
             let mut lease = match ready {
                 Some(lease) => lease,
                 // Boxed, so that the common case does not pay for the size of this future.
-                None => match Box::pin(self.acquire(&pool, attempt.reuse)).await {
+                None => match Box::pin(self.acquire(&pool, &server, &mut attempt)).await {
                     Ok(lease) => lease,
-                    Err(error) => return FailedAttempt::without_connection(error).outcome(in_flight.server()),
+                    Err(error) => {
+                        let failed = FailedAttempt::without_connection(error, attempt);
+                        return (failed.outcome(&server, self.upstream), server);
+                    }
                 },
             };
+            let Attempt { request, candidates, reuse, connect_time } = attempt;
             let (connection, replay) = if lease.is_reused() {
-                (AttemptConnection::Reused, ReplayableRequest::copy_of(&attempt.request))
+                (AttemptConnection::Reused, ReplayableRequest::copy_of(&request))
             } else {
                 (AttemptConnection::New, None)
             };
-            match self.send_on(&mut lease, attempt.request).await {
+            let sent = match self.send_on(&mut lease, request).await {
+                Ok(mut response) => match response_framing::check(&mut response) {
+                    Ok(()) => Ok(response),
+                    Err(fault) => Err(UpstreamError::Failed(fault).into()),
+                },
+                Err(failure) => Err(failure),
+            };
+            let outcome = match sent {
                 Ok(response) => {
                     AttemptOutcome::Response(self.upstream_response(response, ExchangeGuard { lease, in_flight }))
                 }
-                Err(failure) => FailedAttempt { failure, connection, replay }.outcome(in_flight.server()),
-            }
+                Err(failure) => FailedAttempt { failure, connection, replay, candidates, reuse, connect_time }
+                    .outcome(&server, self.upstream),
+            };
+            (outcome, server)
         }
     }
 
     /// Waits for a connection: at most `response_timeout`, and not beyond the end of the exchange.
-    async fn acquire(&self, pool: &Pool, reuse: Reuse) -> Result<Lease, UpstreamError> {
-        let deadline = Instant::now() + self.upstream.settings().response_timeout;
+    /// Takes the time to connect from that of `attempt`.
+    async fn acquire(&self, pool: &Pool, server: &Arc<Server>, attempt: &mut Attempt) -> Result<Lease, UpstreamError> {
+        let started = Instant::now();
+        let deadline = started + self.upstream.settings().response_timeout;
         let (deadline, expired) = match self.options.deadline {
             Some(end) if end < deadline => (end, UpstreamError::Timeout),
             Some(_) | None => (deadline, UpstreamError::Busy),
         };
-        timeout_at(deadline, pool.acquire(reuse)).await.unwrap_or(Err(expired))
+        let connect_time = share_of(attempt.connect_time, attempt.candidates.has_other_than(server, self.upstream));
+        let acquired = timeout_at(deadline, pool.acquire(attempt.reuse, connect_time)).await.unwrap_or(Err(expired));
+        attempt.connect_time = attempt.connect_time.saturating_sub(started.elapsed().min(connect_time));
+        acquired
     }
 
     /// Sends `request` and waits for the response head.
@@ -166,15 +191,16 @@ impl Exchange<'_> {
     }
 
     fn upstream_response(&self, response: Response<Incoming>, guard: ExchangeGuard) -> UpstreamResponse {
+        let server = Arc::clone(guard.in_flight.server());
         if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
             let head = copy_of_head(&response);
             let upgraded = UpgradedConnection { response, guard };
-            return UpstreamResponse { head, body: UpstreamBody::Tunnel(Box::new(upgraded)) };
+            return UpstreamResponse { head, body: UpstreamBody::Tunnel(Box::new(upgraded)), server };
         }
         let (head, incoming) = response.into_parts();
         let ExchangeOptions { body_idle_timeout, trailers, .. } = self.options;
         let body = ResponseBody::new(incoming, guard, self.progress.clone(), body_idle_timeout, trailers);
-        UpstreamResponse { head, body: UpstreamBody::Stream(Box::new(body)) }
+        UpstreamResponse { head, body: UpstreamBody::Stream(Box::new(body)), server }
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::UpstreamError;
 use super::body::{BodyOutcome, Progress};
+use super::{Fault, UpstreamError};
 
 /// When to stop waiting for a response head.
 pub(super) struct HeadDeadline<'a> {
@@ -40,17 +40,17 @@ impl<'a> HeadDeadline<'a> {
     /// # Errors
     ///
     /// [`UpstreamError::Timeout`] if the upstream or the whole exchange took too long,
-    /// [`UpstreamError::RequestBody`] if the client did not complete its request.
-    pub(super) fn extend(&mut self) -> Result<(), UpstreamError> {
+    /// [`Fault::Client`] if the client did not complete its request.
+    pub(super) fn extend(&mut self) -> Result<(), Fault> {
         let now = Instant::now();
         if self.exchange_end.is_some_and(|end| end <= now) {
-            return Err(UpstreamError::Timeout);
+            return Err(UpstreamError::Timeout.into());
         }
         match self.progress.outcome() {
             BodyOutcome::InProgress => {
                 // No byte was sent, although the client had one: the upstream has stopped reading.
                 if self.progress.bytes() == self.sent_bytes && !self.progress.waits_for_client() {
-                    return Err(UpstreamError::Timeout);
+                    return Err(UpstreamError::Timeout.into());
                 }
                 self.sent_bytes = self.progress.bytes();
                 self.response = now + self.response_timeout;
@@ -60,10 +60,8 @@ impl<'a> HeadDeadline<'a> {
                 self.response = at + self.response_timeout;
                 Ok(())
             }
-            BodyOutcome::Ended(_) => Err(UpstreamError::Timeout),
-            BodyOutcome::Abandoned | BodyOutcome::Broken | BodyOutcome::Idle | BodyOutcome::TooLarge => {
-                Err(UpstreamError::RequestBody)
-            }
+            BodyOutcome::Ended(_) | BodyOutcome::Unread => Err(UpstreamError::Timeout.into()),
+            BodyOutcome::Incomplete(fault) => Err(Fault::Client(fault)),
         }
     }
 }
@@ -75,6 +73,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
+    use crate::upstream::body::RequestBodyFault;
 
     const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -90,7 +89,7 @@ mod tests {
         assert_eq!(deadline.extend(), Ok(()));
         assert_eq!(deadline.next(), start + Duration::from_secs(40));
         advance(Duration::from_secs(10)).await;
-        assert_eq!(deadline.extend(), Err(UpstreamError::Timeout));
+        assert_eq!(deadline.extend(), Err(UpstreamError::Timeout.into()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -105,16 +104,18 @@ mod tests {
         assert_eq!(deadline.extend(), Ok(()), "the client sent nothing");
         progress.client_is_ready();
         advance(TIMEOUT).await;
-        assert_eq!(deadline.extend(), Err(UpstreamError::Timeout), "the upstream read nothing");
+        assert_eq!(deadline.extend(), Err(UpstreamError::Timeout.into()), "the upstream read nothing");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_the_client_does_not_complete_is_no_fault_of_the_upstream() {
-        for outcome in [BodyOutcome::Abandoned, BodyOutcome::Broken, BodyOutcome::Idle, BodyOutcome::TooLarge] {
-            let progress = Progress::new(outcome);
+        for fault in
+            [RequestBodyFault::Abandoned, RequestBodyFault::Broken, RequestBodyFault::Idle, RequestBodyFault::TooLarge]
+        {
+            let progress = Progress::new(BodyOutcome::Incomplete(fault));
             let mut deadline = HeadDeadline::new(&progress, TIMEOUT, None);
             advance(TIMEOUT).await;
-            assert_eq!(deadline.extend(), Err(UpstreamError::RequestBody), "{outcome:?}");
+            assert_eq!(deadline.extend(), Err(Fault::Client(fault)), "{fault:?}");
         }
     }
 
@@ -129,6 +130,6 @@ mod tests {
         assert_eq!(deadline.next(), end);
         progress.add_bytes(1);
         advance(Duration::from_secs(15)).await;
-        assert_eq!(deadline.extend(), Err(UpstreamError::Timeout));
+        assert_eq!(deadline.extend(), Err(UpstreamError::Timeout.into()));
     }
 }

@@ -8,6 +8,7 @@
 pub(crate) mod balance;
 pub(crate) mod body;
 mod dialer;
+mod error;
 pub(crate) mod exchange;
 mod head_deadline;
 pub(crate) mod headers;
@@ -15,6 +16,7 @@ mod lease;
 pub(crate) mod pool;
 mod request_head;
 pub(crate) mod response;
+mod response_framing;
 mod retry;
 pub(crate) mod server;
 pub(crate) mod upgrade;
@@ -27,6 +29,7 @@ use http::HeaderValue;
 
 use crate::telemetry::metrics::UpstreamMetrics;
 use balance::Balance;
+pub(crate) use error::{ConnectFault, ExchangeError, Fault, ResponseFault, UpstreamError};
 use server::Server;
 
 /// One `[upstreams.NAME]` table, checked.
@@ -95,31 +98,12 @@ pub struct Upstream {
     metrics: UpstreamMetrics,
 }
 
-/// Why an upstream returned no response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UpstreamError {
-    /// All connections are in use, and the queue is full or the wait was too long.
-    #[error("all connections are in use, and the queue is full or the wait was too long")]
-    Busy,
-    /// Connected, but the response was not valid HTTP or was cut off.
-    #[error("the response was cut off or is not valid HTTP")]
-    Failed,
-    /// The client did not complete the request's body; [`body::BodyOutcome`] says why.
-    #[error("the request body is incomplete")]
-    RequestBody,
-    /// No response head within `response_timeout` or the route's `timeout`.
-    #[error("the response timed out")]
-    Timeout,
-    /// Name resolution or connecting failed or timed out.
-    #[error("the server cannot be reached")]
-    Unreachable,
-}
-
 impl Upstream {
     /// An upstream without any connection yet.
     #[must_use]
     pub fn new(settings: UpstreamSettings, metrics: UpstreamMetrics) -> Self {
-        let servers = settings.servers.iter().map(|address| Arc::new(Server::new(&settings, address))).collect();
+        let servers =
+            settings.servers.iter().map(|address| Arc::new(Server::new(&settings, address, &metrics))).collect();
         Self { settings, servers, picks: AtomicUsize::new(0), metrics }
     }
 

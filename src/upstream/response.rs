@@ -1,12 +1,14 @@
 //! What an exchange returns: a response head, and the body or tunnel that follows it.
 
+use std::sync::Arc;
+
 use http::Response;
 use http::response::Parts;
 use hyper::body::Incoming;
 
 use super::body::ResponseBody;
 use super::lease::Lease;
-use super::server::InFlight;
+use super::server::{InFlight, Server};
 
 /// The head of a response, and its body on the connection that it arrives on.
 #[derive(Debug)]
@@ -15,6 +17,8 @@ pub struct UpstreamResponse {
     pub head: Parts,
     /// The body, not yet read.
     pub body: UpstreamBody,
+    /// The server that sent it.
+    pub server: Arc<Server>,
 }
 
 /// What follows the head of a response.

@@ -1,18 +1,19 @@
 //! Retries: how an attempt ends, and whether another one follows it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 
-use super::UpstreamError;
 use super::balance::Candidates;
 use super::body::{BodyOutcome, RequestBody};
 use super::pool::Reuse;
 use super::response::UpstreamResponse;
 use super::server::Server;
+use super::{Fault, ResponseFault, Upstream, UpstreamError};
 
 /// One attempt to get a response.
 pub(super) struct Attempt {
@@ -21,11 +22,13 @@ pub(super) struct Attempt {
     pub(super) candidates: Candidates,
     /// The connections that it may use.
     pub(super) reuse: Reuse,
+    /// How long this attempt and the following ones may take to connect.
+    pub(super) connect_time: Duration,
 }
 
 impl Attempt {
-    pub(super) fn first(request: Request<RequestBody>) -> Self {
-        Self { request, candidates: Candidates::All, reuse: Reuse::Allowed }
+    pub(super) fn first(request: Request<RequestBody>, connect_time: Duration) -> Self {
+        Self { request, candidates: Candidates::default(), reuse: Reuse::Allowed, connect_time }
     }
 }
 
@@ -34,7 +37,7 @@ pub(super) enum AttemptOutcome {
     Response(UpstreamResponse),
     /// Without a response, but another attempt may get one.
     Retry(Box<Attempt>),
-    Failed(UpstreamError),
+    Failed(Fault),
 }
 
 /// An attempt that got no response.
@@ -43,6 +46,12 @@ pub(super) struct FailedAttempt {
     pub(super) connection: AttemptConnection,
     /// A copy of the request, if it may be sent twice.
     pub(super) replay: Option<Box<ReplayableRequest>>,
+    /// The servers among which this one was picked.
+    pub(super) candidates: Candidates,
+    /// The connections that it could use.
+    pub(super) reuse: Reuse,
+    /// How much time is left to connect.
+    pub(super) connect_time: Duration,
 }
 
 /// What an attempt was made on.
@@ -57,32 +66,40 @@ pub(super) enum AttemptConnection {
 }
 
 impl FailedAttempt {
-    /// No connection was available or could be opened.
-    pub(super) fn without_connection(error: UpstreamError) -> Self {
-        Self { failure: error.into(), connection: AttemptConnection::None, replay: None }
+    /// No connection was available or could be opened. The request is as it was.
+    pub(super) fn without_connection(error: UpstreamError, attempt: Attempt) -> Self {
+        let Attempt { request, candidates, reuse, connect_time } = attempt;
+        let failure = SendFailure { unsent: Some(Box::new(request)), ..error.into() };
+        Self { failure, connection: AttemptConnection::None, replay: None, candidates, reuse, connect_time }
     }
 
     /// Decides whether another attempt follows this one on `server`.
-    pub(super) fn outcome(self, server: &Arc<Server>) -> AttemptOutcome {
-        let SendFailure { error, unsent, may_be_unprocessed } = self.failure;
-        let request = match self.connection {
-            // The fault is the server's, not that of an old connection. The same request would most
-            // likely fail there again.
-            AttemptConnection::None | AttemptConnection::New => return AttemptOutcome::Failed(error),
+    pub(super) fn outcome(self, server: &Arc<Server>, upstream: &Upstream) -> AttemptOutcome {
+        let SendFailure { fault, unsent, may_be_unprocessed } = self.failure;
+        let (request, candidates, reuse) = match (self.connection, unsent, self.replay) {
+            // Not a byte has reached the server, so another one may have the request, whatever its
+            // method. Without another, the same request would most likely fail here again.
+            (AttemptConnection::None | AttemptConnection::New, Some(unsent), _) if fault.is_of_one_server() => {
+                match self.candidates.without(server, upstream) {
+                    Some(others) => (*unsent, others, self.reuse),
+                    None => return AttemptOutcome::Failed(fault),
+                }
+            }
             // A server may close an idle connection in the same moment in which a request is sent
-            // on it (RFC 9112 §9.5). The next attempt gets a new connection, so it is the last.
-            AttemptConnection::Reused => match (unsent, self.replay) {
-                // hyper returns the request only if it has written none of it.
-                (Some(unsent), _) => *unsent,
-                // The server may have processed it, so it must be harmless to send twice (RFC 9110
-                // §9.2.2).
-                (None, Some(replay)) if may_be_unprocessed => replay.into_request(),
-                (None, Some(_) | None) => return AttemptOutcome::Failed(error),
-            },
+            // on it (RFC 9112 §9.5). That says nothing against the server, so the request stays
+            // there, on a new connection. hyper returns the request only if it has written none of
+            // it.
+            (AttemptConnection::Reused, Some(unsent), _) => (*unsent, self.candidates.only(server), Reuse::Forbidden),
+            // The server may have processed it, so it must be harmless to send twice (RFC 9110
+            // §9.2.2).
+            (AttemptConnection::Reused, None, Some(replay)) if may_be_unprocessed => {
+                (replay.into_request(), self.candidates.only(server), Reuse::Forbidden)
+            }
+            (AttemptConnection::None | AttemptConnection::New, _, _) | (AttemptConnection::Reused, None, _) => {
+                return AttemptOutcome::Failed(fault);
+            }
         };
-        // A closed connection says nothing against its server, so the request stays there.
-        let candidates = Candidates::Only(Arc::clone(server));
-        AttemptOutcome::Retry(Box::new(Attempt { request, candidates, reuse: Reuse::Forbidden }))
+        AttemptOutcome::Retry(Box::new(Attempt { request, candidates, reuse, connect_time: self.connect_time }))
     }
 }
 
@@ -91,16 +108,16 @@ pub(super) type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBo
 
 /// Why sending a request brought no response.
 pub(super) struct SendFailure {
-    error: UpstreamError,
+    fault: Fault,
     /// The request, if not a byte of it was written.
     unsent: Option<Box<Request<RequestBody>>>,
     /// Whether the server may have closed the connection before it read the request.
     may_be_unprocessed: bool,
 }
 
-impl From<UpstreamError> for SendFailure {
-    fn from(error: UpstreamError) -> Self {
-        Self { error, unsent: None, may_be_unprocessed: false }
+impl<E: Into<Fault>> From<E> for SendFailure {
+    fn from(fault: E) -> Self {
+        Self { fault: fault.into(), unsent: None, may_be_unprocessed: false }
     }
 }
 
@@ -114,20 +131,14 @@ impl SendFailure {
             || error.is_closed()
             || is_io_error(&error)
             || is_unprocessed(&error);
-        let error = match body {
-            BodyOutcome::Abandoned | BodyOutcome::Broken | BodyOutcome::Idle | BodyOutcome::TooLarge
-                if unsent.is_none() =>
-            {
-                UpstreamError::RequestBody
+        let fault = match body {
+            BodyOutcome::Incomplete(fault) if unsent.is_none() => Fault::Client(fault),
+            // A body that the upstream's connection no longer reads is cut off by the upstream.
+            BodyOutcome::Incomplete(_) | BodyOutcome::Unread | BodyOutcome::Ended(_) | BodyOutcome::InProgress => {
+                UpstreamError::Failed(ResponseFault::of(&error)).into()
             }
-            BodyOutcome::Abandoned
-            | BodyOutcome::Broken
-            | BodyOutcome::Idle
-            | BodyOutcome::TooLarge
-            | BodyOutcome::Ended(_)
-            | BodyOutcome::InProgress => UpstreamError::Failed,
         };
-        Self { error, unsent, may_be_unprocessed }
+        Self { fault, unsent, may_be_unprocessed }
     }
 }
 
@@ -175,7 +186,9 @@ impl ReplayableRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::ConnectFault;
     use crate::upstream::balance::Balance;
+    use crate::upstream::body::RequestBodyFault;
     use crate::upstream::tests::upstream;
 
     fn request(method: Method) -> Request<RequestBody> {
@@ -184,9 +197,25 @@ mod tests {
         request
     }
 
+    fn failed_attempt(fault: Fault, connection: AttemptConnection, unsent: Option<Method>) -> FailedAttempt {
+        let failure =
+            SendFailure { fault, unsent: unsent.map(|method| Box::new(request(method))), may_be_unprocessed: false };
+        FailedAttempt {
+            failure,
+            connection,
+            replay: None,
+            candidates: Candidates::default(),
+            reuse: Reuse::Allowed,
+            connect_time: Duration::from_secs(2),
+        }
+    }
+
+    const FAILED: Fault = Fault::Upstream(UpstreamError::Failed(ResponseFault::Closed));
+    const REFUSED: Fault = Fault::Upstream(UpstreamError::Unreachable(ConnectFault::Refused));
+
     #[test]
-    fn only_a_stale_connection_and_a_harmless_request_allow_a_retry() {
-        use AttemptConnection::{New, None as NoConnection, Reused};
+    fn a_stale_connection_and_a_harmless_request_allow_a_retry_on_the_same_server() {
+        use AttemptConnection::{New, Reused};
         let upstream = upstream(Balance::RoundRobin, &[1]);
         for (name, connection, method, is_unsent, may_be_unprocessed, retries) in [
             ("stale, idempotent", Reused, Method::GET, false, true, true),
@@ -194,23 +223,82 @@ mod tests {
             ("stale, not idempotent, not written", Reused, Method::POST, true, true, true),
             ("not written, for another reason", Reused, Method::POST, true, false, true),
             ("not stale", Reused, Method::GET, false, false, false),
-            ("a new connection", New, Method::GET, true, true, false),
-            ("no connection", NoConnection, Method::GET, false, false, false),
+            ("a new connection to the only server", New, Method::GET, true, true, false),
         ] {
-            let replay = ReplayableRequest::copy_of(&request(method.clone()));
-            let unsent = is_unsent.then(|| Box::new(request(method.clone())));
-            let failure = SendFailure { error: UpstreamError::Failed, unsent, may_be_unprocessed };
-            match (FailedAttempt { failure, connection, replay }.outcome(&upstream.servers()[0]), retries) {
+            let mut attempt = failed_attempt(FAILED, connection, is_unsent.then(|| method.clone()));
+            attempt.replay = ReplayableRequest::copy_of(&request(method.clone()));
+            attempt.failure.may_be_unprocessed = may_be_unprocessed;
+            match (attempt.outcome(&upstream.servers()[0], &upstream), retries) {
                 (AttemptOutcome::Retry(next), true) => {
                     assert_eq!(next.request.method(), method, "{name}");
                     assert_eq!(next.reuse, Reuse::Forbidden, "{name}: or there would be no last attempt");
-                    assert!(matches!(next.candidates, Candidates::Only(_)), "{name}");
+                    let picked = upstream.pick(&next.candidates);
+                    assert_eq!(picked.server().id(), upstream.servers()[0].id(), "{name}");
                 }
-                (AttemptOutcome::Failed(error), false) => assert_eq!(error, UpstreamError::Failed, "{name}"),
+                (AttemptOutcome::Failed(fault), false) => assert_eq!(fault, FAILED, "{name}"),
                 (AttemptOutcome::Response(_) | AttemptOutcome::Retry(_) | AttemptOutcome::Failed(_), _) => {
                     panic!("{name}: expected {}", if retries { "a retry" } else { "a failure" })
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_request_that_was_not_sent_goes_to_each_other_server_once() {
+        let upstream = upstream(Balance::LeastRequest, &[1, 2, 3]);
+        let busy = Fault::Upstream(UpstreamError::Busy);
+        for (fault, connection) in
+            [(REFUSED, AttemptConnection::None), (busy, AttemptConnection::None), (FAILED, AttemptConnection::New)]
+        {
+            let mut attempt = failed_attempt(fault, connection, Some(Method::POST));
+            let mut tried = Vec::new();
+            loop {
+                let server = Arc::clone(upstream.pick(&attempt.candidates).server());
+                tried.push(server.address().port);
+                match attempt.outcome(&server, &upstream) {
+                    AttemptOutcome::Retry(next) => {
+                        assert_eq!(next.request.method(), Method::POST, "the request is as it was");
+                        attempt = FailedAttempt {
+                            candidates: next.candidates,
+                            ..failed_attempt(fault, connection, Some(Method::POST))
+                        };
+                    }
+                    AttemptOutcome::Failed(last) => {
+                        assert_eq!(last, fault);
+                        break;
+                    }
+                    AttemptOutcome::Response(_) => panic!("nothing was sent"),
+                }
+            }
+            tried.sort_unstable();
+            assert_eq!(tried, [1, 2, 3], "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_has_closed_a_connection_and_now_refuses_one_loses_the_request_to_another() {
+        let upstream = upstream(Balance::RoundRobin, &[1, 2]);
+        let [first, second] = upstream.servers() else { panic!("two servers") };
+        let stale = failed_attempt(FAILED, AttemptConnection::Reused, Some(Method::POST));
+        let AttemptOutcome::Retry(next) = stale.outcome(first, &upstream) else { panic!("a retry") };
+        let refused = FailedAttempt::without_connection(UpstreamError::Unreachable(ConnectFault::Refused), *next);
+        let AttemptOutcome::Retry(next) = refused.outcome(first, &upstream) else { panic!("another server") };
+        assert_eq!(upstream.pick(&next.candidates).server().id(), second.id());
+    }
+
+    #[test]
+    fn a_fault_of_the_client_or_of_all_servers_allows_no_retry() {
+        let upstream = upstream(Balance::RoundRobin, &[1, 2]);
+        for fault in [
+            Fault::Client(RequestBodyFault::Abandoned),
+            Fault::Upstream(UpstreamError::Timeout),
+            Fault::Upstream(UpstreamError::Unreachable(ConnectFault::LocalResources)),
+        ] {
+            let attempt = failed_attempt(fault, AttemptConnection::None, Some(Method::GET));
+            assert!(
+                matches!(attempt.outcome(&upstream.servers()[0], &upstream), AttemptOutcome::Failed(_)),
+                "{fault:?}"
+            );
         }
     }
 }

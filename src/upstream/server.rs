@@ -7,14 +7,21 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::dialer::Dialer;
-use super::{Protocol, ServerAddress, UpstreamError, UpstreamSettings};
-use crate::telemetry::metrics::{GaugeGuard, UpstreamMetrics};
+use super::{ConnectFault, Protocol, ServerAddress, UpstreamError, UpstreamSettings};
+use crate::primitives::backoff::Backoff;
+use crate::resolver::Resolver;
+use crate::telemetry::metrics::{GaugeGuard, ServerMetrics, UpstreamMetrics};
 
 /// One server of an upstream; shared by all workers.
 #[derive(Debug)]
 pub struct Server {
     id: u64,
+    /// The upstream's name, for the log.
+    upstream: Arc<str>,
+    metrics: ServerMetrics,
     dialer: Dialer,
+    /// Failures to connect.
+    backoff: Backoff,
     protocol: Protocol,
     keep_alive: Duration,
     /// One permit for each connection that may be open, in all workers together.
@@ -28,13 +35,16 @@ pub struct Server {
 }
 
 impl Server {
-    pub(super) fn new(settings: &UpstreamSettings, address: &ServerAddress) -> Self {
+    pub(super) fn new(settings: &UpstreamSettings, address: &ServerAddress, metrics: &UpstreamMetrics) -> Self {
         /// Ids are never reused within a process, so that a worker never takes an old server's pool
         /// for a new server's.
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            dialer: Dialer::new(address.clone(), settings.connect_timeout),
+            upstream: Arc::clone(&settings.name),
+            metrics: metrics.server(address.authority.to_str().unwrap_or_default()),
+            dialer: Dialer::new(address.clone(), Resolver::system()),
+            backoff: Backoff::new(),
             protocol: settings.protocol,
             keep_alive: settings.keep_alive,
             connection_permits: Arc::new(Semaphore::new(settings.max_connections)),
@@ -65,6 +75,35 @@ impl Server {
 
     pub(super) fn dialer(&self) -> &Dialer {
         &self.dialer
+    }
+
+    /// Whether connecting has not failed just now.
+    pub(super) fn is_available(&self) -> bool {
+        self.backoff.allows_attempt()
+    }
+
+    /// Notes that a request goes to this server; see [`Backoff::begin`].
+    pub(super) fn begin_attempt(&self) {
+        self.backoff.begin();
+    }
+
+    /// Notes how an attempt to open a connection ended.
+    pub(super) fn note_connect<T>(&self, opened: &Result<T, ConnectFault>) {
+        match opened {
+            Ok(_) => {
+                if self.backoff.succeed() {
+                    tracing::info!(upstream = &*self.upstream, server = ?self.address().authority, "the server can be reached again");
+                }
+            }
+            Err(fault) => {
+                self.metrics.count_connect_failure();
+                // If this machine is at fault, avoiding the server does not help.
+                if *fault != ConnectFault::LocalResources && self.backoff.fail() {
+                    let reason = fault.reason();
+                    tracing::warn!(upstream = &*self.upstream, server = ?self.address().authority, reason, "the server cannot be reached");
+                }
+            }
+        }
     }
 
     pub(super) fn protocol(&self) -> Protocol {

@@ -33,6 +33,7 @@ mod token_form;
 mod token_headers;
 mod token_kinds;
 mod upgrade;
+mod upstream_faults;
 mod upstream_headers;
 mod upstreams;
 mod workers;

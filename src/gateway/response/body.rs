@@ -6,11 +6,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 use crate::gateway::response::record::Record;
+use crate::telemetry::metrics::BrokenOff;
 use crate::upstream::body::{ResponseBody, ResponseBodyError};
 use crate::upstream::headers::retain_end_to_end;
 
@@ -86,13 +87,38 @@ impl Body {
     }
 
     /// Attaches the request's record, or sends it to the tunnel.
-    pub(in crate::gateway) fn with_record(mut self, record: Box<Record>) -> Self {
-        match self.tunnel.take() {
+    pub(in crate::gateway) fn with_record(mut self, mut record: Box<Record>) -> Self {
+        if let Some(tunnel) = self.tunnel.take() {
             // If the tunnel has already ended, the record is dropped, which completes it.
-            Some(tunnel) => drop(tunnel.send(record)),
-            None => self.record = Some(record),
+            drop(tunnel.send(record));
+            return self;
         }
+        // hyper never polls a body that is empty, such as that of a response to `HEAD`.
+        if self.content.is_end_stream() {
+            record.set_complete();
+        }
+        self.record = Some(record);
         self
+    }
+}
+
+impl Content {
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Fixed(text) => text.is_none(),
+            Self::Stream { body, .. } => body.is_end_stream(),
+        }
+    }
+}
+
+impl From<BodyError> for BrokenOff {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::ClientStalled => Self::ClientStalled,
+            BodyError::TimedOut => Self::TimedOut,
+            BodyError::Upstream(ResponseBodyError::CutOff) => Self::UpstreamBrokeOff,
+            BodyError::Upstream(ResponseBodyError::Idle) => Self::UpstreamIdle,
+        }
     }
 }
 
@@ -122,22 +148,28 @@ impl<G: Unpin> http_body::Body for Body<G> {
                 }
             }
         };
-        if let (Some(Ok(frame)), Some(record)) = (&mut frame, &mut this.record) {
-            if let Some(data) = frame.data_ref() {
-                record.add_bytes_sent(data.remaining() as u64);
-            } else if let Some(trailers) = frame.trailers_mut() {
-                // The same rules apply to trailers as to response headers.
-                retain_end_to_end(trailers, |name| record.runtime().identity().passes_downstream(name));
+        let Some(record) = &mut this.record else { return Poll::Ready(frame) };
+        match &mut frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    record.add_bytes_sent(data.remaining() as u64);
+                } else if let Some(trailers) = frame.trailers_mut() {
+                    // The same rules apply to trailers as to response headers.
+                    retain_end_to_end(trailers, |name| record.runtime().identity().passes_downstream(name));
+                }
+                // hyper does not ask for more if it knows that there is none.
+                if this.content.is_end_stream() {
+                    record.set_complete();
+                }
             }
+            Some(Err(error)) => record.set_broken_off((*error).into()),
+            None => record.set_complete(),
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Fixed(text) => text.is_none(),
-            Content::Stream { body, .. } => body.is_end_stream(),
-        }
+        self.content.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -10,14 +10,16 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method};
 
-use super::refusal::Refusal;
+use super::refusal::{Blame, Refusal};
 use crate::gateway::caller_cache::VerifiedCaller;
 use crate::gateway::policy::Route;
 use crate::gateway::runtime::Runtime;
 use crate::primitives::clock::Moment;
 use crate::telemetry::access_log::AccessLine;
+use crate::telemetry::metrics::BrokenOff;
 use crate::upstream::Upstream;
 use crate::upstream::body::Progress;
+use crate::upstream::server::Server;
 
 /// The status of a request whose client disconnected before the response, as in nginx.
 const CLIENT_LEFT: u16 = 499;
@@ -37,12 +39,24 @@ pub(crate) struct Record {
     status: Option<u16>,
     code: Option<&'static str>,
     reason: Option<&'static str>,
+    blame: Option<Blame>,
     reported_code: Option<&'static str>,
     caller: Option<Arc<VerifiedCaller>>,
     body_progress: Option<Progress>,
     bytes_in: u64,
     bytes_out: u64,
-    upstream: Option<(Arc<Upstream>, Duration)>,
+    upstream: Option<(Arc<Upstream>, Arc<Server>)>,
+    upstream_duration: Option<Duration>,
+    is_complete: bool,
+}
+
+/// Whose fault it is that a response broke off.
+fn blame(cause: BrokenOff) -> Blame {
+    match cause {
+        BrokenOff::ClientLeft | BrokenOff::ClientStalled => Blame::Client,
+        // The upstream had until then to send all of its response.
+        BrokenOff::TimedOut | BrokenOff::UpstreamBrokeOff | BrokenOff::UpstreamIdle => Blame::Upstream,
+    }
 }
 
 impl Record {
@@ -70,6 +84,9 @@ impl Record {
             bytes_in: 0,
             bytes_out: 0,
             upstream: None,
+            upstream_duration: None,
+            blame: None,
+            is_complete: false,
         }
     }
 
@@ -124,6 +141,7 @@ impl Record {
         }
         self.code = Some(refusal.code());
         self.reason = Some(refusal.reason());
+        self.blame = Some(refusal.blame());
         self.route_metrics().count_rejection(refusal.code());
     }
 
@@ -149,10 +167,39 @@ impl Record {
         self.body_progress = Some(progress);
     }
 
+    /// Notes which server the request went to last.
+    pub(crate) fn set_upstream(&mut self, upstream: &Arc<Upstream>, server: &Arc<Server>) {
+        self.upstream = Some((Arc::clone(upstream), Arc::clone(server)));
+    }
+
     /// Notes that the head of the upstream's response arrived after `took`.
-    pub(crate) fn set_upstream_response(&mut self, upstream: &Arc<Upstream>, took: Duration) {
-        upstream.metrics().record_duration(took);
-        self.upstream = Some((Arc::clone(upstream), took));
+    pub(crate) fn set_upstream_response(&mut self, took: Duration) {
+        if let Some((upstream, _)) = &self.upstream {
+            upstream.metrics().record_duration(took);
+        }
+        self.upstream_duration = Some(took);
+    }
+
+    /// Notes that the response has been handed over to its last byte.
+    pub(crate) fn set_complete(&mut self) {
+        self.is_complete = true;
+    }
+
+    /// Notes why the response breaks off. Only the first reason counts, since the end of one side
+    /// ends the other.
+    pub(crate) fn set_broken_off(&mut self, cause: BrokenOff) {
+        if self.is_complete {
+            return;
+        }
+        self.is_complete = true;
+        // Of a refusal that the client does not take, the refusal is what matters.
+        if self.code.is_none() {
+            self.reason = Some(cause.reason());
+            self.blame = Some(blame(cause));
+        }
+        if let Some((upstream, _)) = &self.upstream {
+            upstream.metrics().count_broken_off(cause);
+        }
     }
 
     /// Adds bytes of the response's body.
@@ -174,10 +221,9 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let took = self.started.elapsed();
+        // A body that is dropped before its end has lost its client.
+        self.set_broken_off(BrokenOff::ClientLeft);
         let status = self.status.unwrap_or(CLIENT_LEFT);
-        if self.status.is_none() && self.reason.is_none() {
-            self.reason = Some("the client left");
-        }
         self.route_metrics().record_request(&self.method, status, took);
         let log = self.runtime.access_log();
         if !log.is_on() {
@@ -193,6 +239,7 @@ impl Drop for Record {
             status,
             code: self.code,
             reason: self.reason,
+            blame: self.blame.map(Blame::name),
             would_reject: self.reported_code,
             issuer: self.caller.as_ref().map(|caller| &**caller.principal().issuer_name()),
             subject,
@@ -201,7 +248,8 @@ impl Drop for Record {
             bytes_out: self.bytes_out,
             duration: took,
             upstream: self.upstream.as_ref().map(|(upstream, _)| &**upstream.name()),
-            upstream_duration: self.upstream.as_ref().map(|(_, took)| *took),
+            server: self.upstream.as_ref().and_then(|(_, server)| server.address().authority.to_str().ok()),
+            upstream_duration: self.upstream_duration,
         });
     }
 }

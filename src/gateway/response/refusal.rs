@@ -12,6 +12,8 @@ use crate::gateway::matching::path::PathRefusal;
 use crate::gateway::policy::Denial;
 use crate::gateway::policy::limit::LimitExceeded;
 use crate::token::VerifyError;
+use crate::upstream::body::RequestBodyFault;
+use crate::upstream::{ConnectFault, Fault, ResponseFault, UpstreamError};
 
 /// Why the gateway ends a request. In the order in which the checks are made.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,11 +60,11 @@ pub enum Refusal {
     /// All connections to the upstream are in use.
     UpstreamBusy,
     /// The upstream's response is malformed or ends before its head is complete.
-    UpstreamFailed,
+    UpstreamFailed(ResponseFault),
     /// The upstream did not respond in time.
     UpstreamTimeout,
     /// The gateway cannot connect to the upstream.
-    UpstreamUnreachable,
+    UpstreamUnreachable(ConnectFault),
     /// A bug in the gateway.
     Internal,
 }
@@ -124,6 +126,8 @@ impl Refusal {
             Self::TokenInvalid(TokenFault::Verify(error)) => error.reason(),
             Self::AccessDenied(reason) => reason,
             Self::ScopeInsufficient => "lacks a scope",
+            Self::UpstreamFailed(fault) => fault.reason(),
+            Self::UpstreamUnreachable(fault) => fault.reason(),
             Self::RateLimited(_)
             | Self::HeadTooLarge
             | Self::UriTooLong
@@ -134,10 +138,80 @@ impl Refusal {
             | Self::BodyTooLarge
             | Self::ClientTimeout
             | Self::UpstreamBusy
-            | Self::UpstreamFailed
             | Self::UpstreamTimeout
-            | Self::UpstreamUnreachable
             | Self::Internal => self.code(),
+        }
+    }
+}
+
+/// Whose fault it is that a request got no complete response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The client's.
+    Client,
+    /// This process's or this machine's.
+    Gateway,
+    /// The identity provider's.
+    Issuer,
+    /// The upstream's.
+    Upstream,
+}
+
+impl Blame {
+    /// The name in the access log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Gateway => "gateway",
+            Self::Issuer => "issuer",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+impl Refusal {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::HeadTooLarge
+            | Self::UriTooLong
+            | Self::Framing(_)
+            | Self::Host(_)
+            | Self::Path(_)
+            | Self::RouteNotFound
+            | Self::MethodNotAllowed { .. }
+            | Self::RateLimited(_)
+            | Self::CredentialsMissing
+            | Self::RequestMalformed(_)
+            | Self::TokenInvalid(_)
+            | Self::ScopeInsufficient
+            | Self::AccessDenied(_)
+            | Self::BodyTooLarge
+            | Self::ClientTimeout => Blame::Client,
+            Self::KeysUnavailable { .. } => Blame::Issuer,
+            Self::UpstreamUnreachable(ConnectFault::LocalResources) | Self::Internal => Blame::Gateway,
+            Self::UpstreamBusy | Self::UpstreamFailed(_) | Self::UpstreamTimeout | Self::UpstreamUnreachable(_) => {
+                Blame::Upstream
+            }
+        }
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Client(RequestBodyFault::TooLarge) => Self::BodyTooLarge,
+            Fault::Client(RequestBodyFault::Idle) => Self::ClientTimeout,
+            // If the client disconnected, it does not receive this.
+            Fault::Client(RequestBodyFault::Abandoned | RequestBodyFault::Broken) => {
+                Self::Framing(FramingFault::BrokenBody)
+            }
+            Fault::Upstream(UpstreamError::Busy) => Self::UpstreamBusy,
+            Fault::Upstream(UpstreamError::Failed(fault)) => Self::UpstreamFailed(fault),
+            Fault::Upstream(UpstreamError::Timeout) => Self::UpstreamTimeout,
+            Fault::Upstream(UpstreamError::Unreachable(fault)) => Self::UpstreamUnreachable(fault),
         }
     }
 }

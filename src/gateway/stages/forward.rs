@@ -22,17 +22,17 @@ use crate::gateway::policy::Route;
 use crate::gateway::request::RequestTail;
 use crate::gateway::response::body::Body;
 use crate::gateway::response::context::ResponseContext;
-use crate::gateway::response::refusal::{FramingFault, Refusal};
+use crate::gateway::response::refusal::Refusal;
 use crate::gateway::runtime::Runtime;
 use crate::gateway::worker::Worker;
 use crate::primitives::random;
-use crate::upstream::body::{BodyOutcome, MaxBody, Progress, RequestBody, Trailers};
+use crate::upstream::body::{MaxBody, RequestBody, RequestBodyFault, Trailers};
 use crate::upstream::exchange::ExchangeOptions;
 use crate::upstream::headers::forwarding::{write_traceparent, write_via};
 use crate::upstream::headers::{X_REQUEST_ID, retain_end_to_end};
 use crate::upstream::response::{UpstreamBody, UpstreamResponse};
 use crate::upstream::upgrade::Tunnel;
-use crate::upstream::{Protocol, UpstreamError};
+use crate::upstream::{ExchangeError, Fault, Protocol, ResponseFault};
 
 /// Sends an admitted request to its upstream.
 ///
@@ -60,13 +60,16 @@ pub(crate) async fn send(
     let deadline = route.settings().timeout.map(|timeout| started + timeout);
     let options = ExchangeOptions { deadline, body_idle_timeout: timeouts.body_idle, trailers };
     let sent = upstream.send(worker.pools(), outgoing, options).await;
-    let UpstreamResponse { mut head, body } = sent.map_err(|error| {
-        if progress.outcome() == BodyOutcome::Abandoned {
+    let UpstreamResponse { mut head, body, server } = sent.map_err(|error| {
+        let ExchangeError { cause, server } = error;
+        context.record().set_upstream(upstream, &server);
+        if cause == Fault::Client(RequestBodyFault::Abandoned) {
             context.record().set_client_left();
         }
-        refusal(error, &progress)
+        Refusal::from(cause)
     })?;
-    context.record().set_upstream_response(upstream, started.elapsed());
+    context.record().set_upstream(upstream, &server);
+    context.record().set_upstream_response(started.elapsed());
     let upgraded_to = head.headers.get(header::UPGRADE).cloned();
     retain_end_to_end(&mut head.headers, |name| runtime.identity().passes_downstream(name));
     // Version and reason phrase belong to the upstream's connection (RFC 9112 §2.3 and §4).
@@ -83,7 +86,7 @@ pub(crate) async fn send(
         // The upstream switched protocols although the request did not ask for it, or without
         // saying to which (RFC 9110 §15.2.2). Later bytes on its connection cannot be attributed to
         // any request.
-        (UpstreamBody::Tunnel(_), _, _) => Err(Refusal::UpstreamFailed),
+        (UpstreamBody::Tunnel(_), _, _) => Err(Refusal::UpstreamFailed(ResponseFault::UnexpectedUpgrade)),
     }
 }
 
@@ -214,23 +217,6 @@ fn write_framing(headers: &mut HeaderMap, method: &Method, body: &RequestBody) {
         None => {
             headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-    }
-}
-
-fn refusal(error: UpstreamError, progress: &Progress) -> Refusal {
-    match error {
-        UpstreamError::Busy => Refusal::UpstreamBusy,
-        UpstreamError::Failed => Refusal::UpstreamFailed,
-        UpstreamError::Timeout => Refusal::UpstreamTimeout,
-        UpstreamError::Unreachable => Refusal::UpstreamUnreachable,
-        UpstreamError::RequestBody => match progress.outcome() {
-            BodyOutcome::TooLarge => Refusal::BodyTooLarge,
-            BodyOutcome::Idle => Refusal::ClientTimeout,
-            // If the client disconnected, it does not receive this.
-            BodyOutcome::Abandoned | BodyOutcome::Broken | BodyOutcome::Ended(_) | BodyOutcome::InProgress => {
-                Refusal::Framing(FramingFault::BrokenBody)
-            }
-        },
     }
 }
 

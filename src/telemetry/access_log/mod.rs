@@ -47,8 +47,11 @@ pub struct AccessLine<'a> {
     pub status: u16,
     /// The code of the refusal.
     pub code: Option<&'static str>,
-    /// The reason of the refusal, from a fixed list.
+    /// The reason of the refusal, or why the response broke off; from a fixed list.
     pub reason: Option<&'static str>,
+    /// Whose fault it is that the request got no complete response: `client`, `gateway`, `issuer`
+    /// or `upstream`.
+    pub blame: Option<&'static str>,
     /// The code with which a `report_only` route would have refused the request.
     pub would_reject: Option<&'static str>,
     /// The name of the issuer whose token was accepted.
@@ -65,6 +68,8 @@ pub struct AccessLine<'a> {
     pub duration: Duration,
     /// The upstream's name.
     pub upstream: Option<&'a str>,
+    /// The server that the request went to last, as in its configuration.
+    pub server: Option<&'a str>,
     /// Time until the upstream's response head arrived.
     pub upstream_duration: Option<Duration>,
 }
@@ -143,6 +148,7 @@ impl AccessLine<'_> {
         };
         optional(&mut line, "code", self.code);
         optional(&mut line, "reason", self.reason);
+        optional(&mut line, "blame", self.blame);
         optional(&mut line, "would_reject", self.would_reject);
         optional(&mut line, "issuer", self.issuer);
         optional(&mut line, "subject", self.subject);
@@ -151,6 +157,7 @@ impl AccessLine<'_> {
         line.literal("bytes_out", self.bytes_out);
         line.millis("duration_ms", self.duration);
         optional(&mut line, "upstream", self.upstream);
+        optional(&mut line, "server", self.server);
         if let Some(duration) = self.upstream_duration {
             line.millis("upstream_ms", duration);
         }

@@ -54,6 +54,7 @@ const fn full() -> AccessLine<'static> {
         status: 403,
         code: Some("scope_insufficient"),
         reason: Some("a scope is missing"),
+        blame: None,
         would_reject: None,
         issuer: Some("main"),
         subject: Some("5f2b6c1d9e8a7b30"),
@@ -62,6 +63,7 @@ const fn full() -> AccessLine<'static> {
         bytes_out: 211,
         duration: Duration::from_micros(1_234_567),
         upstream: Some("backend"),
+        server: None,
         upstream_duration: Some(Duration::from_micros(999)),
     }
 }
@@ -70,10 +72,12 @@ const fn sparse() -> AccessLine<'static> {
     AccessLine {
         code: None,
         reason: None,
+        blame: None,
         would_reject: None,
         issuer: None,
         subject: None,
         upstream: None,
+        server: None,
         upstream_duration: None,
         route: "",
         ..full()

@@ -25,7 +25,7 @@ pub(crate) use self::gauge::GaugeGuard;
 pub(crate) use self::issuers::{CacheResult, IssuerMetrics, VerifyResult};
 pub(crate) use self::limits::LimitMetrics;
 pub(crate) use self::routes::RouteMetrics;
-pub(crate) use self::upstreams::UpstreamMetrics;
+pub(crate) use self::upstreams::{BrokenOff, ServerMetrics, UpstreamMetrics};
 
 use self::issuers::IssuerFamilies;
 use self::limits::LimitFamilies;

@@ -23,6 +23,10 @@ struct Inner {
     connections: Arc<Connections>,
     duration: Histogram,
     retries: Counter,
+    upstream: Arc<str>,
+    /// In the order of [`BrokenOff::ALL`].
+    broken_off: [Counter; BrokenOff::ALL.len()],
+    connect_failures: Family<ServerLabels, Counter>,
 }
 
 #[derive(Debug, Default)]
@@ -38,9 +42,21 @@ impl UpstreamMetrics {
         self.0.duration.observe(duration);
     }
 
-    /// Counts a request that was sent a second time.
+    /// Counts a further attempt for a request.
     pub fn count_retry(&self) {
         self.0.retries.inc();
+    }
+
+    /// Counts a response that did not reach its end.
+    pub fn count_broken_off(&self, cause: BrokenOff) {
+        self.0.broken_off[cause as usize].inc();
+    }
+
+    /// The metrics of one of its servers.
+    #[must_use]
+    pub fn server(&self, server: &str) -> ServerMetrics {
+        let labels = ServerLabels { upstream: Arc::clone(&self.0.upstream), server: server.into() };
+        ServerMetrics { connect_failures: self.0.connect_failures.get_or_create_owned(&labels) }
     }
 
     /// Connections with a request in flight; with HTTP/2, streams.
@@ -62,11 +78,59 @@ impl UpstreamMetrics {
     }
 }
 
+/// The metrics of one server of an upstream.
+#[derive(Clone, Debug)]
+pub struct ServerMetrics {
+    connect_failures: Counter,
+}
+
+impl ServerMetrics {
+    /// Counts an attempt to connect that failed.
+    pub fn count_connect_failure(&self) {
+        self.connect_failures.inc();
+    }
+}
+
+/// Why a response that had begun did not reach its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokenOff {
+    /// The client closed its connection or cancelled the request.
+    ClientLeft,
+    /// The client did not read.
+    ClientStalled,
+    /// The route's `timeout` passed.
+    TimedOut,
+    /// The upstream closed its connection early, or its framing is invalid.
+    UpstreamBrokeOff,
+    /// The upstream sent nothing for too long.
+    UpstreamIdle,
+}
+
+impl BrokenOff {
+    /// Every cause, in the order of their declaration.
+    const ALL: [Self; 5] =
+        [Self::ClientLeft, Self::ClientStalled, Self::TimedOut, Self::UpstreamBrokeOff, Self::UpstreamIdle];
+
+    /// The reason in the access log, and the metric's label.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::ClientLeft => "client left",
+            Self::ClientStalled => "client does not read",
+            Self::TimedOut => "route timeout",
+            Self::UpstreamBrokeOff => "upstream broke off",
+            Self::UpstreamIdle => "upstream idle",
+        }
+    }
+}
+
 /// The metric families of all upstreams.
 #[derive(Debug)]
 pub(super) struct UpstreamFamilies {
     durations: Family<UpstreamLabels, Histogram>,
     retries: Family<UpstreamLabels, Counter>,
+    broken_off: Family<BrokenOffLabels, Counter>,
+    connect_failures: Family<ServerLabels, Counter>,
     components: Arc<ComponentRegistry<Connections>>,
 }
 
@@ -75,6 +139,8 @@ impl UpstreamFamilies {
         let families = Self {
             durations: Family::new_with_constructor(Histogram::for_requests),
             retries: Family::default(),
+            broken_off: Family::default(),
+            connect_failures: Family::default(),
             components: Arc::default(),
         };
         registry.register_with_unit(
@@ -84,7 +150,21 @@ impl UpstreamFamilies {
             Unit::Seconds,
             families.durations.clone(),
         );
-        registry.register("upstream_retries", "Requests sent to an upstream a second time", families.retries.clone());
+        registry.register(
+            "upstream_retries",
+            "Further attempts for a request, on another connection or server",
+            families.retries.clone(),
+        );
+        registry.register(
+            "upstream_connect_failures",
+            "Attempts to connect to a server that failed",
+            families.connect_failures.clone(),
+        );
+        registry.register(
+            "upstream_broken_off",
+            "Responses of an upstream that did not reach their end, by reason",
+            families.broken_off.clone(),
+        );
         registry.register_collector(Box::new(ComponentGauge {
             name: "upstream_connections",
             help: "Connections to an upstream that are active or idle, and requests that wait for a connection (pending).",
@@ -108,6 +188,12 @@ impl UpstreamFamilies {
             connections: self.components.get_or_create(upstream, Connections::default),
             duration: self.durations.get_or_create_owned(&labels),
             retries: self.retries.get_or_create_owned(&labels),
+            upstream: Arc::clone(upstream),
+            broken_off: BrokenOff::ALL.map(|cause| {
+                let labels = BrokenOffLabels { upstream: Arc::clone(upstream), reason: cause.reason() };
+                self.broken_off.get_or_create_owned(&labels)
+            }),
+            connect_failures: self.connect_failures.clone(),
         }))
     }
 }
@@ -115,4 +201,16 @@ impl UpstreamFamilies {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct UpstreamLabels {
     upstream: Arc<str>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BrokenOffLabels {
+    upstream: Arc<str>,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ServerLabels {
+    upstream: Arc<str>,
+    server: Arc<str>,
 }

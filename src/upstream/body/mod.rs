@@ -10,6 +10,6 @@ mod progress;
 mod request;
 mod response;
 
-pub(crate) use progress::{BodyOutcome, Progress};
+pub(crate) use progress::{BodyOutcome, Progress, RequestBodyFault};
 pub(crate) use request::{MaxBody, RequestBody};
 pub(crate) use response::{ResponseBody, ResponseBodyError, Trailers};

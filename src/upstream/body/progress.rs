@@ -12,16 +12,25 @@ use tokio::time::Instant;
 pub enum BodyOutcome {
     /// All of it was forwarded, at this moment.
     Ended(Instant),
-    /// Its framing was invalid, or the upstream stopped reading it.
-    Broken,
+    /// The client did not complete it.
+    Incomplete(RequestBodyFault),
+    /// Not ended yet.
+    InProgress,
+    /// The upstream stopped reading it, or its response ended first.
+    Unread,
+}
+
+/// What a client did wrong with its request body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestBodyFault {
     /// The client disconnected before its end.
     Abandoned,
+    /// Its framing is invalid.
+    Broken,
     /// No byte for `body_idle_timeout`.
     Idle,
     /// More bytes than the route allows.
     TooLarge,
-    /// Not ended yet.
-    InProgress,
 }
 
 /// The state of a request body. Clones are views of the same body.
@@ -100,7 +109,7 @@ impl Progress {
     /// the task that polls it.
     pub(super) fn cancel(&self) {
         if self.outcome() == BodyOutcome::InProgress {
-            self.end(BodyOutcome::Broken);
+            self.end(BodyOutcome::Unread);
             if let Some(waker) = self.0.waker.take() {
                 waker.wake();
             }

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::idle_timer::IdleTimer;
-use super::progress::{BodyOutcome, Progress};
+use super::progress::{BodyOutcome, Progress, RequestBodyFault};
 
 /// The limit on a request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,14 +107,7 @@ impl Body for RequestBody {
                 (Some(source), BodyOutcome::InProgress) => source,
                 (_, BodyOutcome::Ended(_)) => return Poll::Ready(None),
                 // There may still be a source if the response has cancelled the body.
-                (
-                    _,
-                    BodyOutcome::Abandoned
-                    | BodyOutcome::Broken
-                    | BodyOutcome::Idle
-                    | BodyOutcome::TooLarge
-                    | BodyOutcome::InProgress,
-                ) => {
+                (_, BodyOutcome::Incomplete(_) | BodyOutcome::Unread | BodyOutcome::InProgress) => {
                     return Poll::Ready(Some(Err(RequestBodyError)));
                 }
             };
@@ -123,7 +116,7 @@ impl Body for RequestBody {
                 Poll::Pending => {
                     this.progress.wait_for_client(cx.waker());
                     ready!(source.idle.poll_elapsed(cx));
-                    this.end(BodyOutcome::Idle);
+                    this.end(BodyOutcome::Incomplete(RequestBodyFault::Idle));
                     continue;
                 }
             };
@@ -132,13 +125,15 @@ impl Body for RequestBody {
             match frame {
                 None => this.end(BodyOutcome::Ended(Instant::now())),
                 Some(Err(error)) => {
-                    this.end(if is_malformed(&error) { BodyOutcome::Broken } else { BodyOutcome::Abandoned });
+                    let fault =
+                        if is_malformed(&error) { RequestBodyFault::Broken } else { RequestBodyFault::Abandoned };
+                    this.end(BodyOutcome::Incomplete(fault));
                 }
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         let length = data.remaining() as u64;
                         if !source.allows(length) {
-                            this.end(BodyOutcome::TooLarge);
+                            this.end(BodyOutcome::Incomplete(RequestBodyFault::TooLarge));
                             continue;
                         }
                         this.progress.add_bytes(length);
@@ -165,7 +160,7 @@ impl Body for RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         // The upstream's connection drops a body before its end if it no longer sends it.
-        self.progress.end(BodyOutcome::Broken);
+        self.progress.end(BodyOutcome::Unread);
     }
 }
 

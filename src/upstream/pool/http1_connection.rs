@@ -1,6 +1,7 @@
 //! One HTTP/1.1 connection to a server: carries one request at a time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -10,9 +11,9 @@ use tokio::task::AbortHandle;
 use super::MAX_RESPONSE_HEAD_BYTES;
 use crate::primitives::coalescing_stream::CoalescingStream;
 use crate::primitives::lazy_timer::LazyTimer;
-use crate::upstream::UpstreamError;
+use crate::upstream::ConnectFault;
 use crate::upstream::body::RequestBody;
-use crate::upstream::dialer::Dialer;
+use crate::upstream::dialer::{Dialer, RemoteAddress};
 
 /// An open connection. Once it is dropped, hyper finishes what it is writing and closes the socket.
 #[derive(Debug)]
@@ -22,14 +23,20 @@ pub(in crate::upstream) struct Http1Connection {
     pub(in crate::upstream) timer: LazyTimer,
     /// Whether it has carried a request before.
     pub(in crate::upstream) is_reused: bool,
+    /// Where it goes.
+    pub(super) remote: RemoteAddress,
     permit: Arc<OwnedSemaphorePermit>,
     task: AbortHandle,
 }
 
 impl Http1Connection {
-    /// Connects to a server. `permit` is held until the socket is closed.
-    pub(super) async fn open(dialer: &Dialer, permit: OwnedSemaphorePermit) -> Result<Self, UpstreamError> {
-        let stream = dialer.connect().await?;
+    /// Connects to a server within `time`. `permit` is held until the socket is closed.
+    pub(super) async fn open(
+        dialer: &Dialer,
+        permit: OwnedSemaphorePermit,
+        time: Duration,
+    ) -> Result<Self, ConnectFault> {
+        let (stream, remote) = dialer.connect(time).await?;
         let (sender, connection) = Builder::new()
             .max_buf_size(MAX_RESPONSE_HEAD_BYTES)
             // hyper's buffer may take in more than its maximum at once, so the head has its own
@@ -38,7 +45,7 @@ impl Http1Connection {
             .max_header_size(MAX_RESPONSE_HEAD_BYTES)
             .handshake(TokioIo::new(CoalescingStream::new(stream)))
             .await
-            .map_err(|_| UpstreamError::Failed)?;
+            .map_err(|_| ConnectFault::Closed)?;
         let permit = Arc::new(permit);
         let held_permit = Arc::clone(&permit);
         let task = tokio::task::spawn_local(async move {
@@ -47,7 +54,7 @@ impl Http1Connection {
             }
             drop(held_permit);
         });
-        Ok(Self { sender, timer: LazyTimer::default(), is_reused: false, permit, task: task.abort_handle() })
+        Ok(Self { sender, timer: LazyTimer::default(), is_reused: false, remote, permit, task: task.abort_handle() })
     }
 
     /// Closes the socket at once. A drop alone would let hyper first finish an upload or read a

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::http1_connection::Http1Connection;
@@ -65,7 +65,7 @@ impl Http1Pool {
     }
 
     /// A connection that can take a request: an idle one, a new one, or one that is waited for.
-    pub(super) async fn acquire(&self, reuse: Reuse) -> Result<Http1Connection, UpstreamError> {
+    pub(super) async fn acquire(&self, reuse: Reuse, connect_time: Duration) -> Result<Http1Connection, UpstreamError> {
         if reuse == Reuse::Allowed {
             while let Some(mut connection) = self.pop_idle() {
                 // A connection returned just now is ready as soon as hyper's task has run once
@@ -76,9 +76,15 @@ impl Http1Pool {
             }
         }
         match self.server.try_connection_permit() {
-            Some(permit) => Http1Connection::open(self.server.dialer(), permit).await,
-            None => self.wait(reuse).await,
+            Some(permit) => self.open(permit, connect_time).await,
+            None => self.wait(reuse, connect_time).await,
         }
+    }
+
+    async fn open(&self, permit: OwnedSemaphorePermit, time: Duration) -> Result<Http1Connection, UpstreamError> {
+        let opened = Http1Connection::open(self.server.dialer(), permit, time).await;
+        self.server.note_connect(&opened);
+        opened.map_err(UpstreamError::Unreachable)
     }
 
     /// Takes a connection back after its response has been read to the end: hands it to the request
@@ -94,6 +100,9 @@ impl Http1Pool {
         }
         if self.server.pending() > 0 {
             return; // Closes it: a request of another worker waits for the permit.
+        }
+        if !self.server.dialer().has_address_of(connection.remote) {
+            return; // Closes it: the server's name has moved to another address.
         }
         self.push_idle(connection);
     }
@@ -114,7 +123,7 @@ impl Http1Pool {
     }
 
     /// Waits until a connection of this worker is returned or one may be opened.
-    async fn wait(&self, reuse: Reuse) -> Result<Http1Connection, UpstreamError> {
+    async fn wait(&self, reuse: Reuse, connect_time: Duration) -> Result<Http1Connection, UpstreamError> {
         let _pending = Pending::at(&self.server, &self.metrics)?;
         self.server.notify_permit_wanted();
         loop {
@@ -134,7 +143,7 @@ impl Http1Pool {
                     }
                 }
                 permit = self.server.connection_permit() => {
-                    return Http1Connection::open(self.server.dialer(), permit?).await;
+                    return self.open(permit?, connect_time).await;
                 }
             }
         }
@@ -156,6 +165,7 @@ impl Http1Pool {
 impl IdleConnections for Http1Pool {
     fn close_expired(&self) -> Duration {
         let keep_alive = self.server.keep_alive();
+        self.server.dialer().refresh();
         let mut idle = self.idle.borrow_mut();
         idle.retain(|idle| idle.is_usable(keep_alive));
         idle.front().map_or(keep_alive, |oldest| keep_alive.saturating_sub(oldest.since.elapsed()))

@@ -8,13 +8,13 @@ use std::time::Duration;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::MAX_RESPONSE_HEAD_BYTES;
 use crate::primitives::local_executor::LocalExecutor;
-use crate::upstream::UpstreamError;
+use crate::upstream::ConnectFault;
 use crate::upstream::body::RequestBody;
-use crate::upstream::dialer::UpstreamStream;
+use crate::upstream::dialer::{Dialer, RemoteAddress, UpstreamStream};
 
 /// The most streams on one connection, even if the server allows more. When a connection breaks,
 /// all of them fail.
@@ -35,6 +35,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Http2Connection {
     sender: SendRequest<RequestBody>,
+    /// Where it goes.
+    remote: RemoteAddress,
     peer: Rc<PeerState>,
     stream_count: Cell<usize>,
     /// When its last stream ended. Meaningless while it has open streams.
@@ -53,14 +55,28 @@ struct PeerState {
 }
 
 impl Http2Connection {
-    /// Starts HTTP/2 on `stream` and waits for the server's settings. `permit` is held until the
-    /// socket is closed. `pool_changed` is notified when the server allows more streams and when
-    /// the connection ends.
+    /// Connects to a server and waits for its settings, all within `time`. `permit` is held until
+    /// the socket is closed. `pool_changed` is notified when the server allows more streams and
+    /// when the connection ends.
     pub(super) async fn open(
-        stream: UpstreamStream,
+        dialer: &Dialer,
         permit: OwnedSemaphorePermit,
         pool_changed: Rc<Notify>,
-    ) -> Result<Self, UpstreamError> {
+        time: Duration,
+    ) -> Result<Self, ConnectFault> {
+        let deadline = Instant::now() + time;
+        let (stream, remote) = dialer.connect(time).await?;
+        timeout_at(deadline, Self::start(stream, remote, permit, pool_changed))
+            .await
+            .unwrap_or(Err(ConnectFault::TimedOut))
+    }
+
+    async fn start(
+        stream: UpstreamStream,
+        remote: RemoteAddress,
+        permit: OwnedSemaphorePermit,
+        pool_changed: Rc<Notify>,
+    ) -> Result<Self, ConnectFault> {
         let head = u32::try_from(MAX_RESPONSE_HEAD_BYTES).unwrap_or(u32::MAX);
         let progressed = Rc::new(Notify::new());
         let (sender, connection) = Builder::new(LocalExecutor::notifying(Rc::clone(&progressed)))
@@ -75,7 +91,7 @@ impl Http2Connection {
             .keep_alive_timeout(PING_TIMEOUT)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|_| UpstreamError::Failed)?;
+            .map_err(|_| ConnectFault::Closed)?;
         let peer = Rc::new(PeerState::default());
         let task_peer = Rc::clone(&peer);
         tokio::task::spawn_local(async move {
@@ -106,7 +122,7 @@ impl Http2Connection {
         });
         peer.settings_received().await?;
         let idle_since = Cell::new(Instant::now());
-        Ok(Self { sender, peer, stream_count: Cell::new(0), idle_since, is_used: Cell::new(false) })
+        Ok(Self { sender, remote, peer, stream_count: Cell::new(0), idle_since, is_used: Cell::new(false) })
     }
 
     pub(super) fn sender(&self) -> SendRequest<RequestBody> {
@@ -115,6 +131,11 @@ impl Http2Connection {
 
     pub(super) fn is_closed(&self) -> bool {
         self.sender.is_closed()
+    }
+
+    /// Where it goes.
+    pub(super) fn remote(&self) -> RemoteAddress {
+        self.remote
     }
 
     pub(super) fn is_used(&self) -> bool {
@@ -153,12 +174,12 @@ impl Http2Connection {
 
 impl PeerState {
     /// Waits for the server's settings (RFC 9113 §3.4); fails if the connection ends before.
-    async fn settings_received(&self) -> Result<(), UpstreamError> {
+    async fn settings_received(&self) -> Result<(), ConnectFault> {
         loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
             if self.is_closed.get() {
-                return Err(UpstreamError::Failed);
+                return Err(ConnectFault::Closed);
             }
             if self.max_streams.get() > 0 {
                 return Ok(());

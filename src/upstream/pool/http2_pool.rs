@@ -13,14 +13,13 @@ use std::time::Duration;
 
 use hyper::client::conn::http2::SendRequest;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
-use tokio::time::timeout;
 
 use super::http2_connection::Http2Connection;
 use super::{IdleConnections, Reuse};
 use crate::telemetry::metrics::UpstreamMetrics;
-use crate::upstream::UpstreamError;
 use crate::upstream::body::RequestBody;
 use crate::upstream::server::{Pending, Server};
+use crate::upstream::{ConnectFault, UpstreamError};
 
 /// The HTTP/2 connections of one worker to one server.
 #[derive(Debug)]
@@ -32,6 +31,8 @@ pub(in crate::upstream) struct Http2Pool {
     is_connecting: Cell<bool>,
     /// How many attempts to open a connection have failed so far.
     failed_connects: Cell<u64>,
+    /// Why the last of them failed.
+    connect_fault: Cell<ConnectFault>,
     /// Requests of this worker that wait for a stream.
     pending: Cell<usize>,
     /// Notified when a stream may have become available, and when an attempt to connect has ended.
@@ -60,6 +61,7 @@ impl Http2Pool {
             connections: RefCell::default(),
             is_connecting: Cell::new(false),
             failed_connects: Cell::new(0),
+            connect_fault: Cell::new(ConnectFault::Other),
             pending: Cell::new(0),
             changed: Rc::default(),
         }
@@ -85,7 +87,11 @@ impl Http2Pool {
     }
 
     /// A stream on an open connection or on a new one, or one that is waited for.
-    pub(super) async fn acquire(self: &Rc<Self>, reuse: Reuse) -> Result<Stream, UpstreamError> {
+    pub(super) async fn acquire(
+        self: &Rc<Self>,
+        reuse: Reuse,
+        connect_time: Duration,
+    ) -> Result<Stream, UpstreamError> {
         let failed_before = self.failed_connects.get();
         let mut pending = None;
         let mut permit = None;
@@ -103,13 +109,13 @@ impl Http2Pool {
                 // Unregisters: while it connects, this request must not consume a notification that
                 // another one needs.
                 changed.set(self.changed.notified());
-                lock.connect(permit).await?;
+                lock.connect(permit, connect_time).await?;
                 continue;
             }
             if self.failed_connects.get() != failed_before && self.connections.borrow().is_empty() {
                 // The attempt that this request has waited for failed, and there is no other
                 // connection.
-                return Err(UpstreamError::Unreachable);
+                return Err(UpstreamError::Unreachable(self.connect_fault.get()));
             }
             if pending.is_none() {
                 pending = Some((Pending::at(&self.server, &self.metrics)?, WorkerPending::at(self)));
@@ -133,23 +139,19 @@ impl Http2Pool {
 
 impl ConnectLock<'_> {
     /// Opens a connection and adds it to the pool.
-    async fn connect(&self, permit: OwnedSemaphorePermit) -> Result<(), UpstreamError> {
+    async fn connect(&self, permit: OwnedSemaphorePermit, time: Duration) -> Result<(), UpstreamError> {
         let Self(pool) = self;
-        let dialer = pool.server.dialer();
-        let open = async {
-            let stream = dialer.connect().await?;
-            Http2Connection::open(stream, permit, Rc::clone(&pool.changed)).await
-        };
-        // `connect_timeout` includes the wait for the server's settings.
-        let opened = timeout(dialer.connect_timeout(), open).await.unwrap_or(Err(UpstreamError::Unreachable));
+        let opened = Http2Connection::open(pool.server.dialer(), permit, Rc::clone(&pool.changed), time).await;
+        pool.server.note_connect(&opened);
         let result = match opened {
             Ok(connection) => {
                 pool.connections.borrow_mut().push(Rc::new(connection));
                 Ok(())
             }
-            Err(error) => {
+            Err(fault) => {
                 pool.failed_connects.set(pool.failed_connects.get() + 1);
-                Err(error)
+                pool.connect_fault.set(fault);
+                Err(UpstreamError::Unreachable(fault))
             }
         };
         // A new connection has room for many requests, and a failure concerns every request that
@@ -211,9 +213,15 @@ impl Drop for Stream {
 impl IdleConnections for Http2Pool {
     fn close_expired(&self) -> Duration {
         let keep_alive = self.server.keep_alive();
+        let dialer = self.server.dialer();
+        dialer.refresh();
         let mut connections = self.connections.borrow_mut();
+        // One whose address the server's name no longer has takes no further requests, and closes
+        // once its streams have ended.
         connections.retain(|connection| {
-            !connection.is_closed() && connection.idle_time().is_none_or(|idle| idle < keep_alive)
+            !connection.is_closed()
+                && dialer.has_address_of(connection.remote())
+                && connection.idle_time().is_none_or(|idle| idle < keep_alive)
         });
         let remaining = connections.iter().filter_map(|connection| connection.idle_time());
         remaining.map(|idle| keep_alive.saturating_sub(idle)).min().unwrap_or(keep_alive)

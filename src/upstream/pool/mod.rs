@@ -103,21 +103,22 @@ impl Pool {
         }
     }
 
-    /// A connection that can take a request. Opens one or waits for one if necessary.
+    /// A connection that can take a request. Opens one, within `connect_time`, or waits for one if
+    /// necessary.
     ///
     /// # Errors
     ///
     /// [`UpstreamError::Unreachable`] if opening one failed, [`UpstreamError::Busy`] if the queue
-    /// is full, [`UpstreamError::Failed`] if the server broke the connection's protocol at once.
+    /// is full.
     ///
     /// # Cancel safety
     ///
     /// May be dropped at any point; that releases its place in the queue, its permit and a
     /// half-open connection.
-    pub(super) async fn acquire(&self, reuse: Reuse) -> Result<Lease, UpstreamError> {
+    pub(super) async fn acquire(&self, reuse: Reuse, connect_time: Duration) -> Result<Lease, UpstreamError> {
         match self {
-            Self::Http1(pool) => Ok(Lease::of_connection(pool, pool.acquire(reuse).await?)),
-            Self::Http2(pool) => Ok(Lease::of_stream(pool.acquire(reuse).await?)),
+            Self::Http1(pool) => Ok(Lease::of_connection(pool, pool.acquire(reuse, connect_time).await?)),
+            Self::Http2(pool) => Ok(Lease::of_stream(pool.acquire(reuse, connect_time).await?)),
         }
     }
 }

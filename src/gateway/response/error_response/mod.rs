@@ -122,13 +122,13 @@ impl Refusal {
             Self::UpstreamBusy => {
                 (503, "upstream_busy", "The service behind this gateway is at its limit.", No, KeepAlive)
             }
-            Self::UpstreamFailed => {
+            Self::UpstreamFailed(_) => {
                 (502, "upstream_failed", "The service behind this gateway gave no valid response.", No, KeepAlive)
             }
             Self::UpstreamTimeout => {
                 (504, "upstream_timeout", "The service behind this gateway did not respond in time.", No, KeepAlive)
             }
-            Self::UpstreamUnreachable => {
+            Self::UpstreamUnreachable(_) => {
                 (502, "upstream_unreachable", "The service behind this gateway cannot be reached.", No, KeepAlive)
             }
             Self::Internal => (500, "internal", "The gateway failed.", No, KeepAlive),

@@ -7,6 +7,7 @@ use crate::gateway::matching::host::HostRefusal;
 use crate::gateway::matching::path::PathRefusal;
 use crate::gateway::policy::{Access, Demand};
 use crate::gateway::response::refusal::{CredentialFault, FramingFault};
+use crate::upstream::{ConnectFault, ResponseFault};
 
 fn challenges() -> Challenges {
     let scopes = Demand::Scopes(vec!["orders:read".to_owned(), "orders:write".to_owned()]);
@@ -47,9 +48,9 @@ fn one_of_each() -> Vec<Refusal> {
         Refusal::BodyTooLarge => Refusal::BodyTooLarge,
         Refusal::ClientTimeout => Refusal::ClientTimeout,
         Refusal::UpstreamBusy => Refusal::UpstreamBusy,
-        Refusal::UpstreamFailed => Refusal::UpstreamFailed,
+        Refusal::UpstreamFailed(_) => Refusal::UpstreamFailed(ResponseFault::Closed),
         Refusal::UpstreamTimeout => Refusal::UpstreamTimeout,
-        Refusal::UpstreamUnreachable => Refusal::UpstreamUnreachable,
+        Refusal::UpstreamUnreachable(_) => Refusal::UpstreamUnreachable(ConnectFault::Refused),
         Refusal::Internal => Refusal::Internal,
     ]
 }

@@ -1,0 +1,175 @@
+//! Why an exchange with an upstream brings no response, and whose fault that is.
+//!
+//! The client's faults and the upstream's are separate types, so that neither can be reported as
+//! the other. Each fault has a reason for the log, one of a fixed set of texts.
+
+use std::io;
+use std::sync::Arc;
+
+use super::body::RequestBodyFault;
+use super::server::Server;
+
+/// Why an upstream returned no response.
+#[derive(Debug)]
+pub struct ExchangeError {
+    /// Whose fault it is, and what happened.
+    pub cause: Fault,
+    /// The server of the last attempt.
+    pub server: Arc<Server>,
+}
+
+/// Whose fault it is that there is no response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The client did not complete the request's body.
+    Client(RequestBodyFault),
+    /// The upstream did not respond.
+    Upstream(UpstreamError),
+}
+
+impl Fault {
+    /// Whether another server could do better with a request that was not sent.
+    pub(super) fn is_of_one_server(self) -> bool {
+        match self {
+            Self::Upstream(UpstreamError::Unreachable(fault)) => fault != ConnectFault::LocalResources,
+            Self::Upstream(UpstreamError::Busy | UpstreamError::Failed(_)) => true,
+            // The time of the exchange is over, or the request is incomplete.
+            Self::Upstream(UpstreamError::Timeout) | Self::Client(_) => false,
+        }
+    }
+}
+
+impl From<UpstreamError> for Fault {
+    fn from(error: UpstreamError) -> Self {
+        Self::Upstream(error)
+    }
+}
+
+/// What an upstream did wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UpstreamError {
+    /// All connections are in use, and the queue is full or the wait was too long.
+    #[error("all connections are in use, and the queue is full or the wait was too long")]
+    Busy,
+    /// Connected, but there was no usable response.
+    #[error("{}", .0.reason())]
+    Failed(ResponseFault),
+    /// No response head within `response_timeout` or the route's `timeout`.
+    #[error("the response timed out")]
+    Timeout,
+    /// Name resolution or connecting failed or timed out.
+    #[error("{}", .0.reason())]
+    Unreachable(ConnectFault),
+}
+
+/// Why there is no connection to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectFault {
+    /// No process listens on the port.
+    Refused,
+    /// No answer within `connect_timeout`.
+    TimedOut,
+    /// The name has no address, or no name server could be asked.
+    NameNotResolved,
+    /// There is no route to the server's network or host.
+    NoRoute,
+    /// The server accepted the connection and closed it before the protocol had started.
+    Closed,
+    /// This process or machine lacks what a connection needs, such as a file descriptor or a port.
+    LocalResources,
+    /// Any other error of the operating system.
+    Other,
+}
+
+/// Why a connected server's response is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseFault {
+    /// The server reset the connection or the stream.
+    Reset,
+    /// The server closed the connection before the head of the response was complete.
+    Closed,
+    /// What it sent is not valid HTTP, or the head is larger than the limit.
+    Malformed,
+    /// The length of the body is stated in a way that recipients read differently.
+    AmbiguousLength,
+    /// It switched protocols although the request did not ask for that.
+    UnexpectedUpgrade,
+}
+
+impl ConnectFault {
+    /// The reason for the log.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Refused => "connection refused",
+            Self::TimedOut => "connect timeout",
+            Self::NameNotResolved => "name not resolved",
+            Self::NoRoute => "no route to the server",
+            Self::Closed => "closed while connecting",
+            Self::LocalResources => "out of file descriptors or ports",
+            Self::Other => "cannot connect",
+        }
+    }
+}
+
+impl From<&io::Error> for ConnectFault {
+    fn from(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::Refused,
+            io::ErrorKind::TimedOut => Self::TimedOut,
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Self::NoRoute,
+            io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => Self::Closed,
+            io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse => Self::LocalResources,
+            _ if is_out_of_descriptors(error) => Self::LocalResources,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// `EMFILE` or `ENFILE`, which have no [`io::ErrorKind`]. The numbers are the same on all systems
+/// that the gateway is built for.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24))
+}
+
+impl ResponseFault {
+    /// The reason for the log.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Reset => "reset",
+            Self::Closed => "closed before answering",
+            Self::Malformed => "malformed response",
+            Self::AmbiguousLength => "ambiguous length of the response",
+            Self::UnexpectedUpgrade => "unexpected switch of protocols",
+        }
+    }
+
+    /// Classifies hyper's error for a response that did not arrive.
+    pub(super) fn of(error: &hyper::Error) -> Self {
+        let source = std::error::Error::source(error);
+        if let Some(error) = source.and_then(|source| source.downcast_ref::<h2::Error>()) {
+            return match error.get_io() {
+                Some(io) => Self::of_io(io),
+                None if error.is_remote() => Self::Reset,
+                None => Self::Malformed,
+            };
+        }
+        if let Some(io) = source.and_then(|source| source.downcast_ref::<io::Error>()) {
+            return Self::of_io(io);
+        }
+        // Only these remain when the bytes that arrived were of no use; everything else means that
+        // no complete head arrived.
+        if error.is_parse() || error.is_parse_too_large() { Self::Malformed } else { Self::Closed }
+    }
+
+    fn of_io(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
+                Self::Reset
+            }
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Self::Malformed,
+            _ => Self::Closed,
+        }
+    }
+}
