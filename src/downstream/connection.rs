@@ -3,16 +3,16 @@
 use std::rc::Rc;
 
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::connection_context::ConnectionContext;
 use super::connection_state::ConnectionState;
-use super::http_connection::LAST_REQUEST_GRACE;
+use super::http_connection::last_request_grace_over;
 use super::protocol::{self, Protocol};
 use super::socket::ClientSocket;
 use super::{http1, http2};
 use crate::gateway::{Gateway, Peer, ServerSettings};
-use crate::primitives::shutdown::{Phase, Shutdown};
+use crate::primitives::shutdown::Shutdown;
 
 /// Serves a connection that this worker has accepted or taken over, until it is closed.
 ///
@@ -36,10 +36,4 @@ pub(super) async fn serve(stream: TcpStream, peer: Peer, gateway: Rc<Gateway>, s
         // reserve the space for it.
         Protocol::Http2 => Box::pin(http2::serve(socket, buffered, &context)).await,
     }
-}
-
-/// Resolves when the process drains and an idle connection can no longer send a request.
-async fn last_request_grace_over(mut shutdown: Shutdown) {
-    shutdown.reached(Phase::Draining).await;
-    sleep(LAST_REQUEST_GRACE).await;
 }

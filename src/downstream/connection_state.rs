@@ -17,6 +17,8 @@ use crate::gateway::runtime::ClientTimeouts;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Awaiting {
+    /// The first request of an HTTP/2 connection. Unlike a head that has begun, it may never come.
+    FirstRequest,
     /// The rest of a request head.
     Head,
     /// The next request.
@@ -68,11 +70,18 @@ impl ConnectionState {
         })
     }
 
+    /// Records that no request has begun, although the client has sent bytes: those of HTTP/2's
+    /// preface.
+    pub(super) fn await_first_request(&self) {
+        self.awaiting.store(Awaiting::FirstRequest as u8, Relaxed);
+    }
+
     /// What the connection is waiting for.
     pub(super) fn awaiting(&self) -> Awaiting {
         match self.awaiting.load(Relaxed) {
-            0 => Awaiting::Head,
-            1 => Awaiting::Request,
+            0 => Awaiting::FirstRequest,
+            1 => Awaiting::Head,
+            2 => Awaiting::Request,
             _ => Awaiting::Nothing,
         }
     }
@@ -123,13 +132,8 @@ impl ConnectionState {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let awaited = match self.awaiting() {
             Awaiting::Head => Some(self.instant(self.waiting_since()) + self.timeouts.header),
-            Awaiting::Request => {
-                let idle = self.instant(self.waiting_since()) + self.timeouts.idle;
-                Some(match self.idle_limit.load(Relaxed) {
-                    NEVER => idle,
-                    limit => idle.min(self.instant(limit)),
-                })
-            }
+            Awaiting::FirstRequest => Some(self.limited(self.instant(self.waiting_since()) + self.timeouts.header)),
+            Awaiting::Request => Some(self.limited(self.instant(self.waiting_since()) + self.timeouts.idle)),
             Awaiting::Nothing => None,
         };
         let blocked = match self.blocked_since.load(Relaxed) {
@@ -150,6 +154,14 @@ impl ConnectionState {
     pub(super) fn limit_idle_wait(&self, timeout: Duration) {
         let limit = self.now() + u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
         self.idle_limit.store(limit, Relaxed);
+    }
+
+    /// `deadline`, or the earlier end of the wait for another request.
+    fn limited(&self, deadline: Instant) -> Instant {
+        match self.idle_limit.load(Relaxed) {
+            NEVER => deadline,
+            limit => deadline.min(self.instant(limit)),
+        }
     }
 
     fn start_waiting(&self, awaiting: Awaiting) {
@@ -220,6 +232,15 @@ mod tests {
         tokio::time::advance(Duration::from_secs(4)).await;
         state.bytes_received();
         assert_eq!(seconds_left(&state), Some(6), "further bytes of a head do not restart the timeout");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_request_that_has_not_begun_is_due_at_the_header_timeout_and_not_while_draining() {
+        let state = ConnectionState::new(Instant::now(), TIMEOUTS);
+        state.await_first_request();
+        assert_eq!((state.awaiting(), seconds_left(&state)), (Awaiting::FirstRequest, Some(10)));
+        state.limit_idle_wait(Duration::from_secs(2));
+        assert_eq!(seconds_left(&state), Some(2));
     }
 
     #[tokio::test(start_paused = true)]

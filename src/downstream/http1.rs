@@ -62,7 +62,7 @@ async fn serve_until_idle(
     context: &ConnectionContext,
 ) -> Option<IdleConnection> {
     let ConnectionContext { gateway, peer, state, shutdown, .. } = context;
-    let service = service_fn(|request| respond(gateway, state.begin_request(), request, peer));
+    let service = service_fn(|request| respond(gateway, state.begin_request(), request, peer, |body| body));
     let socket = CoalescingStream::new(socket);
     let (stream, closed) = ClientStream::new(socket, buffered, Arc::clone(state), UnsolicitedWrites::Suppress);
     let connection = http1::Builder::new()
@@ -130,7 +130,7 @@ fn refusal<S>(end: &ConnectionEnd, stream: &ClientStream<S>) -> Option<Refusal> 
         ConnectionEnd::TimedOut(Awaiting::Head) => Some(Refusal::ClientTimeout),
         ConnectionEnd::Idle
         | ConnectionEnd::Stopped
-        | ConnectionEnd::TimedOut(Awaiting::Nothing | Awaiting::Request) => None,
+        | ConnectionEnd::TimedOut(Awaiting::FirstRequest | Awaiting::Nothing | Awaiting::Request) => None,
     }
 }
 

@@ -7,6 +7,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,10 +22,9 @@ use super::client_stream::{ClientStream, UnsolicitedWrites};
 use super::connection_context::ConnectionContext;
 use super::connection_state::Awaiting;
 use super::http_connection::{ConnectionEnd, HttpConnection, serve_connection};
+use super::http2_streams::{StreamBody, StreamExecutor, Streams};
 use super::service::respond;
 use super::socket::ClientSocket;
-use super::stall_timeout::StallTimeoutBody;
-use crate::primitives::local_executor::LocalExecutor;
 
 /// Concurrent streams per connection.
 const MAX_STREAMS: u32 = 100;
@@ -46,14 +46,15 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// detection.
 pub(super) async fn serve(socket: ClientSocket, buffered: Vec<u8>, context: &ConnectionContext) {
     let ConnectionContext { gateway, peer, state, shutdown, .. } = context;
-    let stall_timeout = context.timeouts.body_idle;
+    state.await_first_request();
+    let streams = Streams::new(context.timeouts.body_idle, shutdown.clone());
     let service = service_fn(|request| {
-        let response = respond(gateway, state.begin_request(), request, peer);
-        async move { response.await.map(|response| response.map(|body| StallTimeoutBody::new(body, stall_timeout))) }
+        let progress = streams.begin();
+        respond(gateway, state.begin_request(), request, peer, |body| StreamBody::new(body, progress))
     });
     let (stream, _closed) = ClientStream::new(socket, buffered, Arc::clone(state), UnsolicitedWrites::Send);
     let mut connection = pin!(
-        http2::Builder::new(LocalExecutor::default())
+        http2::Builder::new(StreamExecutor(Rc::clone(&streams)))
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(max_header_list_size(context.max_header_size))
@@ -63,7 +64,7 @@ pub(super) async fn serve(socket: ClientSocket, buffered: Vec<u8>, context: &Con
             .serve_connection(TokioIo::new(stream), service)
     );
     let end = serve_connection(connection.as_mut(), state, shutdown).await;
-    if matches!(end, ConnectionEnd::TimedOut(Awaiting::Request)) {
+    if matches!(end, ConnectionEnd::TimedOut(Awaiting::FirstRequest | Awaiting::Request)) {
         // If the client has just sent a request, GOAWAY tells it that the gateway has not processed
         // it.
         connection.as_mut().close_gracefully();
@@ -78,10 +79,10 @@ fn max_header_list_size(max_header_size: usize) -> u32 {
     u32::try_from(max_header_size).unwrap_or(u32::MAX / 4).saturating_mul(2).saturating_add(8192)
 }
 
-impl<S> HttpConnection for http2::Connection<TokioIo<ClientStream<ClientSocket>>, S, LocalExecutor>
+impl<S> HttpConnection for http2::Connection<TokioIo<ClientStream<ClientSocket>>, S, StreamExecutor>
 where
-    S: HttpService<Incoming, ResBody = StallTimeoutBody, Error = Infallible>,
-    S::Future: 'static,
+    S: HttpService<Incoming, ResBody = StreamBody, Error = Infallible>,
+    S::Future: Unpin + 'static,
 {
     const CAN_PARK: bool = false;
 

@@ -6,13 +6,21 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use super::connection_state::{Awaiting, ConnectionState};
 use crate::primitives::lazy_timer::LazyTimer;
 use crate::primitives::shutdown::{Phase, Shutdown};
 
 /// How long an idle connection stays open for one more request once the process drains. The client
 /// may have sent a request already, which would be lost if the connection were closed at once.
-pub(super) const LAST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+const LAST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+
+/// Resolves when the process drains and an idle connection can no longer send a request.
+pub(super) async fn last_request_grace_over(mut shutdown: Shutdown) {
+    shutdown.reached(Phase::Draining).await;
+    sleep(LAST_REQUEST_GRACE).await;
+}
 
 /// A connection of hyper, of either protocol.
 pub(super) trait HttpConnection {

@@ -20,11 +20,11 @@ mod connection_context;
 mod connection_state;
 mod http1;
 mod http2;
+mod http2_streams;
 mod http_connection;
 mod protocol;
 mod service;
 mod socket;
-mod stall_timeout;
 
 use std::io;
 use std::rc::Rc;

@@ -15,14 +15,16 @@ use super::connection_state::RequestGuard;
 use crate::gateway::response::body::Body;
 use crate::gateway::{Gateway, Peer};
 
-/// Responds to a request of either protocol; `guard` is dropped with the response.
-pub(super) fn respond(
+/// Responds to a request of either protocol; `guard` is dropped with the response. `into_body`
+/// makes the body that the protocol needs.
+pub(super) fn respond<W>(
     gateway: &Rc<Gateway>,
     guard: RequestGuard,
     request: Request<Incoming>,
     peer: &Peer,
-) -> ResponseFuture<impl Future<Output = Response<Body>> + use<>> {
-    ResponseFuture { response: Box::pin(gateway.handle(request, peer)), guard: Some(guard) }
+    into_body: W,
+) -> ResponseFuture<impl Future<Output = Response<Body>> + use<W>, W> {
+    ResponseFuture { response: Box::pin(gateway.handle(request, peer)), rest: Some((guard, into_body)) }
 }
 
 /// A response that the gateway is working on.
@@ -30,17 +32,21 @@ pub(super) fn respond(
 /// The gateway's future is boxed because hyper reserves space for this type in every connection,
 /// and an idle connection must not pay for it.
 #[derive(Debug)]
-pub(super) struct ResponseFuture<F> {
+pub(super) struct ResponseFuture<F, W> {
     response: Pin<Box<F>>,
-    guard: Option<RequestGuard>,
+    rest: Option<(RequestGuard, W)>,
 }
 
-impl<F: Future<Output = Response<Body>>> Future for ResponseFuture<F> {
-    type Output = Result<Response<Body<RequestGuard>>, Infallible>;
+impl<F, W, B> Future for ResponseFuture<F, W>
+where
+    F: Future<Output = Response<Body>>,
+    W: FnOnce(Body<RequestGuard>) -> B + Unpin,
+{
+    type Output = Result<Response<B>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let response = ready!(self.response.as_mut().poll(cx));
-        let guard = self.guard.take().expect("a future is not polled after it has completed");
-        Poll::Ready(Ok(response.map(|body| body.with_guard(guard))))
+        let (guard, into_body) = self.rest.take().expect("a future is not polled after it has completed");
+        Poll::Ready(Ok(response.map(|body| into_body(body.with_guard(guard)))))
     }
 }

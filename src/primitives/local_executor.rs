@@ -12,9 +12,9 @@ use hyper::rt::Executor;
 use tokio::sync::Notify;
 
 /// Runs each task on the thread that submits it, which must be inside a local runtime.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct LocalExecutor {
-    progress: Option<Rc<Notify>>,
+    progress: Rc<Notify>,
 }
 
 impl LocalExecutor {
@@ -24,16 +24,13 @@ impl LocalExecutor {
     /// read them, so a caller that waits for them checks after each poll.
     #[must_use]
     pub(crate) fn notifying(progress: Rc<Notify>) -> Self {
-        Self { progress: Some(progress) }
+        Self { progress }
     }
 }
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for LocalExecutor {
     fn execute(&self, task: F) {
-        let Some(progress) = self.progress.clone() else {
-            tokio::task::spawn_local(task);
-            return;
-        };
+        let progress = Rc::clone(&self.progress);
         tokio::task::spawn_local(async move {
             let mut task = pin!(task);
             poll_fn(|cx| {

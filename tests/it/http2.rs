@@ -1,15 +1,15 @@
 //! HTTP/2 with prior knowledge (RFC 9113 §3.3): the same decisions and responses as over HTTP/1.1,
 //! and no way around them.
 //!
-//! Requests that no HTTP library would send are written here as frames. Their header blocks use
-//! neither Huffman codes nor the dynamic table.
+//! Requests that no HTTP library would send are written as [`frames`](crate::support::frames).
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::support::client::{Conn, Response, h2};
+use crate::support::client::{Response, h2};
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
+use crate::support::frames::{Frames, GET_REQUEST, Outcome};
 use crate::support::origin::Behaviour;
 use crate::support::raw_origin::{RawOrigin, Step};
 
@@ -169,70 +169,6 @@ async fn authenticates_concurrent_streams_separately() {
     }
 }
 
-/// An HTTP/2 client that writes frames as the test asks for them.
-struct Frames(Conn);
-
-impl Frames {
-    async fn open(fixture: &Fixture) -> Self {
-        Self::open_with(fixture, b"").await
-    }
-
-    /// `settings` as RFC 9113 §6.5.1 writes them.
-    async fn open_with(fixture: &Fixture, settings: &[u8]) -> Self {
-        let mut conn = fixture.connect().await;
-        conn.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
-        let mut frames = Self(conn);
-        frames.send(4, 0, 0, settings).await;
-        frames
-    }
-
-    async fn send(&mut self, kind: u8, flags: u8, stream: u8, payload: &[u8]) {
-        let length = u16::try_from(payload.len()).expect("a small frame").to_be_bytes();
-        self.0.send([&[0, length[0], length[1], kind, flags, 0, 0, 0, stream], payload].concat()).await;
-    }
-
-    /// `HEADERS` with the whole block, and with the end of the stream unless a body follows.
-    async fn headers(&mut self, stream: u8, fields: &[(&str, &str)], ends: bool) {
-        let short = |text: &str| u8::try_from(text.len()).ok().filter(|length| *length < 127).expect("a short text");
-        let field = |&(name, value): &(&str, &str)| {
-            [&[0, short(name)], name.as_bytes(), &[short(value)], value.as_bytes()].concat()
-        };
-        let block: Vec<u8> = fields.iter().flat_map(field).collect();
-        self.send(1, if ends { 5 } else { 4 }, stream, &block).await;
-    }
-
-    /// How the gateway ends this stream: `Status` if it responds.
-    async fn outcome(&mut self, stream: u8) -> Outcome {
-        loop {
-            let head = self.0.read_bytes(9).await;
-            let length = usize::from(head[1]) << 8 | usize::from(head[2]);
-            let payload = self.0.read_bytes(length).await;
-            match head[3] {
-                // RFC 7541 §A: the static table has the usual statuses at 8 to 14.
-                1 if head[8] == stream => {
-                    let status = payload.first().and_then(|first| {
-                        [200, 204, 206, 304, 400, 404, 500].get(usize::from(first & 0x7f).checked_sub(8)?)
-                    });
-                    return Outcome::Status(status.copied().unwrap_or_default());
-                }
-                3 if head[8] == stream => return Outcome::Reset,
-                7 => return Outcome::GoAway,
-                _ => {}
-            }
-        }
-    }
-}
-
-#[derive(Debug, PartialEq)]
-enum Outcome {
-    GoAway,
-    Reset,
-    Status(u16),
-}
-
-const GET_REQUEST: [(&str, &str); 4] =
-    [(":method", "GET"), (":scheme", "http"), (":authority", "g"), (":path", "/public/a")];
-
 /// H2-2, H2-3, H2-4, H2-5; RFC 9113 §8.1.1, §8.2, §8.3.
 #[tokio::test]
 async fn malformed_requests_never_reach_the_upstream() {
@@ -339,18 +275,4 @@ async fn forwards_an_http_2_body_of_unknown_length_in_chunks() {
         upstream.requests().iter().all(|request| !request.contains("content-length: 9")),
         "no such request was completed"
     );
-}
-
-/// DO-3: a client that opens no window for its response holds the upstream's connection no longer
-/// than `body_idle_timeout`.
-#[tokio::test]
-async fn aborts_a_response_whose_stream_window_stays_closed() {
-    /// `SETTINGS_INITIAL_WINDOW_SIZE` is 0.
-    const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
-    let fixture = Fixture::start(Config::minimal().add("server", "body_idle_timeout = \"100ms\"")).await;
-    fixture.origin.behave("/public/a", Behaviour::Large(8 * 1024 * 1024));
-    let mut frames = Frames::open_with(&fixture, &NO_WINDOW).await;
-    frames.headers(1, &GET_REQUEST, true).await;
-    assert_eq!(frames.outcome(1).await, Outcome::Status(200));
-    fixture.origin.wait_for_open_connections(0).await;
 }

@@ -15,6 +15,7 @@ mod drain;
 mod early_refusals;
 mod framing;
 mod http2;
+mod http2_clients;
 mod http2_upstreams;
 mod key_rotation;
 mod keys;

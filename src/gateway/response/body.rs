@@ -43,9 +43,6 @@ enum Content {
 /// that the client does not mistake a truncated body for a complete one.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The client has not accepted any byte of it for `body_idle_timeout`.
-    #[error("the client does not read the response")]
-    ClientStalled,
     /// The route's `timeout` has passed.
     #[error("the request took longer than the route's timeout")]
     TimedOut,

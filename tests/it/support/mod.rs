@@ -2,7 +2,8 @@
 //!
 //! [`fixture::Fixture`] is what most tests start from: a [`gateway::Gateway`], configured by
 //! [`config::Config`], between an [`idp::Idp`] and an [`origin::Origin`]. [`token::TokenBuilder`]
-//! makes tokens and [`client`] sends requests. [`provider::Provider`] and [`nginx::Nginx`] run
+//! makes tokens [`client`] sends requests and [`frames`] the frames
+//! of HTTP/2. [`provider::Provider`] and [`nginx::Nginx`] run
 //! third-party programs.
 //!
 //! No fixture sleeps or uses a fixed port. Fixtures report events, and every wait ends after
@@ -21,6 +22,7 @@ use tokio::runtime::{Builder, Handle};
 pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod fixture;
+pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod idp;
 pub(crate) mod nginx;

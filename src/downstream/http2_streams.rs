@@ -1,0 +1,182 @@
+//! The streams of one HTTP/2 connection: runs the task of each, and ends one whose client does not
+//! take its response.
+//!
+//! Over HTTP/1.1 such a client blocks its socket, which the
+//! [`ConnectionState`](super::connection_state::ConnectionState) sees. Over HTTP/2 it leaves the
+//! window of one stream closed and keeps the connection alive. hyper then waits for the window,
+//! with a part of the response in hand, and polls the body no more: no timer inside the body would
+//! fire. So the timer belongs to the stream's task, around hyper's part of it. Dropping that part
+//! resets the stream and releases what it holds.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::rt::Executor;
+use tokio::time::Instant;
+
+use super::connection_state::RequestGuard;
+use super::http_connection::last_request_grace_over;
+use crate::gateway::response::body::{Body, BodyError};
+use crate::primitives::lazy_timer::LazyTimer;
+use crate::primitives::shutdown::Shutdown;
+
+/// What the streams of one connection share.
+pub(super) struct Streams {
+    stall_timeout: Duration,
+    shutdown: Shutdown,
+    /// The request that hyper has passed to the service and whose task it will start next.
+    starting: Cell<Option<Rc<StreamProgress>>>,
+}
+
+impl Streams {
+    /// Of a connection that resets a stream whose client accepts no part of the response for
+    /// `stall_timeout`.
+    pub(super) fn new(stall_timeout: Duration, shutdown: Shutdown) -> Rc<Self> {
+        Rc::new(Self { stall_timeout, shutdown, starting: Cell::new(None) })
+    }
+
+    /// Begins a stream. hyper must start the stream's task before it begins the next one.
+    pub(super) fn begin(&self) -> Rc<StreamProgress> {
+        let progress = Rc::new(StreamProgress::default());
+        self.starting.set(Some(Rc::clone(&progress)));
+        progress
+    }
+}
+
+/// How far the response of a stream has come. Shared by its body and its task.
+#[derive(Debug, Default)]
+pub(super) struct StreamProgress {
+    stage: Cell<Stage>,
+    /// Whether the body was polled since the stream's task last asked.
+    polled: Cell<bool>,
+}
+
+/// What a stream waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    /// The response, or the next part of its body.
+    #[default]
+    Gateway,
+    /// The client: hyper has a part of an upstream's body.
+    ClientTakesUpstreamBody,
+    /// The client: hyper has the whole body, which the gateway itself has written.
+    ClientTakesOwnBody,
+}
+
+/// A response body over HTTP/2, which reports its progress to the stream's task.
+#[derive(Debug)]
+pub(super) struct StreamBody {
+    body: Body<RequestGuard>,
+    progress: Rc<StreamProgress>,
+}
+
+impl StreamBody {
+    pub(super) fn new(body: Body<RequestGuard>, progress: Rc<StreamProgress>) -> Self {
+        Self { body, progress }
+    }
+}
+
+impl http_body::Body for StreamBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.progress.polled.set(true);
+        self.progress.stage.set(match (frame.is_pending(), self.body.is_stream()) {
+            (true, _) => Stage::Gateway,
+            (false, true) => Stage::ClientTakesUpstreamBody,
+            (false, false) => Stage::ClientTakesOwnBody,
+        });
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Runs the tasks of a connection's streams on its thread.
+#[derive(Clone)]
+pub(super) struct StreamExecutor(pub(super) Rc<Streams>);
+
+impl<F: Future<Output = ()> + Unpin + 'static> Executor<F> for StreamExecutor {
+    fn execute(&self, task: F) {
+        let Self(streams) = self;
+        match streams.starting.take() {
+            Some(progress) => {
+                let (streams, stall) = (Rc::clone(streams), Stall::default());
+                tokio::task::spawn_local(StreamTask { stream: Some(task), progress, stall, streams });
+            }
+            // A tunnel over HTTP/2, which hyper prepares for and the gateway refuses.
+            None => drop(tokio::task::spawn_local(task)),
+        }
+    }
+}
+
+/// The task of one stream.
+struct StreamTask<F> {
+    /// hyper's part: waits for the response and sends it. `None` once it has ended.
+    stream: Option<F>,
+    progress: Rc<StreamProgress>,
+    stall: Stall,
+    streams: Rc<Streams>,
+}
+
+impl<F: Future<Output = ()> + Unpin> Future for StreamTask<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { stream, progress, stall, streams } = &mut *self;
+        let Some(running) = stream else { return Poll::Ready(()) };
+        if Pin::new(running).poll(cx).is_pending() && stall.poll_elapsed(progress, streams, cx).is_pending() {
+            return Poll::Pending;
+        }
+        // Resets the stream if it has not ended. h2 then wakes the connection's task, whose idle
+        // timeout may begin with the end of this request.
+        *stream = None;
+        Poll::Ready(())
+    }
+}
+
+/// How long a client has not taken what hyper has for it.
+#[derive(Default)]
+struct Stall {
+    since: Option<Instant>,
+    timer: LazyTimer,
+    /// While the process drains, a response of the gateway's own has no longer than another request
+    /// would have. They are small: a client that has no window for one is not waiting for it.
+    draining: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+impl Stall {
+    /// Ready when the client has had its time. To be polled after hyper's part of the stream, so
+    /// that hyper has polled the body if it can use more of it.
+    fn poll_elapsed(&mut self, progress: &StreamProgress, streams: &Streams, cx: &mut Context<'_>) -> Poll<()> {
+        let stage = progress.stage.get();
+        if progress.polled.take() {
+            (self.since, self.draining) = (None, None);
+        }
+        if stage == Stage::Gateway {
+            return Poll::Pending;
+        }
+        if stage == Stage::ClientTakesOwnBody {
+            let draining =
+                self.draining.get_or_insert_with(|| Box::pin(last_request_grace_over(streams.shutdown.clone())));
+            if draining.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        self.timer.poll_reached(since + streams.stall_timeout, cx)
+    }
+}
