@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::support::client;
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
+use crate::support::idp::Idp;
 use crate::support::token::TestKey;
 use crate::support::{background, with_deadline};
 
@@ -133,6 +134,28 @@ async fn refuses_a_token_whose_key_has_left_the_key_set() {
         fixture.assert_verdicts("/token/x", [(name, by_new, Ok(())), (name, by_old, Err(reason))]).await;
         assert_eq!(fixture.idp.fetches(), 2, "{name}");
     }
+}
+
+/// Threat J-95: the issuer moves its keys to another address and withdraws the old one. Clients
+/// cannot delay that the gateway follows by sending unknown key ids.
+#[tokio::test]
+async fn unknown_key_ids_do_not_keep_the_gateway_at_an_old_address_of_the_keys() {
+    let (fixture, elsewhere, new) = (start().await, Idp::start().await, TestKey::rsa("k2"));
+    assert_eq!(status_of(&fixture, &fixture.good_token()).await, 200);
+    elsewhere.set_keys(&[&new]);
+    let mut discovery = fixture.idp.discovery();
+    discovery["jwks_uri"] = json!(elsewhere.jwks_url());
+    fixture.idp.set_discovery(discovery);
+    // Each interval is shorter than the refresh; together they are longer.
+    for round in 0..4 {
+        fixture.clock.advance(Duration::from_secs(240));
+        let unknown = fixture.token().sign(&new.clone().with_kid(&format!("invented-{round}")));
+        assert_eq!(status_of(&fixture, &unknown).await, 401, "round {round}");
+    }
+    let by_new = fixture.token().sign(&new);
+    fixture
+        .assert_verdicts("/token/x", [("new", by_new, Ok(())), ("old", fixture.good_token(), Err("key unknown"))])
+        .await;
 }
 
 /// Threat J-73: as long as a key stays published, its cached tokens need no new signature check.

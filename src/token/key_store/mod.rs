@@ -18,7 +18,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, watch};
 
-use self::origin::{FetchedKeys, Origin};
+use self::origin::{FetchRequest, FetchedKeys, Origin};
 use self::schedule::{FetchCause, MissOutcome, NextStep, RefreshTimes, Schedule, Waiter};
 use super::algorithm::Algorithm;
 use super::error::{IssuerSetupError, KeyError, VerifyError};
@@ -109,9 +109,9 @@ impl KeyStore {
             wake: Notify::new(),
             wait_timeout: FETCH_TIMEOUT,
         };
-        if let Some(set) = store.origin.read_at_start()? {
+        if let Some(keys) = store.origin.read_at_start()? {
             store.lock().schedule.start(store.clock.monotonic_micros());
-            store.complete_attempt(Ok((set, None)));
+            store.complete_attempt(Ok(keys));
         }
         Ok(Arc::new(store))
     }
@@ -254,8 +254,9 @@ impl KeyStore {
     }
 
     async fn attempt(&self, cause: FetchCause) {
-        self.lock().schedule.start(self.clock.monotonic_micros());
-        let fetched = self.origin.fetch(cause).await;
+        let now = self.clock.monotonic_micros();
+        self.lock().schedule.start(now);
+        let fetched = self.origin.fetch(FetchRequest { cause, now, refresh: self.settings.times.refresh }).await;
         self.complete_attempt(fetched);
     }
 
@@ -264,13 +265,14 @@ impl KeyStore {
         let now = self.clock.monotonic_micros();
         self.metrics.count_refresh(fetched.is_ok());
         match fetched {
-            Ok((set, lifetime)) => self.accept(set, lifetime, now),
+            Ok(keys) => self.accept(keys, now),
             Err(error) => self.record_failure(&error, now),
         }
         self.attempts.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    fn accept(&self, set: KeySet, lifetime: Option<Duration>, now: u64) {
+    fn accept(&self, fetched: FetchedKeys, now: u64) {
+        let FetchedKeys { set, lifetime, scope } = fetched;
         let mut state = self.lock();
         let previous = self.current.load_full();
         // A set with the same keys keeps its generation, so that cached verdicts stay valid without
@@ -282,7 +284,7 @@ impl KeyStore {
         let is_new = unchanged.is_none();
         let set = unchanged.unwrap_or_else(|| Arc::new(set));
         self.current.store(Some(Arc::new(CurrentKeys { set: Arc::clone(&set), fetched_at: now })));
-        state.schedule.succeed(now, lifetime, random::fraction());
+        state.schedule.succeed(now, scope, lifetime, random::fraction());
         let has_recovered = state.last_error.take().is_some();
         drop(state);
         self.metrics.set_usable_keys(set.keys().len());

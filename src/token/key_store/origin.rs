@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use url::Url;
 
-use super::schedule::FetchCause;
+use super::schedule::{FetchCause, FetchScope, micros};
 use crate::outbound::is_secure_url;
 use crate::primitives::escape::escape_for_log;
 use crate::token::discovery;
@@ -24,8 +24,24 @@ pub(super) enum Origin {
     Url { url: Url, fetcher: KeyFetcher },
 }
 
-/// A key set, and the lifetime that its cache headers give it.
-pub(super) type FetchedKeys = (KeySet, Option<Duration>);
+/// A key set that has just been fetched.
+#[derive(Debug)]
+pub(super) struct FetchedKeys {
+    pub(super) set: KeySet,
+    /// The lifetime that its cache headers give it.
+    pub(super) lifetime: Option<Duration>,
+    pub(super) scope: FetchScope,
+}
+
+/// The circumstances of an attempt to fetch keys.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FetchRequest {
+    pub(super) cause: FetchCause,
+    /// In microseconds of the monotonic clock.
+    pub(super) now: u64,
+    /// `jwks_refresh`.
+    pub(super) refresh: Duration,
+}
 
 impl Origin {
     pub(super) fn new(settings: &IssuerSettings) -> Result<Self, IssuerSetupError> {
@@ -49,24 +65,31 @@ impl Origin {
     }
 
     /// Fetches the keys.
-    pub(super) async fn fetch(&self, cause: FetchCause) -> Result<FetchedKeys, KeyError> {
+    pub(super) async fn fetch(&self, request: FetchRequest) -> Result<FetchedKeys, KeyError> {
         match self {
-            Self::Discovery(discovery) => discovery.fetch(cause).await,
-            Self::File(path) => Ok((read_file(path).await?, None)),
-            Self::Url { url, fetcher } => fetch_key_set(fetcher, url).await,
+            Self::Discovery(discovery) => discovery.fetch(request).await,
+            Self::File(path) => Ok(FetchedKeys::of_file(read_file(path).await?)),
+            Self::Url { url, fetcher } => fetch_key_set(fetcher, url, FetchScope::Everything).await,
         }
     }
 
     /// The keys, if they are in a file: read synchronously, for the start of the process.
-    pub(super) fn read_at_start(&self) -> Result<Option<KeySet>, IssuerSetupError> {
+    pub(super) fn read_at_start(&self) -> Result<Option<FetchedKeys>, IssuerSetupError> {
         match self {
             Self::File(path) => {
                 let unusable = |error| IssuerSetupError::JwksFile { path: path.clone(), error };
                 let text = read_bounded(path).map_err(|error| unusable(file_error(&error)))?;
-                KeySet::read(&check_size(text).map_err(unusable)?).map(Some).map_err(|error| unusable(error.into()))
+                let set = KeySet::read(&check_size(text).map_err(unusable)?).map_err(|error| unusable(error.into()))?;
+                Ok(Some(FetchedKeys::of_file(set)))
             }
             Self::Discovery(_) | Self::Url { .. } => Ok(None),
         }
+    }
+}
+
+impl FetchedKeys {
+    pub(super) fn of_file(set: KeySet) -> Self {
+        Self { set, lifetime: None, scope: FetchScope::Everything }
     }
 }
 
@@ -80,35 +103,40 @@ pub(super) struct Discovery {
     last: Mutex<LastDiscovery>,
 }
 
-/// What the last attempt found out.
+/// What the last discovery document said, and how long that may be relied on.
 #[derive(Debug, Default)]
 struct LastDiscovery {
     jwks_uri: Option<Url>,
-    /// Whether the last attempt got a key set from `jwks_uri`.
-    worked: bool,
+    /// Until when a fetch for an unknown key may use `jwks_uri` without reading the document again;
+    /// 0 after an attempt that failed.
+    reusable_until: u64,
 }
 
 impl Discovery {
-    async fn fetch(&self, cause: FetchCause) -> Result<FetchedKeys, KeyError> {
+    /// A scheduled fetch reads the discovery document again, so that an issuer can move its keys.
+    /// A fetch for an unknown key, for which a request is waiting, may use the last `jwks_uri`, but
+    /// only while the document is fresh: by its own cache headers, and at most `jwks_refresh`. The
+    /// document's age counts from when the document was read, however often the keys are fetched.
+    async fn fetch(&self, request: FetchRequest) -> Result<FetchedKeys, KeyError> {
         let lock = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        // For an unknown key, a request is waiting, and the last `jwks_uri` is recent enough. A
-        // scheduled fetch reads the document again, so that an issuer can move its keys.
-        let known_uri = {
+        let (known_uri, reusable_until) = {
             let mut last = lock();
-            let worked = std::mem::take(&mut last.worked);
-            if worked && cause == FetchCause::UnknownKey { last.jwks_uri.clone() } else { None }
+            let reusable_until = std::mem::take(&mut last.reusable_until);
+            let is_reusable = request.cause == FetchCause::UnknownKey && request.now < reusable_until;
+            (if is_reusable { last.jwks_uri.clone() } else { None }, reusable_until)
         };
-        let uri = if let Some(uri) = known_uri {
-            uri
+        let (uri, reusable_until, scope) = if let Some(uri) = known_uri {
+            (uri, reusable_until, FetchScope::KeysOnly)
         } else {
             let document = self.fetcher.get(&self.document_url).await?;
             let uri = discovery::jwks_uri(&document.body, &self.issuer, &self.document_url)?;
             let previous = lock().jwks_uri.replace(uri.clone());
             self.report_other_host(previous.as_ref(), &uri);
-            uri
+            let lifetime = document.lifetime.unwrap_or(request.refresh).min(request.refresh);
+            (uri, request.now.saturating_add(micros(lifetime)), FetchScope::Everything)
         };
-        let fetched = fetch_key_set(&self.fetcher, &uri).await?;
-        lock().worked = true;
+        let fetched = fetch_key_set(&self.fetcher, &uri, scope).await?;
+        lock().reusable_until = reusable_until;
         Ok(fetched)
     }
 
@@ -122,9 +150,9 @@ impl Discovery {
     }
 }
 
-async fn fetch_key_set(fetcher: &KeyFetcher, url: &Url) -> Result<FetchedKeys, KeyError> {
+async fn fetch_key_set(fetcher: &KeyFetcher, url: &Url, scope: FetchScope) -> Result<FetchedKeys, KeyError> {
     let document = fetcher.get(url).await?;
-    Ok((KeySet::read(&document.body)?, document.lifetime))
+    Ok(FetchedKeys { set: KeySet::read(&document.body)?, lifetime: document.lifetime, scope })
 }
 
 async fn read_file(path: &Path) -> Result<KeySet, KeyError> {

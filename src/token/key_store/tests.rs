@@ -14,7 +14,7 @@ impl KeyStore {
     /// Stores a set as if it had just been fetched.
     pub(in crate::token) fn put(&self, document: &[u8]) {
         self.lock().schedule.start(self.clock.monotonic_micros());
-        self.complete_attempt(Ok((KeySet::read(document).unwrap(), None)));
+        self.complete_attempt(Ok(FetchedKeys::of_file(KeySet::read(document).unwrap())));
     }
 
     /// Records a failure as if a fetch had just failed.
@@ -204,6 +204,37 @@ async fn discovery_leads_to_the_keys() {
     fixture.advance(30);
     assert_eq!(fixture.find("k2").await, Err(VerifyError::UnknownKey));
     assert_eq!((fixture.server.hits("/.well-known/openid-configuration"), fixture.server.hits("/keys")), (2, 2));
+}
+
+/// Threat J-95: an issuer moves its keys and withdraws the old one, but the old address still
+/// answers. A client that sends an unknown key id now and then must not keep the gateway there.
+#[tokio::test]
+async fn unknown_keys_do_not_delay_the_next_look_at_the_discovery_document() {
+    const DOCUMENT: &str = "/.well-known/openid-configuration";
+    for (name, headers, document_headers) in [
+        ("no cache headers", "", ""),
+        ("keys that may be cached for a day", "cache-control: max-age=86400\r\n", ""),
+        ("a document that may be cached for a day", "", "cache-control: max-age=86400\r\n"),
+    ] {
+        let mut fixture = Fixture::with(|server| KeySource::Discovery(server.url(DOCUMENT)));
+        let publish_at = |path: &str| {
+            let document = json!({ "issuer": ISSUER, "jwks_uri": fixture.server.url(path).as_str() });
+            fixture.server.put(DOCUMENT, document_headers, document.to_string().as_bytes());
+        };
+        publish_at("/keys");
+        fixture.server.put("/keys", headers, &jwks(&[RSA.jwk("withdrawn")]));
+        fixture.server.put("/new-keys", headers, &jwks(&[OTHER_RSA.jwk("new")]));
+        assert_eq!(fixture.store.fetch_once().await, Ok(()), "{name}");
+        publish_at("/new-keys");
+        fixture.start();
+        for number in 0..4 {
+            fixture.advance(240);
+            let found = fixture.find(&format!("invented-{number}")).await;
+            assert_eq!(found, Err(VerifyError::UnknownKey), "{name}");
+        }
+        assert_eq!(fixture.find("withdrawn").await, Err(VerifyError::UnknownKey), "{name}");
+        assert_eq!(fixture.find("new").await, Ok(()), "{name}");
+    }
 }
 
 /// Threat J-64.

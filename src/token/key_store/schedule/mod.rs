@@ -4,9 +4,12 @@
 //! Decides only: no I/O, no waiting, and the time is an argument, in microseconds of the monotonic
 //! clock. The rules:
 //!
-//! - The key set is refreshed after four fifths of its lifetime.
+//! - The key set is refreshed after four fifths of its lifetime. A refresh reads everything anew,
+//!   also the discovery document.
 //! - A token with an unknown key triggers a fetch at once, but not within the cooldown, which
 //!   starts with the last attempt, whether or not that succeeded.
+//! - A fetch for an unknown key that did not read the discovery document does not postpone the
+//!   refresh: clients decide when such a fetch happens.
 //! - After repeated failures the cooldown doubles, up to [`MAX_BACKOFF`].
 
 use std::collections::VecDeque;
@@ -46,6 +49,15 @@ pub(super) enum FetchCause {
     Scheduled,
     /// A token names a key that is not in the set.
     UnknownKey,
+}
+
+/// How much a successful attempt read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FetchScope {
+    /// Everything that leads to the keys.
+    Everything,
+    /// The key set only, at the address that an earlier discovery document named.
+    KeysOnly,
 }
 
 /// What happens to a request whose key is not in the set.
@@ -125,14 +137,18 @@ impl Schedule {
     /// Records that the attempt got a key set with this lifetime, or without one. `jitter` in
     /// `0.0..1.0` moves the refresh by up to ten per cent either way, so that several gateways do
     /// not fetch at the same time.
-    pub(super) fn succeed(&mut self, now: u64, lifetime: Option<Duration>, jitter: f64) {
+    pub(super) fn succeed(&mut self, now: u64, scope: FetchScope, lifetime: Option<Duration>, jitter: f64) {
         self.is_running = false;
         self.last = LastAttempt::Succeeded;
         self.failures = 0;
         // A lifetime beyond `max_stale` would let the set become unusable before its refresh.
         let lifetime = lifetime.unwrap_or(self.times.refresh).min(self.times.max_stale);
         let pause = lifetime.mul_f64(0.8 * (0.9 + 0.2 * jitter)).max(MIN_PAUSE);
-        self.refresh_at = now.saturating_add(micros(pause));
+        let refresh_at = now.saturating_add(micros(pause));
+        self.refresh_at = match scope {
+            FetchScope::Everything => refresh_at,
+            FetchScope::KeysOnly => self.refresh_at.min(refresh_at),
+        };
     }
 
     /// Records that the attempt failed.
@@ -226,161 +242,10 @@ impl MissingKeys {
     }
 }
 
-fn micros(span: Duration) -> u64 {
+/// `span` in microseconds; the largest number for a span that is longer than that.
+pub(super) fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: u64 = 1_000_000;
-    const TIMES: RefreshTimes = RefreshTimes {
-        refresh: Duration::from_secs(900),
-        cooldown: Duration::from_secs(30),
-        max_stale: Duration::from_secs(86_400),
-    };
-
-    /// A schedule whose first attempt, at second 1, succeeded.
-    fn fetched() -> Schedule {
-        let mut schedule = Schedule::new(TIMES);
-        schedule.start(SECOND);
-        schedule.succeed(SECOND, None, 0.5);
-        schedule
-    }
-
-    fn failed(times: u32) -> Schedule {
-        let mut schedule = Schedule::new(TIMES);
-        for _ in 0..times {
-            schedule.start(SECOND);
-            schedule.fail();
-        }
-        schedule
-    }
-
-    fn unavailable(seconds: u64) -> MissOutcome {
-        MissOutcome::Unavailable { retry_after: Duration::from_secs(seconds) }
-    }
-
-    /// Threat J-67: requests wait for the end of the first attempt.
-    #[test]
-    fn the_first_attempt_is_due_at_once_and_requests_wait_for_it() {
-        let mut schedule = Schedule::new(TIMES);
-        assert_eq!(schedule.next_step(0), NextStep::Fetch(FetchCause::Scheduled));
-        assert_eq!(schedule.on_missing_key(0, "k", false, Waiter::New), MissOutcome::Wait);
-        schedule.start(SECOND);
-        assert_eq!(schedule.on_missing_key(SECOND, "k", false, Waiter::New), MissOutcome::Wait);
-    }
-
-    #[test]
-    fn a_set_is_refreshed_after_four_fifths_of_its_lifetime_within_ten_per_cent() {
-        for (lifetime, jitter, expected) in [
-            (None, 0.5, 720.0),
-            (None, 0.0, 648.0),
-            (None, 1.0, 792.0),
-            (Some(60), 0.5, 48.0),
-            (Some(86_400), 0.5, 69_120.0),
-            (Some(10 * 86_400), 0.5, 69_120.0),
-        ] {
-            let mut schedule = Schedule::new(TIMES);
-            schedule.start(0);
-            schedule.succeed(0, lifetime.map(Duration::from_secs), jitter);
-            let NextStep::Wait(pause) = schedule.next_step(0) else { panic!("{lifetime:?} {jitter}") };
-            assert!((pause.as_secs_f64() - expected).abs() < 0.01, "{lifetime:?} {jitter}: {pause:?}");
-        }
-    }
-
-    #[test]
-    fn failures_double_the_pause_up_to_five_minutes() {
-        for (failures, seconds) in [(1, 30), (2, 60), (3, 120), (4, 240), (5, 300), (6, 300), (4_000_000, 300)] {
-            let mut schedule = failed(1);
-            schedule.failures = failures;
-            assert_eq!(schedule.next_step(SECOND), NextStep::Wait(Duration::from_secs(seconds)), "{failures}");
-        }
-        assert_eq!(failed(1).next_step(31 * SECOND), NextStep::Fetch(FetchCause::Scheduled));
-    }
-
-    /// Threats J-68, J-69, J-91, A27.
-    #[test]
-    fn an_unknown_key_causes_one_fetch_per_cooldown() {
-        let mut schedule = fetched();
-        assert_eq!(schedule.on_missing_key(30 * SECOND, "k", true, Waiter::New), MissOutcome::RefuseUnknown);
-        assert_eq!(schedule.next_step(30 * SECOND), NextStep::Wait(Duration::from_secs(691)));
-        assert_eq!(schedule.on_missing_key(31 * SECOND, "k", true, Waiter::New), MissOutcome::Wait);
-        assert_eq!(schedule.next_step(31 * SECOND), NextStep::Fetch(FetchCause::UnknownKey));
-        schedule.start(31 * SECOND);
-        assert_eq!(schedule.on_missing_key(31 * SECOND, "other", true, Waiter::New), MissOutcome::Wait);
-        schedule.succeed(32 * SECOND, None, 0.5);
-        assert_eq!(schedule.on_missing_key(32 * SECOND, "k", true, Waiter::Waited), MissOutcome::RefuseUnknown);
-        // The cooldown counts from the start of the attempt.
-        assert_eq!(schedule.on_missing_key(60 * SECOND, "new", true, Waiter::New), MissOutcome::RefuseUnknown);
-        assert_eq!(schedule.on_missing_key(61 * SECOND, "k", true, Waiter::New), MissOutcome::RefuseUnknown);
-        assert_eq!(schedule.on_missing_key(61 * SECOND, "new", true, Waiter::New), MissOutcome::Wait);
-    }
-
-    #[test]
-    fn a_missing_key_is_forgotten_after_a_minute() {
-        let mut schedule = fetched();
-        assert_eq!(schedule.on_missing_key(2 * SECOND, "k", true, Waiter::Waited), MissOutcome::RefuseUnknown);
-        assert_eq!(schedule.on_missing_key(61 * SECOND, "k", true, Waiter::New), MissOutcome::RefuseUnknown);
-        assert_eq!(schedule.on_missing_key(62 * SECOND, "k", true, Waiter::New), MissOutcome::Wait);
-    }
-
-    #[test]
-    fn a_key_counts_as_missing_only_after_a_request_has_waited() {
-        let mut schedule = fetched();
-        assert_eq!(schedule.on_missing_key(2 * SECOND, "k", true, Waiter::New), MissOutcome::RefuseUnknown);
-        assert_eq!(schedule.on_missing_key(31 * SECOND, "k", true, Waiter::New), MissOutcome::Wait);
-    }
-
-    /// After a failed fetch an unknown key may exist, so the response must not say that it does
-    /// not.
-    #[test]
-    fn after_a_failure_an_unknown_key_means_unavailable() {
-        let mut schedule = failed(1);
-        assert_eq!(schedule.on_missing_key(11 * SECOND, "k", true, Waiter::New), unavailable(20));
-        assert_eq!(schedule.on_missing_key(11 * SECOND, "k", false, Waiter::New), unavailable(20));
-        assert_eq!(schedule.on_missing_key(30 * SECOND + 900_000, "k", true, Waiter::New), unavailable(1));
-        assert_eq!(schedule.on_missing_key(31 * SECOND, "k", true, Waiter::New), MissOutcome::Wait);
-        assert_eq!(schedule.on_missing_key(31 * SECOND, "k", true, Waiter::Waited), unavailable(1));
-        assert_eq!(failed(2).on_missing_key(31 * SECOND, "k", true, Waiter::New), unavailable(30));
-    }
-
-    #[test]
-    fn without_a_usable_set_no_key_is_refused_as_unknown() {
-        let mut schedule = fetched();
-        assert_eq!(schedule.on_missing_key(2 * SECOND, "k", false, Waiter::New), unavailable(719));
-        assert_eq!(schedule.on_missing_key(31 * SECOND, "k", false, Waiter::New), MissOutcome::Wait);
-        assert_eq!(schedule.on_missing_key(31 * SECOND, "k", false, Waiter::Waited), unavailable(1));
-    }
-
-    /// Threat J-70.
-    #[test]
-    fn a_flood_of_unknown_keys_does_not_delay_the_refresh() {
-        let mut schedule = fetched();
-        schedule.times.cooldown = Duration::from_secs(3_600);
-        assert_eq!(schedule.on_missing_key(700 * SECOND, "k", true, Waiter::New), MissOutcome::RefuseUnknown);
-        assert_eq!(schedule.next_step(721 * SECOND), NextStep::Fetch(FetchCause::Scheduled));
-    }
-
-    /// Threat J-68.
-    #[test]
-    fn missing_keys_are_bounded_in_number() {
-        let mut missing = MissingKeys::default();
-        for number in 0..3_000 {
-            missing.insert(&number.to_string(), SECOND);
-        }
-        assert_eq!(missing.seen.len(), MissingKeys::MAX_KEYS);
-        assert!(missing.contains("2999", SECOND) && !missing.contains("0", SECOND));
-    }
-
-    #[test]
-    fn the_longest_times_do_not_overflow() {
-        let endless = RefreshTimes { refresh: Duration::MAX, cooldown: Duration::MAX, max_stale: Duration::MAX };
-        let mut schedule = Schedule::new(endless);
-        schedule.start(SECOND);
-        schedule.fail();
-        schedule.fail();
-        assert!(matches!(schedule.next_step(2 * SECOND), NextStep::Wait(_)));
-    }
-}
+mod tests;
