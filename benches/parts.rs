@@ -16,8 +16,8 @@ use portcullis::internals::Metrics;
 use portcullis::internals::Quota;
 use portcullis::internals::Table;
 use portcullis::internals::{
-    Algorithm, ClaimSources, IssuerSettings, Issuers, KeySource, Principal, Profile, RawToken, VerdictCache,
-    Verification, Verifier,
+    Algorithm, ClaimSources, IssuerSettings, Issuers, KeySource, Principal, Profile, RawToken, RefreshTimes,
+    VerdictCache, Verification, Verifier,
 };
 use portcullis::internals::{CorsPolicy, Origins};
 use portcullis::internals::{NormalPath, PathParameters};
@@ -55,9 +55,11 @@ impl PrimedVerifier {
             keys: KeySource::JwksFile(file.clone()),
             ca_file: None,
             claims: ClaimSources::default(),
-            refresh: Duration::from_secs(900),
-            cooldown: Duration::from_secs(30),
-            max_stale: Duration::from_secs(86_400),
+            times: RefreshTimes {
+                refresh: Duration::from_secs(900),
+                cooldown: Duration::from_secs(30),
+                max_stale: Duration::from_secs(86_400),
+            },
         };
         let metrics = Metrics::new(Clock::system());
         let verifier = Verifier::new(settings, Clock::system(), metrics.issuer("main")).expect("settings");

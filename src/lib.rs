@@ -65,7 +65,7 @@ pub mod internals {
     pub use crate::telemetry::access_log::AccessLog;
     pub use crate::telemetry::metrics::{Gauge, Metrics};
     pub use crate::token::{
-        Algorithm, ClaimSources, IssuerSettings, Issuers, KeySource, Principal, Profile, RawToken, VerdictCache,
-        Verification, Verifier,
+        Algorithm, ClaimSources, IssuerSettings, Issuers, KeySource, Principal, Profile, RawToken, RefreshTimes,
+        VerdictCache, Verification, Verifier,
     };
 }

@@ -27,12 +27,18 @@ use crate::telemetry::Metrics;
 
 /// The gateway's readiness, queried at each request for `/readyz`.
 pub(crate) trait Readiness: Send + Sync {
-    /// `Ok` if traffic should be sent to this gateway.
-    ///
-    /// # Errors
-    ///
-    /// The reasons why it is not ready, which are sent to the client. They contain no secrets.
-    fn readiness(&self) -> Result<(), Vec<String>>;
+    /// Whether traffic should be sent to this gateway, and what is wrong with it.
+    fn readiness(&self) -> ReadinessReport;
+}
+
+/// The response of `/readyz`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ReadinessReport {
+    /// Whether traffic should be sent to this gateway.
+    pub is_ready: bool,
+    /// Why it is not ready, or what does not work although it is. Sent to the client; contains no
+    /// secrets.
+    pub reasons: Vec<String>,
 }
 
 /// Limits on the resources that clients can use.

@@ -7,6 +7,7 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use serde::Serialize;
 
+use super::ReadinessReport;
 use super::guard::Forbidden;
 use crate::telemetry::{Exposition, Metrics};
 
@@ -27,18 +28,16 @@ pub(super) fn live() -> AdminResponse {
     json(StatusCode::OK, &Live { live: true })
 }
 
-/// Whether traffic should be sent to this gateway, and if not, why.
-pub(super) fn ready(readiness: Result<(), Vec<String>>) -> AdminResponse {
+/// Whether traffic should be sent to this gateway, and what is wrong with it.
+pub(super) fn ready(report: ReadinessReport) -> AdminResponse {
     #[derive(Serialize)]
     struct Ready {
         ready: bool,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         reasons: Vec<String>,
     }
-    match readiness {
-        Ok(()) => json(StatusCode::OK, &Ready { ready: true, reasons: Vec::new() }),
-        Err(reasons) => json(StatusCode::SERVICE_UNAVAILABLE, &Ready { ready: false, reasons }),
-    }
+    let status = if report.is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    json(status, &Ready { ready: report.is_ready, reasons: report.reasons })
 }
 
 /// The request may come from a browser that shows a page of another origin.

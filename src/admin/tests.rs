@@ -9,14 +9,18 @@ use super::*;
 use crate::primitives::clock::ManualClock;
 use crate::primitives::shutdown::{self, Trigger};
 
-/// Readiness that a test sets to a list of reasons.
-#[derive(Default)]
-struct ManualReadiness(Mutex<Vec<String>>);
+/// Readiness that a test sets.
+struct ManualReadiness(Mutex<ReadinessReport>);
+
+impl Default for ManualReadiness {
+    fn default() -> Self {
+        Self(Mutex::new(ReadinessReport { is_ready: true, reasons: Vec::new() }))
+    }
+}
 
 impl Readiness for ManualReadiness {
-    fn readiness(&self) -> Result<(), Vec<String>> {
-        let reasons = self.0.lock().unwrap().clone();
-        if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+    fn readiness(&self) -> ReadinessReport {
+        self.0.lock().unwrap().clone()
     }
 }
 
@@ -24,7 +28,7 @@ impl Readiness for ManualReadiness {
 struct PanickingReadiness;
 
 impl Readiness for PanickingReadiness {
-    fn readiness(&self) -> Result<(), Vec<String>> {
+    fn readiness(&self) -> ReadinessReport {
         panic!("queried")
     }
 }
@@ -149,10 +153,15 @@ fn readiness_is_queried_each_time_and_gives_reasons() {
     let readiness = Arc::new(ManualReadiness::default());
     let admin = AdminFixture::start(LIMITS, Arc::clone(&readiness) as Arc<dyn Readiness>);
     assert_eq!(body(&admin.get("/readyz")), r#"{"ready":true}"#);
-    *readiness.0.lock().unwrap() = vec!["issuer \"main\" has no keys".to_owned(), "draining".to_owned()];
+    let reasons = vec!["draining".to_owned(), "issuer \"main\" has no keys".to_owned()];
+    *readiness.0.lock().unwrap() = ReadinessReport { is_ready: true, reasons: reasons[1..].to_vec() };
+    let response = admin.get("/readyz");
+    assert_eq!(status(&response), 200);
+    assert_eq!(body(&response), r#"{"ready":true,"reasons":["issuer \"main\" has no keys"]}"#);
+    *readiness.0.lock().unwrap() = ReadinessReport { is_ready: false, reasons };
     let response = admin.get("/readyz");
     assert_eq!(status(&response), 503);
-    assert_eq!(body(&response), r#"{"ready":false,"reasons":["issuer \"main\" has no keys","draining"]}"#);
+    assert_eq!(body(&response), r#"{"ready":false,"reasons":["draining","issuer \"main\" has no keys"]}"#);
     assert_eq!(status(&admin.get("/livez")), 200, "a gateway that is not ready is still alive");
 }
 

@@ -114,6 +114,7 @@ impl Control {
             return Err(StartError::NeedsRestart(changed));
         }
         let next = self.adopter.adopt(&loaded.plan, Some(&self.runtime.load_full()))?;
+        next.issuers().take_over(self.runtime.load().issuers());
         self.runtime.store(next);
         self.resize_connection_limit(loaded.plan.server.max_connections);
         apply_log_settings(loaded.plan.log);

@@ -1,30 +1,29 @@
-//! Readiness: whether traffic should be sent to this gateway, and if not, why.
+//! Readiness: whether traffic should be sent to this gateway, and which issuers have no keys.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use crate::admin::Readiness;
+use crate::admin::{Readiness, ReadinessReport};
 use crate::gateway::Runtime;
 
 /// The state behind `/readyz`.
 ///
-/// The gateway is ready once it has fetched the keys of every issuer at least once. An issuer whose
-/// keys expire later does not make it unready: the routes of that issuer respond 503 anyway, and if
-/// all replicas became unready at the same time, the outage of one identity provider would take
-/// down all routes.
+/// The gateway is ready while the key store of every issuer has had keys at least once. An issuer
+/// whose keys expire later does not make it unready, but is reported: the routes of that issuer
+/// respond 503 anyway, and if all replicas became unready at the same time, the outage of one
+/// identity provider would take down all routes. A key store that a reload has put in the place of
+/// another, and that could not take over its keys, has had none.
 #[derive(Debug)]
 pub(super) struct ReadinessState {
     runtime: Arc<ArcSwap<Runtime>>,
     draining: AtomicBool,
-    issuers_with_keys: Mutex<BTreeSet<String>>,
 }
 
 impl ReadinessState {
     pub(super) fn new(runtime: Arc<ArcSwap<Runtime>>) -> Self {
-        Self { runtime, draining: AtomicBool::new(false), issuers_with_keys: Mutex::default() }
+        Self { runtime, draining: AtomicBool::new(false) }
     }
 
     /// Reports that the gateway is not ready from now on.
@@ -34,27 +33,24 @@ impl ReadinessState {
 }
 
 impl Readiness for ReadinessState {
-    fn readiness(&self) -> Result<(), Vec<String>> {
-        if self.draining.load(Ordering::Acquire) {
-            return Err(vec!["draining".to_owned()]);
-        }
-        let runtime = self.runtime.load();
-        let mut with_keys = self.issuers_with_keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut reasons = Vec::new();
-        for verifier in runtime.issuers().iter() {
-            let settings = verifier.settings();
+    fn readiness(&self) -> ReadinessReport {
+        let is_draining = self.draining.load(Ordering::Acquire);
+        let (mut has_had_all_keys, mut reasons) = (true, Vec::new());
+        for verifier in self.runtime.load().issuers().iter() {
             let status = verifier.keys().status();
-            // The age and not `ready` decides: keys may have been fetched and become too old before
-            // the first query.
-            if status.age.is_some() {
-                with_keys.insert(settings.issuer.to_string());
-            } else if !with_keys.contains(&*settings.issuer) {
-                let why = status.last_error.unwrap_or_else(|| "not fetched yet".to_owned());
-                reasons.push(format!("issuer {} has no usable keys: {why}", settings.name));
+            if status.ready {
+                continue;
             }
+            // The age is there even if the keys have become too old.
+            has_had_all_keys &= status.age.is_some();
+            let why = status.last_error.unwrap_or_else(|| "not fetched yet".to_owned());
+            reasons.push(format!("issuer {} has no usable keys: {why}", verifier.settings().name));
         }
         // The iteration order of issuers is unspecified; that of the reasons is not.
         reasons.sort();
-        if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+        if is_draining {
+            reasons.insert(0, "draining".to_owned());
+        }
+        ReadinessReport { is_ready: has_had_all_keys && !is_draining, reasons }
     }
 }

@@ -12,7 +12,7 @@ use crate::config::problem::quoted;
 use crate::config::units::{self, OneOrMany};
 use crate::config::{Issuer, Problems};
 use crate::outbound::is_secure_url;
-use crate::token::{Algorithm, ClaimPath, ClaimSources, IssuerSettings, KeySource, Profile, discovery};
+use crate::token::{Algorithm, ClaimPath, ClaimSources, IssuerSettings, KeySource, Profile, RefreshTimes, discovery};
 
 /// Highest `leeway`. RFC 7519 §4.1.4 suggests no more than a few minutes for clock skew.
 const MAX_LEEWAY: Duration = Duration::from_secs(5 * 60);
@@ -56,9 +56,11 @@ fn compile_issuer(name: &str, key_path: &str, issuer: &Issuer, problems: &mut Pr
         problems.add(key("leeway"), format!("`{}` is longer than the limit of `5m`", issuer.leeway));
     }
     let max_lifetime = issuer.max_lifetime.map(|span| nonzero_duration(&key("max_lifetime"), span, problems));
-    let refresh = nonzero_duration(&key("jwks_refresh"), issuer.jwks_refresh, problems);
-    let cooldown = nonzero_duration(&key("jwks_cooldown"), issuer.jwks_cooldown, problems);
-    let max_stale = nonzero_duration(&key("jwks_max_stale"), issuer.jwks_max_stale, problems);
+    let times = RefreshTimes {
+        refresh: nonzero_duration(&key("jwks_refresh"), issuer.jwks_refresh, problems),
+        cooldown: nonzero_duration(&key("jwks_cooldown"), issuer.jwks_cooldown, problems),
+        max_stale: nonzero_duration(&key("jwks_max_stale"), issuer.jwks_max_stale, problems),
+    };
     let claims = compile_claim_sources(key_path, issuer, problems);
     if problems.len() > problems_before {
         return None;
@@ -78,9 +80,7 @@ fn compile_issuer(name: &str, key_path: &str, issuer: &Issuer, problems: &mut Pr
         keys: keys?,
         ca_file: issuer.ca_file.clone(),
         claims,
-        refresh,
-        cooldown,
-        max_stale,
+        times,
     })
 }
 

@@ -74,12 +74,28 @@ pub struct IssuerSettings {
     pub ca_file: Option<PathBuf>,
     /// Which claims hold the subject, the client, the scopes and the roles.
     pub claims: ClaimSources,
+    /// When keys are fetched, and how long they may be used.
+    pub times: RefreshTimes,
+}
+
+/// When an issuer's keys are fetched, and how long they may be used. Has no effect on which keys
+/// the issuer has, nor on which tokens are valid while there are keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefreshTimes {
     /// The lifetime of a key set whose response has no cache headers.
     pub refresh: Duration,
-    /// The least time between two fetches for unknown keys.
+    /// The least time between two fetches for unknown keys, and after the first failure.
     pub cooldown: Duration,
     /// How long a key set may be used after it was fetched, if no refresh succeeds.
     pub max_stale: Duration,
+}
+
+impl IssuerSettings {
+    /// Whether `other` differs from these settings in nothing but its [`RefreshTimes`].
+    #[must_use]
+    fn differs_only_in_times(&self, other: &Self) -> bool {
+        Self { times: self.times, ..other.clone() } == *self
+    }
 }
 
 /// The source of an issuer's keys.
@@ -167,6 +183,19 @@ impl Issuers {
     /// [`VerifyError`] for the first check that fails.
     pub fn check_claims(&self, claims: Map<String, Value>) -> Result<Principal, VerifyError> {
         self.verifier_for(&claims)?.check_claims(claims)
+    }
+
+    /// Publishes the keys of these issuers as those in use: their timing, their metrics, and for an
+    /// issuer with a new key store, the keys of its store in `previous` if they are known to come
+    /// from its source. Called when these issuers take the place of `previous`.
+    pub(crate) fn take_over(&self, previous: &Self) {
+        for verifier in self.iter() {
+            let store = verifier.keys();
+            store.set_times(verifier.settings().times);
+            if let Some(previous) = previous.by_issuer.get(&verifier.settings().issuer) {
+                store.inherit(previous.keys());
+            }
+        }
     }
 
     /// The verifier of the issuer that the claims name. The claim is not trusted yet: a verifier

@@ -15,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 
-use super::{Algorithm, ClaimSources, IssuerSettings, KeySource, Profile, Verifier};
+use super::{Algorithm, ClaimSources, IssuerSettings, KeySource, Profile, RefreshTimes, Verifier};
 use crate::primitives::clock::Clock;
 use crate::telemetry::metrics::{IssuerMetrics, Metrics};
 
@@ -135,9 +135,11 @@ pub(crate) fn settings(keys: KeySource) -> IssuerSettings {
         keys,
         ca_file: None,
         claims: ClaimSources::default(),
-        refresh: Duration::from_secs(900),
-        cooldown: Duration::from_secs(30),
-        max_stale: Duration::from_secs(24 * 60 * 60),
+        times: RefreshTimes {
+            refresh: Duration::from_secs(900),
+            cooldown: Duration::from_secs(30),
+            max_stale: Duration::from_secs(24 * 60 * 60),
+        },
     }
 }
 

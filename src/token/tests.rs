@@ -275,7 +275,8 @@ async fn a_verdict_dies_with_its_key() {
 
 #[tokio::test]
 async fn a_verdict_ends_when_the_key_set_is_too_stale() {
-    let settings = IssuerSettings { max_stale: Duration::from_secs(60), ..idle_settings() };
+    let mut settings = idle_settings();
+    settings.times.max_stale = Duration::from_secs(60);
     let fixture = Fixture::new(settings, &[RSA.jwk("k1")]);
     let token = valid_token();
     fixture.verify(&token).await.unwrap();

@@ -25,7 +25,8 @@ use crate::telemetry::metrics::{CacheResult, IssuerMetrics, VerifyResult};
 /// Verifies the tokens of one issuer.
 #[derive(Debug)]
 pub struct Verifier {
-    /// Unique in the process: a verdict holds only for the verifier that reached it.
+    /// Stands for the settings that a verdict depends on; unique in the process. A verdict holds
+    /// only for a verifier with the id of the one that reached it.
     id: u64,
     settings: IssuerSettings,
     clock: Clock,
@@ -50,30 +51,25 @@ impl Verifier {
     /// [`IssuerSetupError`].
     pub fn new(settings: IssuerSettings, clock: Clock, metrics: IssuerMetrics) -> Result<Arc<Self>, IssuerSetupError> {
         let keys = KeyStore::new(&settings, clock.clone(), metrics.clone())?;
-        Ok(Self::with_keys(settings, clock, metrics, keys))
+        Ok(Arc::new(Self { id: next_id(), settings, clock, metrics, keys }))
     }
 
     /// A verifier for new settings of the same issuer. It shares this verifier's key store if the
     /// store can serve the new settings, so that a reload neither fetches nor loses keys. If
     /// [`Verifier::keys`] is a different pointer afterwards, the caller must start
-    /// [`KeyStore::run`]. Verdicts of this verifier do not hold for the new one.
+    /// [`KeyStore::run`]. Verdicts of this verifier hold for the new one only if nothing but
+    /// [`RefreshTimes`](super::RefreshTimes) has changed.
     ///
     /// # Errors
     ///
     /// [`IssuerSetupError`].
     pub fn with_settings(&self, settings: IssuerSettings) -> Result<Arc<Self>, IssuerSetupError> {
         let (clock, metrics) = (self.clock.clone(), self.metrics.clone());
-        if self.keys.can_serve(&settings) {
-            Ok(Self::with_keys(settings, clock, metrics, Arc::clone(&self.keys)))
-        } else {
-            Self::new(settings, clock, metrics)
+        if !self.keys.can_serve(&settings) {
+            return Self::new(settings, clock, metrics);
         }
-    }
-
-    fn with_keys(settings: IssuerSettings, clock: Clock, metrics: IssuerMetrics, keys: Arc<KeyStore>) -> Arc<Self> {
-        static LAST_ID: AtomicU64 = AtomicU64::new(0);
-        let id = LAST_ID.fetch_add(1, Ordering::Relaxed) + 1;
-        Arc::new(Self { id, settings, clock, metrics, keys })
+        let id = if self.settings.differs_only_in_times(&settings) { self.id } else { next_id() };
+        Ok(Arc::new(Self { id, settings, clock, metrics, keys: Arc::clone(&self.keys) }))
     }
 
     pub(super) fn id(&self) -> u64 {
@@ -176,4 +172,9 @@ impl Verifier {
         let (name, issuer) = (Arc::clone(&self.settings.name), Arc::clone(&self.settings.issuer));
         Principal::new(name, issuer, accepted, claims)
     }
+}
+
+fn next_id() -> u64 {
+    static LAST_ID: AtomicU64 = AtomicU64::new(0);
+    LAST_ID.fetch_add(1, Ordering::Relaxed) + 1
 }

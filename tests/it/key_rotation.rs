@@ -199,7 +199,10 @@ async fn stale_keys_are_used_until_jwks_max_stale() {
     }
     // The gateway has had keys: if readiness failed here, an outage of one identity provider would
     // take every replica out of service.
-    assert_eq!(client::get(fixture.gateway.admin(), "/readyz", &[]).await.status, 200);
+    let readiness = client::get(fixture.gateway.admin(), "/readyz", &[]).await;
+    assert_eq!((readiness.status, &readiness.json()["ready"]), (200, &json!(true)));
+    let reason = json!(["issuer main has no usable keys: response has status 500"]);
+    assert_eq!(readiness.json()["reasons"], reason, "but says what does not work");
     assert_eq!(fixture.get("/public/x", &[]).await.status, 200);
     fixture.idp.recover();
     fixture.clock.advance(Duration::from_secs(300));

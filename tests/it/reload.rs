@@ -10,6 +10,22 @@ use crate::support::fixture::Fixture;
 use crate::support::gateway::Gateway;
 use crate::support::idp::Idp;
 use crate::support::origin::{Behaviour, Origin};
+use crate::support::temporary::TempDir;
+use crate::support::with_deadline;
+
+/// A certificate of an authority that has signed nothing; valid until 2126.
+const CERTIFICATE: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBjDCCATGgAwIBAgIUJmghBotqaxIVRh0VphczeHSSOSswCgYIKoZIzj0EAwIw\n\
+GjEYMBYGA1UEAwwPcG9ydGN1bGxpcyB0ZXN0MCAXDTI2MTEyNzAwNTcwM1oYDzIx\n\
+MjYxMTAzMDA1NzAzWjAaMRgwFgYDVQQDDA9wb3J0Y3VsbGlzIHRlc3QwWTATBgcq\n\
+hkjOPQIBBggqhkjOPQMBBwNCAAQbsWeIurlMJmvAaNkUBhhxa/pYycEAMCcW2E8q\n\
+CX3XwkFV6ZeNQPDtrdTasNAuU/GtcRed5JxGdtVp1ZAoImjBo1MwUTAdBgNVHQ4E\n\
+FgQUANiFMtnVuap9etohmgQ8lBg2E4swHwYDVR0jBBgwFoAUANiFMtnVuap9etoh\n\
+mgQ8lBg2E4swDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNJADBGAiEA8naf\n\
+UOaoNXPQ1/kl8fL61vqjp6ph315G8hSKsqLxIVYCIQC1ra412blAMOAdWaMCortT\n\
+6D3qn+0PuWYV5U1D8C25Tw==\n\
+-----END CERTIFICATE-----\n";
 
 /// The minimal configuration and one more route.
 fn extended() -> Config {
@@ -120,4 +136,92 @@ async fn a_reload_keeps_the_fetched_keys() {
     assert_eq!(fixture.idp.fetches(), before, "a reload fetches nothing");
     let seen = fixture.origin.requests().pop().expect("the request");
     assert_eq!((seen.header("x-user"), seen.header("x-identity-subject")), (Some("alice"), None));
+}
+
+/// A provider that is down cannot give keys again, so a reload must not throw good ones away: they
+/// are the issuer's, whatever the timing, the name or the certificates of its provider are.
+#[tokio::test]
+async fn a_reload_keeps_the_keys_of_an_issuer_while_its_provider_is_down() {
+    let directory = TempDir::new();
+    let authorities = directory.write("ca.pem", CERTIFICATE);
+    let with = |line: &str| Config::minimal().add("issuers.main", line);
+    let fixture = Fixture::start(Config::minimal()).await;
+    let cached = fixture.good_token();
+    assert_eq!(fixture.get_with_token("/token/a", &cached).await.status, 200);
+    fixture.idp.fail_with(500);
+    for (name, issuer, config) in [
+        ("jwks_cooldown", "main", with("jwks_cooldown = \"10s\"")),
+        ("jwks_refresh", "main", with("jwks_refresh = \"1m\"")),
+        ("jwks_max_stale", "main", with("jwks_max_stale = \"1h\"")),
+        ("the name", "renamed", Config::minimal()),
+        ("the name and the timing", "main", with("jwks_refresh = \"1m\"")),
+        ("ca_file", "main", with(&format!("ca_file = \"{}\"", authorities.display()))),
+        (
+            "the keys' address in place of discovery",
+            "main",
+            with(&format!("jwks_url = \"{}\"", fixture.idp.jwks_url())),
+        ),
+    ] {
+        let toml = config.to_toml(&fixture.idp.issuer(), fixture.origin.addr());
+        fixture.gateway.rewrite(&toml.replace("[issuers.main]", &format!("[issuers.{issuer}]")));
+        fixture.gateway.reload().await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let fresh = fixture.token().claim("sub", name).to_jwt();
+        assert_eq!(fixture.get_with_token("/token/a", &cached).await.status, 200, "cached, {name}");
+        assert_eq!(fixture.get_with_token("/token/a", &fresh).await.status, 200, "fresh, {name}");
+        assert_eq!(client::get(fixture.gateway.admin(), "/readyz", &[]).await.status, 200, "{name}");
+        assert_eq!(fixture.gateway.count(&format!("portcullis_jwks_keys{{issuer=\"{issuer}\"}}")).await, 1, "{name}");
+    }
+}
+
+/// New times apply to the keys that are in use: their age counts from when they were fetched.
+#[tokio::test]
+async fn a_reload_changes_the_timing_of_the_keys_in_use() {
+    let fixture = Fixture::start(Config::minimal()).await;
+    let token = fixture.token().claim("exp", 1_900_000_000).to_jwt();
+    assert_eq!(fixture.get_with_token("/token/a", &token).await.status, 200);
+    fixture.clock.advance(Duration::from_secs(120));
+    fixture.idp.fail_with(500);
+    fixture.reload(Config::minimal().add("issuers.main", "jwks_refresh = \"1m\"")).await;
+    fixture.gateway.wait_for_metric("portcullis_jwks_refreshes_total{issuer=\"main\",result=\"failure\"}", 1.0).await;
+    fixture.reload(Config::minimal().add("issuers.main", "jwks_max_stale = \"1m\"")).await;
+    assert_eq!(fixture.get_with_token("/token/a", &token).await.status, 503, "older than the new limit");
+    fixture.reload(Config::minimal().add("issuers.main", "jwks_max_stale = \"1h\"")).await;
+    assert_eq!(fixture.get_with_token("/token/a", &token).await.status, 200);
+}
+
+/// Verdicts do not depend on the timing. If a change of it ended them, an address that is over its
+/// `auth_failures` could send no good token any more.
+#[tokio::test]
+async fn a_reload_of_the_timing_keeps_cached_verdicts() {
+    let fixture = Fixture::start(Config::minimal()).await;
+    let token = fixture.good_token();
+    assert_eq!(fixture.get_with_token("/token/a", &token).await.status, 200);
+    fixture.reload(Config::minimal().add("issuers.main", "jwks_cooldown = \"10s\"")).await;
+    assert_eq!(fixture.get_with_token("/token/a", &token).await.status, 200);
+    assert_eq!(fixture.verifications("accepted", "hit").await, 1);
+    fixture.reload(Config::minimal().add("issuers.main", "leeway = \"10s\"")).await;
+    assert_eq!(fixture.get_with_token("/token/a", &token).await.status, 200);
+    assert_eq!(fixture.verifications("accepted", "hit").await, 1, "other settings do end them");
+}
+
+/// Keys from another source are not known to be the issuer's. Readiness says that they are gone.
+#[tokio::test]
+async fn a_reload_that_loses_the_keys_of_an_issuer_is_not_ready() {
+    let (fixture, mut elsewhere) = (Fixture::start(Config::minimal()).await, Idp::reserve());
+    let token = fixture.good_token();
+    assert_eq!(fixture.get_with_token("/token/a", &token).await.status, 200);
+    let moved = Config::minimal().add("issuers.main", &format!("jwks_url = \"{}\"", elsewhere.jwks_url()));
+    fixture.reload(moved).await;
+    assert_eq!(fixture.get_with_token("/token/a", &token).await.status, 503);
+    let readiness = client::get(fixture.gateway.admin(), "/readyz", &[]).await;
+    assert_eq!(readiness.status, 503);
+    assert!(readiness.text().contains("issuer main has no usable keys"), "{}", readiness.text());
+    assert_eq!(fixture.gateway.count("portcullis_jwks_keys{issuer=\"main\"}").await, 0);
+    elsewhere.listen().await;
+    fixture.clock.advance(Duration::from_secs(31));
+    with_deadline("readiness", async {
+        while client::get(fixture.gateway.admin(), "/readyz", &[]).await.status != 200 {}
+    })
+    .await;
+    assert_eq!(fixture.get_with_token("/token/a", &token).await.status, 200);
 }

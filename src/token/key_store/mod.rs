@@ -12,20 +12,23 @@ mod schedule;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, watch};
+use url::Url;
 
 use self::origin::{FetchRequest, FetchedKeys, Origin};
-use self::schedule::{FetchCause, MissOutcome, NextStep, RefreshTimes, Schedule, Waiter};
+use self::schedule::{FetchCause, MissOutcome, NextStep, Schedule, Waiter, micros};
 use super::algorithm::Algorithm;
 use super::error::{IssuerSetupError, KeyError, VerifyError};
 use super::fetch::FETCH_TIMEOUT;
 use super::jwks::{KeyLookup, KeySet, VerificationKey};
 use super::key_rejection::KeyRejection;
-use super::{IssuerSettings, KeySource};
+use super::{IssuerSettings, KeySource, RefreshTimes};
 use crate::primitives::clock::Clock;
 use crate::primitives::random;
 use crate::primitives::shutdown::{Phase, Shutdown};
@@ -38,7 +41,10 @@ const MAX_SLEEP: Duration = Duration::from_secs(1);
 /// The current keys of one issuer.
 pub struct KeyStore {
     name: Arc<str>,
-    settings: KeySettings,
+    identity: KeySetIdentity,
+    ca_file: Option<PathBuf>,
+    /// `jwks_max_stale`, in microseconds. Outside of [`State`], because each request reads it.
+    max_stale: AtomicU64,
     clock: Clock,
     metrics: IssuerMetrics,
     origin: Origin,
@@ -68,19 +74,19 @@ pub struct KeyStatus {
     pub next_attempt_in: Duration,
 }
 
-/// The part of an issuer's settings that determines its keys. Two stores with equal settings are
-/// interchangeable.
+/// Which key set a store holds: whose it is, and where it comes from. When it is fetched and how
+/// long it may be used is not part of that.
 #[derive(Clone, Debug, PartialEq)]
-struct KeySettings {
+struct KeySetIdentity {
     issuer: Arc<str>,
     source: KeySource,
-    ca_file: Option<std::path::PathBuf>,
-    times: RefreshTimes,
 }
 
 struct CurrentKeys {
     set: Arc<KeySet>,
     fetched_at: u64,
+    /// The address that the set was fetched from; `None` if it is from a file.
+    url: Option<Url>,
 }
 
 struct State {
@@ -96,12 +102,13 @@ impl KeyStore {
     /// [`IssuerSetupError`]: the certificates or the key file cannot be used, or the URL is
     /// insecure.
     pub fn new(settings: &IssuerSettings, clock: Clock, metrics: IssuerMetrics) -> Result<Arc<Self>, IssuerSetupError> {
-        let key_settings = KeySettings::of(settings);
         let store = Self {
             name: Arc::clone(&settings.name),
+            ca_file: settings.ca_file.clone(),
             origin: Origin::new(settings)?,
-            state: Mutex::new(State { schedule: Schedule::new(key_settings.times), last_error: None }),
-            settings: key_settings,
+            state: Mutex::new(State { schedule: Schedule::new(settings.times), last_error: None }),
+            identity: KeySetIdentity::of(settings),
+            max_stale: AtomicU64::new(micros(settings.times.max_stale)),
             clock,
             metrics,
             current: ArcSwapOption::empty(),
@@ -188,9 +195,41 @@ impl KeyStore {
         }
     }
 
-    /// Whether this store can replace a new one for `settings`.
+    /// Whether this store can serve an issuer with `settings`, after
+    /// [`set_times`](Self::set_times).
     pub(super) fn can_serve(&self, settings: &IssuerSettings) -> bool {
-        self.name == settings.name && self.settings == KeySettings::of(settings)
+        self.name == settings.name && self.ca_file == settings.ca_file && self.identity == KeySetIdentity::of(settings)
+    }
+
+    /// Changes the times, for the keys that have been fetched too.
+    pub(super) fn set_times(&self, times: RefreshTimes) {
+        self.lock().schedule.set_times(times);
+        self.max_stale.store(micros(times.max_stale), Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+
+    /// Takes the keys of `previous`, which this store replaces, until its own first fetch succeeds.
+    /// Does so only if they are the keys that this store would fetch: those of the same issuer,
+    /// from the same source. The address of the keys also counts as the same source if discovery
+    /// led to it before. Their age goes on from when they were fetched.
+    pub(super) fn inherit(&self, previous: &Self) {
+        if std::ptr::eq(self, previous) {
+            return;
+        }
+        let _state = self.lock();
+        if self.current.load().is_none() {
+            let inherited = previous.current.load_full().filter(|keys| {
+                self.identity == previous.identity || {
+                    let KeySetIdentity { issuer, source } = &self.identity;
+                    let is_same_address =
+                        matches!((source, &keys.url), (KeySource::JwksUrl(ours), Some(theirs)) if ours == theirs);
+                    *issuer == previous.identity.issuer && is_same_address
+                }
+            });
+            self.metrics.set_usable_keys(inherited.as_ref().map_or(0, |keys| keys.set.keys().len()));
+            self.metrics.set_fetched_at(inherited.as_ref().map_or(0, |keys| keys.fetched_at));
+            self.current.store(inherited);
+        }
     }
 
     /// The set that contains a key for this header. A key that is in the set is found without
@@ -255,8 +294,12 @@ impl KeyStore {
 
     async fn attempt(&self, cause: FetchCause) {
         let now = self.clock.monotonic_micros();
-        self.lock().schedule.start(now);
-        let fetched = self.origin.fetch(FetchRequest { cause, now, refresh: self.settings.times.refresh }).await;
+        let refresh = {
+            let mut state = self.lock();
+            state.schedule.start(now);
+            state.schedule.times().refresh
+        };
+        let fetched = self.origin.fetch(FetchRequest { cause, now, refresh }).await;
         self.complete_attempt(fetched);
     }
 
@@ -272,7 +315,7 @@ impl KeyStore {
     }
 
     fn accept(&self, fetched: FetchedKeys, now: u64) {
-        let FetchedKeys { set, lifetime, scope } = fetched;
+        let FetchedKeys { set, lifetime, scope, url } = fetched;
         let mut state = self.lock();
         let previous = self.current.load_full();
         // A set with the same keys keeps its generation, so that cached verdicts stay valid without
@@ -283,7 +326,7 @@ impl KeyStore {
             .map(|current_keys| Arc::clone(&current_keys.set));
         let is_new = unchanged.is_none();
         let set = unchanged.unwrap_or_else(|| Arc::new(set));
-        self.current.store(Some(Arc::new(CurrentKeys { set: Arc::clone(&set), fetched_at: now })));
+        self.current.store(Some(Arc::new(CurrentKeys { set: Arc::clone(&set), fetched_at: now, url })));
         state.schedule.succeed(now, scope, lifetime, random::fraction());
         let has_recovered = state.last_error.take().is_some();
         drop(state);
@@ -315,7 +358,7 @@ impl KeyStore {
     }
 
     fn is_usable(&self, current_keys: &CurrentKeys, now: u64) -> bool {
-        u128::from(now.saturating_sub(current_keys.fetched_at)) <= self.settings.times.max_stale.as_micros()
+        now.saturating_sub(current_keys.fetched_at) <= self.max_stale.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -323,16 +366,9 @@ impl KeyStore {
     }
 }
 
-impl KeySettings {
+impl KeySetIdentity {
     fn of(settings: &IssuerSettings) -> Self {
-        let times =
-            RefreshTimes { refresh: settings.refresh, cooldown: settings.cooldown, max_stale: settings.max_stale };
-        Self {
-            issuer: Arc::clone(&settings.issuer),
-            source: settings.keys.clone(),
-            ca_file: settings.ca_file.clone(),
-            times,
-        }
+        Self { issuer: Arc::clone(&settings.issuer), source: settings.keys.clone() }
     }
 }
 

@@ -31,6 +31,8 @@ pub(super) struct FetchedKeys {
     /// The lifetime that its cache headers give it.
     pub(super) lifetime: Option<Duration>,
     pub(super) scope: FetchScope,
+    /// The address of the key set; `None` if it is in a file.
+    pub(super) url: Option<Url>,
 }
 
 /// The circumstances of an attempt to fetch keys.
@@ -89,7 +91,7 @@ impl Origin {
 
 impl FetchedKeys {
     pub(super) fn of_file(set: KeySet) -> Self {
-        Self { set, lifetime: None, scope: FetchScope::Everything }
+        Self { set, lifetime: None, scope: FetchScope::Everything, url: None }
     }
 }
 
@@ -152,7 +154,7 @@ impl Discovery {
 
 async fn fetch_key_set(fetcher: &KeyFetcher, url: &Url, scope: FetchScope) -> Result<FetchedKeys, KeyError> {
     let document = fetcher.get(url).await?;
-    Ok(FetchedKeys { set: KeySet::read(&document.body)?, lifetime: document.lifetime, scope })
+    Ok(FetchedKeys { set: KeySet::read(&document.body)?, lifetime: document.lifetime, scope, url: Some(url.clone()) })
 }
 
 async fn read_file(path: &Path) -> Result<KeySet, KeyError> {

@@ -16,22 +16,13 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+use crate::token::RefreshTimes;
+
 /// Longest pause between two attempts after failures.
 const MAX_BACKOFF: Duration = Duration::from_secs(5 * 60);
 
 /// Shortest pause between two attempts, whatever is configured: protects the identity provider.
 const MIN_PAUSE: Duration = Duration::from_secs(1);
-
-/// The configured times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RefreshTimes {
-    /// Lifetime of a key set whose cache headers do not give one.
-    pub(super) refresh: Duration,
-    /// Shortest pause between two fetches for unknown keys, and after the first failure.
-    pub(super) cooldown: Duration,
-    /// How long a key set may be used after it was fetched.
-    pub(super) max_stale: Duration,
-}
 
 /// What the fetch loop does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,10 +87,31 @@ pub(super) struct Schedule {
     /// Whether a request waits for a key that is not in the set.
     is_requested: bool,
     started_at: u64,
-    /// Valid only after a success.
-    refresh_at: u64,
+    /// The last successful attempt that read everything.
+    last_success: Option<Success>,
+    /// The last one after that which read the keys only.
+    last_keys: Option<Success>,
     failures: u32,
     missing_keys: MissingKeys,
+}
+
+/// A successful attempt.
+#[derive(Clone, Copy, Debug)]
+struct Success {
+    at: u64,
+    /// By the cache headers.
+    lifetime: Option<Duration>,
+    jitter: f64,
+}
+
+impl Success {
+    /// When what the attempt read must be read again.
+    fn refresh_at(&self, times: &RefreshTimes) -> u64 {
+        // A lifetime beyond `max_stale` would let the set become unusable before its refresh.
+        let lifetime = self.lifetime.unwrap_or(times.refresh).min(times.max_stale);
+        let pause = lifetime.mul_f64(0.8 * (0.9 + 0.2 * self.jitter)).max(MIN_PAUSE);
+        self.at.saturating_add(micros(pause))
+    }
 }
 
 impl Schedule {
@@ -111,7 +123,8 @@ impl Schedule {
             is_running: false,
             is_requested: false,
             started_at: 0,
-            refresh_at: 0,
+            last_success: None,
+            last_keys: None,
             failures: 0,
             missing_keys: MissingKeys::default(),
         }
@@ -123,7 +136,7 @@ impl Schedule {
         if next_at > now {
             return NextStep::Wait(Duration::from_micros(next_at - now));
         }
-        let is_for_unknown_key = self.last == LastAttempt::Succeeded && self.is_requested && now < self.refresh_at;
+        let is_for_unknown_key = self.last == LastAttempt::Succeeded && self.is_requested && now < self.refresh_at();
         NextStep::Fetch(if is_for_unknown_key { FetchCause::UnknownKey } else { FetchCause::Scheduled })
     }
 
@@ -141,14 +154,21 @@ impl Schedule {
         self.is_running = false;
         self.last = LastAttempt::Succeeded;
         self.failures = 0;
-        // A lifetime beyond `max_stale` would let the set become unusable before its refresh.
-        let lifetime = lifetime.unwrap_or(self.times.refresh).min(self.times.max_stale);
-        let pause = lifetime.mul_f64(0.8 * (0.9 + 0.2 * jitter)).max(MIN_PAUSE);
-        let refresh_at = now.saturating_add(micros(pause));
-        self.refresh_at = match scope {
-            FetchScope::Everything => refresh_at,
-            FetchScope::KeysOnly => self.refresh_at.min(refresh_at),
-        };
+        let success = Some(Success { at: now, lifetime, jitter });
+        match scope {
+            FetchScope::Everything => (self.last_success, self.last_keys) = (success, None),
+            FetchScope::KeysOnly => self.last_keys = success,
+        }
+    }
+
+    /// The times.
+    pub(super) fn times(&self) -> RefreshTimes {
+        self.times
+    }
+
+    /// Changes the times. They apply to the keys that have been fetched, too.
+    pub(super) fn set_times(&mut self, times: RefreshTimes) {
+        self.times = times;
     }
 
     /// Records that the attempt failed.
@@ -193,9 +213,15 @@ impl Schedule {
         match self.last {
             LastAttempt::None => 0,
             LastAttempt::Failed => self.cooldown_ends_at(),
-            LastAttempt::Succeeded if self.is_requested => self.cooldown_ends_at().min(self.refresh_at),
-            LastAttempt::Succeeded => self.refresh_at,
+            LastAttempt::Succeeded if self.is_requested => self.cooldown_ends_at().min(self.refresh_at()),
+            LastAttempt::Succeeded => self.refresh_at(),
         }
+    }
+
+    /// When the refresh is due; 0 before the first success.
+    fn refresh_at(&self) -> u64 {
+        let successes = [self.last_success, self.last_keys].into_iter().flatten();
+        successes.map(|success| success.refresh_at(&self.times)).min().unwrap_or(0)
     }
 
     fn cooldown_ends_at(&self) -> u64 {

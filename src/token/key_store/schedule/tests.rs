@@ -145,6 +145,19 @@ fn a_fetch_of_the_keys_alone_does_not_postpone_the_refresh() {
     assert_eq!(refresh_at(FetchScope::KeysOnly, 10), 700 + 8, "a shorter lifetime still applies");
 }
 
+#[test]
+fn new_times_apply_to_the_keys_that_have_been_fetched() {
+    let mut schedule = fetched();
+    let seconds = Duration::from_secs;
+    schedule.set_times(RefreshTimes { refresh: seconds(100), ..TIMES });
+    assert_eq!(schedule.next_step(2 * SECOND), NextStep::Wait(seconds(79)));
+    schedule.set_times(RefreshTimes { max_stale: seconds(50), ..TIMES });
+    assert_eq!(schedule.next_step(2 * SECOND), NextStep::Wait(seconds(39)));
+    let mut schedule = failed(1);
+    schedule.set_times(RefreshTimes { cooldown: seconds(5), ..TIMES });
+    assert_eq!(schedule.next_step(2 * SECOND), NextStep::Wait(seconds(4)));
+}
+
 /// Threat J-68.
 #[test]
 fn missing_keys_are_bounded_in_number() {
