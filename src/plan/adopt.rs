@@ -96,8 +96,9 @@ impl Adopter {
     }
 
     /// Keeps a verifier whose settings are unchanged, with its keys and its cached verdicts. A
-    /// verifier with changed settings is replaced; the new one keeps the key store if that can serve
-    /// it. Otherwise it has a new store, which takes over the keys when the runtime is swapped in.
+    /// verifier with changed settings is replaced; the new one keeps the key store if that can
+    /// serve it. Otherwise it has a new store, which takes over the keys when the runtime is
+    /// swapped in.
     fn verifier(
         &self,
         settings: &IssuerSettings,

@@ -258,6 +258,16 @@ fn a_broken_rule_of_a_route_is_reported_with_its_key() {
             "path = \"/a\"\nclaims = { x = [] }\nupstream = \"up\"",
             Some("routes[0].claims.x"),
         ),
+        (
+            "a claim that is a number which stands for several integers",
+            "path = \"/a\"\nclaims = { x = [1, 1e16] }\nupstream = \"up\"",
+            Some("routes[0].claims.x"),
+        ),
+        (
+            "a claim that is a whole number beyond 64 bits",
+            "path = \"/a\"\nclaims = { x = 9223372036854775808 }\nupstream = \"up\"",
+            Some("routes[0].claims.x"),
+        ),
     ] {
         let found = problem_paths(&format!("{BASE}{more}[[routes]]\n{route}"));
         assert_eq!(found, expected.map(str::to_owned).into_iter().collect::<Vec<_>>(), "{name}");

@@ -18,6 +18,7 @@ mod jwk;
 pub(crate) mod jwks;
 mod key_rejection;
 pub(crate) mod key_store;
+pub(crate) mod number;
 pub(crate) mod principal;
 pub(crate) mod raw;
 pub(crate) mod strict_json;

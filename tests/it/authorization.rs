@@ -156,6 +156,7 @@ async fn requires_one_of_the_listed_values_of_each_claim() {
     let config = Config::minimal()
         .route("plan", r#"claims = { plan = ["gold", "platinum"] }"#)
         .route("level", "claims = { level = [3, 4.5] }")
+        .route("large", "claims = { id = [9223372036854775807, 9007199254740993, -9223372036854775808, 0] }")
         .route("beta", "claims = { beta = true }")
         .route("nested", r#"claims = { "org.unit.id" = "u-7" }"#)
         .route("pointer", r#"claims = { "/https:~1~1shop.example~1a.b" = "x" }"#)
@@ -184,6 +185,15 @@ async fn requires_one_of_the_listed_values_of_each_claim() {
             ("level", json!({"level": "3"}), OTHER_CLAIM),
             ("level", json!({"level": 4}), OTHER_CLAIM),
             ("level", json!({"level": true}), OTHER_CLAIM),
+            ("large", json!({"id": i64::MAX}), Ok(())),
+            ("large", json!({"id": i64::MIN}), Ok(())),
+            ("large", json!({"id": 9_007_199_254_740_993_i64}), Ok(())),
+            ("large", json!({"id": -0.0}), Ok(())),
+            ("large", json!({"id": 9_223_372_036_854_775_808_u64}), OTHER_CLAIM),
+            ("large", json!({"id": 9_223_372_036_854_775_808.0}), OTHER_CLAIM),
+            ("large", json!({"id": 9_007_199_254_740_992_i64}), OTHER_CLAIM),
+            ("large", json!({"id": 9_007_199_254_740_992.0}), OTHER_CLAIM),
+            ("large", json!({"id": [9_007_199_254_740_994_i64, 1e19]}), OTHER_CLAIM),
             ("beta", json!({"beta": true}), Ok(())),
             ("beta", json!({"beta": false}), OTHER_CLAIM),
             ("beta", json!({"beta": "true"}), OTHER_CLAIM),

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::token::{ClaimPath, Principal};
+use crate::token::{ClaimPath, Principal, number};
 
 /// One condition of a route on its caller.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,23 +117,12 @@ impl ClaimRule {
     }
 }
 
-/// Whether two scalars are equal. Numbers are compared by value: `1` and `1.0` are the same number
-/// in JSON. Integers are compared exactly, not as floating-point numbers.
+/// Whether two scalars are equal. Types must match; numbers are compared by value.
 fn is_equal(allowed: &Value, value: &Value) -> bool {
     match (allowed, value) {
-        (Value::Number(a), Value::Number(b)) => match (a.as_i128(), b.as_i128()) {
-            (Some(integer), None) => is_equal_to_float(integer, b.as_f64()),
-            (None, Some(integer)) => is_equal_to_float(integer, a.as_f64()),
-            (Some(_), Some(_)) | (None, None) => a == b,
-        },
-        (a, b) => a == b,
+        (Value::Number(allowed), Value::Number(value)) => number::is_equal(allowed, value),
+        (allowed, value) => allowed == value,
     }
-}
-
-/// Whether a number that JSON writes with a fraction or an exponent is this integer.
-#[expect(clippy::cast_possible_truncation, reason = "saturates beyond all integers of JSON numbers")]
-fn is_equal_to_float(integer: i128, float: Option<f64>) -> bool {
-    float.is_some_and(|float| float.fract() == 0.0 && float as i128 == integer)
 }
 
 #[cfg(test)]
@@ -152,9 +141,7 @@ mod tests {
             ("one number in two spellings", json!(1), json!(1.0), true),
             ("integers beyond the range of i64", json!(i64::MAX), json!(1_u64 << 63), false),
             ("a float beside an integer", json!(9_007_199_254_740_993_i64), json!(9_007_199_254_740_992.0), false),
-            ("a float that is the integer", json!(9_007_199_254_740_992_i64), json!(9_007_199_254_740_992.0), true),
-            ("a float far beyond", json!(u64::MAX), json!(1e300), false),
-            ("a large integer", json!(u64::MAX), json!(u64::MAX), true),
+            ("a float that several integers have", json!(1_i64 << 53), json!(9_007_199_254_740_992.0), false),
             ("fractions", json!(0.5), json!(0.5), true),
             ("other numbers", json!(1), json!(2), false),
             ("a boolean", json!(true), json!(true), true),

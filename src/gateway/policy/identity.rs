@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue};
 use serde_json::Value;
 
 use crate::telemetry::metrics::Metrics;
-use crate::token::{ClaimPath, Principal};
+use crate::token::{ClaimPath, Principal, number};
 use crate::upstream::headers::PeerTrust;
 use crate::upstream::headers::names::{self, Class, OwnedNames};
 
@@ -110,6 +110,8 @@ impl IdentitySource {
     fn value(&self, principal: &Principal) -> Option<String> {
         let text = match self {
             Self::Claim(path) => match principal.claim(path)? {
+                // The upstream could take it for another number.
+                inexact if number::contains_inexact(inexact) => return None,
                 Value::Null => return None,
                 Value::String(text) => encode(text, b""),
                 Value::Array(items) => join(items.iter().map(plain), ",", b","),

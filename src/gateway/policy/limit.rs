@@ -16,7 +16,7 @@ use crate::primitives::clock::Clock;
 use crate::rate_limit::table::Table;
 use crate::rate_limit::{CellStore, Quota, QuotaDecision, fields, key};
 use crate::telemetry::metrics::LimitMetrics;
-use crate::token::{ClaimPath, Principal};
+use crate::token::{ClaimPath, Principal, number};
 use crate::upstream::headers::names::is_same;
 
 /// A rate limit, compiled from `[limits.NAME]`.
@@ -187,9 +187,9 @@ impl<S: CellStore> Limiter<S> {
     }
 
     /// A client must not bypass the limit by omitting what the key is made of. A request without
-    /// the header is therefore counted by its address, a caller without the claim or client by its
-    /// subject, and an anonymous caller by its address. So is a request with several lines of the
-    /// header, in any spelling: the backend may use any of them.
+    /// the header is therefore counted by its address, a caller without a usable claim or client by
+    /// its subject, and an anonymous caller by its address. So is a request with several lines of
+    /// the header, in any spelling: the backend may use any of them.
     fn key(&self, input: LimitInput<'_>) -> u64 {
         match (&self.settings.key, input.principal) {
             (LimitKey::Route, _) => key::strings(&["route", input.route]),
@@ -226,10 +226,13 @@ impl<S: CellStore> Limiter<S> {
     }
 }
 
+/// The text of a scalar. `None` for other values, and for a number whose value is not exactly
+/// known: callers with different numbers must not share a budget.
 fn scalar_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
-        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        Value::Number(value) => number::text(value),
+        Value::Bool(value) => Some(value.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }

@@ -8,6 +8,7 @@ use crate::config::units::{self, ClaimValue};
 use crate::config::{Problems, Route};
 use crate::gateway::policy::{Access, ClaimRule, Demand};
 use crate::plan::issuers::parse_claim_path;
+use crate::token::number::is_exact_float;
 
 pub(super) fn compile(key_path: &str, route: &Route, problems: &mut Problems) -> Access {
     let demands = [
@@ -84,6 +85,14 @@ fn compile_claims(key_path: &str, route: &Route, problems: &mut Problems) -> Vec
         let allowed: Vec<Value> = values.as_slice().iter().map(to_json).collect();
         if allowed.is_empty() {
             problems.add_with_hint(key_path.clone(), "an empty list allows no value", "list the allowed values");
+        }
+        let is_inexact = |value: &&ClaimValue| matches!(value, ClaimValue::Float(float) if !is_exact_float(*float));
+        if let Some(ClaimValue::Float(float)) = values.as_slice().iter().find(is_inexact) {
+            problems.add_with_hint(
+                key_path.clone(),
+                format!("`{float:e}` stands for several integers, and could not be compared exactly"),
+                "write a whole number below 2^63, without a fraction or an exponent",
+            );
         }
         if let Some(path) = parse_claim_path(&key_path, claim, problems) {
             rules.push(ClaimRule { path, allowed });

@@ -113,6 +113,8 @@ X-User = "claim:/https:~1~1e.example~1user"
         ("a claim that is null", "email", Value::Null, "x-identity-email", None),
         ("a claim that is empty", "email", json!(""), "x-identity-email", None),
         ("a claim that is a number", "email", json!(7), "x-identity-email", Some("7")),
+        ("a claim that is a large integer", "email", json!(u64::MAX), "x-identity-email", Some("18446744073709551615")),
+        ("a claim that could be several integers", "email", json!([1, 1e19]), "x-identity-email", None),
         ("a claim with a URL for a name", "https://e.example/user", json!("u"), "x-user", Some("u")),
         ("as long as allowed", "email", json!(limit), "x-identity-email", Some(&*limit)),
         ("a byte longer", "email", json!(over), "x-identity-email", None),
