@@ -33,7 +33,8 @@ pub struct Upstream {
     pub protocol: UpstreamProtocol,
     /// The `Host` that the upstream receives.
     pub host: HostHeader,
-    /// Whether to forward the client's `Authorization`, on public routes too.
+    /// Whether to forward the client's `Authorization`: on public routes whatever it is, on other
+    /// routes only with a token that was verified.
     pub forward_token: bool,
 }
 

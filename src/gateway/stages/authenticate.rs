@@ -187,6 +187,9 @@ fn check_route_accepts<O: Observer>(
 /// Reads the access token in the `Authorization` field (RFC 6750 §2.1). `None` if there is no such
 /// field, or if it has another scheme. The scheme is case-insensitive (RFC 9110 §11.1).
 ///
+/// RFC 6750 separates the scheme from the token with spaces. Many servers accept a tab too, so it
+/// ends the scheme here as well: what they take for a bearer token is verified.
+///
 /// # Errors
 ///
 /// [`Refusal::RequestMalformed`] for two fields, no token, several tokens, or a byte that is not
@@ -199,7 +202,8 @@ fn read_bearer_token(headers: &HeaderMap, max_bytes: usize) -> Result<Option<Raw
         return malformed(CredentialFault::TwoCredentials);
     }
     let field = field.as_bytes();
-    let (scheme, rest) = field.split_at(field.iter().position(|&byte| byte == b' ').unwrap_or(field.len()));
+    let (scheme, rest) =
+        field.split_at(field.iter().position(|&byte| matches!(byte, b' ' | b'\t')).unwrap_or(field.len()));
     if !scheme.eq_ignore_ascii_case(b"bearer") {
         return Ok(None);
     }
@@ -255,6 +259,11 @@ mod tests {
             ("padding", &["Bearer abc=="], token("abc==")),
             ("another scheme", &["Basic dXNlcjpwYXNz"], Ok(None)),
             ("a scheme with the same prefix", &["BearerX abc"], Ok(None)),
+            ("a tab after the scheme", &["Bearer\tabc"], token("abc")),
+            ("a tab and spaces", &["Bearer \t abc\t"], token("abc")),
+            ("a tab for a token", &["Bearer\t"], malformed(CredentialFault::NoToken)),
+            ("two tokens with a tab between them", &["Bearer\tabc\tdef"], malformed(CredentialFault::NotOneToken)),
+            ("a tab before the scheme's end", &["Bea\trer abc"], Ok(None)),
             ("no token", &["Bearer"], malformed(CredentialFault::NoToken)),
             ("spaces for a token", &["Bearer   "], malformed(CredentialFault::NoToken)),
             ("two tokens", &["Bearer abc def"], malformed(CredentialFault::NotOneToken)),

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::authenticate::Caller;
 use super::normalize::InboundRequest;
 use super::rate_limit::Admitted;
-use crate::gateway::policy::Route;
+use crate::gateway::policy::{Access, Route};
 use crate::gateway::request::RequestTail;
 use crate::gateway::response::body::Body;
 use crate::gateway::response::context::ResponseContext;
@@ -187,7 +187,7 @@ fn replace_prefix(path: &str, strip: Option<&str>, add: Option<&str>) -> String 
 fn build_headers(request: InboundRequest, route: &Route, caller: &Caller, request_id: &HeaderValue) -> HeaderMap {
     let trust = request.peer_trust();
     let InboundRequest { mut headers, hop, host_field, version, .. } = request;
-    if !route.upstream().settings().forward_token {
+    if !forwards_credential(route, caller) {
         headers.remove(header::AUTHORIZATION);
     }
     route.settings().request_headers.apply(&mut headers);
@@ -202,6 +202,17 @@ fn build_headers(request: InboundRequest, route: &Route, caller: &Caller, reques
     // the exchange replaces it with that of the selected server.
     headers.insert(header::HOST, host_field);
     headers
+}
+
+/// Whether the client's `Authorization` goes to the upstream. On a route that reads tokens, only
+/// with the token that was verified: a backend behind such a route may take every credential that
+/// it receives for a verified one. A public route forwards whatever the client sent.
+fn forwards_credential(route: &Route, caller: &Caller) -> bool {
+    let is_trustworthy = match (&route.settings().access, caller) {
+        (Access::Public, _) | (Access::Optional | Access::Token(_), Caller::Known(_)) => true,
+        (Access::Optional | Access::Token(_), Caller::Anonymous) => false,
+    };
+    is_trustworthy && route.upstream().settings().forward_token
 }
 
 /// Writes the framing headers, from the body itself and not from the client's headers (RFC 9112

@@ -89,6 +89,65 @@ async fn removes_authorization_unless_forward_token_is_set() {
     }
 }
 
+/// HH-4, A39; RFC 9110 §11.4: on a route that looks at tokens, `Authorization` reaches the upstream
+/// only with the token that the gateway has verified. A backend that trusts what the gateway lets
+/// through, and reads other schemes or separators than RFC 6750 has, would take a forged credential
+/// for a verified one.
+#[tokio::test]
+async fn forwards_no_credential_that_was_not_verified() {
+    let config = Config::minimal()
+        .add("upstreams.main", "forward_token = true")
+        .route("optional", "access = \"optional\"")
+        .route("tried", "report_only = true\naudiences = [\"other\"]");
+    let fixture = Fixture::start(config).await;
+    let good = fixture.bearer("alice");
+    let tabbed = good.replace(' ', "\t");
+    let forged = good.replace("Bearer ", "");
+    let reported = ["/tried/x"];
+    let both = ["/optional/x", "/tried/x"];
+    for (name, value, targets) in [
+        ("another scheme", "Basic YTpi".to_owned(), &both[..]),
+        ("a scheme that some servers take for Bearer", format!("JWT {forged}"), &both),
+        ("a token without a scheme", forged.clone(), &both),
+        ("a longer scheme", format!("Bearers {forged}"), &both),
+        ("a quoted scheme", format!("\"Bearer\" {forged}"), &both),
+        ("a comma instead of a space", format!("Bearer,{forged}"), &both),
+        ("nothing", String::new(), &both),
+        ("a token for another audience", good.clone(), &reported),
+        ("an invalid token", "Bearer abc".to_owned(), &reported),
+        ("no token", "Bearer".to_owned(), &reported),
+    ] {
+        for target in targets {
+            let received = forwarded(&fixture, target, &[("Authorization", &value), ("X-Api-Key", "k")]).await;
+            assert_eq!(values(&received, "authorization"), Vec::<&str>::new(), "{name}: {target}");
+            assert_eq!(values(&received, "x-identity-subject"), Vec::<&str>::new(), "{name}: {target}");
+            assert_eq!(values(&received, "x-api-key"), ["k"], "{name}: {target}");
+        }
+    }
+    for (name, value) in [("a tab", "Bearer\tforged"), ("a tab and a space", "bearer\t forged")] {
+        let response = fixture.get("/optional/x", &[("Authorization", value)]).await;
+        assert_eq!((response.status, &response.json()["code"]), (401, &json!("token_invalid")), "{name}");
+    }
+    for (target, value) in [("/optional/x", &good), ("/optional/x", &tabbed), ("/token/x", &good)] {
+        let received = forwarded(&fixture, target, &[("Authorization", value)]).await;
+        assert_eq!(values(&received, "authorization"), [value], "{target}: a verified token is forwarded");
+        assert_eq!(values(&received, "x-identity-subject"), ["alice"], "{target}");
+    }
+}
+
+/// A credential for the upstream that the operator sets is not the client's.
+#[tokio::test]
+async fn a_credential_that_the_route_sets_is_forwarded_without_a_token() {
+    let config = Config::minimal()
+        .add("upstreams.main", "forward_token = true")
+        .route("optional", "access = \"optional\"\nset_headers = { Authorization = \"Basic b3Vycw==\" }");
+    let fixture = Fixture::start(config).await;
+    for fields in [&[][..], &[("Authorization", "Basic dGhlaXJz")]] {
+        let received = forwarded(&fixture, "/optional/x", fields).await;
+        assert_eq!(values(&received, "authorization"), ["Basic b3Vycw=="]);
+    }
+}
+
 const FORWARDING: [(&str, &str); 6] = [
     ("Forwarded", "for=192.0.2.7;proto=https;host=\"shop.example\""),
     ("X-Forwarded-For", "192.0.2.7"),
