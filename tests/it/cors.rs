@@ -326,3 +326,39 @@ async fn report_only_leaves_unlisted_origins_to_the_upstream() {
     let reported: Vec<_> = lines.iter().map(|line| &line["would_reject"]).collect();
     assert_eq!(reported, [&json!("origin_denied"), &json!("origin_denied"), &json!(null)]);
 }
+
+/// Threat CO-3: a route without a policy answers no page, and no other route of the path answers in
+/// its place. A preflight for its method is an ordinary `OPTIONS` request, whose response carries
+/// no permission.
+#[tokio::test]
+async fn a_preflight_gets_no_permission_from_the_policy_of_another_route() {
+    let config = config()
+        .route("all", "path = \"/mixed/*\"\naccess = \"public\"\ncors = \"account\"")
+        .route("silent", "path = \"/mixed/*\"\nmethods = [\"DELETE\"]")
+        .route("tried-patch", "path = \"/mixed/*\"\nmethods = [\"PATCH\"]\nreport_only = true\ncors = \"shop\"");
+    let fixture = Fixture::start(config).await;
+    let permissive = [
+        ("Access-Control-Allow-Origin", "*"),
+        ("Access-Control-Allow-Methods", "DELETE, PATCH"),
+        ("Access-Control-Allow-Headers", "Authorization"),
+    ];
+    fixture.origin.behave("/mixed/1", Behaviour::response(200, &permissive, "{}"));
+    for (name, origin, method) in [
+        ("the method's route has no policy", SHOP, "DELETE"),
+        ("the method's route only reports, and denies the origin", "http://localhost:4000", "PATCH"),
+    ] {
+        let response = preflight(&fixture, "/mixed/1", origin, method).await;
+        let fields = cors_headers(&response);
+        assert_eq!((response.status, fields), (200, vec!["vary: Origin".to_owned()]), "{name}");
+    }
+    for (name, path, method) in
+        [("the method's route has the policy", "/mixed/1", "PUT"), ("a method without a route", "/mixed/1", "PURGE")]
+    {
+        let response = preflight(&fixture, path, SHOP, method).await;
+        let fields = cors_headers(&response);
+        assert_eq!(response.status, 204, "{name}");
+        assert!(fields.contains(&format!("allow-origin: {SHOP}")), "{name}: {fields:?}");
+    }
+    let ordinary = fixture.request("OPTIONS", "/mixed/1", &[("Origin", SHOP)], b"").await;
+    assert!(cors_headers(&ordinary).contains(&format!("allow-origin: {SHOP}")), "the policy still applies to others");
+}

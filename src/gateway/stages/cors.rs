@@ -30,6 +30,9 @@ pub(crate) fn preflight_response<O: Observer>(
 /// Decides on the origin of a request that is not a preflight. Every response from here on carries
 /// the CORS headers for the decision.
 ///
+/// A preflight for a method of another route, which that route does not answer, gets no permission
+/// from this route's policy: a browser would take it for that of the other route.
+///
 /// A `report_only` route does not apply a decision that denies the origin; then the upstream's own
 /// CORS headers stand.
 pub(crate) fn check_origin<O: Observer>(routed: &RoutedRequest, cx: &mut StageContext<'_, O>) {
@@ -39,6 +42,13 @@ pub(crate) fn check_origin<O: Observer>(routed: &RoutedRequest, cx: &mut StageCo
         cx.check(|| Check::noted("cors", "the route has no policy: the upstream's CORS headers are forwarded"));
         return;
     };
+    if routed.asks_for_other_route() {
+        cx.check(|| Check::noted("cors", "no permission: the route for the requested method gives none"));
+        if !route.settings().report_only {
+            cx.response.set_origin_decision(OriginDecision::Denied);
+        }
+        return;
+    }
     let decision = policy.decide(&routed.request().headers);
     let has_origin = routed.request().headers.contains_key(header::ORIGIN);
     cx.check(|| describe(&decision, has_origin).with_key(route.settings().key("cors")));

@@ -39,6 +39,7 @@ pub(crate) struct PreflightRequest {
 pub(crate) struct RoutedRequest {
     request: Box<InboundRequest>,
     route: Arc<Route>,
+    asks_for_other_route: bool,
 }
 
 impl RoutedRequest {
@@ -52,6 +53,13 @@ impl RoutedRequest {
     #[must_use]
     pub(crate) fn route(&self) -> &Arc<Route> {
         &self.route
+    }
+
+    /// Whether the request is a preflight for a method that another route serves, and that route
+    /// does not answer it. The CORS policy of this route must not answer in its place.
+    #[must_use]
+    pub(super) fn asks_for_other_route(&self) -> bool {
+        self.asks_for_other_route
     }
 
     pub(super) fn into_parts(self) -> (Box<InboundRequest>, Arc<Route>) {
@@ -85,10 +93,10 @@ impl RoutedRequest {
 
 /// Finds the route of a request.
 ///
-/// A preflight is answered under the policy of the route for the requested method. If there is no
-/// such route, or it has no policy, the policy of the route for `OPTIONS` counts. A preflight that
-/// neither answers is an ordinary `OPTIONS` request: the route for `OPTIONS` forwards it, never the
-/// route for the method that it only asks about.
+/// A preflight is answered under the policy of the route for the requested method. Only if there is
+/// no such route, the policy of the route for `OPTIONS` counts. A preflight that is not answered is
+/// an ordinary `OPTIONS` request: the route for `OPTIONS` forwards it, never the route for the
+/// method that it only asks about.
 ///
 /// # Errors
 ///
@@ -102,16 +110,20 @@ pub(crate) fn route<O: Observer>(
     cx.enter(Stage::Routing);
     let find = |method: &Method| find(&request.host, &request.path(), method, cx.runtime);
     let requested_method = preflight_method(&request.method, &request.headers);
-    let answered = requested_method.and_then(|method| {
-        let route = find(&Method::from_bytes(method.as_bytes()).ok()?).ok()?;
-        Some((preflight_decision(&route, &request)?, route))
-    });
-    let (route, decision) = if let Some((decision, route)) = answered {
-        (route, Some(decision))
-    } else {
-        let route = find(&request.method)?;
-        let decision = requested_method.and_then(|_| preflight_decision(&route, &request));
-        (route, decision)
+    let asked = requested_method.and_then(|method| find(&Method::from_bytes(method.as_bytes()).ok()?).ok());
+    let decision = asked.as_ref().and_then(|asked| preflight_decision(asked, &request));
+    let (route, decision, asks_for_other_route) = match (asked, decision) {
+        (Some(asked), Some(decision)) => (asked, Some(decision), false),
+        (Some(asked), None) => {
+            let route = find(&request.method)?;
+            let is_other = !Arc::ptr_eq(&asked, &route);
+            (route, None, is_other)
+        }
+        (None, _) => {
+            let route = find(&request.method)?;
+            let decision = requested_method.and_then(|_| preflight_decision(&route, &request));
+            (route, decision, false)
+        }
     };
     cx.response.set_route(&route);
     cx.check(|| {
@@ -120,7 +132,7 @@ pub(crate) fn route<O: Observer>(
     });
     Ok(match decision {
         Some(decision) => RoutingOutcome::Preflight(PreflightRequest { route, decision }),
-        None => RoutingOutcome::Request(RoutedRequest { request, route }),
+        None => RoutingOutcome::Request(RoutedRequest { request, route, asks_for_other_route }),
     })
 }
 
