@@ -49,6 +49,7 @@ pub use primitives::clock;
 pub mod internals {
     pub use crate::config::{load_text, reference};
     pub use crate::downstream::balancer::handles;
+    pub use crate::downstream::connection_limits::ConnectionLimits;
     pub use crate::downstream::listener::bind;
     pub use crate::downstream::{Downstream, serve};
     pub use crate::gateway::matching::host::Host;
@@ -63,7 +64,7 @@ pub mod internals {
     pub use crate::rate_limit::table::Table;
     pub use crate::telemetry::LineFormat;
     pub use crate::telemetry::access_log::AccessLog;
-    pub use crate::telemetry::metrics::{Gauge, Metrics};
+    pub use crate::telemetry::metrics::Metrics;
     pub use crate::token::{
         Algorithm, ClaimSources, IssuerSettings, Issuers, KeySource, Principal, Profile, RawToken, RefreshTimes,
         VerdictCache, Verification, Verifier,

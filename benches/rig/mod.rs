@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use portcullis::clock::Clock;
 use portcullis::internals::AccessLog;
 use portcullis::internals::Adopter;
+use portcullis::internals::ConnectionLimits;
 use portcullis::internals::LineFormat;
 use portcullis::internals::Metrics;
 use portcullis::internals::Plan;
@@ -24,7 +25,6 @@ use portcullis::internals::{Gateway, Worker};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-use tokio::sync::Semaphore;
 
 use crate::token::{TestKey, TokenBuilder};
 
@@ -80,16 +80,16 @@ impl Rig {
             } else {
                 AccessLog::off()
             };
-            let adopted = Adopter::new(metrics, clock, log).adopt(&plan, None).expect("a plan that can be adopted");
+            let adopted =
+                Adopter::new(Arc::clone(&metrics), clock, log).adopt(&plan, None).expect("a plan that can be adopted");
             for issuer in adopted.issuers().iter() {
                 tokio::task::spawn_local(Arc::clone(issuer.keys()).run(shutdown.clone()));
             }
             let mut listeners = bind(&plan.server.listen, 1).expect("a free port").remove(0);
             let listener = TcpListener::from_std(listeners.remove(0)).expect("a listener");
             let address = listener.local_addr().expect("bound");
-            let open = portcullis::internals::Gauge::default();
-            let downstream =
-                Downstream { connection_permits: Arc::new(Semaphore::new(16)), open, handle: handles(1).remove(0) };
+            let limits = ConnectionLimits::new(16, metrics.connections());
+            let downstream = Downstream { limits, handle: handles(1).remove(0) };
             let gateway = Rc::new(Gateway::new(Worker::new(Arc::new(ArcSwap::from(adopted)), shutdown.clone())));
             tokio::task::spawn_local(serve(vec![listener], gateway, downstream, shutdown));
             tokio::task::spawn_local(serve_origin(origin));

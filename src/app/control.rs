@@ -6,13 +6,14 @@ use std::sync::mpsc as blocking;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::readiness::ReadinessState;
 use super::source::{self, ConfigSource, Environment};
 use super::{StartError, apply_log_settings, block_on_local};
+use crate::downstream::connection_limits::ConnectionLimits;
 use crate::gateway::Runtime;
 use crate::plan::Plan;
 use crate::plan::adopt::Adopter;
@@ -40,7 +41,7 @@ pub(super) struct Control {
     pub(super) runtime: Arc<ArcSwap<Runtime>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
-    pub(super) connection_permits: Arc<Semaphore>,
+    pub(super) connection_limits: Arc<ConnectionLimits>,
     pub(super) trigger: Arc<Trigger>,
     pub(super) readiness: Arc<ReadinessState>,
 }
@@ -116,28 +117,10 @@ impl Control {
         let next = self.adopter.adopt(&loaded.plan, Some(&self.runtime.load_full()))?;
         next.issuers().take_over(self.runtime.load().issuers());
         self.runtime.store(next);
-        self.resize_connection_limit(loaded.plan.server.max_connections);
+        self.connection_limits.resize(loaded.plan.server.max_connections);
         apply_log_settings(loaded.plan.log);
         self.plan = loaded.plan;
         Ok(())
-    }
-
-    /// Adjusts the number of connection permits. Connections beyond a smaller maximum stay open;
-    /// their permits are withdrawn as they close.
-    fn resize_connection_limit(&self, max_connections: usize) {
-        let current = self.plan.server.max_connections;
-        if max_connections > current {
-            self.connection_permits.add_permits(max_connections - current);
-        } else if let Ok(fewer) = u32::try_from(current - max_connections)
-            && fewer > 0
-        {
-            let connection_permits = Arc::clone(&self.connection_permits);
-            tokio::task::spawn_local(async move {
-                if let Ok(permits) = connection_permits.acquire_many(fewer).await {
-                    permits.forget();
-                }
-            });
-        }
     }
 
     /// Starts a refresh task for each key store without one, and aborts the tasks of removed
@@ -162,7 +145,7 @@ impl Control {
     fn drain(&self) {
         let (delay, timeout) = (self.plan.server.drain_delay, self.plan.server.drain_timeout);
         let trigger = Arc::clone(&self.trigger);
-        let open = self.metrics.connections_open().clone();
+        let open = self.metrics.connections().open().clone();
         self.readiness.drain();
         tracing::info!(?delay, ?timeout, "draining");
         tokio::task::spawn_local(async move {

@@ -27,10 +27,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use crate::config::problem::Problems;
 use crate::downstream::balancer::{self, Balancer};
+use crate::downstream::connection_limits::ConnectionLimits;
 use crate::downstream::listener::{self, BindError};
 use crate::downstream::{self, Downstream};
 use crate::gateway::{Gateway, Runtime, Worker};
@@ -130,15 +131,10 @@ pub fn start(options: Options) -> Result<RunningGateway, StartError> {
 
     let (trigger, shutdown) = shutdown::channel();
     let trigger = Arc::new(trigger);
-    let connection_permits = Arc::new(Semaphore::new(plan.server.max_connections));
+    let connection_limits = ConnectionLimits::new(plan.server.max_connections, metrics.connections());
     let readiness = Arc::new(ReadinessState::new(Arc::clone(&runtime)));
     let mut threads = ThreadGroup::new(Arc::clone(&trigger));
-    let workers = WorkerResources {
-        runtime: &runtime,
-        connection_permits: &connection_permits,
-        metrics: &metrics,
-        shutdown: &shutdown,
-    };
+    let workers = WorkerResources { runtime: &runtime, limits: &connection_limits, shutdown: &shutdown };
     let balancer = start_workers(&mut threads, listeners, &workers)?;
     if let Some(listener) = admin_listener {
         start_admin(&mut threads, listener, Arc::clone(&readiness), Arc::clone(&metrics), shutdown.clone())?;
@@ -153,7 +149,7 @@ pub fn start(options: Options) -> Result<RunningGateway, StartError> {
         runtime,
         metrics,
         clock: options.clock,
-        connection_permits,
+        connection_limits,
         trigger: Arc::clone(&trigger),
         readiness,
     };
@@ -179,8 +175,7 @@ fn start_access_log(
 /// What all workers share.
 struct WorkerResources<'a> {
     runtime: &'a Arc<ArcSwap<Runtime>>,
-    connection_permits: &'a Arc<Semaphore>,
-    metrics: &'a Metrics,
+    limits: &'a Arc<ConnectionLimits>,
     shutdown: &'a Shutdown,
 }
 
@@ -194,8 +189,7 @@ fn start_workers(
     let balancer = handles.first().map(|handle| handle.balancer().clone());
     for (number, (listeners, handle)) in listeners.into_iter().zip(handles).enumerate() {
         let (runtime, shutdown) = (Arc::clone(resources.runtime), resources.shutdown.clone());
-        let open = resources.metrics.connections_open().clone();
-        let downstream = Downstream { connection_permits: Arc::clone(resources.connection_permits), open, handle };
+        let downstream = Downstream { limits: Arc::clone(resources.limits), handle };
         threads.start(&format!("worker-{number}"), move || run_worker(listeners, runtime, downstream, shutdown))?;
     }
     Ok(balancer)

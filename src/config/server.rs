@@ -22,8 +22,12 @@ pub struct Server {
     pub workers: Workers,
     /// IP addresses or CIDR blocks of the proxies whose forwarding headers the gateway trusts.
     pub trusted_proxies: Vec<String>,
-    /// Open client connections; more wait in the kernel's backlog.
+    /// Open client connections. When there are as many, idle ones are closed for new ones, and the
+    /// rest wait in the kernel's backlog.
     pub max_connections: NonZeroU32,
+    /// Open connections of one client: an IPv4 address or an IPv6 /64. Trusted proxies are exempt.
+    /// Default: a quarter of `max_connections`.
+    pub max_connections_per_client: Option<NonZeroU32>,
     /// From accept to the end of the first request head; for later requests, from the first byte of
     /// the head.
     pub header_timeout: TimeSpan,
@@ -56,6 +60,7 @@ impl Default for Server {
             workers: Workers::Auto,
             trusted_proxies: Vec::new(),
             max_connections: const { NonZeroU32::new(10_000).unwrap() },
+            max_connections_per_client: None,
             header_timeout: TimeSpan::seconds(10),
             idle_timeout: TimeSpan::seconds(75),
             body_idle_timeout: TimeSpan::seconds(30),

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+
+use super::connection_limits::ConnectionPermit;
 
 /// A worker hands a connection over if it is ahead of another by at least this many, and by at
 /// least an eighth of the other's connections. With a smaller lead, waking the other worker costs
@@ -59,8 +60,7 @@ pub(super) struct WorkerBalancer {
 pub(super) struct AcceptedConnection {
     pub(super) stream: TcpStream,
     pub(super) address: IpAddr,
-    /// Of the permits for open connections.
-    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) permit: ConnectionPermit,
 }
 
 /// A connection that this worker serves.
@@ -75,7 +75,7 @@ pub(super) struct AssignedConnection {
 pub(super) struct HandedOverConnection {
     stream: std::net::TcpStream,
     address: IpAddr,
-    permit: OwnedSemaphorePermit,
+    permit: ConnectionPermit,
     load: LoadGuard,
 }
 

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::connection_state::ConnectionState;
+use super::idle_connections::IdleHandle;
 use crate::gateway::runtime::ClientTimeouts;
 use crate::gateway::{Gateway, Peer};
 use crate::primitives::shutdown::Shutdown;
@@ -14,6 +15,7 @@ pub(super) struct ConnectionContext {
     pub(super) gateway: Rc<Gateway>,
     pub(super) peer: Peer,
     pub(super) state: Arc<ConnectionState>,
+    pub(super) idle: IdleHandle,
     pub(super) shutdown: Shutdown,
     pub(super) timeouts: ClientTimeouts,
     /// In bytes.

@@ -50,9 +50,10 @@ pub(super) struct ConnectionState {
 
 const NEVER: u64 = u64::MAX;
 
-/// How long an idle connection keeps its buffers before it is parked; a quarter of `idle_timeout`
-/// if that is shorter. A busy client sends its next request sooner.
-const PARK_AFTER: Duration = Duration::from_secs(1);
+/// How long an idle connection keeps its buffers before it is parked, and how long it is not closed
+/// for others; a quarter of `idle_timeout` if that is shorter. A busy client sends its next request
+/// sooner.
+pub(super) const PARK_AFTER: Duration = Duration::from_secs(1);
 
 impl ConnectionState {
     /// The state of a connection that was opened at `opened_at` and has been waiting for a request

@@ -61,7 +61,7 @@ async fn serve_until_idle(
     buffered: Vec<u8>,
     context: &ConnectionContext,
 ) -> Option<IdleConnection> {
-    let ConnectionContext { gateway, peer, state, shutdown, .. } = context;
+    let ConnectionContext { gateway, peer, state, .. } = context;
     let service = service_fn(|request| respond(gateway, state.begin_request(), request, peer, |body| body));
     let socket = CoalescingStream::new(socket);
     let (stream, closed) = ClientStream::new(socket, buffered, Arc::clone(state), UnsolicitedWrites::Suppress);
@@ -75,7 +75,7 @@ async fn serve_until_idle(
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = Box::pin(connection);
-    let end = serve_connection(connection.as_mut(), state, shutdown).await;
+    let end = serve_connection(connection.as_mut(), context).await;
     let Some(parts) = Pin::into_inner(connection).into_parts() else {
         // The connection was upgraded to a tunnel, which passes its bytes elsewhere, but it is
         // still open. It counts as a request in progress: the stream would otherwise take the
@@ -103,15 +103,18 @@ async fn serve_until_idle(
 /// Waits for the next request without hyper's buffers, which take four times the memory of the rest
 /// of the connection.
 ///
-/// Returns `false` if the connection is to be closed: it has failed, or the client has sent nothing
-/// within `idle_timeout`.
+/// Returns `false` if the connection is to be closed: it has failed, the client has sent nothing
+/// within `idle_timeout`, or a limit on connections is reached.
 async fn park(socket: &ClientSocket, context: &ConnectionContext) -> bool {
     let mut shutdown = context.shutdown.clone();
     let deadline = context.state.deadline().unwrap_or_else(Instant::now);
+    let mut idle = context.idle.list();
     tokio::select! {
+        biased;
         readable = timeout_at(deadline, socket.readable()) => matches!(readable, Ok(Ok(()))),
         // The connection stays open for one more request, which takes hyper.
         () = shutdown.reached(Phase::Draining) => true,
+        () = idle.closed() => false,
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) async fn serve(socket: ClientSocket, buffered: Vec<u8>, context: &Con
             .keep_alive_timeout(PING_TIMEOUT)
             .serve_connection(TokioIo::new(stream), service)
     );
-    let end = serve_connection(connection.as_mut(), state, shutdown).await;
+    let end = serve_connection(connection.as_mut(), context).await;
     if matches!(end, ConnectionEnd::TimedOut(Awaiting::FirstRequest | Awaiting::Request)) {
         // If the client has just sent a request, GOAWAY tells it that the gateway has not processed
         // it.

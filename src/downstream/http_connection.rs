@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::connection_state::{Awaiting, ConnectionState};
+use super::connection_context::ConnectionContext;
+use super::connection_state::Awaiting;
+use super::idle_connections::IdleWatch;
 use crate::primitives::lazy_timer::LazyTimer;
 use crate::primitives::shutdown::{Phase, Shutdown};
 
@@ -49,9 +51,10 @@ pub(super) enum ConnectionEnd {
 /// Serves `connection` until it ends or can be parked.
 pub(super) async fn serve_connection<C: HttpConnection>(
     mut connection: Pin<&mut C>,
-    state: &ConnectionState,
-    shutdown: &Shutdown,
+    context: &ConnectionContext,
 ) -> ConnectionEnd {
+    let ConnectionContext { state, idle, shutdown, .. } = context;
+    let mut idle = IdleWatch::new(idle.clone());
     let mut draining = shutdown.clone();
     let mut draining = pin!(async move { draining.reached(Phase::Draining).await });
     let mut stopped = shutdown.clone();
@@ -75,6 +78,11 @@ pub(super) async fn serve_connection<C: HttpConnection>(
         }
         if drain != Drain::NotStarted && stopped.as_mut().poll(cx).is_ready() {
             return Poll::Ready(ConnectionEnd::Stopped);
+        }
+        // A parked connection is listed by the code that parks it. A limit on connections cuts the
+        // idle timeout short.
+        if !C::CAN_PARK && idle.poll_closed(state.park_at(), cx).is_ready() {
+            return Poll::Ready(ConnectionEnd::TimedOut(Awaiting::Request));
         }
         // The deadline changes only while hyper is polled, so it needs to be looked at only here.
         let Some(deadline) = state.deadline() else { return Poll::Pending };

@@ -1,10 +1,11 @@
 //! Downstream: client connections, from the listener to the last byte of the last response.
 //!
 //! Each worker thread accepts on its own [`listener`] and serves its connections on its own
-//! single-threaded runtime; the [`balancer`] keeps the number of connections even. `connection`
-//! detects the protocol and serves the connection with `http1` or `http2`. Both run hyper on a
-//! `client_stream`, which records reads and writes in the `connection_state`; `http_connection`
-//! polls hyper and enforces the timeouts that follow from that state.
+//! single-threaded runtime. The [`connection_limits`] bound the number of connections, in all and
+//! per client, and the [`balancer`] keeps it even among the workers. `connection` detects the
+//! protocol and serves the connection with `http1` or `http2`. Both run hyper on a `client_stream`,
+//! which records reads and writes in the `connection_state`; `http_connection` polls hyper and
+//! enforces the timeouts that follow from that state.
 //!
 //! This module knows nothing of routes or tokens. It passes requests to
 //! [`Gateway::handle`](crate::gateway::Gateway::handle), and asks
@@ -12,6 +13,7 @@
 //! a request.
 
 pub(crate) mod balancer;
+pub(crate) mod connection_limits;
 pub(crate) mod listener;
 
 mod client_stream;
@@ -22,6 +24,7 @@ mod http1;
 mod http2;
 mod http2_streams;
 mod http_connection;
+mod idle_connections;
 mod protocol;
 mod service;
 mod socket;
@@ -33,23 +36,20 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::gateway::{Gateway, Peer};
 use crate::primitives::shutdown::{Phase, Shutdown};
-use crate::telemetry::metrics::{Gauge, GaugeGuard};
+use crate::telemetry::metrics::GaugeGuard;
 use balancer::{
     AcceptedConnection, AssignedConnection, Assignment, HandedOverConnection, LoadGuard, WorkerBalancer, WorkerHandle,
 };
+use connection_limits::{ConnectionLimits, ConnectionPermit};
 
 /// What one worker needs to accept connections.
 #[derive(Debug)]
 pub struct Downstream {
-    /// A permit for each connection that may be open, shared by all workers: `max_connections`.
-    /// Further connections wait in the kernel's backlog.
-    pub connection_permits: Arc<Semaphore>,
-    /// How many connections are open, over all workers.
-    pub open: Gauge,
+    /// How many connections may be open, in all workers together and per client.
+    pub limits: Arc<ConnectionLimits>,
     /// The worker's access to the balancer.
     pub handle: WorkerHandle,
 }
@@ -57,17 +57,13 @@ pub struct Downstream {
 /// Accepts and serves connections until the process drains. Returns when the last of them is closed
 /// or the process stops.
 pub async fn serve(listeners: Vec<TcpListener>, gateway: Rc<Gateway>, downstream: Downstream, mut shutdown: Shutdown) {
-    let Downstream { connection_permits, open, handle: WorkerHandle { balancer, inbox } } = downstream;
+    let Downstream { limits, handle: WorkerHandle { balancer, inbox } } = downstream;
     let alive = Rc::new(());
-    let spawner = ConnectionSpawner { gateway, open, shutdown: shutdown.clone(), alive: Rc::clone(&alive) };
+    let spawner = ConnectionSpawner { gateway, limits, shutdown: shutdown.clone(), alive: Rc::clone(&alive) };
     tokio::task::spawn_local(take_over_connections(inbox, spawner.clone()));
     let accept_loops: Vec<_> = listeners
         .into_iter()
-        .map(|listener| {
-            let accept_loop =
-                accept_connections(listener, Arc::clone(&connection_permits), balancer.clone(), spawner.clone());
-            tokio::task::spawn_local(accept_loop)
-        })
+        .map(|listener| tokio::task::spawn_local(accept_connections(listener, balancer.clone(), spawner.clone())))
         .collect();
     drop(spawner);
     shutdown.reached(Phase::Draining).await;
@@ -100,12 +96,7 @@ async fn take_over_connections(mut inbox: UnboundedReceiver<HandedOverConnection
     }
 }
 
-async fn accept_connections(
-    listener: TcpListener,
-    connection_permits: Arc<Semaphore>,
-    balancer: WorkerBalancer,
-    spawner: ConnectionSpawner,
-) {
+async fn accept_connections(listener: TcpListener, balancer: WorkerBalancer, spawner: ConnectionSpawner) {
     /// Accepting fails when the process has no file descriptors left; trying again at once would
     /// only waste processor time.
     const RETRY_DELAY: Duration = Duration::from_millis(50);
@@ -114,33 +105,42 @@ async fn accept_connections(
         let accepted = tokio::select! {
             biased;
             () = shutdown.reached(Phase::Draining) => return,
-            accepted = accept(&listener, &connection_permits) => accepted,
+            accepted = accept(&listener, &spawner) => accepted,
         };
-        match accepted.and_then(|connection| balancer.assign(connection)) {
+        let assigned = match accepted {
+            Ok(Some(connection)) => balancer.assign(connection),
+            Ok(None) => continue,
+            Err(error) => Err(error),
+        };
+        match assigned {
             Ok(Assignment::ThisWorker(connection)) => spawner.spawn(connection),
             Ok(Assignment::OtherWorker) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                spawner.limits.report_accept_error(&error);
                 tokio::time::sleep(RETRY_DELAY).await;
             }
         }
     }
 }
 
-async fn accept(listener: &TcpListener, connection_permits: &Arc<Semaphore>) -> io::Result<AcceptedConnection> {
+/// Accepts a connection and waits until it may be open. Returns `None`, and closes the connection,
+/// if its client has too many.
+async fn accept(listener: &TcpListener, spawner: &ConnectionSpawner) -> io::Result<Option<AcceptedConnection>> {
     // Accepts before it waits for a permit: a worker with nothing to accept must not hold a permit
     // that another one needs. At most one accepted connection per listener waits here, the others
     // in the kernel.
     let (stream, address) = listener.accept().await?;
-    let permit = Arc::clone(connection_permits).acquire_owned().await.map_err(io::Error::other)?;
-    Ok(AcceptedConnection { stream, address: address.ip(), permit })
+    let address = address.ip();
+    let max_of_client = spawner.gateway.max_connections_of(address);
+    let permit = spawner.limits.admit(address, max_of_client).await;
+    Ok(permit.map(|permit| AcceptedConnection { stream, address, permit }))
 }
 
 /// Starts a task for each connection that this worker serves.
 #[derive(Clone)]
 struct ConnectionSpawner {
     gateway: Rc<Gateway>,
-    open: Gauge,
+    limits: Arc<ConnectionLimits>,
     shutdown: Shutdown,
     /// Its reference count tells [`all_closed`] how many connections are open.
     alive: Rc<()>,
@@ -149,21 +149,22 @@ struct ConnectionSpawner {
 impl ConnectionSpawner {
     fn spawn(&self, connection: AssignedConnection) {
         let AssignedConnection { accepted: AcceptedConnection { stream, address, permit }, load } = connection;
-        let guard =
-            ConnectionGuard { _open: self.open.hold(), _permit: permit, _load: load, _alive: Rc::clone(&self.alive) };
+        let idle = permit.idle_handle();
+        let open = self.limits.metrics().open().hold();
+        let guard = ConnectionGuard { _open: open, _permit: permit, _load: load, _alive: Rc::clone(&self.alive) };
         let (gateway, shutdown) = (Rc::clone(&self.gateway), self.shutdown.clone());
         tokio::task::spawn_local(async move {
-            connection::serve(stream, Peer::new(address, "http"), gateway, shutdown).await;
+            connection::serve(stream, Peer::new(address, "http"), idle, gateway, shutdown).await;
             drop(guard);
         });
     }
 }
 
-/// Counts one open connection until it is dropped: in the gauge, against `max_connections`, in its
+/// Counts one open connection until it is dropped: in the gauge, against the limits, in its
 /// worker's load, and among those that draining waits for.
 struct ConnectionGuard {
     _open: GaugeGuard,
-    _permit: OwnedSemaphorePermit,
+    _permit: ConnectionPermit,
     _load: LoadGuard,
     _alive: Rc<()>,
 }

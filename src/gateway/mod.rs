@@ -37,6 +37,7 @@ pub(crate) use response::context::ResponseContext;
 pub(crate) use runtime::{Runtime, ServerSettings};
 pub use worker::Worker;
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use http::{Method, Request, Response, Version};
@@ -95,6 +96,12 @@ impl Gateway {
     #[must_use]
     pub fn settings(&self) -> ServerSettings {
         self.worker.current().settings().clone()
+    }
+
+    /// How many connections the peer at `address` may have at this moment; `None`: any number.
+    #[must_use]
+    pub fn max_connections_of(&self, address: IpAddr) -> Option<usize> {
+        self.worker.current().settings().max_connections_of(address)
     }
 
     /// The response to a request whose head could not be read: it is malformed, too large or too

@@ -4,6 +4,7 @@
 //! [`plan::adopt`](crate::plan::adopt) builds it, and nothing changes it afterwards: a reload
 //! builds another one and swaps the pointer.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use crate::upstream::Upstream;
 pub struct ServerSettings {
     /// The peers whose forwarding headers are believed.
     pub trusted_proxies: TrustedProxies,
+    /// Open connections of one client.
+    pub max_connections_per_client: usize,
     /// In bytes; a larger head is refused with 431.
     pub max_header_size: usize,
     /// In bytes; a longer token is refused without being parsed.
@@ -53,6 +56,13 @@ pub enum SubjectLogging {
 }
 
 impl ServerSettings {
+    /// How many connections the peer at `address` may have. `None` for a trusted proxy, whose
+    /// connections carry the requests of many clients.
+    #[must_use]
+    pub fn max_connections_of(&self, address: IpAddr) -> Option<usize> {
+        (!self.trusted_proxies.contains(address)).then_some(self.max_connections_per_client)
+    }
+
     /// The subject as the access log shows it.
     #[must_use]
     pub fn logged_subject<'a>(&self, principal: &'a Principal) -> &'a str {

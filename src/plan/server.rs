@@ -1,7 +1,7 @@
 //! `[server]`, `[admin]` and `[log]`.
 
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -76,6 +76,7 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
         body_idle: timeout("body_idle_timeout", server.body_idle_timeout),
     };
     check_sizes(server, problems);
+    let max_connections_per_client = compile_client_share(server, problems);
     (problems.len() == problems_before).then(|| ServerPlan {
         listen,
         workers: match server.workers {
@@ -87,12 +88,27 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
         drain_timeout: server.drain_timeout.duration(),
         settings: ServerSettings {
             trusted_proxies,
+            max_connections_per_client,
             max_header_size: usize::try_from(server.max_header_size.bytes()).unwrap_or(usize::MAX),
             max_token_size: usize::try_from(server.max_token_size.bytes()).unwrap_or(usize::MAX),
             timeouts,
             subject_in_log: if log.subject { SubjectLogging::Clear } else { SubjectLogging::Hashed },
         },
     })
+}
+
+/// `max_connections_per_client`, or a quarter of `max_connections`, rounded up.
+fn compile_client_share(server: &Server, problems: &mut Problems) -> usize {
+    let max = server.max_connections.get();
+    let share = server.max_connections_per_client.map_or(max.div_ceil(4), NonZeroU32::get);
+    if share > max {
+        problems.add_with_hint(
+            "server.max_connections_per_client",
+            format!("{share} is more than `max_connections`, which is {max}"),
+            "write a smaller number; proxies of yours, which need many connections, belong in `trusted_proxies`",
+        );
+    }
+    share as usize
 }
 
 fn check_sizes(server: &Server, problems: &mut Problems) {

@@ -60,6 +60,12 @@ fn a_broken_rule_is_reported_with_its_key() {
             Some("server.trusted_proxies[0]"),
         ),
         ("a single proxy", "[server]\ntrusted_proxies = [\"10.0.0.1\"]", None),
+        (
+            "a client's share above the whole",
+            "[server]\nmax_connections = 4\nmax_connections_per_client = 5",
+            Some("server.max_connections_per_client"),
+        ),
+        ("all connections for one client", "[server]\nmax_connections = 4\nmax_connections_per_client = 4", None),
         ("auth_failures off", "[server]\nauth_failures = \"off\"", None),
         ("auth_failures without a rate", "[server]\nauth_failures = { burst = 1 }", Some("server.auth_failures.rate")),
         ("admin off", "[admin]\nlisten = \"off\"", None),

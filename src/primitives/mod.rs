@@ -1,12 +1,15 @@
 //! Building blocks that know nothing about gateways: clocks, randomness, shutdown, timers, backoff,
-//! field syntax.
+//! shares of clients, field syntax.
 
 pub(crate) mod backoff;
+pub(crate) mod client_network;
 pub mod clock;
 pub(crate) mod coalescing_stream;
 pub(crate) mod escape;
 pub(crate) mod field_syntax;
 pub(crate) mod lazy_timer;
 pub(crate) mod local_executor;
+pub(crate) mod log_interval;
 pub mod random;
+pub(crate) mod shares;
 pub mod shutdown;

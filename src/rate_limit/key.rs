@@ -7,6 +7,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
+use crate::primitives::client_network::client_network;
+
 static PER_PROCESS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// The kind of the hashed value, so that an address and a text with the same bytes get different
@@ -19,13 +21,12 @@ enum Kind {
 
 /// The key of an address.
 ///
-/// An IPv4-mapped IPv6 address has the key of the IPv4 address. An IPv6 address is reduced to its
-/// first 64 bits: the host chooses the rest (RFC 4291 §2.5.1) and could get a new burst with each
-/// request.
+/// All addresses of one [client](client_network) have the same key: an IPv6 client could otherwise
+/// get a new burst with each request.
 #[must_use]
 pub(crate) fn address(ip: IpAddr) -> u64 {
     let mut hasher = new_hasher(Kind::Address);
-    match ip.to_canonical() {
+    match client_network(ip) {
         IpAddr::V4(v4) => hasher.write(&v4.octets()),
         IpAddr::V6(v6) => hasher.write(&v6.octets()[..8]),
     }

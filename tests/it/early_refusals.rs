@@ -236,7 +236,9 @@ async fn sends_100_continue_only_after_authorization() {
 /// the kernel assigned them to.
 #[tokio::test]
 async fn max_connections_is_shared_by_all_workers() {
-    let fixture = Fixture::start(Config::minimal().add("server", "max_connections = 1")).await;
+    // A trusted proxy has no share of its own: the limit on all connections applies alone.
+    let lines = "max_connections = 1\ntrusted_proxies = [\"127.0.0.1\"]";
+    let fixture = Fixture::start(Config::minimal().add("server", lines)).await;
     for number in 0..16 {
         assert_eq!(fixture.get("/public/a", &[]).await.status, 200, "{number}");
     }

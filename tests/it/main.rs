@@ -8,6 +8,7 @@ mod bodies;
 mod cache;
 mod claim_settings;
 mod cli;
+mod client_shares;
 mod cors;
 mod demo;
 mod documents;

@@ -4,6 +4,7 @@
 //! additions. Handles with the same name count into the same series, so a reload does not reset
 //! counters. Label values are names from the configuration or members of fixed sets.
 
+mod connections;
 mod gauge;
 mod issuers;
 mod limits;
@@ -20,8 +21,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge as PrometheusGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-pub use self::gauge::Gauge;
-pub(crate) use self::gauge::GaugeGuard;
+pub(crate) use self::connections::ConnectionMetrics;
+pub(crate) use self::gauge::{Gauge, GaugeGuard};
 pub(crate) use self::issuers::{CacheResult, IssuerMetrics, VerifyResult};
 pub(crate) use self::limits::LimitMetrics;
 pub(crate) use self::routes::RouteMetrics;
@@ -54,7 +55,7 @@ type ScrapeHook = dyn Fn(&Metrics) + Send + Sync;
 struct ProcessMetrics {
     access_log_dropped: Counter,
     config_loaded: PrometheusGauge,
-    connections_open: Gauge,
+    connections: ConnectionMetrics,
     identity_headers_omitted: Counter,
     reloads_failed: Counter,
     reloads_succeeded: Counter,
@@ -101,10 +102,10 @@ impl Metrics {
         self.limits.handle(&name.into())
     }
 
-    /// The number of open downstream connections.
+    /// The metrics of downstream connections.
     #[must_use]
-    pub fn connections_open(&self) -> &Gauge {
-        &self.process.connections_open
+    pub fn connections(&self) -> &ConnectionMetrics {
+        &self.process.connections
     }
 
     /// Counts an attempt to reload the configuration.
@@ -171,14 +172,13 @@ impl ProcessMetrics {
         let metrics = Self {
             access_log_dropped: Counter::default(),
             config_loaded: PrometheusGauge::default(),
-            connections_open: Gauge::default(),
+            connections: ConnectionMetrics::register(registry),
             identity_headers_omitted: Counter::default(),
             reloads_failed: reloads.get_or_create_owned(&ResultLabels { result: result_label(false) }),
             reloads_succeeded: reloads.get_or_create_owned(&ResultLabels { result: result_label(true) }),
             token_cache_entries: Gauge::default(),
         };
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
-        registry.register("connections_open", "Open downstream connections", metrics.connections_open.clone());
         registry.register(
             "identity_headers_omitted",
             "Identity headers omitted because their value was too long",

@@ -121,7 +121,7 @@ fn metrics_in_use() -> (Arc<Metrics>, (IssuerMetrics, UpstreamMetrics, LimitMetr
     limit.count_limited();
     limit.count_overflows(1);
     limit.cells().set(7);
-    metrics.connections_open().add();
+    metrics.connections().open().add();
     metrics.count_reload(false);
     metrics.set_config_loaded(WallTime::from_seconds(1_700_000_000));
     metrics.count_omitted_identity_header();

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::wire::{self, Body, Framing, Head};
 use super::{background, with_deadline};
@@ -99,7 +99,18 @@ pub(crate) struct Conn {
 
 impl Conn {
     pub(crate) async fn open(addr: SocketAddr) -> Self {
-        let stream = with_deadline("a connection", TcpStream::connect(addr)).await;
+        Self::of(TcpStream::connect(addr), addr).await
+    }
+
+    /// Like [`open`](Self::open), as the client `127.0.0.HOST`. All of 127.0.0.0/8 is loopback.
+    pub(crate) async fn open_as(host: u8, addr: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(([127, 0, 0, host], 0).into()).expect("a free port");
+        Self::of(socket.connect(addr), addr).await
+    }
+
+    async fn of(connecting: impl Future<Output = io::Result<TcpStream>>, addr: SocketAddr) -> Self {
+        let stream = with_deadline("a connection", connecting).await;
         let stream = stream.unwrap_or_else(|error| panic!("connecting to {addr}: {error}"));
         stream.set_nodelay(true).expect("a connected socket takes options");
         Self { stream, buffer: Vec::new(), addr }

@@ -1,0 +1,130 @@
+//! Limits on the number of client connections: in all, and per client.
+//!
+//! One client must not take all connections from the others, so each has a share. Trusted proxies
+//! have none: each of their connections carries the requests of many clients. When a limit is
+//! reached, an idle connection is closed for the new one: the one that has been idle for longest,
+//! among those of the client or among all.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::idle_connections::{IdleConnections, IdleHandle};
+use crate::primitives::log_interval::LogInterval;
+use crate::primitives::shares::{Share, Shares};
+use crate::telemetry::metrics::ConnectionMetrics;
+
+/// The limits on client connections. Shared by all workers.
+#[derive(Debug)]
+pub struct ConnectionLimits {
+    max: AtomicUsize,
+    /// One permit for each connection that may be open.
+    permits: Arc<Semaphore>,
+    by_client: Shares,
+    idle: Arc<IdleConnections>,
+    metrics: ConnectionMetrics,
+    client_limit_log: LogInterval,
+    accept_error_log: LogInterval,
+}
+
+/// What an open connection holds of the limits, until it is dropped.
+#[derive(Debug)]
+pub(super) struct ConnectionPermit {
+    _permit: OwnedSemaphorePermit,
+    _share: Share,
+    idle: IdleHandle,
+}
+
+impl ConnectionLimits {
+    /// Limits of at most `max` connections.
+    #[must_use]
+    pub fn new(max: usize, metrics: &ConnectionMetrics) -> Arc<Self> {
+        Arc::new(Self {
+            max: AtomicUsize::new(max),
+            permits: Arc::new(Semaphore::new(max)),
+            by_client: Shares::default(),
+            idle: IdleConnections::new(metrics.clone()),
+            metrics: metrics.clone(),
+            client_limit_log: LogInterval::default(),
+            accept_error_log: LogInterval::default(),
+        })
+    }
+
+    /// Allows at most `max` connections from now on. Connections beyond a smaller maximum stay
+    /// open; their permits are withdrawn as they close.
+    ///
+    /// Must be called on a local runtime, and by one thread only.
+    pub fn resize(&self, max: usize) {
+        let current = self.max.swap(max, Ordering::Relaxed);
+        if max > current {
+            self.permits.add_permits(max - current);
+        } else if let Some(fewer) = u32::try_from(current - max).ok().and_then(NonZeroU32::new) {
+            let permits = Arc::clone(&self.permits);
+            tokio::task::spawn_local(async move {
+                if let Ok(permits) = permits.acquire_many(fewer.get()).await {
+                    permits.forget();
+                }
+            });
+        }
+    }
+
+    /// The metrics of the connections.
+    pub(super) fn metrics(&self) -> &ConnectionMetrics {
+        &self.metrics
+    }
+
+    /// Waits until `client` may open a connection, and closes an idle one for it if necessary.
+    /// `max_of_client` is how many connections it may have; `None` exempts it.
+    ///
+    /// Returns `None` if it has that many and none of them is idle.
+    pub(super) async fn admit(&self, client: IpAddr, max_of_client: Option<usize>) -> Option<ConnectionPermit> {
+        // Its own share comes first: a client at its limit must not make others lose a connection.
+        let share = self.share(client, max_of_client.unwrap_or(usize::MAX))?;
+        let permit = match Arc::clone(&self.permits).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let _request = self.idle.request_close();
+                Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed")
+            }
+        };
+        Some(ConnectionPermit { _permit: permit, _share: share, idle: self.idle.handle(client) })
+    }
+
+    fn share(&self, client: IpAddr, max: usize) -> Option<Share> {
+        if let Some(share) = self.by_client.try_take(client, max) {
+            return Some(share);
+        }
+        if self.idle.close_oldest_of(client) {
+            // The connection that closes counts until it is closed, so the client has one too many
+            // for that long.
+            return Some(self.by_client.take(client));
+        }
+        self.metrics.count_refused();
+        if let Some(left_out) = self.client_limit_log.is_due() {
+            tracing::warn!(
+                %client, limit = max, left_out,
+                "a client has max_connections_per_client connections, further ones are closed; \
+                 if it is a proxy of yours, list it in trusted_proxies"
+            );
+        }
+        None
+    }
+
+    /// Counts and logs a failed attempt to accept a connection.
+    pub(super) fn report_accept_error(&self, error: &std::io::Error) {
+        self.metrics.count_accept_error();
+        if let Some(left_out) = self.accept_error_log.is_due() {
+            tracing::warn!(%error, left_out, "cannot accept a connection");
+        }
+    }
+}
+
+impl ConnectionPermit {
+    /// The connection's access to the list of idle connections.
+    pub(super) fn idle_handle(&self) -> IdleHandle {
+        self.idle.clone()
+    }
+}

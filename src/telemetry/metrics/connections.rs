@@ -1,0 +1,85 @@
+//! Metrics of downstream connections: how many are open, and what the limits on them do.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+use super::gauge::Gauge;
+
+/// The metrics of downstream connections. Cheap to clone; clones count into the same series.
+#[derive(Clone, Debug)]
+pub struct ConnectionMetrics {
+    open: Gauge,
+    idle: Gauge,
+    refused: Counter,
+    closed_for_client: Counter,
+    closed_for_others: Counter,
+    accept_errors: Counter,
+}
+
+impl ConnectionMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let closed = Family::<LimitLabels, Counter>::default();
+        let closed_for = |limit| closed.get_or_create_owned(&LimitLabels { limit });
+        let metrics = Self {
+            open: Gauge::default(),
+            idle: Gauge::default(),
+            refused: Counter::default(),
+            closed_for_client: closed_for("max_connections_per_client"),
+            closed_for_others: closed_for("max_connections"),
+            accept_errors: Counter::default(),
+        };
+        registry.register("connections_open", "Open downstream connections", metrics.open.clone());
+        registry.register(
+            "connections_idle",
+            "Downstream connections without a request that may be closed for others",
+            metrics.idle.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Connections closed at once because their client has as many as it may have",
+            metrics.refused.clone(),
+        );
+        registry.register("idle_connections_closed", "Idle connections closed because a limit was reached", closed);
+        registry.register("accept_errors", "Failed attempts to accept a connection", metrics.accept_errors.clone());
+        metrics
+    }
+
+    /// Open connections.
+    #[must_use]
+    pub fn open(&self) -> &Gauge {
+        &self.open
+    }
+
+    /// Idle connections that may be closed for others.
+    #[must_use]
+    pub fn idle(&self) -> &Gauge {
+        &self.idle
+    }
+
+    /// Counts a connection that was closed at once because of `max_connections_per_client`.
+    pub fn count_refused(&self) {
+        self.refused.inc();
+    }
+
+    /// Counts an idle connection that was closed for another one of the same client.
+    pub fn count_closed_for_client(&self) {
+        self.closed_for_client.inc();
+    }
+
+    /// Counts an idle connection that was closed because `max_connections` were open.
+    pub fn count_closed_for_others(&self) {
+        self.closed_for_others.inc();
+    }
+
+    /// Counts a failed attempt to accept a connection.
+    pub fn count_accept_error(&self) {
+        self.accept_errors.inc();
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LimitLabels {
+    limit: &'static str,
+}

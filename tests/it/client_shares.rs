@@ -1,0 +1,131 @@
+//! Shares of clients: one client does not use up what all share.
+//!
+//! The client is 127.0.0.1 where a test does not say otherwise; 127.0.0.2 is another one.
+
+use crate::support::client::{Conn, h2};
+use crate::support::config::Config;
+use crate::support::fixture::Fixture;
+use crate::support::origin::Behaviour;
+
+const IDLE: &str = "portcullis_connections_idle";
+const REFUSED: &str = "portcullis_connections_refused_total";
+
+fn closed_for(limit: &str) -> String {
+    format!("portcullis_idle_connections_closed_total{{limit=\"{limit}\"}}")
+}
+
+async fn start(lines: &str) -> Fixture {
+    let fixture = Fixture::start(Config::minimal().add("server", lines)).await;
+    fixture.origin.behave("/public/hang", Behaviour::Hang);
+    fixture
+}
+
+/// A connection with a request that is never answered.
+async fn busy(fixture: &Fixture, requests: usize) -> Conn {
+    let mut conn = fixture.connect().await;
+    conn.send("GET /public/hang HTTP/1.1\r\nHost: g\r\n\r\n").await;
+    fixture.origin.wait_for_requests(requests).await;
+    conn
+}
+
+async fn get(conn: &mut Conn) -> u16 {
+    conn.request("GET", "/public/a", &[], b"").await.status
+}
+
+/// Threat DO-4: a client at its share gets no further connection, and others do.
+#[tokio::test]
+async fn a_client_gets_at_most_its_share_of_the_connections() {
+    let fixture = start("max_connections = 8\nmax_connections_per_client = 2").await;
+    let (_first, second) = (busy(&fixture, 1).await, busy(&fixture, 2).await);
+    let mut third = fixture.connect().await;
+    assert_eq!(third.read_to_close().await, b"", "closed without a response");
+    assert_eq!(fixture.gateway.count(REFUSED).await, 1);
+    let mut other = Conn::open_as(2, fixture.gateway.addr()).await;
+    assert_eq!(get(&mut other).await, 200, "another client is not affected");
+    drop(second);
+    fixture.gateway.wait_for_connections(2).await;
+    let mut next = fixture.connect().await;
+    assert_eq!(get(&mut next).await, 200, "a connection was closed, so the client may open one");
+}
+
+/// Threat DO-4: by default a client may have a quarter of `max_connections`.
+#[tokio::test]
+async fn the_default_share_is_a_quarter() {
+    let fixture = start("max_connections = 5").await;
+    let _held = (busy(&fixture, 1).await, busy(&fixture, 2).await);
+    assert_eq!(fixture.connect().await.read_to_close().await, b"", "a quarter of five is two");
+}
+
+/// A client behind a shared address is served although others there leave connections idle.
+#[tokio::test]
+async fn a_client_at_its_share_loses_the_connection_that_has_been_idle_for_longest() {
+    let fixture = start("max_connections = 8\nmax_connections_per_client = 2").await;
+    let (mut first, mut second) = (fixture.connect().await, fixture.connect().await);
+    assert_eq!(get(&mut first).await, 200);
+    fixture.gateway.wait_for_metric(IDLE, 2.0).await;
+    assert_eq!(get(&mut second).await, 200, "it had been idle without a request");
+    fixture.gateway.wait_for_metric(IDLE, 2.0).await;
+    let mut third = fixture.connect().await;
+    assert_eq!(get(&mut third).await, 200);
+    assert_eq!(first.read_to_close().await, b"");
+    assert_eq!(get(&mut second).await, 200, "it stays open");
+    assert_eq!(fixture.gateway.count(&closed_for("max_connections_per_client")).await, 1);
+    assert_eq!(fixture.gateway.count(REFUSED).await, 0);
+}
+
+/// All clients of a trusted proxy share its address.
+#[tokio::test]
+async fn a_trusted_proxy_has_no_share() {
+    let fixture = start("max_connections_per_client = 1\ntrusted_proxies = [\"127.0.0.1\"]").await;
+    let _held = (busy(&fixture, 1).await, busy(&fixture, 2).await, busy(&fixture, 3).await);
+    let mut other = Conn::open_as(2, fixture.gateway.addr()).await;
+    assert_eq!(get(&mut other).await, 200);
+}
+
+/// Threat DO-5: idle connections give way when `max_connections` are open, instead of making new
+/// clients wait.
+#[tokio::test]
+async fn an_idle_connection_is_closed_for_a_new_client() {
+    for name in ["after a response", "before the first request", "over HTTP/2"] {
+        let fixture = start("max_connections = 2\nmax_connections_per_client = 2").await;
+        let mut kept = fixture.connect().await;
+        let (mut idle, mut over_h2) = (None, None);
+        match name {
+            "over HTTP/2" => {
+                let client = h2(fixture.gateway.addr()).await;
+                assert_eq!(client.get("/public/a", &[]).await.status, 200, "{name}");
+                over_h2 = Some(client);
+            }
+            _ => {
+                let mut conn = fixture.connect().await;
+                if name == "after a response" {
+                    assert_eq!(get(&mut conn).await, 200, "{name}");
+                }
+                idle = Some(conn);
+            }
+        }
+        fixture.gateway.wait_for_metric(IDLE, 2.0).await;
+        assert_eq!(get(&mut kept).await, 200, "{name}: now the other one has been idle for longer");
+        let mut new = Conn::open_as(2, fixture.gateway.addr()).await;
+        assert_eq!(get(&mut new).await, 200, "{name}");
+        if let Some(mut idle) = idle {
+            assert_eq!(idle.read_to_close().await, b"", "{name}");
+        }
+        if let Some(over_h2) = over_h2 {
+            assert!(over_h2.try_request("GET", "/public/a", &[], b"").await.is_err(), "{name}");
+        }
+        assert_eq!(get(&mut kept).await, 200, "{name}: it stays open");
+        assert_eq!(fixture.gateway.count(&closed_for("max_connections")).await, 1, "{name}");
+    }
+}
+
+/// A connection that becomes idle while another one waits is closed for it.
+#[tokio::test]
+async fn a_client_that_waits_is_served_once_a_connection_becomes_idle() {
+    let fixture = start("max_connections = 1\nmax_connections_per_client = 1").await;
+    let mut first = fixture.connect().await;
+    assert_eq!(get(&mut first).await, 200);
+    let mut waiting = Conn::open_as(2, fixture.gateway.addr()).await;
+    assert_eq!(get(&mut waiting).await, 200);
+    assert_eq!(first.read_to_close().await, b"");
+}
