@@ -83,12 +83,11 @@ impl ConnectionLimits {
     pub(super) async fn admit(&self, client: IpAddr, max_of_client: Option<usize>) -> Option<ConnectionPermit> {
         // Its own share comes first: a client at its limit must not make others lose a connection.
         let share = self.share(client, max_of_client.unwrap_or(usize::MAX))?;
-        let permit = match Arc::clone(&self.permits).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                let _request = self.idle.request_close();
-                Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed")
-            }
+        let permit = if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            permit
+        } else {
+            let _request = self.idle.request_close();
+            Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed")
         };
         Some(ConnectionPermit { _permit: permit, _share: share, idle: self.idle.handle(client) })
     }

@@ -111,7 +111,6 @@ impl Content {
 impl From<BodyError> for BrokenOff {
     fn from(error: BodyError) -> Self {
         match error {
-            BodyError::ClientStalled => Self::ClientStalled,
             BodyError::TimedOut => Self::TimedOut,
             BodyError::Upstream(ResponseBodyError::CutOff) => Self::UpstreamBrokeOff,
             BodyError::Upstream(ResponseBodyError::Idle) => Self::UpstreamIdle,

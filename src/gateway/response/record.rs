@@ -53,7 +53,7 @@ pub(crate) struct Record {
 /// Whose fault it is that a response broke off.
 fn blame(cause: BrokenOff) -> Blame {
     match cause {
-        BrokenOff::ClientLeft | BrokenOff::ClientStalled => Blame::Client,
+        BrokenOff::ClientLeft => Blame::Client,
         // The upstream had until then to send all of its response.
         BrokenOff::TimedOut | BrokenOff::UpstreamBrokeOff | BrokenOff::UpstreamIdle => Blame::Upstream,
     }

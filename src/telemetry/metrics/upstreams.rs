@@ -94,10 +94,9 @@ impl ServerMetrics {
 /// Why a response that had begun did not reach its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BrokenOff {
-    /// The client closed its connection or cancelled the request.
+    /// The client closed its connection, cancelled the request, or did not read for so long that the
+    /// gateway closed the connection.
     ClientLeft,
-    /// The client did not read.
-    ClientStalled,
     /// The route's `timeout` passed.
     TimedOut,
     /// The upstream closed its connection early, or its framing is invalid.
@@ -108,15 +107,13 @@ pub enum BrokenOff {
 
 impl BrokenOff {
     /// Every cause, in the order of their declaration.
-    const ALL: [Self; 5] =
-        [Self::ClientLeft, Self::ClientStalled, Self::TimedOut, Self::UpstreamBrokeOff, Self::UpstreamIdle];
+    const ALL: [Self; 4] = [Self::ClientLeft, Self::TimedOut, Self::UpstreamBrokeOff, Self::UpstreamIdle];
 
     /// The reason in the access log, and the metric's label.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
             Self::ClientLeft => "client left",
-            Self::ClientStalled => "client does not read",
             Self::TimedOut => "route timeout",
             Self::UpstreamBrokeOff => "upstream broke off",
             Self::UpstreamIdle => "upstream idle",
