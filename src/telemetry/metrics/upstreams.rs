@@ -94,8 +94,8 @@ impl ServerMetrics {
 /// Why a response that had begun did not reach its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BrokenOff {
-    /// The client closed its connection, cancelled the request, or did not read for so long that the
-    /// gateway closed the connection.
+    /// The client closed its connection, cancelled the request, or did not read for so long that
+    /// the gateway closed the connection.
     ClientLeft,
     /// The route's `timeout` passed.
     TimedOut,
