@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # Where Cargo builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-.PHONY: help demo test test-tools lint deny fmt reference bench bench-instructions bench-compare
+.PHONY: help demo test test-tools lint deny fuzz fmt reference bench bench-instructions bench-compare
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,13 @@ lint: ## Check formatting and lints as CI does
 deny: ## Check the dependencies' licences, bans, duplicates, sources and advisories
 	@scripts/doctor.sh build
 	@scripts/deny.sh
+
+# Without a sanitizer, because the code has no `unsafe`. FUZZ has options of libFuzzer.
+FUZZ := -max_total_time=60 -timeout=10
+fuzz: ## Load arbitrary configurations for a minute, with a nightly compiler
+	@scripts/doctor.sh build
+	@cp Cargo.lock fuzz/Cargo.lock
+	tool=$$(scripts/cargo-tool.sh cargo-fuzz 0.13.2) && RUSTUP_TOOLCHAIN=nightly CARGO_TARGET_DIR=$(abspath $(TARGET)/fuzz) $$tool run --sanitizer none config -- $(FUZZ)
 
 bench: ## Time the gateway's parts and whole requests, with their allocations
 	@scripts/doctor.sh build

@@ -1,6 +1,5 @@
 #!/bin/sh
-# Checks the dependencies against deny.toml with cargo-deny, and installs cargo-deny where this
-# version is missing.
+# Checks the dependencies against deny.toml with cargo-deny, which it installs if necessary.
 #
 # Licences, banned crates, duplicate versions and sources are checked everywhere. Advisories need
 # RustSec's database, which is a Git repository on GitHub. Where it cannot be fetched, the copy from
@@ -10,28 +9,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 # The older release on PyPI, 0.14.2, panics on this project's metadata. Debian 12 has no package.
-version=0.20.2
-tools=$(pwd)/target/tools
-[ -z "${CARGO_TARGET_DIR:-}" ] || tools=$CARGO_TARGET_DIR/tools
-
-is_wanted() { # PROGRAM
-    [ "$("$1" --version 2>/dev/null)" = "cargo-deny $version" ]
-}
-
-# Unoptimised: compiling it takes 40 seconds on two cores, and a check takes one second either way.
-install_deny() (
-    trap 'rm -rf "$tools/build"' EXIT
-    export CARGO_TARGET_DIR="$tools/build"
-    export CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off
-    export CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
-    cargo install --quiet --locked --root "$tools" --version "=$version" cargo-deny
-)
-
-deny=cargo-deny
-if ! is_wanted "$deny"; then
-    deny=$tools/bin/cargo-deny
-    is_wanted "$deny" || install_deny
-fi
+deny=$(scripts/cargo-tool.sh cargo-deny 0.20.2)
 
 "$deny" --locked check --deny warnings licenses bans sources
 

@@ -22,6 +22,7 @@ mod cors;
 mod field_order;
 mod issuer;
 mod limit;
+mod message;
 mod route;
 mod schema;
 mod server;

@@ -4,11 +4,15 @@
 //! The loader and then the plan add problems to one report. The report never shows a value from the
 //! environment, which may be a secret, but the name of the variable.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::environment::EnvironmentReferences;
-use super::key_path::KeyLines;
+use super::key_path::{KeyLines, element};
+
+/// Longest text of a problem or a hint, in characters. The longest one with a short value names all
+/// keys of a route.
+const MAX_TEXT_CHARS: usize = 600;
 
 /// Longest value that is shown, in characters; of a longer one the beginning is enough to find it.
 const MAX_SHOWN_CHARS: usize = 80;
@@ -35,6 +39,9 @@ pub struct Problems {
     list: Vec<Problem>,
     references: EnvironmentReferences,
     removed: BTreeSet<String>,
+    /// The indexes of the elements that the loader has taken out of an array, by the array's path.
+    /// The plan counts without them.
+    shifted: BTreeMap<String, BTreeSet<usize>>,
 }
 
 impl Problems {
@@ -46,6 +53,7 @@ impl Problems {
             list: Vec::new(),
             references: EnvironmentReferences::default(),
             removed: BTreeSet::new(),
+            shifted: BTreeMap::new(),
         }
     }
 
@@ -54,12 +62,12 @@ impl Problems {
     /// Does nothing if the loader has removed the key because of another problem: `audiences = 5`
     /// is one mistake, and the plan must not report missing audiences as well.
     pub fn add(&mut self, path: impl Into<String>, what: impl Into<String>) {
-        self.push(path.into(), None, what.into(), None);
+        self.push(self.path_in_file(path.into()), None, what.into(), None);
     }
 
     /// Adds a problem with a hint how to fix it; otherwise like [`add`](Self::add).
     pub fn add_with_hint(&mut self, path: impl Into<String>, what: impl Into<String>, hint: impl Into<String>) {
-        self.push(path.into(), None, what.into(), Some(hint.into()));
+        self.push(self.path_in_file(path.into()), None, what.into(), Some(hint.into()));
     }
 
     /// Whether there is no problem.
@@ -98,8 +106,10 @@ impl Problems {
         if self.removed.iter().any(|removed| explains(removed, &path)) {
             return;
         }
-        let what = self.references.redact(what);
-        let hint = hint.map(|hint| self.references.redact(hint));
+        // Escaped and shortened here as well, because not every text has been made by `quoted`.
+        // Redacted before that: what is left of a secret would no longer be recognized.
+        let shown = |text: String| shortened(&escaped(&self.references.redact(text)));
+        let (what, hint) = (shown(what), hint.map(shown));
         self.list.push(Problem { path, line, what, hint });
     }
 
@@ -109,9 +119,34 @@ impl Problems {
     }
 
     /// Remembers that the loader has removed the key at `path`, for a reason that has been
-    /// reported.
+    /// reported. An empty path stands for the whole file.
     pub(super) fn mark_removed(&mut self, path: String) {
         self.removed.insert(path);
+    }
+
+    /// Remembers that the loader has taken the element at `path` out of its array, so that the
+    /// elements after it have moved up.
+    pub(super) fn mark_shifted(&mut self, path: &str) {
+        if let Some((array, index)) = split_element(path) {
+            self.shifted.entry(array.to_owned()).or_default().insert(index);
+        }
+    }
+
+    /// The path in the file of what the plan knows as `path`.
+    fn path_in_file(&self, path: String) -> String {
+        self.shifted.iter().fold(path, |path, (array, taken_out)| {
+            let Some((index, rest)) = path
+                .strip_prefix(array.as_str())
+                .and_then(|rest| rest.strip_prefix('['))
+                .and_then(|rest| rest.split_once(']'))
+            else {
+                return path;
+            };
+            let Ok(index) = index.parse::<usize>() else { return path };
+            // Ascending, so that each element before the one in question moves it by one.
+            let index = taken_out.iter().fold(index, |index, &taken| if taken <= index { index + 1 } else { index });
+            format!("{}{rest}", element(array, index))
+        })
     }
 }
 
@@ -161,6 +196,17 @@ pub(crate) fn quoted(value: &str) -> String {
     }
 }
 
+/// A text without its middle if it is too long: the end says what is expected.
+fn shortened(text: &str) -> String {
+    let length = text.chars().count();
+    if length <= MAX_TEXT_CHARS {
+        return text.to_owned();
+    }
+    let half = MAX_TEXT_CHARS / 2;
+    let (start, end) = (text.chars().take(half), text.chars().skip(length - half));
+    start.chain(['…']).chain(end).collect()
+}
+
 /// Escapes control and invisible characters: text from a file must not control the terminal that
 /// shows it.
 #[must_use]
@@ -179,11 +225,15 @@ pub(crate) fn escaped(text: &str) -> String {
 /// `path` is the same key, a key below it, or the array whose element it was.
 fn explains(removed: &str, path: &str) -> bool {
     if let Some(rest) = path.strip_prefix(removed) {
-        return rest.is_empty() || rest.starts_with(['.', '[']);
+        return removed.is_empty() || rest.is_empty() || rest.starts_with(['.', '[']);
     }
-    removed.strip_prefix(path).is_some_and(|rest| {
-        rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).is_some_and(|index| index.parse::<u32>().is_ok())
-    })
+    split_element(removed).is_some_and(|(array, _)| array == path)
+}
+
+/// The array and the index of an element.
+fn split_element(path: &str) -> Option<(&str, usize)> {
+    let (array, index) = path.strip_suffix(']')?.rsplit_once('[')?;
+    Some((array, index.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -241,6 +291,15 @@ mod tests {
         ] {
             assert_eq!(quoted(value), shown, "{name}");
         }
+    }
+
+    #[test]
+    fn a_long_text_is_shown_without_its_middle() {
+        let mut problems = Problems::new("gateway.toml");
+        problems.add("server.listen", format!("invalid type: string \"{}\", expected a table", "a".repeat(100_000)));
+        let what = &problems.iter().next().unwrap().what;
+        assert_eq!(what.chars().count(), MAX_TEXT_CHARS + 1);
+        assert!(what.starts_with("invalid type: string \"aaa") && what.ends_with("aaa\", expected a table"), "{what}");
     }
 
     #[test]

@@ -88,6 +88,125 @@ fn a_route_that_is_not_a_table_does_not_shift_the_others() {
     assert_eq!(loaded.config.routes[1].path.as_deref(), Some("/a"));
 }
 
+/// The paths of the problems that the loader and the plan find.
+fn problem_paths(text: &str) -> Vec<String> {
+    let problems = crate::plan::Plan::compile(loaded(text)).map(|_| ()).unwrap_err();
+    problems.iter().map(|problem| problem.path.clone()).collect()
+}
+
+/// A wrong type in any place is reported once, with its key. Several of these keys share their span
+/// with another one.
+#[test]
+fn a_wrong_type_is_reported_wherever_it_is() {
+    for (text, path, what) in [
+        ("[upstreams.a]\nservers = [{}]", "upstreams.a.servers[0]", "a table, expected a string"),
+        ("[upstreams.a]\nservers = [{ a = 1 }]", "upstreams.a.servers[0]", "a table, expected a string"),
+        ("[upstreams.a]\nservers = [[{}]]", "upstreams.a.servers[0]", "an array, expected a string"),
+        ("[[upstreams.a.servers]]\na = 1", "upstreams.a.servers[0]", "a table, expected a string"),
+        ("[[routes]]\nscopes = [{ a = 1 }]", "routes[0].scopes[0]", "a table, expected a string"),
+        ("[[routes]]\nscopes = { a = 1 }", "routes[0].scopes", "a table, expected an array"),
+        ("[[routes]]\nclaims.a = [[1]]", "routes[0].claims.a[0]", "an array, expected a string, a number"),
+        ("[[routes]]\nclaims.a = [{}, 1]", "routes[0].claims.a[0]", "a table, expected a string, a number"),
+        ("[[server]]\nlisten = \"x\"", "server", "an array, expected a table"),
+        ("[[server]]\n[[server]]", "server", "an array, expected a table"),
+        ("[[issuers]]\n[issuers.x]", "issuers", "an array, expected a table"),
+        ("issuers.main = [{}]", "issuers.main", "an array, expected a table"),
+        ("[routes.x]\npath = \"/a\"", "routes", "a table, expected an array of tables"),
+        ("routes = [[{}]]", "routes[0]", "an array, expected a table"),
+        ("server.listen.a.b = 1", "server.listen", "a table, expected a string or an array of strings"),
+        ("[server]\nlisten = [{}, {}]", "server.listen[0]", "a table, expected a string"),
+        ("[server]\nmax_connections = -1", "server.max_connections", "expected a number from 1"),
+        ("[server]\nmax_connections = 99999999999999999999", "server.max_connections", "expected a number from 1"),
+        ("[server]\nrealm = 1979-05-27", "server.realm", "`1979-05-27` is a date or a time"),
+        ("server = 1979-05-27", "server", "`1979-05-27` is a date or a time"),
+        ("[server]\nauth_failures = 07:32:00", "server.auth_failures", "`07:32:00` is a date or a time"),
+        ("[[routes]]\nclaims.a = [1979-05-27, 1]", "routes[0].claims.a[0]", "`1979-05-27` is a date or a time"),
+    ] {
+        let loaded = loaded(text);
+        let found: Vec<_> = loaded.problems.iter().filter(|problem| problem.path == path).collect();
+        assert_eq!(found.len(), 1, "{text}: {}", loaded.problems);
+        assert!(found[0].what.contains(what), "{text}: {}", loaded.problems);
+    }
+}
+
+#[test]
+fn an_element_after_a_wrong_one_keeps_its_index() {
+    let upstream = "[[routes]]\npath = \"/a\"\naccess = \"public\"\nupstream = \"a\"\n[upstreams.a]\n";
+    for (servers, expected) in [
+        ("[\"http://a:1\", \"ftp://b\"]", vec!["upstreams.a.servers[1]"]),
+        ("[5, \"ftp://b\"]", vec!["upstreams.a.servers[0]", "upstreams.a.servers[1]"]),
+        (
+            "[5, \"http://a:1\", {}, {}, \"ftp://b\"]",
+            vec![
+                "upstreams.a.servers[0]",
+                "upstreams.a.servers[2]",
+                "upstreams.a.servers[3]",
+                "upstreams.a.servers[4]",
+            ],
+        ),
+    ] {
+        assert_eq!(problem_paths(&format!("{upstream}servers = {servers}")), expected, "{servers}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_has_no_other_problem() {
+    for text in ["[server", "a = 1\na = 2", "\u{feff}\u{0}"] {
+        let problems = crate::plan::Plan::compile(loaded(text)).map(|_| ()).unwrap_err();
+        assert!(problems.iter().all(|problem| problem.path.is_empty()), "{text:?}: {problems}");
+    }
+    let missing = load(std::path::Path::new("/does/not/exist.toml"), &none);
+    let report = crate::plan::Plan::compile(missing).map(|_| ()).unwrap_err().to_string();
+    assert_eq!(report, "/does/not/exist.toml: 1 problem\n  cannot be read: No such file or directory (os error 2)");
+}
+
+#[test]
+fn a_string_in_place_of_an_array_is_shown_the_array_to_write() {
+    insta::assert_snapshot!(report("[[routes]]\nscopes = \"orders:read\""), @r#"
+    gateway.toml: 1 problem
+      line 2  routes[0].scopes: invalid type: string "orders:read", expected an array
+              hint: write an array: ["orders:read"]
+    "#);
+}
+
+/// The report goes to a terminal.
+#[test]
+fn text_of_the_file_is_escaped_in_the_report() {
+    for text in [
+        "[[routes]]\n\"\\u001b[2Jx\" = 1",
+        "[[routes]]\naccess = \"\\u001b[2J\\nx\"",
+        "[[routes]]\nscopes = \"\\u009b2J\"",
+        "[server]\nlisten = \"${\\u001b[2J\"",
+        "[server]\n\u{9b}2J = 1",
+        "[server]\nrealm = '\u{9b}2J",
+    ] {
+        let report = report(text);
+        let is_safe = |character: char| character == '\n' || !character.is_control();
+        assert!(report.chars().all(is_safe), "{text:?}: {report:?}");
+    }
+}
+
+/// What an error costs does not depend on how many there are, or on how long the names are.
+#[test]
+fn a_large_file_with_many_mistakes_is_loaded_in_bounded_space() {
+    let name = "n".repeat(200_000);
+    let keys: Vec<String> = (0..20_000).map(|key| format!("k{key} = 1")).collect();
+    let many = |line: &str| line.repeat(20_000);
+    for (text, expected) in [
+        (format!("[upstreams.a]\nservers = [{}]", many("5,")), (250, true)),
+        (format!("[upstreams.a]\nservers = [{}]", many("{},")), (250, true)),
+        (format!("[upstreams.a]\nservers = [{}]", many("\"${NONE}\",")), (250, true)),
+        (format!("[upstreams.a]\nservers = [{}]", many("1979-05-27,")), (250, true)),
+        (many("= 1\n"), (501, true)),
+        (format!("[{name}]\n{}", keys.join("\n")), (1, false)),
+    ] {
+        let loaded = loaded(&text);
+        let what: Vec<_> = loaded.problems.iter().map(|problem| problem.what.as_str()).collect();
+        let is_cut = what.last() == Some(&"there may be more problems than these");
+        assert_eq!((what.len(), is_cut), expected, "{text:.40}");
+    }
+}
+
 #[test]
 fn references_are_replaced_after_parsing() {
     let environment = |name: &str| (name == "HOST").then(|| "a\"\nadmin.listen = \"0.0.0.0:1".to_owned());

@@ -1,7 +1,13 @@
 //! The parsed file before it becomes structs: a tree of TOML values with their spans.
 //!
-//! The loader does three things with it: it assigns a path and a line to each key, replaces
-//! references to the environment, and removes what cannot be deserialized, so that the rest can be.
+//! The loader assigns a path and a line to each key, replaces references to the environment, and
+//! removes what cannot be deserialized, so that the rest can be.
+//!
+//! **Removal always makes progress.** An error of serde names a span, and several keys can have the
+//! same one: an array with a `[[header]]` and its only element do. [`Entries::at`] therefore
+//! returns only what is still in the tree, and [`Entries::remove`] says whether it has changed the
+//! tree; the loader gives up when it has not. Without these rules the loader would remove the same
+//! key for ever.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -11,7 +17,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use super::environment::{EnvironmentReferences, substitute};
 use super::key_path::{KeyLines, child, element};
-use super::problem::{Problems, quoted};
+use super::problem::quoted;
 
 /// The positions of the line breaks of a text.
 #[derive(Debug)]
@@ -28,6 +34,10 @@ impl LineIndex {
     }
 }
 
+/// Longest path that is recorded, in bytes. Real ones have a tenth of it. Without a limit, a table
+/// with a long name and many keys would need the product of the two in memory.
+const MAX_PATH_BYTES: usize = 1024;
+
 /// One key or one element of an array, and where it is in the file.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -35,9 +45,13 @@ pub(super) struct Entry {
     pub(super) line: usize,
     key: Option<Range<usize>>,
     value: Range<usize>,
+    is_array: bool,
+    /// Whether the entry is no longer in the tree.
+    is_removed: bool,
 }
 
-/// All keys and elements of the file, in no particular order.
+/// All keys and elements of the file, parents before children. Those whose path would be too long
+/// are left out; an error in one of them counts as an error in the value around it.
 #[derive(Debug, Default)]
 pub(super) struct Entries(Vec<Entry>);
 
@@ -52,8 +66,22 @@ impl Entries {
         for (key, value) in table {
             let path = child(path, key.get_ref());
             let line = lines.line(key.span().start);
-            self.0.push(Entry { path: path.clone(), line, key: Some(key.span()), value: value.span() });
-            self.add_value(value.get_ref(), &path, lines);
+            self.add(&path, line, Some(key.span()), value, lines);
+        }
+    }
+
+    fn add(
+        &mut self,
+        path: &str,
+        line: usize,
+        key: Option<Range<usize>>,
+        value: &Spanned<DeValue<'_>>,
+        lines: &LineIndex,
+    ) {
+        if path.len() <= MAX_PATH_BYTES {
+            let is_array = value.get_ref().is_array();
+            self.0.push(Entry { path: path.to_owned(), line, key, value: value.span(), is_array, is_removed: false });
+            self.add_value(value.get_ref(), path, lines);
         }
     }
 
@@ -64,8 +92,7 @@ impl Entries {
                 for (index, value) in elements.iter().enumerate() {
                     let path = element(path, index);
                     let line = lines.line(value.span().start);
-                    self.0.push(Entry { path: path.clone(), line, key: None, value: value.span() });
-                    self.add_value(value.get_ref(), &path, lines);
+                    self.add(&path, line, None, value, lines);
                 }
             }
             DeValue::String(_)
@@ -74,6 +101,10 @@ impl Entries {
             | DeValue::Boolean(_)
             | DeValue::Datetime(_) => {}
         }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub(super) fn key_lines(&self) -> KeyLines {
@@ -85,89 +116,163 @@ impl Entries {
     }
 
     /// The entry that an error at `span` is about: the key or value with exactly this span, else
-    /// the smallest value around it.
-    pub(super) fn at(&self, span: &Range<usize>) -> Option<&Entry> {
-        let exact = |entry: &&Entry| entry.key.as_ref() == Some(span) || entry.value == *span;
-        // An array and its only element can have the same span; the longer path is that of the
-        // element.
-        self.0.iter().filter(exact).max_by_key(|entry| entry.path.len()).or_else(|| {
-            let around = |range: &Range<usize>| range.start <= span.start && span.end <= range.end;
-            self.0.iter().filter(|entry| around(&entry.value)).min_by_key(|entry| entry.value.len())
-        })
+    /// the smallest value around it. `None` if there is none in the tree, or no longer.
+    ///
+    /// An array that is written with `[[header]]` has the span of its first element.
+    /// `is_about_array` says which of the two the error is about.
+    pub(super) fn at(&self, span: &Range<usize>, is_about_array: bool) -> Option<EntryId> {
+        let exact = |entry: &Entry| entry.key.as_ref() == Some(span) || entry.value == *span;
+        let around = |entry: &Entry| entry.value.start <= span.start && span.end <= entry.value.end;
+        let present = || self.0.iter().enumerate().filter(|(_, entry)| !entry.is_removed);
+        let found = present()
+            .filter(|(_, entry)| exact(entry))
+            .max_by_key(|(_, entry)| (entry.is_array == is_about_array, entry.path.len()));
+        let found =
+            found.or_else(|| present().filter(|(_, entry)| around(entry)).min_by_key(|(_, entry)| entry.value.len()));
+        found.map(|(index, _)| EntryId(index))
+    }
+
+    /// The entry that [`at`](Self::at) has found.
+    pub(super) fn get(&self, id: EntryId) -> &Entry {
+        &self.0[id.0]
+    }
+
+    /// Removes an entry from the tree. Returns how, or `None` if the tree did not hold it.
+    pub(super) fn remove(&mut self, root: &mut DeTable<'_>, id: EntryId) -> Option<Removal> {
+        let entry = &self.0[id.0];
+        let removal = remove_from_table(root, entry)?;
+        let path = entry.path.clone();
+        // An emptied element is still there; what was in it is not.
+        let is_gone = |other: &str| match removal {
+            Removal::Removed | Removal::RemovedElement => is_within(other, &path),
+            Removal::EmptiedElement => other != path && is_within(other, &path),
+        };
+        for other in &mut self.0 {
+            other.is_removed = other.is_removed || is_gone(&other.path);
+        }
+        Some(removal)
     }
 }
 
-/// Replaces references to the environment in every string. If a reference cannot be replaced, the
-/// function reports it and removes the string.
+/// Identifies an entry of one [`Entries`].
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct EntryId(usize);
+
+/// What [`Entries::remove`] has done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Removal {
+    /// A key is gone.
+    Removed,
+    /// An element of an array is an empty table now, so that the elements after it keep their
+    /// indexes.
+    EmptiedElement,
+    /// An element of an array is gone, and the elements after it have moved up.
+    RemovedElement,
+}
+
+/// Whether `path` is `ancestor` or below it.
+fn is_within(path: &str, ancestor: &str) -> bool {
+    path.strip_prefix(ancestor).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// A value that the loader rejects before it deserializes the file.
+#[derive(Debug)]
+pub(super) struct RejectedValue {
+    pub(super) span: Range<usize>,
+    pub(super) what: String,
+    pub(super) hint: String,
+}
+
+/// Replaces references to the environment in every string. Returns those that cannot be replaced.
 pub(super) fn replace_references(
     root: &mut DeTable<'_>,
-    entries: &Entries,
     environment: &dyn Fn(&str) -> Option<String>,
-    problems: &mut Problems,
-) -> EnvironmentReferences {
+) -> (EnvironmentReferences, Vec<RejectedValue>) {
     let mut references = EnvironmentReferences::default();
-    let mut failed = Vec::new();
-    for_each_string(root, &mut |span, text| match substitute(text, environment, &mut references) {
-        Ok(replaced) if replaced == **text => {}
-        Ok(replaced) => *text = Cow::Owned(replaced),
-        Err(errors) => failed.push((span, text.to_string(), errors)),
-    });
-    for (span, text, errors) in failed {
-        let Some(entry) = entries.at(&span) else { continue };
-        for error in errors {
-            let what = format!("{}: {error}", quoted(&text));
-            problems.push(entry.path.clone(), Some(entry.line), what, Some(error.hint()));
+    let mut rejected = Vec::new();
+    for_each_value(root, &mut |span, value| {
+        let DeValue::String(text) = value else { return };
+        match substitute(text, environment, &mut references) {
+            Ok(replaced) if replaced == **text => {}
+            Ok(replaced) => *text = Cow::Owned(replaced),
+            Err(errors) => rejected.extend(errors.into_iter().map(|error| RejectedValue {
+                span: span.clone(),
+                what: format!("{}: {error}", quoted(text)),
+                hint: error.hint(),
+            })),
         }
-        remove(root, entry);
-        problems.mark_removed(entry.path.clone());
-    }
-    references
+    });
+    (references, rejected)
 }
 
-fn for_each_string<'i>(table: &mut DeTable<'i>, visit: &mut dyn FnMut(Range<usize>, &mut Cow<'i, str>)) {
+/// All dates and times. No key takes one, and serde would show them as tables with a key that is
+/// not in the file.
+pub(super) fn find_dates(root: &mut DeTable<'_>) -> Vec<RejectedValue> {
+    let mut dates = Vec::new();
+    for_each_value(root, &mut |span, value| {
+        if let DeValue::Datetime(date) = value {
+            dates.push(RejectedValue {
+                span,
+                what: format!("`{date}` is a date or a time, which no key takes"),
+                hint: format!("for a text, write it in quotes: \"{date}\""),
+            });
+        }
+    });
+    dates
+}
+
+/// Calls `visit` for each value that is neither a table nor an array.
+fn for_each_value<'i>(table: &mut DeTable<'i>, visit: &mut dyn FnMut(Range<usize>, &mut DeValue<'i>)) {
     for (_, value) in table.iter_mut() {
-        for_each_string_in(value, visit);
+        for_each_value_in(value, visit);
     }
 }
 
-fn for_each_string_in<'i>(value: &mut Spanned<DeValue<'i>>, visit: &mut dyn FnMut(Range<usize>, &mut Cow<'i, str>)) {
+fn for_each_value_in<'i>(value: &mut Spanned<DeValue<'i>>, visit: &mut dyn FnMut(Range<usize>, &mut DeValue<'i>)) {
     let span = value.span();
     match value.get_mut() {
-        DeValue::String(text) => visit(span, text),
-        DeValue::Array(elements) => elements.iter_mut().for_each(|element| for_each_string_in(element, visit)),
-        DeValue::Table(table) => for_each_string(table, visit),
-        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {}
+        DeValue::Array(elements) => elements.iter_mut().for_each(|element| for_each_value_in(element, visit)),
+        DeValue::Table(table) => for_each_value(table, visit),
+        scalar @ (DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)) => visit(span, scalar),
     }
 }
 
-/// Removes `entry` from the tree. An element of an array of tables is replaced by an empty table,
-/// so that the elements after it keep their indexes.
-pub(super) fn remove(table: &mut DeTable<'_>, entry: &Entry) {
-    let kept = std::mem::take(table);
-    for (key, mut value) in kept {
-        if !(entry.key == Some(key.span()) && value.span() == entry.value) {
-            remove_from_value(value.get_mut(), entry);
-            table.insert(key, value);
-        }
+fn remove_from_table(table: &mut DeTable<'_>, entry: &Entry) -> Option<Removal> {
+    let is_entry = |key: Range<usize>, value: Range<usize>| entry.key == Some(key) && value == entry.value;
+    let key = table.iter().find(|(key, value)| is_entry(key.span(), value.span())).map(|(key, _)| key.clone());
+    if let Some(key) = key {
+        table.remove(&key);
+        return Some(Removal::Removed);
     }
+    table.iter_mut().find_map(|(_, value)| remove_from_value(value, entry))
 }
 
-fn remove_from_value<'i>(value: &mut DeValue<'i>, entry: &Entry) {
-    match value {
-        DeValue::Table(table) => remove(table, entry),
+/// Where the array holds tables, an element that is removed becomes an empty table at first, and is
+/// taken out if that is wrong as well.
+fn remove_from_value(value: &mut Spanned<DeValue<'_>>, entry: &Entry) -> Option<Removal> {
+    match value.get_mut() {
+        DeValue::Table(table) => remove_from_table(table, entry),
         DeValue::Array(elements) => {
-            let is_entry = |value: &Spanned<DeValue<'i>>| entry.key.is_none() && value.span() == entry.value;
+            let is_entry = |value: &Spanned<DeValue<'_>>| entry.key.is_none() && value.span() == entry.value;
+            let Some(index) = elements.iter().position(is_entry) else {
+                return elements.iter_mut().find_map(|value| remove_from_value(value, entry));
+            };
             let has_tables = elements.iter().any(|value| value.get_ref().is_table());
-            let kept = std::mem::replace(elements, DeArray::new());
-            for mut value in kept {
-                if !is_entry(&value) {
-                    remove_from_value(value.get_mut(), entry);
-                    elements.push(value);
-                } else if has_tables {
-                    elements.push(Spanned::new(value.span(), DeValue::Table(DeTable::new())));
-                }
+            let value = elements.get_mut(index)?.get_mut();
+            if has_tables && !matches!(value, DeValue::Table(table) if table.is_empty()) {
+                *value = DeValue::Table(DeTable::new());
+                return Some(Removal::EmptiedElement);
             }
+            let kept = std::mem::replace(elements, DeArray::new()).into_iter().enumerate();
+            *elements = kept.filter(|(other, _)| *other != index).map(|(_, value)| value).collect();
+            Some(Removal::RemovedElement)
         }
-        DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {}
+        DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {
+            None
+        }
     }
 }

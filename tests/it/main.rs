@@ -9,6 +9,7 @@ mod cache;
 mod claim_settings;
 mod cli;
 mod client_shares;
+mod config_fuzz;
 mod cors;
 mod demo;
 mod documents;

@@ -5,6 +5,9 @@ mod headers;
 mod pattern;
 mod references;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use self::pattern::{compile_pattern, compile_prefixes, default_name};
 pub(super) use self::references::Definitions;
 use self::references::resolve_reference;
@@ -32,11 +35,13 @@ pub(super) fn compile(
         );
     }
     let mut compiled: Vec<RouteSettings> = Vec::new();
+    let mut names: BTreeMap<Arc<str>, usize> = BTreeMap::new();
     for (position, route) in routes.iter().enumerate() {
         let Some(settings) = compile_route(position, route, definitions, problems) else { continue };
-        if let Some(other) = compiled.iter().find(|other| other.name == settings.name) {
+        let first = *names.entry(Arc::clone(&settings.name)).or_insert(position);
+        if first != position {
             let key_path = child(&element("routes", position), "name");
-            let what = format!("{} is already the name of routes[{}]", quoted(&settings.name), other.position);
+            let what = format!("{} is already the name of routes[{first}]", quoted(&settings.name));
             problems.add_with_hint(key_path, what, "give one of the two another `name`");
         }
         compiled.push(settings);

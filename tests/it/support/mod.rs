@@ -21,6 +21,7 @@ use tokio::runtime::{Builder, Handle};
 
 pub(crate) mod client;
 pub(crate) mod config;
+pub(crate) mod config_generator;
 pub(crate) mod fixture;
 pub(crate) mod frames;
 pub(crate) mod gateway;
