@@ -18,6 +18,7 @@ pub mod reference;
 pub(crate) mod units;
 
 mod auth_failures;
+mod body_idle_timeout;
 mod cors;
 mod field_order;
 mod issuer;
@@ -39,6 +40,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub(crate) use self::auth_failures::AuthFailures;
+pub(crate) use self::body_idle_timeout::BodyIdleTimeout;
 pub(crate) use self::cors::Cors;
 pub(crate) use self::issuer::Issuer;
 pub(crate) use self::key_path::KeyLines;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::body_idle_timeout::BodyIdleTimeout;
 use super::field_order;
 use super::units::{Access, ClaimValue, OneOrMany, PathParameters, SizeOrUnlimited, TimeSpan};
 
@@ -70,6 +71,9 @@ pub struct Route {
     /// that stops reading is bounded by `body_idle_timeout`.
     /// Default: no limit.
     pub timeout: Option<TimeSpan>,
+    /// How long a body may bring no byte, as for an upstream. Raise it for streams with long
+    /// pauses, such as server-sent events and gRPC. Default: the upstream's.
+    pub body_idle_timeout: Option<BodyIdleTimeout>,
     /// Largest request body, or `"unlimited"`.
     /// Default: `server.max_body_size`.
     pub max_body_size: Option<SizeOrUnlimited>,
@@ -104,6 +108,7 @@ impl Default for Route {
             set_response_headers: BTreeMap::new(),
             remove_response_headers: Vec::new(),
             timeout: None,
+            body_idle_timeout: None,
             max_body_size: None,
             report_only: false,
             path_parameters: PathParameters::Refuse,

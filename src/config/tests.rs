@@ -277,3 +277,22 @@ fn mistakes_in_auth_failures_have_their_line_and_what_is_expected() {
       line 2  server.auth_failures: invalid value: string "none", expected { rate = "600/min", burst = 100 } or "off"
     "#);
 }
+
+#[test]
+fn mistakes_in_body_idle_timeout_have_their_line_and_what_is_expected() {
+    let text = "[upstreams.a]\nservers = [\"http://a\"]\nbody_idle_timeout = { reponse = \"1h\", request = 3 }";
+    insta::assert_snapshot!(report(text), @r#"
+    gateway.toml: 2 problems
+      line 3  upstreams.a.body_idle_timeout.reponse: unknown key `reponse`
+              hint: did you mean `response`?
+      line 3  upstreams.a.body_idle_timeout.request: `3` has no unit; expected a duration with a unit, such as "250ms", "30s", "5m" or "24h"
+    "#);
+    insta::assert_snapshot!(report("[[routes]]\nbody_idle_timeout = 30"), @r#"
+    gateway.toml: 1 problem
+      line 2  routes[0].body_idle_timeout: `30` has no unit; expected a duration with a unit, such as "250ms", "30s", "5m" or "24h"
+    "#);
+    insta::assert_snapshot!(report("[[routes]]\nbody_idle_timeout = true"), @r#"
+    gateway.toml: 1 problem
+      line 2  routes[0].body_idle_timeout: invalid type: boolean `true`, expected a duration, such as "5m", or { request = "30s", response = "1h" }
+    "#);
+}

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::body_idle_timeout::BodyIdleTimeout;
 use super::field_order;
 use super::units::{Balance, HostHeader, TimeSpan, UpstreamProtocol};
 
@@ -22,6 +23,10 @@ pub struct Upstream {
     /// From the end of the request to the head of the response; also the longest wait for a free
     /// connection.
     pub response_timeout: TimeSpan,
+    /// How long a body may bring no byte, before the request is 408 or the response breaks off: one
+    /// duration, or `{ request = "30s", response = "1h" }`.
+    /// Default: `server.body_idle_timeout`.
+    pub body_idle_timeout: Option<BodyIdleTimeout>,
     /// How long an idle connection stays open. Keep it below the server's own idle timeout.
     pub keep_alive: TimeSpan,
     /// Connections per server, all workers together.
@@ -45,6 +50,7 @@ impl Default for Upstream {
             balance: Balance::LeastRequest,
             connect_timeout: TimeSpan::seconds(2),
             response_timeout: TimeSpan::seconds(30),
+            body_idle_timeout: None,
             keep_alive: TimeSpan::seconds(4),
             max_connections: const { NonZeroU32::new(1024).unwrap() },
             max_pending: 1024,

@@ -115,6 +115,7 @@ impl Plan {
             identity: &identity,
             realm: &realm,
             max_body_size: server::max_body_size(&config.server),
+            body_idle_timeout: config.server.body_idle_timeout,
         };
         let (routes, table) = routes::compile(&config.routes, &definitions, problems);
         cors::check_unused(&config.cors, &config.routes, problems);

@@ -30,6 +30,7 @@ pub(super) fn compile(
 
 fn compile_upstream(name: &str, key_path: &str, upstream: &Upstream, problems: &mut Problems) -> UpstreamSettings {
     let servers = compile_servers(&child(key_path, "servers"), &upstream.servers, problems);
+    super::routes::check_body_idle(key_path, upstream.body_idle_timeout, problems);
     let mut duration = |name: &str, span: TimeSpan| nonzero_duration(&child(key_path, name), span, problems);
     UpstreamSettings {
         name: name.into(),

@@ -307,3 +307,43 @@ async fn the_access_log_counts_the_bytes_of_both_bodies() {
         .map(|line| json!([line["method"], line["path"], line["status"], line["bytes_in"], line["bytes_out"]]));
     assert_eq!(seen.collect::<Vec<_>>(), expected);
 }
+
+/// `body_idle_timeout` of a route comes before that of its upstream, and that before the server's;
+/// each may set the request's and the response's by themselves.
+#[tokio::test]
+async fn a_quiet_stream_may_pause_for_as_long_as_its_route_or_upstream_allows() {
+    let config = Config::minimal()
+        .one_worker()
+        .add("server", "body_idle_timeout = \"50ms\"")
+        .add("upstreams.main", "body_idle_timeout = { response = \"60s\" }")
+        .route("events", "access = \"public\"")
+        .route("upload", "access = \"public\"\nbody_idle_timeout = { request = \"60s\" }")
+        .route("brief", "access = \"public\"\nbody_idle_timeout = \"50ms\"");
+    let fixture = Fixture::start(config).await;
+    let events = fixture.origin.stream("/events/1");
+    let brief = fixture.origin.stream("/brief/1");
+    let mut quiet = fixture.connect().await;
+    quiet.send("GET /events/1 HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(quiet.read_head().await.status, 200);
+    let head = "HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n";
+    let mut uploading = fixture.connect().await;
+    uploading.send(format!("POST /upload/1 {head}")).await;
+    fixture.origin.wait_until("the first piece", |all| all.iter().any(|request| request.body == "one")).await;
+
+    // These end by the shorter timeouts, after the others have begun to pause.
+    let mut cut_off = fixture.connect().await;
+    cut_off.send("GET /brief/1 HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(cut_off.read_head().await.status, 200);
+    cut_off.read_to_close().await;
+    brief.wait_for_close().await;
+    for target in ["/events/2", "/brief/2"] {
+        let mut slow = fixture.connect().await;
+        slow.send(format!("POST {target} {head}")).await;
+        assert_eq!(slow.read_response().await.status, 408, "{target}: the response's timeout is not the request's");
+    }
+
+    events.send("late");
+    quiet.read_until("late").await;
+    uploading.send("3\r\ntwo\r\n0\r\n\r\n").await;
+    assert_eq!(uploading.read_response().await.json()["body"], "onetwo");
+}

@@ -12,7 +12,7 @@ use crate::gateway::matching::Pattern;
 use crate::telemetry::metrics::RouteMetrics;
 use crate::token::Principal;
 use crate::upstream::Upstream;
-use crate::upstream::body::MaxBody;
+use crate::upstream::body::{IdleTimeouts, MaxBody};
 
 /// A route, compiled from one `[[routes]]` entry: plain values, comparable.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +46,8 @@ pub struct RouteSettings {
     pub response_headers: HeaderRules,
     /// Time limit for the exchange with the upstream, the response's body included.
     pub timeout: Option<Duration>,
+    /// How long each body may bring no byte.
+    pub body_idle: IdleTimeouts,
     /// The largest request body that is accepted.
     pub max_body_size: MaxBody,
     /// Whether the route only counts and logs refusals instead of enforcing them.

@@ -49,16 +49,15 @@ pub(crate) async fn send(
 ) -> Result<Response<Body>, Refusal> {
     let (routed, caller) = admitted.into_permit().into_parts();
     let (request, route) = routed.into_parts();
-    let timeouts = runtime.settings().timeouts;
     let trailers = trailers_for(&request.headers);
     let UpstreamRequest { request: outgoing, client_upgrade } =
-        UpstreamRequest::new(*request, tail, &route, &caller, timeouts.body_idle, context.request_id())?;
+        UpstreamRequest::new(*request, tail, &route, &caller, context.request_id())?;
     let progress = outgoing.body().progress();
     context.record().set_body_progress(progress.clone());
     let upstream = route.upstream();
     let started = Instant::now();
     let deadline = route.settings().timeout.map(|timeout| started + timeout);
-    let options = ExchangeOptions { deadline, body_idle_timeout: timeouts.body_idle, trailers };
+    let options = ExchangeOptions { deadline, body_idle_timeout: route.settings().body_idle.response, trailers };
     let sent = upstream.send(worker.pools(), outgoing, options).await;
     let UpstreamResponse { mut head, body, server } = sent.map_err(|error| {
         let ExchangeError { cause, server } = error;
@@ -103,7 +102,6 @@ impl UpstreamRequest {
         tail: RequestTail,
         route: &Route,
         caller: &Caller,
-        body_idle: Duration,
         request_id: &HeaderValue,
     ) -> Result<Self, Refusal> {
         let settings = route.settings();
@@ -114,7 +112,7 @@ impl UpstreamRequest {
         let protocol = request.upgrade.clone().filter(|_| route.upstream().settings().protocol == Protocol::Http1);
         let method = request.method.clone();
         let mut headers = build_headers(request, route, caller, request_id);
-        let body = RequestBody::new(tail.body, settings.max_body_size, body_idle);
+        let body = RequestBody::new(tail.body, settings.max_body_size, settings.body_idle.request);
         let client_upgrade = protocol.and_then(|protocol| {
             let client = tail.upgrade?;
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

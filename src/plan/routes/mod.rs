@@ -15,10 +15,10 @@ use super::syntax::{check_name, nonzero_duration};
 use crate::config::key_path::{child, element};
 use crate::config::problem::quoted;
 use crate::config::units::{PathParameters, SizeOrUnlimited};
-use crate::config::{Problems, Route};
+use crate::config::{BodyIdleTimeout, Problems, Route};
 use crate::gateway::matching::{Pattern, RouteTable};
 use crate::gateway::policy::{Challenges, CorsPolicy, RouteSettings};
-use crate::upstream::body::MaxBody;
+use crate::upstream::body::{IdleTimeouts, MaxBody};
 
 /// Compiles all routes and the table that matches requests to them. There is no table if routes
 /// conflict.
@@ -83,6 +83,7 @@ fn compile_route(
     let (strip_prefix, add_prefix) = compile_prefixes(key_path, route, pattern.as_ref(), problems);
     let request_headers = headers::compile_request_headers(key_path, route, definitions.identity, problems);
     let response_headers = headers::compile_response_headers(key_path, route, problems);
+    check_body_idle(key_path, route.body_idle_timeout, problems);
     let timeout = route.timeout.map(|span| nonzero_duration(&child(key_path, "timeout"), span, problems));
     if let Some(name) = &route.name {
         check_name(&child(key_path, "name"), name, problems);
@@ -105,6 +106,7 @@ fn compile_route(
         request_headers,
         response_headers,
         timeout,
+        body_idle: compile_body_idle(route, definitions),
         max_body_size: match route.max_body_size {
             None => definitions.max_body_size,
             Some(SizeOrUnlimited::Size(size)) => MaxBody::Bytes(size.bytes()),
@@ -130,6 +132,31 @@ fn compile_upstream<'a>(
         return None;
     };
     resolve_reference(&key_path, name, definitions.upstreams, "upstream", problems).map(|_| name)
+}
+
+/// The idle timeouts of the route's bodies: its own, else the upstream's, else the server's.
+fn compile_body_idle(route: &Route, definitions: &Definitions<'_>) -> IdleTimeouts {
+    let own = route.body_idle_timeout.unwrap_or_default();
+    let upstream = route.upstream.as_deref().and_then(|name| definitions.upstreams.get(name));
+    let upstream = upstream.and_then(|upstream| upstream.body_idle_timeout).unwrap_or_default();
+    let server = definitions.body_idle_timeout;
+    IdleTimeouts {
+        request: own.request.or(upstream.request).unwrap_or(server).duration(),
+        response: own.response.or(upstream.response).unwrap_or(server).duration(),
+    }
+}
+
+/// Checks `body_idle_timeout` in the table at `key_path`.
+pub(super) fn check_body_idle(key_path: &str, timeouts: Option<BodyIdleTimeout>, problems: &mut Problems) {
+    let Some(BodyIdleTimeout { request, response }) = timeouts else { return };
+    let key_path = child(key_path, "body_idle_timeout");
+    if request == response {
+        request.map(|span| nonzero_duration(&key_path, span, problems));
+        return;
+    }
+    for (name, span) in [("request", request), ("response", response)] {
+        span.map(|span| nonzero_duration(&child(&key_path, name), span, problems));
+    }
 }
 
 fn compile_cors(

@@ -10,6 +10,17 @@ mod progress;
 mod request;
 mod response;
 
+use std::time::Duration;
+
 pub(crate) use progress::{BodyOutcome, Progress, RequestBodyFault};
 pub(crate) use request::{MaxBody, RequestBody};
 pub(crate) use response::{ResponseBody, ResponseBodyError, Trailers};
+
+/// How long each body of an exchange may bring no byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdleTimeouts {
+    /// The request's.
+    pub request: Duration,
+    /// The response's.
+    pub response: Duration,
+}
