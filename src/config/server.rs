@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::auth_failures::AuthFailures;
 use super::field_order;
-use super::units::{LogFormat, LogLevel, OneOrMany, Size, TimeSpan, Workers};
+use super::units::{LogFormat, LogLevel, OneOrMany, Size, TimeSpan, TrustedHeader, Workers};
 
 /// `[server]`: the listener for clients.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
@@ -22,6 +22,8 @@ pub struct Server {
     pub workers: Workers,
     /// IP addresses or CIDR blocks of the proxies whose forwarding headers the gateway trusts.
     pub trusted_proxies: Vec<String>,
+    /// The forwarding headers that trusted proxies write; the others are dropped, also from them.
+    pub trusted_header: TrustedHeader,
     /// Open client connections. When there are as many, idle ones are closed for new ones, and the
     /// rest wait in the kernel's backlog.
     pub max_connections: NonZeroU32,
@@ -59,6 +61,7 @@ impl Default for Server {
             listen: OneOrMany::of(&["127.0.0.1:8080"]),
             workers: Workers::Auto,
             trusted_proxies: Vec::new(),
+            trusted_header: TrustedHeader::XForwarded,
             max_connections: const { NonZeroU32::new(10_000).unwrap() },
             max_connections_per_client: None,
             header_timeout: TimeSpan::seconds(10),

@@ -10,7 +10,7 @@ use super::LogPlan;
 use super::syntax::nonzero_duration;
 use crate::config::key_path::element;
 use crate::config::problem::quoted;
-use crate::config::units::{self, LogFormat, LogLevel, TimeSpan};
+use crate::config::units::{self, LogFormat, LogLevel, TimeSpan, TrustedHeader};
 use crate::config::{Admin, AuthFailures, Log, Problems, Server};
 use crate::gateway::ServerSettings;
 use crate::gateway::client_address::TrustedProxies;
@@ -19,6 +19,7 @@ use crate::rate_limit::Quota;
 use crate::telemetry::LineFormat;
 use crate::telemetry::logging::Level;
 use crate::upstream::body::MaxBody;
+use crate::upstream::headers::ForwardingFamily;
 
 /// `[server]`, compiled.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,7 +69,13 @@ const ADDRESS_HINT: &str =
 pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Option<ServerPlan> {
     let problems_before = problems.len();
     let listen = compile_listen(server, problems);
-    let trusted_proxies = TrustedProxies::new(compile_networks(&server.trusted_proxies, problems));
+    let trusted_proxies = TrustedProxies::new(
+        compile_networks(&server.trusted_proxies, problems),
+        match server.trusted_header {
+            TrustedHeader::Forwarded => ForwardingFamily::Forwarded,
+            TrustedHeader::XForwarded => ForwardingFamily::XForwarded,
+        },
+    );
     let mut timeout = |name: &str, span: TimeSpan| nonzero_duration(&format!("server.{name}"), span, problems);
     let timeouts = ClientTimeouts {
         header: timeout("header_timeout", server.header_timeout),

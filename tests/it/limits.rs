@@ -230,6 +230,25 @@ async fn ignores_forwarding_headers_of_untrusted_peers() {
     }
 }
 
+/// Threat RL-2: a client behind a trusted proxy cannot leave its quota by adding a field that the
+/// proxy passes on, neither for a new one nor for that of all whose address is unknown.
+#[tokio::test]
+async fn no_field_that_a_client_adds_changes_its_quota() {
+    let config = limited("key = \"ip\"\nrate = \"1/h\"\nburst = 1", "access = \"public\"");
+    let fixture = Fixture::start(trust_loopback(config)).await;
+    assert_eq!(fixture.get("/calls/1", &[]).await.status, 200, "the proxy's own quota is used up");
+    let added = ["for=198.51.100.7", "for=unknown", "for=\"", "x", ""];
+    for (index, value) in added.iter().enumerate() {
+        let address = format!("192.0.2.{index}");
+        let fields = [("X-Forwarded-For", &*address), ("Forwarded", value)];
+        assert_eq!(fixture.get("/calls/1", &fields).await.status, 200, "{value}: not the quota of the proxy");
+        for value in added {
+            let fields = [("Forwarded", value), ("X-Forwarded-For", &*address)];
+            assert_eq!(fixture.get("/calls/1", &fields).await.status, 429, "{value}: the same quota");
+        }
+    }
+}
+
 /// A limit by address, route or header is counted before the token is verified, and
 /// so saves that work.
 #[tokio::test]

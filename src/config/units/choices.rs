@@ -25,6 +25,16 @@ pub enum Balance {
     RoundRobin,
 }
 
+/// A family of forwarding headers.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrustedHeader {
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+    /// `X-Forwarded-For` and the other `X-Forwarded-*`.
+    XForwarded,
+}
+
 /// The protocol of connections to an upstream.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]

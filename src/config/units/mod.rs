@@ -9,6 +9,8 @@ mod lists;
 mod workers;
 
 pub(crate) use amounts::{Rate, Size, SizeOrUnlimited, TimeSpan};
-pub(crate) use choices::{Access, Balance, HostHeader, LogFormat, LogLevel, PathParameters, Profile, UpstreamProtocol};
+pub(crate) use choices::{
+    Access, Balance, HostHeader, LogFormat, LogLevel, PathParameters, Profile, TrustedHeader, UpstreamProtocol,
+};
 pub(crate) use lists::{ClaimValue, OneOrMany};
 pub(crate) use workers::Workers;

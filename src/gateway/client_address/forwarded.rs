@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::parse_node;
 use crate::primitives::field_syntax::is_token;
 
-/// The element does not match the grammar, or has the wanted parameter twice.
+/// The element does not match the grammar, or has a parameter twice that the gateway reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
@@ -43,29 +43,49 @@ fn last_comma(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// The address in the `for` parameter. `None` if there is none or the element is malformed.
-pub(super) fn for_address(element: &str) -> Option<IpAddr> {
-    parse_node(&parameter(element, "for").ok()??, false)
+/// The parameters of one element that the gateway reads; the others are only parsed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Element<'a> {
+    node: Option<Cow<'a, str>>,
+    /// `proto`.
+    pub proto: Option<Cow<'a, str>>,
+    /// `host`.
+    pub host: Option<Cow<'a, str>>,
 }
 
-/// The value of one parameter. Parses the whole element, so that no part of a malformed element is
-/// believed.
-fn parameter<'a>(element: &'a str, wanted: &str) -> Result<Option<Cow<'a, str>>, Malformed> {
-    let mut found = None;
-    let mut rest = element;
-    loop {
-        rest = rest.trim_start_matches([' ', '\t']);
-        if let Some((name, after)) = rest.split_once('=').filter(|(name, _)| is_token(name.as_bytes())) {
-            let (value, after) = parse_value(after)?;
-            if name.eq_ignore_ascii_case(wanted) && found.replace(value).is_some() {
-                return Err(Malformed);
+impl<'a> Element<'a> {
+    /// Parses the whole element, so that no part of a malformed element is believed.
+    pub(super) fn parse(element: &'a str) -> Result<Self, Malformed> {
+        let mut found = Self::default();
+        let mut rest = element;
+        loop {
+            rest = rest.trim_start_matches([' ', '\t']);
+            if let Some((name, after)) = rest.split_once('=').filter(|(name, _)| is_token(name.as_bytes())) {
+                let (value, after) = parse_value(after)?;
+                if found.parameter(name).is_some_and(|parameter| parameter.replace(value).is_some()) {
+                    return Err(Malformed);
+                }
+                rest = after.trim_start_matches([' ', '\t']);
             }
-            rest = after.trim_start_matches([' ', '\t']);
+            match rest.strip_prefix(';') {
+                Some(after) => rest = after,
+                None => return if rest.is_empty() { Ok(found) } else { Err(Malformed) },
+            }
         }
-        match rest.strip_prefix(';') {
-            Some(after) => rest = after,
-            None => return if rest.is_empty() { Ok(found) } else { Err(Malformed) },
+    }
+
+    fn parameter(&mut self, name: &str) -> Option<&mut Option<Cow<'a, str>>> {
+        match name {
+            name if name.eq_ignore_ascii_case("for") => Some(&mut self.node),
+            name if name.eq_ignore_ascii_case("proto") => Some(&mut self.proto),
+            name if name.eq_ignore_ascii_case("host") => Some(&mut self.host),
+            _ => None,
         }
+    }
+
+    /// The address in the `for` parameter. `None` if there is no parameter, or no address in it.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        parse_node(self.node.as_deref()?, false)
     }
 }
 

@@ -1,7 +1,6 @@
-//! Client addresses and schemes, by field: threats RL-1 to RL-3.
+//! Client addresses, schemes and hosts, by field: threats RL-1 to RL-3 and HH-7.
 
-use http::HeaderValue;
-
+use super::ForwardingFamily::{Forwarded, XForwarded};
 use super::*;
 
 fn headers(lines: &[&str]) -> HeaderMap {
@@ -17,13 +16,26 @@ fn headers(lines: &[&str]) -> HeaderMap {
         })
 }
 
-fn proxies() -> TrustedProxies {
+fn proxies(family: ForwardingFamily) -> TrustedProxies {
     let networks = ["10.0.0.0/8", "2001:db8:aa::/48", "::ffff:192.168.0.0/112"];
-    TrustedProxies::new(networks.iter().map(|network| network.parse().unwrap()).collect())
+    TrustedProxies::new(networks.iter().map(|network| network.parse().unwrap()).collect(), family)
 }
 
+/// The family that the first line belongs to; `X-Forwarded-*` without a line.
+fn family(lines: &[&str]) -> ForwardingFamily {
+    match lines.first() {
+        Some(line) if line.starts_with("forwarded") => ForwardingFamily::Forwarded,
+        Some(_) | None => ForwardingFamily::XForwarded,
+    }
+}
+
+fn reported(lines: &[&str], family: ForwardingFamily) -> ReportedHops {
+    Client::of_request(PROXY.parse().unwrap(), &headers(lines), &proxies(family)).reported
+}
+
+/// The client's address if trusted proxies write the family of the first line.
 fn address(peer: &str, lines: &[&str]) -> String {
-    from_request(peer.parse().unwrap(), &headers(lines), &proxies()).ip.to_string()
+    Client::of_request(peer.parse().unwrap(), &headers(lines), &proxies(family(lines))).ip.to_string()
 }
 
 const PROXY: &str = "10.0.0.1";
@@ -32,15 +44,19 @@ const PROXY: &str = "10.0.0.1";
 #[test]
 fn fields_of_untrusted_peers_are_ignored() {
     let lines = ["forwarded: for=1.2.3.4", "x-forwarded-for: 1.2.3.4", "x-forwarded-proto: https"];
-    let client = from_request("203.0.113.9".parse().unwrap(), &headers(&lines), &proxies());
-    assert_eq!(client, ClientAddress { ip: "203.0.113.9".parse().unwrap(), via_trusted_proxy: false });
-    let without_trust = from_request(PROXY.parse().unwrap(), &headers(&lines), &TrustedProxies::default());
-    assert_eq!(without_trust.ip.to_string(), PROXY);
+    for family in [ForwardingFamily::Forwarded, ForwardingFamily::XForwarded] {
+        for (peer, trusted) in [("203.0.113.9", proxies(family)), (PROXY, TrustedProxies::default())] {
+            let client = Client::of_request(peer.parse().unwrap(), &headers(&lines), &trusted);
+            let reported = ReportedHops::default();
+            assert_eq!(client, Client { ip: peer.parse().unwrap(), peer_trust: PeerTrust::Untrusted, reported });
+        }
+    }
 }
 
 /// RL-2.
 #[test]
 fn the_right_most_untrusted_address_is_the_client() {
+    let longest = format!("x-forwarded-for: 203.0.113.9{}", ", 10.0.0.3".repeat(MAX_ELEMENTS - 1));
     for (name, lines, expect) in [
         ("no field", vec![], PROXY),
         ("one", vec!["x-forwarded-for: 203.0.113.9"], "203.0.113.9"),
@@ -76,44 +92,196 @@ fn the_right_most_untrusted_address_is_the_client() {
         ("Forwarded, an escaped quote", vec!["forwarded: for=203.0.113.9;x=\"\\\", for=1.2.3.4\""], "203.0.113.9"),
         ("Forwarded, IPv6", vec!["forwarded: for=\"[2001:db8::9]:_port\""], "2001:db8::9"),
         ("Forwarded, escapes", vec!["forwarded: for=\"203\\.0.113.9\""], "203.0.113.9"),
-        ("both agree", vec!["forwarded: for=203.0.113.9", "x-forwarded-for: 203.0.113.9"], "203.0.113.9"),
+        ("the most elements that are read", vec![longest.as_str()], "203.0.113.9"),
     ] {
         assert_eq!(address(PROXY, &lines), expect, "{name}");
     }
 }
 
-/// RL-2: fields that cannot be parsed are ignored.
+/// RL-2, HH-7: what a proxy passes on as the client sent it neither changes the client's address
+/// nor moves the client to the address that all clients of the proxy share.
 #[test]
-fn in_doubt_the_peer_is_the_client() {
-    let chain = format!("x-forwarded-for: 203.0.113.9{}", ", 10.0.0.3".repeat(MAX_ELEMENTS));
+fn a_field_that_trusted_proxies_do_not_write_changes_nothing() {
+    for foreign in ["for=198.51.100.1", "for=\"", "x", "for=10.0.0.3", "for=203.0.113.9;host=evil;proto=http", ""] {
+        let lines = ["x-forwarded-for: 203.0.113.9", "x-forwarded-proto: https", &format!("forwarded: {foreign}")];
+        assert_eq!(reported(&lines, XForwarded), reported(&lines[..2], XForwarded), "{foreign}");
+        assert_eq!(address(PROXY, &lines), "203.0.113.9", "{foreign}");
+    }
+    for foreign in ["198.51.100.1", "x", "", "10.0.0.3, 10.0.0.3"] {
+        let lines = [
+            "forwarded: for=203.0.113.9;proto=https",
+            &format!("x-forwarded-for: {foreign}"),
+            "x-forwarded-proto: http",
+            "x-forwarded-host: evil.example",
+            "x-forwarded-port: 1",
+        ];
+        assert_eq!(reported(&lines, Forwarded), reported(&lines[..1], Forwarded), "{foreign}");
+        assert_eq!(address(PROXY, &lines), "203.0.113.9", "{foreign}");
+    }
+}
+
+/// RL-2: without an address that can be read, the peer is the client.
+#[test]
+fn without_a_readable_address_the_peer_is_the_client() {
     for (name, lines) in [
         ("empty", vec!["x-forwarded-for: "]),
         ("only commas", vec!["x-forwarded-for: ,,", "x-forwarded-for: ,"]),
         ("a name", vec!["x-forwarded-for: client.example"]),
         ("unknown", vec!["x-forwarded-for: 203.0.113.9, unknown"]),
-        ("garbage on the right", vec!["x-forwarded-for: 203.0.113.9, x, 10.0.0.3"]),
         ("leading zeros", vec!["x-forwarded-for: 203.0.113.09"]),
         ("empty port", vec!["x-forwarded-for: 203.0.113.9:"]),
-        ("invalid port", vec!["x-forwarded-for: 203.0.113.9:x"]),
+        ("a port that is no number", vec!["x-forwarded-for: 203.0.113.9:x"]),
+        ("a port of six digits", vec!["x-forwarded-for: 203.0.113.9:000080"]),
+        ("a port with a sign", vec!["x-forwarded-for: 203.0.113.9:+80"]),
+        ("an obfuscated port without a name", vec!["x-forwarded-for: 203.0.113.9:_"]),
+        ("an obfuscated port with another byte", vec!["x-forwarded-for: 203.0.113.9:_a!"]),
+        ("an invalid port after a bracket", vec!["x-forwarded-for: [2001:db8::9]:x"]),
         ("open bracket", vec!["x-forwarded-for: [2001:db8::9"]),
         ("zone", vec!["x-forwarded-for: fe80::1%eth0"]),
         ("text after the bracket", vec!["x-forwarded-for: [2001:db8::9]x"]),
         ("not ASCII", vec!["x-forwarded-for: 203.0.113.9é"]),
-        ("too many", vec![chain.as_str()]),
         ("Forwarded, no for", vec!["forwarded: proto=https"]),
         ("Forwarded, the last has no for", vec!["forwarded: for=203.0.113.9, proto=https"]),
         ("Forwarded, obfuscated", vec!["forwarded: for=_hidden"]),
         ("Forwarded, unknown", vec!["forwarded: for=unknown"]),
         ("Forwarded, twice", vec!["forwarded: for=203.0.113.9;for=203.0.113.9"]),
+        ("Forwarded, two schemes", vec!["forwarded: for=203.0.113.9;proto=https;Proto=http"]),
+        ("Forwarded, two hosts", vec!["forwarded: for=203.0.113.9;host=a;HOST=b"]),
         ("Forwarded, IPv6 without quotes", vec!["forwarded: for=[2001:db8::9]"]),
         ("Forwarded, IPv6 without brackets", vec!["forwarded: for=\"2001:db8::9\""]),
         ("Forwarded, unclosed quote", vec!["forwarded: for=\"203.0.113.9"]),
         ("Forwarded, text after the quote", vec!["forwarded: for=\"203.0.113.9\"x"]),
         ("Forwarded, malformed elsewhere", vec!["forwarded: for=203.0.113.9;x"]),
-        ("they disagree", vec!["forwarded: for=203.0.113.8", "x-forwarded-for: 203.0.113.9"]),
-        ("one is malformed", vec!["forwarded: x", "x-forwarded-for: 203.0.113.9"]),
     ] {
         assert_eq!(address(PROXY, &lines), PROXY, "{name}");
+    }
+}
+
+/// RL-2: an element that cannot be read ends the list. The hops that trusted proxies have reported
+/// up to there still count, so that a client at a trusted address cannot become its proxy.
+#[test]
+fn the_hops_before_an_unreadable_element_count() {
+    let too_long = format!("x-forwarded-for: 203.0.113.9{}", ", 10.0.0.3".repeat(MAX_ELEMENTS));
+    let empty = format!("x-forwarded-for: 203.0.113.9{}", ",".repeat(MAX_ELEMENTS));
+    for (name, line, expect) in [
+        ("garbage on the left of a trusted address", "x-forwarded-for: 203.0.113.9, x, 10.0.0.3", "10.0.0.3"),
+        ("and another one", "x-forwarded-for: x, 10.0.0.4, 10.0.0.3", "10.0.0.4"),
+        ("Forwarded", "forwarded: for=203.0.113.9, for=_x, for=10.0.0.3", "10.0.0.3"),
+        ("Forwarded, malformed", "forwarded: for=203.0.113.9, ;=, for=10.0.0.3", "10.0.0.3"),
+        ("more elements than are read", &too_long, "10.0.0.3"),
+        ("empty elements count as well", &empty, PROXY),
+    ] {
+        assert_eq!(address(PROXY, &[line]), expect, "{name}");
+    }
+}
+
+/// RL-2, HH-7: the hops, the scheme and the host are those of the client's connection as trusted
+/// proxies report it, and nothing that stands to the left of it.
+#[test]
+fn scheme_host_and_port_are_those_of_the_clients_hop() {
+    type Row<'a> = (&'a str, &'a [&'a str], &'a [&'a str], Option<&'static str>, Option<&'static str>, Option<u16>);
+    let rows: [Row<'_>; 17] = [
+        ("none", &[], &[], None, None, None),
+        (
+            "one proxy",
+            &[
+                "x-forwarded-for: 203.0.113.9",
+                "x-forwarded-proto: HTTPS",
+                "x-forwarded-host: Shop.example:8443",
+                "x-forwarded-port: 8443",
+            ],
+            &["203.0.113.9"],
+            Some("https"),
+            Some("Shop.example:8443"),
+            Some(8443),
+        ),
+        (
+            "fields without addresses",
+            &["x-forwarded-proto: https", "x-forwarded-host: shop.example"],
+            &[],
+            Some("https"),
+            Some("shop.example"),
+            None,
+        ),
+        (
+            "appended by one proxy to what the client sent",
+            &[
+                "x-forwarded-for: 1.2.3.4, 203.0.113.9",
+                "x-forwarded-proto: ftp, https",
+                "x-forwarded-host: evil.example, shop.example",
+            ],
+            &["203.0.113.9"],
+            Some("https"),
+            Some("shop.example"),
+            None,
+        ),
+        (
+            "appended by two proxies",
+            &[
+                "x-forwarded-for: 1.2.3.4, 203.0.113.9, 10.0.0.3",
+                "x-forwarded-proto: ftp, https, http",
+                "x-forwarded-port: 1",
+                "x-forwarded-port: 443, 80",
+            ],
+            &["203.0.113.9", "10.0.0.3"],
+            Some("https"),
+            None,
+            Some(443),
+        ),
+        (
+            "replaced, behind two proxies",
+            &["x-forwarded-for: 203.0.113.9, 10.0.0.3", "x-forwarded-proto: https"],
+            &["203.0.113.9", "10.0.0.3"],
+            Some("https"),
+            None,
+            None,
+        ),
+        ("another scheme", &["x-forwarded-proto: javascript"], &[], None, None, None),
+        ("a list in a value", &["x-forwarded-host: a b"], &[], None, None, None),
+        ("a host with a path", &["x-forwarded-host: shop.example/evil"], &[], None, None, None),
+        ("a host with a quote", &["x-forwarded-host: a\""], &[], None, None, None),
+        ("port zero", &["x-forwarded-port: 0"], &[], None, None, None),
+        ("a signed port", &["x-forwarded-port: +80"], &[], None, None, None),
+        ("a port that is too large", &["x-forwarded-port: 65536"], &[], None, None, None),
+        (
+            "Forwarded",
+            &[
+                "forwarded: for=1.2.3.4;host=evil, for=203.0.113.9;proto=Https;host=\"shop.example:8443\", for=10.0.0.3;proto=http;host=inner",
+            ],
+            &["203.0.113.9", "10.0.0.3"],
+            Some("https"),
+            Some("shop.example:8443"),
+            None,
+        ),
+        (
+            "Forwarded, the client's element has an address only",
+            &["forwarded: for=203.0.113.9, for=10.0.0.3;proto=https;host=inner"],
+            &["203.0.113.9", "10.0.0.3"],
+            None,
+            None,
+            None,
+        ),
+        (
+            "Forwarded, an address that the proxy hides",
+            &["forwarded: for=_hidden;proto=https;host=shop.example, for=10.0.0.3;proto=http"],
+            &["10.0.0.3"],
+            Some("https"),
+            Some("shop.example"),
+            None,
+        ),
+        (
+            "Forwarded, a malformed element on the left",
+            &["forwarded: for=203.0.113.9;proto=https;, x=;, for=10.0.0.3;proto=https"],
+            &["10.0.0.3"],
+            Some("https"),
+            None,
+            None,
+        ),
+    ];
+    for (name, lines, addresses, scheme, host, port) in rows {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        let expect = ReportedHops { addresses, scheme, host: host.map(HeaderValue::from_static), port };
+        assert_eq!(reported(lines, family(lines)), expect, "{name}");
     }
 }
 

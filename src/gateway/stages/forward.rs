@@ -183,13 +183,12 @@ fn replace_prefix(path: &str, strip: Option<&str>, add: Option<&str>) -> String 
 
 /// Builds the headers that the upstream receives, except those that frame the body.
 fn build_headers(request: InboundRequest, route: &Route, caller: &Caller, request_id: &HeaderValue) -> HeaderMap {
-    let trust = request.peer_trust();
-    let InboundRequest { mut headers, hop, host_field, version, .. } = request;
+    let InboundRequest { mut headers, client, hop, host_field, version, .. } = request;
     if !forwards_credential(route, caller) {
         headers.remove(header::AUTHORIZATION);
     }
     route.settings().request_headers.apply(&mut headers);
-    hop.write(&mut headers, &host_field, trust);
+    hop.write(&mut headers, &host_field, &client.reported);
     write_via(&mut headers, version);
     headers.insert(X_REQUEST_ID, request_id.clone());
     write_traceparent(&mut headers, random::bytes(), random::bytes());

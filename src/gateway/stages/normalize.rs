@@ -11,7 +11,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Uri, Version};
 
 use super::StageContext;
-use crate::gateway::client_address::{self, ClientAddress};
+use crate::gateway::client_address::Client;
 use crate::gateway::matching::host::{Host, HostRefusal};
 use crate::gateway::matching::path::{NormalPath, PathParameters};
 use crate::gateway::observer::{Check, Observer, Stage};
@@ -42,8 +42,8 @@ pub(crate) struct InboundRequest {
     pub headers: HeaderMap,
     /// The protocol that the client asks to switch to (RFC 9110 §7.8).
     pub upgrade: Option<HeaderValue>,
-    /// The client's address, from the connection or from a trusted proxy's forwarding headers.
-    pub client: ClientAddress,
+    /// The client, from the connection or from a trusted proxy's forwarding headers.
+    pub client: Client,
     /// The forwarding headers that describe the connection to upstreams.
     pub hop: Rc<Hop>,
     /// The host, for routing.
@@ -72,16 +72,6 @@ impl InboundRequest {
     pub(crate) fn unchanged_target(&self) -> Option<&Uri> {
         self.normal_path.is_none().then_some(&self.target)
     }
-
-    /// Whether the peer's forwarding headers are believed.
-    #[must_use]
-    pub(crate) fn peer_trust(&self) -> PeerTrust {
-        peer_trust(self.client)
-    }
-}
-
-fn peer_trust(client: ClientAddress) -> PeerTrust {
-    if client.via_trusted_proxy { PeerTrust::Trusted } else { PeerTrust::Untrusted }
 }
 
 /// Brings a request into normal form.
@@ -96,9 +86,9 @@ pub(crate) fn normalize<O: Observer>(
 ) -> Result<Box<InboundRequest>, Refusal> {
     cx.enter(Stage::Normalize);
     let settings = cx.runtime.settings();
-    let client = client_address::from_request(peer.address(), &head.headers, &settings.trusted_proxies);
+    let client = Client::of_request(peer.address(), &head.headers, &settings.trusted_proxies);
     cx.response.record().set_client(client.ip);
-    if client.via_trusted_proxy
+    if client.peer_trust != PeerTrust::Untrusted
         && let Some(id) = head.headers.get(X_REQUEST_ID).filter(|id| is_request_id(id))
     {
         cx.response.set_request_id(id.clone());
@@ -115,7 +105,7 @@ pub(crate) fn normalize<O: Observer>(
     });
     let upgrade = requested_upgrade(&head)?;
     let RequestHead { method, target, version, mut headers, .. } = head;
-    remove_untrusted_headers(&mut headers, client, cx.runtime.identity());
+    remove_untrusted_headers(&mut headers, client.peer_trust, cx.runtime.identity());
     // Boxed, because it is half a kilobyte and each stage moves it.
     Ok(Box::new(InboundRequest {
         method,
@@ -236,8 +226,7 @@ fn requested_upgrade(head: &RequestHead) -> Result<Option<HeaderValue>, Refusal>
 /// that would make a backend interpret the request differently. The headers that `Connection` names
 /// are removed first and here, so that `Connection` cannot remove a header that the gateway sets
 /// later.
-fn remove_untrusted_headers(headers: &mut HeaderMap, client: ClientAddress, identity: &IdentityHeaders) {
-    let trust = peer_trust(client);
+fn remove_untrusted_headers(headers: &mut HeaderMap, trust: PeerTrust, identity: &IdentityHeaders) {
     retain_end_to_end(headers, |name| identity.passes_upstream(name, trust));
     join_cookies(headers);
     // `Debug` does not print a value that is marked as sensitive.

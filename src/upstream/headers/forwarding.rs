@@ -1,41 +1,56 @@
-//! Forwarding headers: tell the upstream about the hop from the client to the gateway. `Forwarded`,
-//! `X-Forwarded-*`, `Via` and `traceparent`.
+//! Forwarding headers: tell the upstream about the hops from the client to the gateway.
+//! `Forwarded`, `X-Forwarded-*`, `Via` and `traceparent`.
 //!
-//! Most of the text is the same for every request on a connection, so [`Hop`] renders it once.
+//! Both families of forwarding fields are written from the same values, so that a backend learns
+//! the same client, scheme and host from either. Without a proxy in front of the gateway, most of
+//! the text is the same for every request on a connection, so [`Hop`] renders it once.
 
 use std::cell::RefCell;
-use std::fmt::Write as _;
+use std::fmt::{self, Display, Write as _};
 use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::PeerTrust;
 use crate::primitives::random;
 
 /// The gateway's name in `Via` (RFC 9110 §7.6.3).
 static VIA: HeaderValue = HeaderValue::from_static("1.1 portcullis");
 static VIA_FROM_HTTP_2: HeaderValue = HeaderValue::from_static("2 portcullis");
 
-/// RFC 7239.
-static FORWARDED: HeaderName = header::FORWARDED;
 /// The addresses of the client and of the proxies that the request has passed.
-static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The host that the client requested.
-static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(crate) static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// The port that the client connected to.
+pub(crate) static X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 /// The scheme that the client used.
-static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// What trusted proxies report about a request before it reached the gateway's peer. Nothing by
+/// default, as for a request whose peer is not a trusted proxy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReportedHops {
+    /// The addresses that the request came from: the client's, then that of each proxy but the
+    /// last, which is the peer.
+    pub addresses: Vec<IpAddr>,
+    /// The scheme that the client used, in lower case.
+    pub scheme: Option<&'static str>,
+    /// The host that the client requested, with or without a port; printable ASCII without quotes.
+    pub host: Option<HeaderValue>,
+    /// The port that the client connected to.
+    pub port: Option<u16>,
+}
 
 /// The hop of one downstream connection, rendered for the forwarding headers.
 #[derive(Debug)]
 pub struct Hop {
-    peer: HeaderValue,
-    scheme: HeaderValue,
-    /// `for=…;proto=…`
-    element: String,
-    /// The host of the last request, and the complete element for it: most connections request one
-    /// host only.
+    peer: IpAddr,
+    peer_text: HeaderValue,
+    scheme: &'static str,
+    /// The host of the last request, and the complete `Forwarded` for it: most connections request
+    /// one host only.
     with_host: RefCell<Option<(HeaderValue, HeaderValue)>>,
 }
 
@@ -43,73 +58,124 @@ impl Hop {
     /// The hop of a connection over `scheme` from `peer`, the client or the proxy in front.
     #[must_use]
     pub fn new(peer: IpAddr, scheme: &'static str) -> Self {
-        let node = match peer {
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => format!("\"[{address}]\""),
-        };
-        Self {
-            peer: value(peer.to_string()),
-            scheme: HeaderValue::from_static(scheme),
-            element: format!("for={node};proto={scheme}"),
-            with_host: RefCell::default(),
+        Self { peer, peer_text: value(peer.to_string()), scheme, with_host: RefCell::default() }
+    }
+
+    /// Writes `Forwarded` (RFC 7239) and `X-Forwarded-For`, `-Proto` and `-Host`, in place of those
+    /// that were received: the hops that trusted proxies report, and then this one. `host` is that
+    /// of the request, for the case that no proxy reports another one.
+    ///
+    /// `X-Forwarded-Port` is written only if a proxy reports it.
+    pub fn write(&self, headers: &mut HeaderMap, host: &HeaderValue, reported: &ReportedHops) {
+        if *reported == ReportedHops::default() {
+            headers.insert(header::FORWARDED, self.forwarded(host));
+            headers.insert(&X_FORWARDED_FOR, self.peer_text.clone());
+            headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(self.scheme));
+            headers.insert(&X_FORWARDED_HOST, host.clone());
+            return;
+        }
+        let scheme = reported.scheme.unwrap_or(self.scheme);
+        let (host, port) = reported.host_and_port(host, scheme);
+        let hops = || reported.addresses.iter().chain([&self.peer]);
+        headers.insert(header::FORWARDED, value(forwarded(hops(), scheme, &host)));
+        headers.insert(&X_FORWARDED_FOR, value(Joined(hops()).to_string()));
+        headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+        headers.insert(&X_FORWARDED_HOST, host);
+        if let Some(port) = port {
+            headers.insert(&X_FORWARDED_PORT, HeaderValue::from(port));
         }
     }
 
-    fn element(&self, host: &HeaderValue) -> HeaderValue {
+    /// `Forwarded` for a request that only this hop is known of.
+    fn forwarded(&self, host: &HeaderValue) -> HeaderValue {
         let mut last = self.with_host.borrow_mut();
         match &*last {
-            Some((known, element)) if known == host => element.clone(),
+            Some((known, rendered)) if known == host => rendered.clone(),
             _ => {
-                let mut element = self.element.clone();
-                if let Ok(host) = host.to_str() {
-                    // Quoted, since a host with a port is not a token (RFC 7239 §4). The host was
-                    // checked, so it contains no quote itself.
-                    let _ = write!(element, ";host=\"{host}\"");
-                }
-                let element = value(element);
+                let rendered = value(forwarded([&self.peer].into_iter(), self.scheme, host));
                 // A copy: the received value is a slice of the connection's read buffer and would
                 // keep all of it in memory.
-                *last = HeaderValue::from_bytes(host.as_bytes()).ok().map(|host| (host, element.clone()));
-                element
+                *last = HeaderValue::from_bytes(host.as_bytes()).ok().map(|host| (host, rendered.clone()));
+                rendered
             }
         }
     }
+}
 
-    /// Writes `Forwarded` (RFC 7239) and `X-Forwarded-For`, `-Proto` and `-Host`.
-    ///
-    /// Values from an untrusted peer are replaced. To those from a trusted proxy this hop is
-    /// appended, except that `-Proto` and `-Host` stay: they describe the client's own request,
-    /// which the trusted proxy knows.
-    pub fn write(&self, headers: &mut HeaderMap, host: &HeaderValue, trust: PeerTrust) {
-        append(headers, &FORWARDED, self.element(host), trust);
-        append(headers, &X_FORWARDED_FOR, self.peer.clone(), trust);
-        if trust == PeerTrust::Untrusted || !headers.contains_key(&X_FORWARDED_PROTO) {
-            headers.insert(&X_FORWARDED_PROTO, self.scheme.clone());
+impl ReportedHops {
+    /// The host and the port that the client used. The port is part of the host unless it is the
+    /// default of the scheme, since `Forwarded` has no other place for it; it is also returned
+    /// alone if a proxy reports it.
+    fn host_and_port(&self, received: &HeaderValue, scheme: &str) -> (HeaderValue, Option<u16>) {
+        let host = self.host.as_ref().unwrap_or(received);
+        let Some(reported) = self.port else { return (host.clone(), None) };
+        match host.to_str().map(|text| (text, port_of(text))) {
+            // The port that the client wrote is the one it used; a proxy behind a port mapping
+            // reports its own.
+            Ok((_, Some(written))) => (host.clone(), Some(written)),
+            Ok((text, None)) if reported != default_port(scheme) => (value(format!("{text}:{reported}")), self.port),
+            Ok((_, None)) | Err(_) => (host.clone(), self.port),
         }
-        if trust == PeerTrust::Untrusted || !headers.contains_key(&X_FORWARDED_HOST) {
-            headers.insert(&X_FORWARDED_HOST, host.clone());
+    }
+}
+
+/// The port in a valid `host[:port]`.
+fn port_of(host: &str) -> Option<u16> {
+    // In an IPv6 address without a port, the text after the last colon ends with a bracket.
+    host.rsplit_once(':').and_then(|(_, port)| port.parse().ok())
+}
+
+fn default_port(scheme: &str) -> u16 {
+    if matches!(scheme, "https" | "wss") { 443 } else { 80 }
+}
+
+/// `Forwarded` with one element for each hop, the client's first.
+///
+/// Only the client's element has `proto` and `host`. Some backends read them from the first element
+/// that has them and others from the last, and both shall learn what the client used.
+fn forwarded<'a>(hops: impl Iterator<Item = &'a IpAddr>, scheme: &str, host: &HeaderValue) -> String {
+    let mut text = String::new();
+    for (index, address) in hops.enumerate() {
+        if index == 0 {
+            let _ = write!(text, "for={};proto={scheme}", Node(address));
+            if let Ok(host) = host.to_str() {
+                // Quoted, since a host with a port is not a token (RFC 7239 §4). The host was
+                // checked, so it contains no quote itself.
+                let _ = write!(text, ";host=\"{host}\"");
+            }
+        } else {
+            let _ = write!(text, ", for={}", Node(address));
         }
+    }
+    text
+}
+
+/// An address as the node of a `for` parameter (RFC 7239 §6).
+struct Node<'a>(&'a IpAddr);
+
+impl Display for Node<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(address) => write!(f, "{address}"),
+            IpAddr::V6(address) => write!(f, "\"[{address}]\""),
+        }
+    }
+}
+
+/// Addresses, separated by commas.
+struct Joined<I>(I);
+
+impl<'a, I: Iterator<Item = &'a IpAddr> + Clone> Display for Joined<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, address) in self.0.clone().enumerate() {
+            write!(f, "{}{address}", if index == 0 { "" } else { ", " })?;
+        }
+        Ok(())
     }
 }
 
 fn value(text: String) -> HeaderValue {
     HeaderValue::try_from(text).expect("addresses and a checked host are printable ASCII")
-}
-
-/// Appends `element` to the values from a trusted proxy, or replaces them. The result is a single
-/// field line, since some backends read only the first.
-fn append(headers: &mut HeaderMap, name: &'static HeaderName, element: HeaderValue, trust: PeerTrust) {
-    if trust == PeerTrust::Untrusted {
-        headers.insert(name, element);
-        return;
-    }
-    let mut list = Vec::new();
-    for earlier in headers.get_all(name).iter().filter(|value| value.to_str().is_ok()) {
-        list.extend_from_slice(earlier.as_bytes());
-        list.extend_from_slice(b", ");
-    }
-    list.extend_from_slice(element.as_bytes());
-    headers.insert(name, HeaderValue::from_bytes(&list).expect("valid values joined by valid bytes"));
 }
 
 /// Appends the gateway to `Via`.

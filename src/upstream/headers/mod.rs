@@ -10,7 +10,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::primitives::field_syntax::list_elements;
 use names::Class;
-pub(crate) use names::PeerTrust;
+pub(crate) use names::{ForwardingFamily, PeerTrust};
 
 /// The request id, in every response and in every request to an upstream.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

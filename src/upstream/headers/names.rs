@@ -26,8 +26,12 @@ pub(crate) enum Class {
     /// Identifies the caller or the web page that sends the request. `Connection` may not remove
     /// it, because the upstream would then receive a different request than the gateway decided on.
     Requester,
-    /// `Forwarded` and `X-Forwarded-*`: believed from trusted proxies, and written by the gateway.
+    /// `Forwarded`, `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`: read from trusted proxies,
+    /// and written by the gateway. Never forwarded as received, so that they cannot contradict each
+    /// other.
     Forwarding,
+    /// Every other `X-Forwarded-*`. Forwarded from trusted proxies that write this family.
+    ForwardingExtension,
     /// Traces the request across hops: `Via` and `traceparent`, which the gateway continues.
     Trace,
     /// Tells a backend a path, method, host or address other than the request's, which no route has
@@ -81,7 +85,8 @@ impl Class {
             | "x-real-ip"
             | "x-rewrite-url" => Self::ProxyOnly,
             "x-http-method" | "x-http-method-override" | "x-method-override" => Self::MethodOverride,
-            _ if name.starts_with("x-forwarded-") => Self::Forwarding,
+            "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-port" | "x-forwarded-proto" => Self::Forwarding,
+            _ if name.starts_with("x-forwarded-") => Self::ForwardingExtension,
             _ if name.starts_with("x-accel-") || name.starts_with("x-envoy-") => Self::ProxyOnly,
             _ if name.starts_with("x-identity-") => Self::Identity,
             _ => Self::Ordinary,
@@ -98,6 +103,7 @@ impl Class {
             | Self::Message
             | Self::Requester
             | Self::Forwarding
+            | Self::ForwardingExtension
             | Self::Trace
             | Self::ProxyOnly
             | Self::MethodOverride
@@ -115,6 +121,7 @@ impl Class {
             Self::Connection | Self::Host | Self::Message | Self::Requester => false,
             Self::HopByHop
             | Self::Forwarding
+            | Self::ForwardingExtension
             | Self::Trace
             | Self::ProxyOnly
             | Self::MethodOverride
@@ -132,6 +139,7 @@ impl Class {
             Self::HopByHop
             | Self::Requester
             | Self::Forwarding
+            | Self::ForwardingExtension
             | Self::Trace
             | Self::ProxyOnly
             | Self::MethodOverride
@@ -145,7 +153,13 @@ impl Class {
     #[must_use]
     pub(crate) fn may_carry_identity(self) -> bool {
         match self {
-            Self::Connection | Self::Host | Self::Message | Self::Requester | Self::Forwarding | Self::Trace => false,
+            Self::Connection
+            | Self::Host
+            | Self::Message
+            | Self::Requester
+            | Self::Forwarding
+            | Self::ForwardingExtension
+            | Self::Trace => false,
             Self::HopByHop
             | Self::ProxyOnly
             | Self::MethodOverride
@@ -159,8 +173,14 @@ impl Class {
     #[must_use]
     pub(crate) fn passes_from(self, trust: PeerTrust) -> bool {
         match self {
-            Self::Connection | Self::HopByHop | Self::Message | Self::MethodOverride | Self::Identity => false,
-            Self::Forwarding | Self::ProxyOnly => trust == PeerTrust::Trusted,
+            Self::Connection
+            | Self::HopByHop
+            | Self::Message
+            | Self::Forwarding
+            | Self::MethodOverride
+            | Self::Identity => false,
+            Self::ForwardingExtension => trust == PeerTrust::Trusted(ForwardingFamily::XForwarded),
+            Self::ProxyOnly => trust != PeerTrust::Untrusted,
             Self::Host | Self::Requester | Self::Trace | Self::ResponsePolicy | Self::Ordinary => true,
         }
     }
@@ -169,10 +189,21 @@ impl Class {
 /// Whether the gateway believes what the peer states about earlier hops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerTrust {
-    /// The peer is one of `trusted_proxies`.
-    Trusted,
+    /// The peer is one of `trusted_proxies`, which write this family of forwarding fields.
+    Trusted(ForwardingFamily),
     /// Any other peer.
     Untrusted,
+}
+
+/// The family of forwarding fields that trusted proxies write. Proxies commonly pass the other
+/// family on as the client sent it, so the gateway reads only one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForwardingFamily {
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+    /// `X-Forwarded-*`.
+    #[default]
+    XForwarded,
 }
 
 /// Whether the gateway forwards a request header to the upstream as the peer sent it.
@@ -192,6 +223,7 @@ pub(crate) fn passes_upstream(name: &HeaderName, trust: PeerTrust) -> bool {
         | Class::Message
         | Class::Requester
         | Class::Forwarding
+        | Class::ForwardingExtension
         | Class::Trace
         | Class::ProxyOnly
         | Class::MethodOverride
@@ -235,6 +267,8 @@ pub(crate) fn is_same(one: &str, other: &str) -> bool {
 mod tests {
     use super::*;
 
+    const TRUSTED: PeerTrust = PeerTrust::Trusted(ForwardingFamily::XForwarded);
+
     fn name(text: &str) -> HeaderName {
         HeaderName::try_from(text).unwrap()
     }
@@ -252,6 +286,8 @@ mod tests {
             ("xidentitysubject", Class::Ordinary),
             ("x_forwarded_for", Class::Forwarding),
             ("x.forwarded.host", Class::Forwarding),
+            ("x-forwarded-prefix", Class::ForwardingExtension),
+            ("X_Forwarded_Ssl", Class::ForwardingExtension),
             ("X_Original_URL", Class::ProxyOnly),
             ("client_cert", Class::ProxyOnly),
             ("x_http_method_override", Class::MethodOverride),
@@ -269,8 +305,8 @@ mod tests {
     #[test]
     fn an_alias_of_a_special_name_passes_from_no_peer() {
         for (text, untrusted, trusted) in [
-            ("x-forwarded-for", false, true),
-            ("x_forwarded_for", false, false),
+            ("x-forwarded-prefix", false, true),
+            ("x_forwarded_prefix", false, false),
             ("x-real-ip", false, true),
             ("x-real_ip", false, false),
             ("x-http-method-override", false, false),
@@ -282,9 +318,28 @@ mod tests {
             ("via", true, true),
             ("x_custom", true, true),
         ] {
-            let passes =
-                (passes_upstream(&name(text), PeerTrust::Untrusted), passes_upstream(&name(text), PeerTrust::Trusted));
-            assert_eq!(passes, (untrusted, trusted), "{text}");
+            let passes = [PeerTrust::Untrusted, TRUSTED].map(|trust| passes_upstream(&name(text), trust));
+            assert_eq!(passes, [untrusted, trusted], "{text}");
+        }
+    }
+
+    /// A field of the family that trusted proxies do not write may be the client's. What the
+    /// gateway writes itself never passes.
+    #[test]
+    fn forwarding_fields_pass_only_from_proxies_that_write_their_family() {
+        for (text, from_x_forwarded, from_forwarded) in [
+            ("forwarded", false, false),
+            ("x-forwarded-for", false, false),
+            ("x-forwarded-host", false, false),
+            ("x-forwarded-port", false, false),
+            ("x-forwarded-proto", false, false),
+            ("x-forwarded-prefix", true, false),
+            ("x-forwarded-ssl", true, false),
+            ("x-real-ip", true, true),
+        ] {
+            let families = [ForwardingFamily::XForwarded, ForwardingFamily::Forwarded];
+            let passes = families.map(|family| passes_upstream(&name(text), PeerTrust::Trusted(family)));
+            assert_eq!(passes, [from_x_forwarded, from_forwarded], "{text}");
         }
     }
 

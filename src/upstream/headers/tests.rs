@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::forwarding::{Hop, write_traceparent};
+use super::forwarding::{Hop, ReportedHops, write_traceparent};
 use super::*;
 
 fn map(lines: &[(&str, &str)]) -> HeaderMap {
@@ -44,6 +44,8 @@ fn hop_by_hop_fields_and_what_connection_names_are_removed() {
     assert_eq!(names(&headers), ["accept", "authorization", "cookie", "host"]);
 }
 
+const TRUSTED: PeerTrust = PeerTrust::Trusted(ForwardingFamily::XForwarded);
+
 /// CVE-2026-40575, CVE-2024-21494: a backend must not act on a different request than the one that
 /// the gateway decided on.
 #[test]
@@ -63,7 +65,7 @@ fn overrides_pass_only_from_trusted_proxies_and_method_overrides_from_no_peer() 
     retain_end_to_end(&mut untrusted, |name| names::passes_upstream(name, PeerTrust::Untrusted));
     assert_eq!(names(&untrusted), ["accept"]);
     let mut trusted = map(&all);
-    retain_end_to_end(&mut trusted, |name| names::passes_upstream(name, PeerTrust::Trusted));
+    retain_end_to_end(&mut trusted, |name| names::passes_upstream(name, TRUSTED));
     assert_eq!(trusted.len(), all.len() - 1);
     assert!(!trusted.contains_key("x-http-method-override"));
 }
@@ -81,7 +83,7 @@ fn no_alias_of_an_override_or_forwarding_field_passes() {
         "x_request_id",
         "x_accel_redirect",
     ] {
-        for trust in [PeerTrust::Trusted, PeerTrust::Untrusted] {
+        for trust in [TRUSTED, PeerTrust::Untrusted] {
             let mut headers = map(&[(name, "1"), ("x_api_key", "1")]);
             retain_end_to_end(&mut headers, |name| names::passes_upstream(name, trust));
             assert_eq!(names(&headers), ["x_api_key"], "{name} from {trust:?}");
@@ -89,43 +91,137 @@ fn no_alias_of_an_override_or_forwarding_field_passes() {
     }
 }
 
-fn forwarded(before: &[(&str, &str)], peer: IpAddr, trust: PeerTrust) -> HeaderMap {
-    let mut headers = map(before);
+/// The four forwarding fields and the port, as the gateway writes them over what is in the map.
+fn forwarded(peer: IpAddr, reported: &ReportedHops) -> [Option<String>; 5] {
+    let stale = ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"].map(|name| (name, "stale"));
+    let mut headers = map(&stale);
     let host = HeaderValue::from_static("api.example:8443");
-    let hop = Hop::new(peer, "http");
-    hop.write(&mut headers, &host, trust);
-    headers
+    Hop::new(peer, "http").write(&mut headers, &host, reported);
+    ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port"].map(|name| {
+        let lines: Vec<_> = headers.get_all(name).iter().map(|line| line.to_str().unwrap()).collect();
+        (!lines.is_empty()).then(|| lines.join(" | "))
+    })
 }
 
+/// Both families say the same of the client, and the first element of `Forwarded`, which is what
+/// some backends read, says the same as the only `proto` and `host` in it.
 #[test]
-fn an_untrusted_peers_forwarding_fields_are_replaced() {
-    let claimed = [
-        ("x-forwarded-for", "1.1.1.1"),
-        ("forwarded", "for=1.1.1.1"),
-        ("x-forwarded-host", "evil"),
-        ("x-forwarded-proto", "https"),
-    ];
-    let headers = forwarded(&claimed, Ipv4Addr::new(192, 0, 2, 7).into(), PeerTrust::Untrusted);
-    assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
-    assert_eq!(headers["forwarded"], "for=192.0.2.7;proto=http;host=\"api.example:8443\"");
-    assert_eq!(headers["x-forwarded-host"], "api.example:8443");
-    assert_eq!(headers["x-forwarded-proto"], "http");
-}
-
-#[test]
-fn a_trusted_peers_forwarding_fields_are_continued() {
-    let said = [
-        ("x-forwarded-for", "198.51.100.1"),
-        ("x-forwarded-for", "198.51.100.2"),
-        ("forwarded", "for=198.51.100.1"),
-        ("x-forwarded-host", "shop.example"),
-        ("x-forwarded-proto", "https"),
-    ];
-    let headers = forwarded(&said, Ipv6Addr::LOCALHOST.into(), PeerTrust::Trusted);
-    assert_eq!(headers["x-forwarded-for"], "198.51.100.1, 198.51.100.2, ::1");
-    assert_eq!(headers["forwarded"], "for=198.51.100.1, for=\"[::1]\";proto=http;host=\"api.example:8443\"");
-    assert_eq!(headers["x-forwarded-host"], "shop.example");
-    assert_eq!(headers["x-forwarded-proto"], "https");
+fn both_families_are_written_from_one_list_of_hops() {
+    let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
+    let host = |text| Some(HeaderValue::from_static(text));
+    let (v4, v6) = (IpAddr::from(Ipv4Addr::new(192, 0, 2, 7)), IpAddr::from(Ipv6Addr::LOCALHOST));
+    let hops = ReportedHops::default;
+    for (name, peer, reported, forwarded_field, x_for, x_proto, x_host, x_port) in [
+        (
+            "a client",
+            v4,
+            hops(),
+            "for=192.0.2.7;proto=http;host=\"api.example:8443\"",
+            "192.0.2.7",
+            "http",
+            "api.example:8443",
+            None,
+        ),
+        (
+            "a client with an IPv6 address",
+            v6,
+            hops(),
+            "for=\"[::1]\";proto=http;host=\"api.example:8443\"",
+            "::1",
+            "http",
+            "api.example:8443",
+            None,
+        ),
+        (
+            "proxies",
+            v6,
+            ReportedHops {
+                addresses: addresses(&["198.51.100.1", "2001:db8::1"]),
+                scheme: Some("https"),
+                host: host("shop.example"),
+                port: None,
+            },
+            "for=198.51.100.1;proto=https;host=\"shop.example\", for=\"[2001:db8::1]\", for=\"[::1]\"",
+            "198.51.100.1, 2001:db8::1, ::1",
+            "https",
+            "shop.example",
+            None,
+        ),
+        (
+            "a proxy that reports the scheme only",
+            v4,
+            ReportedHops { scheme: Some("https"), ..hops() },
+            "for=192.0.2.7;proto=https;host=\"api.example:8443\"",
+            "192.0.2.7",
+            "https",
+            "api.example:8443",
+            None,
+        ),
+        (
+            "a proxy that reports an address only",
+            v4,
+            ReportedHops { addresses: addresses(&["198.51.100.1"]), ..hops() },
+            "for=198.51.100.1;proto=http;host=\"api.example:8443\", for=192.0.2.7",
+            "198.51.100.1, 192.0.2.7",
+            "http",
+            "api.example:8443",
+            None,
+        ),
+        (
+            "a port that belongs to the host",
+            v4,
+            ReportedHops { scheme: Some("https"), host: host("shop.example"), port: Some(9443), ..hops() },
+            "for=192.0.2.7;proto=https;host=\"shop.example:9443\"",
+            "192.0.2.7",
+            "https",
+            "shop.example:9443",
+            Some("9443"),
+        ),
+        (
+            "the default port of https",
+            v4,
+            ReportedHops { scheme: Some("https"), host: host("shop.example"), port: Some(443), ..hops() },
+            "for=192.0.2.7;proto=https;host=\"shop.example\"",
+            "192.0.2.7",
+            "https",
+            "shop.example",
+            Some("443"),
+        ),
+        (
+            "the default port of another scheme",
+            v4,
+            ReportedHops { host: host("[2001:db8::2]"), port: Some(443), ..hops() },
+            "for=192.0.2.7;proto=http;host=\"[2001:db8::2]:443\"",
+            "192.0.2.7",
+            "http",
+            "[2001:db8::2]:443",
+            Some("443"),
+        ),
+        (
+            "the default port of http",
+            v4,
+            ReportedHops { host: host("shop.example"), port: Some(80), ..hops() },
+            "for=192.0.2.7;proto=http;host=\"shop.example\"",
+            "192.0.2.7",
+            "http",
+            "shop.example",
+            Some("80"),
+        ),
+        (
+            "the port that the client wrote counts, not that of the proxy",
+            v4,
+            ReportedHops { port: Some(443), scheme: Some("https"), ..hops() },
+            "for=192.0.2.7;proto=https;host=\"api.example:8443\"",
+            "192.0.2.7",
+            "https",
+            "api.example:8443",
+            Some("8443"),
+        ),
+    ] {
+        let expect = [Some(forwarded_field), Some(x_for), Some(x_proto), Some(x_host), x_port]
+            .map(|text| text.map(str::to_owned));
+        assert_eq!(forwarded(peer, &reported), expect, "{name}");
+    }
 }
 
 /// Requests on one connection may name different hosts.
@@ -134,7 +230,7 @@ fn each_request_is_forwarded_with_its_own_host() {
     let hop = Hop::new(Ipv4Addr::LOCALHOST.into(), "https");
     for host in ["a.example", "b.example", "b.example", "a.example"] {
         let mut headers = map(&[]);
-        hop.write(&mut headers, &HeaderValue::from_static(host), PeerTrust::Untrusted);
+        hop.write(&mut headers, &HeaderValue::from_static(host), &ReportedHops::default());
         assert_eq!(headers["forwarded"], format!("for=127.0.0.1;proto=https;host=\"{host}\""));
         assert_eq!(headers["x-forwarded-host"], host);
     }

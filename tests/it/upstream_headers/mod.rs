@@ -7,6 +7,7 @@ use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 use crate::support::origin::{Behaviour, RecordedRequest};
 
+mod forwarding;
 mod identity;
 
 /// Sends a `GET` that must pass; returns the request as the upstream received it.
@@ -148,53 +149,6 @@ async fn a_credential_that_the_route_sets_is_forwarded_without_a_token() {
     }
 }
 
-const FORWARDING: [(&str, &str); 6] = [
-    ("Forwarded", "for=192.0.2.7;proto=https;host=\"shop.example\""),
-    ("X-Forwarded-For", "192.0.2.7"),
-    ("X-Forwarded-Proto", "https"),
-    ("X-Forwarded-Host", "shop.example"),
-    ("X-Forwarded-Prefix", "/evil"),
-    ("X-Request-Id", "from-the-proxy.1"),
-];
-
-/// RL-1, RL-2, HH-5, C3; RFC 7239, RFC 9110 §7.6.3.
-#[tokio::test]
-async fn replaces_forwarding_headers_of_untrusted_peers_and_appends_to_those_of_trusted_proxies() {
-    for (name, trusted) in [("an untrusted peer", false), ("a trusted proxy", true)] {
-        let proxies = if trusted { "[\"127.0.0.0/8\"]" } else { "[]" };
-        let config = Config::minimal().add("server", &format!("trusted_proxies = {proxies}"));
-        let fixture = Fixture::start(config).await;
-        let fields = [&FORWARDING[..], &[("Host", "g"), ("Via", "1.0 fred"), ("Via", "1.1 barney")]].concat();
-        let response = fixture.get("/public/a", &fields).await;
-        let received = fixture.origin.requests().remove(0);
-        let id = response.header("x-request-id").expect("on every response");
-        assert_eq!(values(&received, "x-request-id"), [id], "{name}");
-        assert_eq!(id == "from-the-proxy.1", trusted, "{name}: {id}");
-        assert_eq!(values(&received, "via").join(", "), "1.0 fred, 1.1 barney, 1.1 portcullis", "{name}");
-        let hop = "for=127.0.0.1;proto=http;host=\"g\"";
-        let expected = if trusted {
-            [
-                format!("{}, {hop}", FORWARDING[0].1),
-                "192.0.2.7, 127.0.0.1".into(),
-                "https".into(),
-                "shop.example".into(),
-            ]
-        } else {
-            [hop.into(), "127.0.0.1".into(), "http".into(), "g".into()]
-        };
-        let fields = ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
-        assert_eq!(fields.map(|field| values(&received, field).join("|")), expected, "{name}");
-        assert_eq!(received.header("x-forwarded-prefix"), trusted.then_some("/evil"), "{name}");
-        let line = fixture.gateway.wait_for_access_lines(1).await.remove(0);
-        assert_eq!(line["client"], json!(if trusted { "192.0.2.7" } else { "127.0.0.1" }), "{name}");
-        assert_eq!(line["request_id"], json!(id), "{name}");
-        for bad in ["", "a b", "a\"b", "a/b", &"a".repeat(65)] {
-            let response = fixture.get("/public/a", &[("X-Request-Id", bad)]).await;
-            assert_ne!(response.header("x-request-id"), Some(bad), "{name}: invalid ids are replaced");
-        }
-    }
-}
-
 /// HH-3, HH-5; RFC 9110 §7.6.1.
 #[tokio::test]
 async fn removes_override_and_hop_by_hop_headers_in_both_directions() {
@@ -262,30 +216,6 @@ async fn removes_override_and_hop_by_hop_headers_in_both_directions() {
     assert_eq!((response.header("x-kept"), response.header("server")), (Some("1"), Some("fred")));
     let ids = response.headers_named("x-request-id");
     assert_eq!(ids, [fixture.origin.requests()[1].header("x-request-id").expect("an id")], "the gateway's id, once");
-}
-
-/// W3C Trace Context, level 1.
-#[tokio::test]
-async fn continues_a_valid_trace_and_otherwise_starts_one() {
-    let fixture = Fixture::start(Config::minimal()).await;
-    let trace = "0af7651916cd43dd8448eb211c80319c";
-    let good = format!("00-{trace}-b7ad6b7169203331-01");
-    let received = forwarded(&fixture, "/public/a", &[("traceparent", &good), ("tracestate", "a=1")]).await;
-    let sent = values(&received, "traceparent");
-    assert!(sent.len() == 1 && sent[0].starts_with(&format!("00-{trace}-")) && sent[0].ends_with("-01"), "{sent:?}");
-    assert!(!sent[0].contains("b7ad6b7169203331"), "a new span: {sent:?}");
-    assert_eq!(received.header("tracestate"), Some("a=1"));
-    for (name, fields) in [
-        ("none", vec![]),
-        ("malformed", vec![("traceparent", "00-xyz"), ("tracestate", "a=1")]),
-        ("all zero", vec![("traceparent", "00-00000000000000000000000000000000-b7ad6b7169203331-01")]),
-        ("two", vec![("traceparent", &*good), ("traceparent", &*good)]),
-    ] {
-        let received = forwarded(&fixture, "/public/a", &fields).await;
-        let sent = values(&received, "traceparent");
-        assert!(sent.len() == 1 && sent[0].len() == 55 && !sent[0].contains(trace), "{name}: {sent:?}");
-        assert_eq!(received.header("tracestate"), None, "{name}");
-    }
 }
 
 /// TG-4: `host` of an upstream.
