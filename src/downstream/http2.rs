@@ -63,7 +63,16 @@ pub(super) async fn serve(socket: ClientSocket, buffered: Vec<u8>, context: &Con
             .keep_alive_timeout(PING_TIMEOUT)
             .serve_connection(TokioIo::new(stream), service)
     );
-    let end = serve_connection(connection.as_mut(), context).await;
+    let served = streams.while_within_limit(serve_connection(connection.as_mut(), context)).await;
+    let served = if served.is_some() {
+        served
+    } else {
+        tracing::info!(client = %peer.address(), "an HTTP/2 client cancels too many requests: sending GOAWAY");
+        connection.as_mut().close_gracefully();
+        streams.while_within_limit(serve_connection(connection.as_mut(), context)).await
+    };
+    // Otherwise the client ignores GOAWAY, and the connection is closed without further notice.
+    let Some(end) = served else { return };
     if matches!(end, ConnectionEnd::TimedOut(Awaiting::FirstRequest | Awaiting::Request)) {
         // If the client has just sent a request, GOAWAY tells it that the gateway has not processed
         // it.

@@ -7,15 +7,19 @@
 //! with a part of the response in hand, and polls the body no more: no timer inside the body would
 //! fire. So the timer belongs to the stream's task, around hyper's part of it. Dropping that part
 //! resets the stream and releases what it holds.
+//!
+//! It also counts the streams that a client cancels. A request that is reset at once costs its
+//! client next to nothing, and no limit on concurrent streams applies to it.
 
 use std::cell::Cell;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::time::Instant;
 
@@ -25,19 +29,33 @@ use crate::gateway::response::body::{Body, BodyError};
 use crate::primitives::lazy_timer::LazyTimer;
 use crate::primitives::shutdown::Shutdown;
 
+/// How many more exchanges a client may cancel than it completes. A page that is left cancels what
+/// it has in progress, and completes others before.
+const MAX_CANCELLED: u32 = 100;
+
 /// What the streams of one connection share.
 pub(super) struct Streams {
     stall_timeout: Duration,
     shutdown: Shutdown,
     /// The request that hyper has passed to the service and whose task it will start next.
     starting: Cell<Option<Rc<StreamProgress>>>,
+    /// How many more exchanges the client may cancel now: each costs one, and each that is
+    /// completed gives one back, up to [`MAX_CANCELLED`].
+    cancellations_left: Cell<u32>,
+    cancellations_exceeded: Cell<bool>,
 }
 
 impl Streams {
     /// Of a connection that resets a stream whose client accepts no part of the response for
     /// `stall_timeout`.
     pub(super) fn new(stall_timeout: Duration, shutdown: Shutdown) -> Rc<Self> {
-        Rc::new(Self { stall_timeout, shutdown, starting: Cell::new(None) })
+        Rc::new(Self {
+            stall_timeout,
+            shutdown,
+            starting: Cell::new(None),
+            cancellations_left: Cell::new(MAX_CANCELLED),
+            cancellations_exceeded: Cell::new(false),
+        })
     }
 
     /// Begins a stream. hyper must start the stream's task before it begins the next one.
@@ -45,6 +63,31 @@ impl Streams {
         let progress = Rc::new(StreamProgress::default());
         self.starting.set(Some(Rc::clone(&progress)));
         progress
+    }
+
+    /// Serves the connection with `serve` while its client does not cancel too many exchanges.
+    /// Returns `None` once it has; it may then cancel as many again.
+    pub(super) async fn while_within_limit<T>(&self, serve: impl Future<Output = T>) -> Option<T> {
+        let mut serve = pin!(serve);
+        poll_fn(|cx| match serve.as_mut().poll(cx) {
+            Poll::Ready(end) => Poll::Ready(Some(end)),
+            // The end of a stream wakes the connection's task.
+            Poll::Pending if self.cancellations_exceeded.take() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
+    fn exchange_ended(&self, progress: &StreamProgress) {
+        let left = self.cancellations_left.get();
+        if progress.complete.get() {
+            self.cancellations_left.set(MAX_CANCELLED.min(left + 1));
+        } else if let Some(left) = left.checked_sub(1) {
+            self.cancellations_left.set(left);
+        } else {
+            self.cancellations_left.set(MAX_CANCELLED);
+            self.cancellations_exceeded.set(true);
+        }
     }
 }
 
@@ -54,6 +97,8 @@ pub(super) struct StreamProgress {
     stage: Cell<Stage>,
     /// Whether the body was polled since the stream's task last asked.
     polled: Cell<bool>,
+    /// Whether hyper has had the whole body, or the gateway has broken it off.
+    complete: Cell<bool>,
 }
 
 /// What a stream waits for.
@@ -77,6 +122,7 @@ pub(super) struct StreamBody {
 
 impl StreamBody {
     pub(super) fn new(body: Body<RequestGuard>, progress: Rc<StreamProgress>) -> Self {
+        progress.complete.set(body.is_end_stream());
         Self { body, progress }
     }
 }
@@ -93,6 +139,10 @@ impl http_body::Body for StreamBody {
             (false, true) => Stage::ClientTakesUpstreamBody,
             (false, false) => Stage::ClientTakesOwnBody,
         });
+        if let Poll::Ready(frame) = &frame {
+            let has_more = matches!(frame, Some(Ok(frame)) if frame.is_data()) && !self.body.is_end_stream();
+            self.progress.complete.set(!has_more);
+        }
         frame
     }
 
@@ -144,6 +194,7 @@ impl<F: Future<Output = ()> + Unpin> Future for StreamTask<F> {
         // Resets the stream if it has not ended. h2 then wakes the connection's task, whose idle
         // timeout may begin with the end of this request.
         *stream = None;
+        streams.exchange_ended(progress);
         Poll::Ready(())
     }
 }

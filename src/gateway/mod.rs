@@ -67,7 +67,7 @@ impl Gateway {
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped when the client disconnects. That closes the upstream connection,
+    /// The future is dropped when the client disconnects. That ends the exchange with the upstream,
     /// returns the permits and writes the request's record.
     pub fn handle(
         self: &Rc<Self>,

@@ -4,7 +4,7 @@
 //! request and waits for the response head. `retry.rs` decides whether another attempt follows.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -19,10 +19,10 @@ use super::body::{Progress, RequestBody, ResponseBody, Trailers};
 use super::dialer::share_of;
 use super::head_deadline::HeadDeadline;
 use super::lease::{Lease, RequestSender};
-use super::pool::{Pool, Pools, Reuse};
+use super::pool::{Pool, Pools, Reuse, Sent};
 use super::response::{ExchangeGuard, UpgradedConnection, UpstreamBody, UpstreamResponse};
 use super::response_framing;
-use super::retry::{Attempt, AttemptConnection, AttemptOutcome, FailedAttempt, ReplayableRequest, SendFailure, Sent};
+use super::retry::{Attempt, AttemptConnection, AttemptOutcome, FailedAttempt, ReplayableRequest, SendFailure};
 use super::server::Server;
 use super::{ExchangeError, Upstream, UpstreamError, request_head};
 use crate::primitives::lazy_timer::LazyTimer;
@@ -151,9 +151,8 @@ impl Exchange<'_> {
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, SendFailure> {
         match lease.sender() {
-            RequestSender::Http1 { sender, timer } => {
-                let sent = pin!(sender.try_send_request(request));
-                self.response_head(sent, timer).await
+            RequestSender::Http1 { sender, pending, timer } => {
+                self.response_head(pending.send(sender, request), timer).await
             }
             RequestSender::Http2 { mut sender, timer } => {
                 // Boxed, so that HTTP/1.1 does not pay for the size of this future.

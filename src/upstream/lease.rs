@@ -1,18 +1,20 @@
 //! Lease: the connection or stream that one exchange uses, and what happens to it afterwards.
 //!
-//! An HTTP/1.1 exchange leases a whole connection. The connection is reused only if the exchange
-//! returns it with [`Lease::put_back`], after a response that was read to the end; any other end of
-//! the exchange closes it. An HTTP/2 exchange leases one stream of a connection, and dropping the
-//! lease frees the stream.
+//! An HTTP/1.1 exchange leases a whole connection. The connection is reused only after a response
+//! that was read to the end: the exchange returns it with [`Lease::put_back`], or its client leaves
+//! and the rest is read without it (`pool/unread_response`). Any other end of the exchange closes
+//! the connection. An HTTP/2 exchange leases one stream of a connection, and dropping the lease
+//! frees the stream.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
+use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::RequestBody;
-use super::pool::{Http1Connection, Http1Pool, Stream};
+use super::pool::{Http1Connection, Http1Pool, PendingResponse, Stream, UnreadResponse};
 use crate::primitives::lazy_timer::LazyTimer;
 use crate::telemetry::metrics::GaugeGuard;
 
@@ -42,8 +44,15 @@ struct Http2Lease {
 
 /// What an exchange sends its request with, and the timer for its response.
 pub(super) enum RequestSender<'a> {
-    Http1 { sender: &'a mut http1::SendRequest<RequestBody>, timer: &'a mut LazyTimer },
-    Http2 { sender: http2::SendRequest<RequestBody>, timer: &'a mut LazyTimer },
+    Http1 {
+        sender: &'a mut http1::SendRequest<RequestBody>,
+        pending: &'a mut PendingResponse,
+        timer: &'a mut LazyTimer,
+    },
+    Http2 {
+        sender: http2::SendRequest<RequestBody>,
+        timer: &'a mut LazyTimer,
+    },
 }
 
 /// The invariant behind each `expect` in this file.
@@ -73,8 +82,8 @@ impl Lease {
     pub(super) fn sender(&mut self) -> RequestSender<'_> {
         match &mut self.resource {
             Resource::Http1 { connection, .. } => {
-                let connection = connection.as_mut().expect(HELD_UNTIL_THE_END);
-                RequestSender::Http1 { sender: &mut connection.sender, timer: &mut connection.timer }
+                let Http1Connection { sender, pending, timer, .. } = connection.as_mut().expect(HELD_UNTIL_THE_END);
+                RequestSender::Http1 { sender, pending, timer }
             }
             Resource::Http2(lease) => RequestSender::Http2 { sender: lease.stream.sender(), timer: &mut lease.timer },
         }
@@ -101,16 +110,33 @@ impl Lease {
             Resource::Http2(_) => {}
         }
     }
+
+    /// Ends the lease of a client that has left before the end of `body`. Call it only when the
+    /// request was sent to its end.
+    pub(super) fn leave_unread(mut self, body: Incoming) {
+        match &mut self.resource {
+            Resource::Http1 { connection, pool } => {
+                if let Some(connection) = connection.take() {
+                    pool.read_to_end(UnreadResponse::rest(connection, body, pool.metrics().active().hold()));
+                }
+            }
+            // Only this stream ends when `body` is dropped.
+            Resource::Http2(_) => {}
+        }
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         match &mut self.resource {
-            Resource::Http1 { connection, .. } => {
-                if let Some(connection) = connection.take() {
-                    connection.abort();
+            Resource::Http1 { connection, pool } => match connection.take() {
+                // The head has not arrived: the client has left, or has waited long enough.
+                Some(connection) if connection.pending.is_due() => {
+                    pool.read_to_end(UnreadResponse::without_head(connection, pool.metrics().active().hold()));
                 }
-            }
+                Some(connection) => connection.abort(),
+                None => {}
+            },
             // hyper resets the stream when its body or its response is dropped; the connection has
             // other users.
             Resource::Http2(_) => {}

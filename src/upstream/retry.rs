@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::{HeaderMap, Method, Request, Uri};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 
 use super::balance::Candidates;
@@ -102,9 +101,6 @@ impl FailedAttempt {
         AttemptOutcome::Retry(Box::new(Attempt { request, candidates, reuse, connect_time: self.connect_time }))
     }
 }
-
-/// What hyper returns for a request.
-pub(super) type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 
 /// Why sending a request brought no response.
 pub(super) struct SendFailure {

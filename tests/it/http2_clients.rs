@@ -1,5 +1,5 @@
-//! HTTP/2 clients that hold a connection: they do not take their responses or leave the connection
-//! idle.
+//! HTTP/2 clients that misuse their connection: they do not take their responses, cancel their
+//! requests, or leave the connection idle.
 
 use serde_json::json;
 
@@ -105,5 +105,101 @@ async fn an_idle_connection_is_closed_before_the_next_ping() {
             frames.send(kind::RST_STREAM, 0, 1, &CANCEL).await;
         }
         assert_closed_before_ping(&mut frames, name).await;
+    }
+}
+
+/// Sends a request for `/public/hang`, and resets it once it is at the origin, as its `number`th.
+async fn cancel(frames: &mut Frames, fixture: &Fixture, number: u32) {
+    let stream = 2 * number - 1;
+    frames.headers(stream, &get("/public/hang"), true).await;
+    fixture.origin.wait_for_requests(number as usize).await;
+    frames.send(kind::RST_STREAM, 0, stream, &CANCEL).await;
+}
+
+/// DO-4: the resets arrive after the requests were accepted, so that h2 does not count them.
+#[tokio::test]
+async fn a_client_that_cancels_its_requests_gets_goaway_and_is_then_disconnected() {
+    let fixture = Fixture::start(Config::minimal()).await;
+    fixture.origin.behave("/public/hang", Behaviour::Hang);
+    let mut frames = Frames::open(&fixture).await;
+    for number in 1..=101 {
+        cancel(&mut frames, &fixture, number).await;
+    }
+    let go_away = frames.next_of(kind::GO_AWAY).await;
+    assert_eq!(go_away.payload[4..8], [0; 4], "NO_ERROR: h2 has not seen a fault");
+    // This client goes on.
+    for number in 102..=202 {
+        cancel(&mut frames, &fixture, number).await;
+    }
+    frames.read_to_close().await;
+    assert_eq!(fixture.origin.requests().len(), 202);
+}
+
+/// The counterpart of the test above: as many requests are completed as cancelled.
+#[tokio::test]
+async fn a_client_that_completes_requests_too_may_cancel_others() {
+    let fixture = Fixture::start(Config::minimal()).await;
+    fixture.origin.behave("/public/hang", Behaviour::Hang);
+    let mut frames = Frames::open(&fixture).await;
+    for number in 1..=120 {
+        cancel(&mut frames, &fixture, 2 * number - 1).await;
+        let stream = 4 * number - 1;
+        frames.headers(stream, &get("/public/a"), true).await;
+        assert_eq!(frames.outcome(stream).await, Outcome::Status(200), "{number}");
+    }
+}
+
+/// DO-4: a response that is nearly there is read without its client, and the connection to the
+/// upstream is used again.
+#[tokio::test]
+async fn a_cancelled_request_does_not_cost_the_upstream_a_connection() {
+    for (name, body, reused) in [
+        ("before the head", None, true),
+        ("a body of 64 KiB", Some(64 * 1024), true),
+        ("a longer body", Some(64 * 1024 + 1), false),
+    ] {
+        let fixture = Fixture::start(Config::minimal().one_worker()).await;
+        let mut frames = Frames::open(&fixture).await;
+        let head = fixture.origin.delay("/public/head");
+        let chunks = fixture.origin.stream("/public/body");
+        if body.is_some() {
+            frames.headers(1, &get("/public/body"), true).await;
+            assert_eq!(frames.outcome(1).await, Outcome::Status(200), "{name}");
+        } else {
+            frames.headers(1, &get("/public/head"), true).await;
+            fixture.origin.wait_for_requests(1).await;
+        }
+        frames.send(kind::RST_STREAM, 0, 1, &CANCEL).await;
+        fixture.gateway.wait_for_access_lines(1).await;
+        match body {
+            Some(length) => {
+                chunks.send(vec![b'x'; length]);
+                chunks.finish();
+            }
+            None => drop(head),
+        }
+        let idle = r#"portcullis_upstream_connections{upstream="main",state="idle"}"#;
+        if reused {
+            fixture.gateway.wait_for_metric(idle, 1.0).await;
+        } else {
+            fixture.origin.wait_for_open_connections(0).await;
+        }
+        assert_eq!(fixture.get("/public/next", &[]).await.json()["target"], "/public/next", "{name}");
+        assert_eq!(fixture.origin.connections(), if reused { 1 } else { 2 }, "{name}");
+    }
+}
+
+/// The limit in time: see also `a_client_that_disconnects_aborts_its_upstream_request`.
+#[tokio::test]
+async fn a_response_that_does_not_end_is_broken_off_with_its_connection() {
+    let fixture = Fixture::start(Config::minimal().one_worker()).await;
+    fixture.origin.behave("/public/hang", Behaviour::Hang);
+    fixture.origin.behave("/public/stall", Behaviour::Stall { sent: "part".into() });
+    for (stream, path) in [(1, "/public/hang"), (3, "/public/stall")] {
+        let mut frames = Frames::open(&fixture).await;
+        frames.headers(1, &get(path), true).await;
+        fixture.origin.wait_for_requests(stream / 2 + 1).await;
+        frames.send(kind::RST_STREAM, 0, 1, &CANCEL).await;
+        fixture.origin.wait_for_open_connections(0).await;
     }
 }

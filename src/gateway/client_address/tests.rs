@@ -178,6 +178,7 @@ fn the_hops_before_an_unreadable_element_count() {
 /// RL-2, HH-7: the hops, the scheme and the host are those of the client's connection as trusted
 /// proxies report it, and nothing that stands to the left of it.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn scheme_host_and_port_are_those_of_the_clients_hop() {
     type Row<'a> = (&'a str, &'a [&'a str], &'a [&'a str], Option<&'static str>, Option<&'static str>, Option<u16>);
     let rows: [Row<'_>; 17] = [

@@ -1,4 +1,7 @@
 //! Response body: from the upstream to the client.
+//!
+//! When the client leaves, a body that is known to be long is broken off, together with the
+//! connection. Of any other the rest is read without the client (`pool/unread_response`).
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -26,13 +29,18 @@ pub enum Trailers {
 /// only after the last byte.
 #[derive(Debug)]
 pub struct ResponseBody {
-    incoming: Incoming,
+    /// `None` once the body has ended or failed.
+    rest: Option<Rest>,
     idle: IdleTimer,
     trailers: Trailers,
-    /// `None` once the body has ended.
-    guard: Option<ExchangeGuard>,
     /// Of the request that this responds to.
     request: Progress,
+}
+
+#[derive(Debug)]
+struct Rest {
+    incoming: Incoming,
+    guard: ExchangeGuard,
 }
 
 /// Why a response body ended early. The client's connection is then aborted too, so that the client
@@ -55,8 +63,9 @@ impl ResponseBody {
         idle_timeout: Duration,
         trailers: Trailers,
     ) -> Self {
-        let mut body = Self { incoming, idle: IdleTimer::new(idle_timeout), trailers, guard: Some(guard), request };
-        if body.incoming.is_end_stream() {
+        let rest = Some(Rest { incoming, guard });
+        let mut body = Self { rest, idle: IdleTimer::new(idle_timeout), trailers, request };
+        if body.is_end_stream() {
             body.end();
         }
         body
@@ -64,18 +73,26 @@ impl ResponseBody {
 
     /// Ends the exchange after the last byte: returns the connection, if it can be reused.
     fn end(&mut self) {
-        if let Some(ExchangeGuard { lease, in_flight: _in_flight }) = self.guard.take() {
-            // A request that was not sent in full leaves the connection in the middle of a message.
-            // The next response on it could not be attributed to a request.
-            if matches!(self.request.outcome(), BodyOutcome::Ended(_)) {
-                lease.put_back();
-            }
+        if let Some(Rest { guard, .. }) = self.rest.take()
+            && self.is_request_sent()
+        {
+            guard.lease.put_back();
         }
+    }
+
+    /// A request that was not sent in full leaves the connection in the middle of a message. The
+    /// next response on it could not be attributed to a request.
+    fn is_request_sent(&self) -> bool {
+        matches!(self.request.outcome(), BodyOutcome::Ended(_))
     }
 }
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
+        match self.rest.take() {
+            Some(Rest { incoming, guard }) if self.is_request_sent() => guard.lease.leave_unread(incoming),
+            Some(_) | None => {}
+        }
         // Nothing else would end the request's stream on an HTTP/2 connection, which stays open.
         self.request.cancel();
     }
@@ -91,11 +108,12 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
         let this = &mut *self;
         loop {
-            let frame = match Pin::new(&mut this.incoming).poll_frame(cx) {
+            let Some(rest) = &mut this.rest else { return Poll::Ready(None) };
+            let frame = match Pin::new(&mut rest.incoming).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
                     ready!(this.idle.poll_elapsed(cx));
-                    this.guard = None;
+                    this.rest = None;
                     return Poll::Ready(Some(Err(ResponseBodyError::Idle)));
                 }
             };
@@ -106,12 +124,12 @@ impl Body for ResponseBody {
                     None
                 }
                 Some(Err(_)) => {
-                    this.guard = None;
+                    this.rest = None;
                     Some(Err(ResponseBodyError::CutOff))
                 }
                 Some(Ok(frame)) if frame.is_trailers() && this.trailers == Trailers::Drop => continue,
                 Some(Ok(frame)) => {
-                    if this.incoming.is_end_stream() {
+                    if rest.incoming.is_end_stream() {
                         this.end();
                     }
                     Some(Ok(frame))
@@ -121,10 +139,10 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.rest.as_ref().is_none_or(|rest| rest.incoming.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), |rest| rest.incoming.size_hint())
     }
 }

@@ -106,6 +106,7 @@ fn forwarded(peer: IpAddr, reported: &ReportedHops) -> [Option<String>; 5] {
 /// Both families say the same of the client, and the first element of `Forwarded`, which is what
 /// some backends read, says the same as the only `proto` and `host` in it.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn both_families_are_written_from_one_list_of_hops() {
     let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
     let host = |text| Some(HeaderValue::from_static(text));

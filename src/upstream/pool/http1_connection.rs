@@ -9,6 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 
 use super::MAX_RESPONSE_HEAD_BYTES;
+use super::pending_response::PendingResponse;
 use crate::primitives::coalescing_stream::CoalescingStream;
 use crate::primitives::lazy_timer::LazyTimer;
 use crate::upstream::ConnectFault;
@@ -19,6 +20,8 @@ use crate::upstream::dialer::{Dialer, RemoteAddress};
 #[derive(Debug)]
 pub(in crate::upstream) struct Http1Connection {
     pub(in crate::upstream) sender: SendRequest<RequestBody>,
+    /// The response to the request that was sent last.
+    pub(in crate::upstream) pending: PendingResponse,
     /// Times the wait for a response head. Consecutive requests on the connection share it.
     pub(in crate::upstream) timer: LazyTimer,
     /// Whether it has carried a request before.
@@ -54,7 +57,8 @@ impl Http1Connection {
             }
             drop(held_permit);
         });
-        Ok(Self { sender, timer: LazyTimer::default(), is_reused: false, remote, permit, task: task.abort_handle() })
+        let (pending, timer) = (PendingResponse::none(), LazyTimer::default());
+        Ok(Self { sender, pending, timer, is_reused: false, remote, permit, task: task.abort_handle() })
     }
 
     /// Closes the socket at once. A drop alone would let hyper first finish an upload or read a

@@ -8,11 +8,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::http1_connection::Http1Connection;
-use super::{IdleConnections, Reuse};
+use super::{IdleConnections, Reuse, UnreadResponse};
 use crate::telemetry::metrics::{GaugeGuard, UpstreamMetrics};
 use crate::upstream::UpstreamError;
 use crate::upstream::server::{Pending, Server};
@@ -26,6 +26,8 @@ pub(in crate::upstream) struct Http1Pool {
     idle: RefCell<VecDeque<IdleConnection>>,
     /// Requests of this worker that wait for a connection to be returned, the oldest first.
     waiters: RefCell<VecDeque<oneshot::Sender<Http1Connection>>>,
+    /// Responses that have lost their clients, for the task that reads them.
+    unread: mpsc::UnboundedSender<UnreadResponse>,
 }
 
 #[derive(Debug)]
@@ -42,8 +44,13 @@ impl IdleConnection {
 }
 
 impl Http1Pool {
-    pub(super) fn new(server: Arc<Server>, metrics: UpstreamMetrics) -> Self {
-        Self { server, metrics, idle: RefCell::default(), waiters: RefCell::default() }
+    /// An empty pool, which sends unread responses to `unread`.
+    pub(super) fn new(
+        server: Arc<Server>,
+        metrics: UpstreamMetrics,
+        unread: mpsc::UnboundedSender<UnreadResponse>,
+    ) -> Self {
+        Self { server, metrics, idle: RefCell::default(), waiters: RefCell::default(), unread }
     }
 
     pub(super) fn server(&self) -> &Server {
@@ -105,6 +112,12 @@ impl Http1Pool {
             return; // Closes it: the server's name has moved to another address.
         }
         self.push_idle(connection);
+    }
+
+    /// Takes a connection whose client has left before the end of the response.
+    pub(in crate::upstream) fn read_to_end(&self, response: UnreadResponse) {
+        // If the task has ended, so has the worker, and dropping the connection closes it.
+        let _ = self.unread.send(response);
     }
 
     fn pop_idle(&self) -> Option<Http1Connection> {

@@ -14,12 +14,15 @@ mod http1_connection;
 mod http1_pool;
 mod http2_connection;
 mod http2_pool;
+mod pending_response;
+mod unread_response;
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::lease::Lease;
@@ -30,6 +33,9 @@ pub(super) use http1_connection::Http1Connection;
 pub(super) use http1_pool::Http1Pool;
 use http2_pool::Http2Pool;
 pub(super) use http2_pool::Stream;
+pub(super) use pending_response::{PendingResponse, Sent};
+pub(super) use unread_response::UnreadResponse;
+use unread_response::read_unread_responses;
 
 /// The longest response head accepted from an upstream, in bytes; a longer one is
 /// [`UpstreamError::Failed`]. Twice the usual limit on requests, since upstreams set cookies and
@@ -66,7 +72,9 @@ impl Pools {
         }
         let pool = match server.protocol() {
             Protocol::Http1 => {
-                let pool = Rc::new(Http1Pool::new(Arc::clone(server), metrics.clone()));
+                let (sender, unread) = mpsc::unbounded_channel();
+                let pool = Rc::new(Http1Pool::new(Arc::clone(server), metrics.clone(), sender));
+                tokio::task::spawn_local(read_unread_responses(unread, Rc::downgrade(&pool)));
                 tokio::task::spawn_local(close_idle_connections(Rc::downgrade(&pool), Arc::clone(server)));
                 Pool::Http1(pool)
             }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use hyper::body::{Body, Frame};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Interval;
 
 use super::super::with_deadline;
@@ -41,6 +41,8 @@ pub(crate) enum Behaviour {
     EarlyResponse {
         status: u16,
     },
+    /// See [`Origin::delay`](super::Origin::delay).
+    Delayed(oneshot::Receiver<()>),
     /// Never responds.
     Hang,
     /// This many bytes `x`, with `Content-Length`.
@@ -92,7 +94,7 @@ impl Behaviour {
         Self::Response { status, headers, body: body.into() }
     }
 
-    /// A copy for the next request. `None` for a stream, which can be sent only once.
+    /// A copy for the next request. `None` for what can be sent only once.
     pub(super) fn copy(&self) -> Option<Self> {
         match self {
             Self::Response { status, headers, body } => {
@@ -107,7 +109,7 @@ impl Behaviour {
             Self::Large(bytes) => Some(Self::Large(*bytes)),
             Self::SlowBody { pieces, every } => Some(Self::SlowBody { pieces: pieces.clone(), every: *every }),
             Self::Stall { sent } => Some(Self::Stall { sent: sent.clone() }),
-            Self::Stream(_) => None,
+            Self::Delayed(_) | Self::Stream(_) => None,
             Self::Upgrade => Some(Self::Upgrade),
         }
     }
@@ -137,6 +139,12 @@ impl Behaviour {
             }
             Self::EarlyResponse { status: given } => {
                 status = given;
+                headers.push(("content-length".into(), "0".into()));
+                BodySource::nothing()
+            }
+            Self::Delayed(signal) => {
+                // The test may also drop its end.
+                let _ = signal.await;
                 headers.push(("content-length".into(), "0".into()));
                 BodySource::nothing()
             }

@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde_json::json;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use self::behaviour::ResponseBody;
 pub(crate) use self::behaviour::{Behaviour, Chunks};
@@ -107,6 +107,13 @@ impl Origin {
         Chunks(sender)
     }
 
+    /// The next request for this path gets 200, without a body, when the test sends or drops.
+    pub(crate) fn delay(&self, path: &str) -> oneshot::Sender<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.behave(path, Behaviour::Delayed(receiver));
+        sender
+    }
+
     /// All requests so far. A request is recorded as soon as its head is complete.
     pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
         self.state.received.borrow().clone()
@@ -177,8 +184,8 @@ async fn respond(guard: Arc<ConnectionGuard>, mut request: Request<Incoming>) ->
         let mut behaviours = state.behaviours.lock().expect("no thread panics while it holds this lock");
         let path = request.uri().path();
         match behaviours.get(path) {
-            // A stream feeds one response only.
-            Some(Behaviour::Stream(_)) => behaviours.remove(path),
+            // These serve one response only.
+            Some(Behaviour::Delayed(_) | Behaviour::Stream(_)) => behaviours.remove(path),
             Some(behaviour) => behaviour.copy(),
             None => None,
         }
