@@ -13,7 +13,7 @@ use http::{Method, Uri, Version};
 use super::StageContext;
 use crate::gateway::client_address::Client;
 use crate::gateway::matching::host::{Host, HostRefusal};
-use crate::gateway::matching::path::{NormalPath, PathParameters};
+use crate::gateway::matching::path::{NormalPath, PathMarks, PathParameters};
 use crate::gateway::observer::{Check, Observer, Stage};
 use crate::gateway::policy::IdentityHeaders;
 use crate::gateway::request::{Peer, RequestHead};
@@ -52,13 +52,15 @@ pub(crate) struct InboundRequest {
     pub host_field: HeaderValue,
     target: Uri,
     normal_path: Option<Box<str>>,
+    path_marks: PathMarks,
 }
 
 impl InboundRequest {
     /// The path in normal form.
     #[must_use]
     pub(crate) fn path(&self) -> NormalPath<'_> {
-        NormalPath::assume_normal(self.normal_path.as_deref().unwrap_or_else(|| self.target.path()))
+        let text = self.normal_path.as_deref().unwrap_or_else(|| self.target.path());
+        NormalPath::assume_normal(text, self.path_marks)
     }
 
     /// The query as received.
@@ -98,7 +100,7 @@ pub(crate) fn normalize<O: Observer>(
     check_method(&head)?;
     let (host, host_field) = parse_host(&head)?;
     cx.check(|| Check::passed("host", host.name()));
-    let normal_path = normalize_path(&head.target)?;
+    let (normal_path, path_marks) = normalize_path(&head.target)?;
     cx.check(|| match &normal_path {
         Some(path) => Check::passed("path", format!("normal form is {path}")),
         None => Check::passed("path", "in normal form"),
@@ -118,6 +120,7 @@ pub(crate) fn normalize<O: Observer>(
         host_field,
         target,
         normal_path,
+        path_marks,
     }))
 }
 
@@ -189,12 +192,12 @@ fn parse_host(head: &RequestHead) -> Result<(Host, HeaderValue), Refusal> {
     }
 }
 
-/// The normal form of the path, if it differs from the path as received. Path parameters are
-/// allowed here, because the route decides whether it accepts them.
-fn normalize_path(target: &Uri) -> Result<Option<Box<str>>, Refusal> {
+/// The normal form of the path, if it differs from the path as received, and its marks. Path
+/// parameters are allowed here, because the route decides whether it accepts them.
+fn normalize_path(target: &Uri) -> Result<(Option<Box<str>>, PathMarks), Refusal> {
     let raw = target.path();
     let normal = NormalPath::parse(raw, PathParameters::Allow).map_err(Refusal::Path)?;
-    Ok((normal.as_str() != raw).then(|| normal.as_str().into()))
+    Ok(((normal.as_str() != raw).then(|| normal.as_str().into()), normal.marks()))
 }
 
 /// The protocol that the client asks to switch to (RFC 9110 §7.8). `None` if it does not ask, or if

@@ -146,7 +146,7 @@ fn preflight_decision(route: &Route, request: &InboundRequest) -> Option<OriginD
 
 /// The route for a host, a path in normal form and a method.
 fn find(host: &Host, path: &NormalPath<'_>, method: &Method, runtime: &Runtime) -> Result<Arc<Route>, Refusal> {
-    if is_reserved_path(path) {
+    if is_reserved_path(path.as_str()) {
         return Err(Refusal::RouteNotFound);
     }
     let parameters_refused = || Refusal::Path(PathRefusal::Parameters);

@@ -193,6 +193,33 @@ async fn path_parameters_pass_only_on_routes_that_allow_them() {
     }
 }
 
+/// PA-6, PA-11: a public catch-all beside a protected path does not serve what some backends take
+/// for that path.
+#[tokio::test]
+async fn a_catch_all_serves_no_reading_of_a_protected_path() {
+    let config = public(Config::minimal(), "/*", "").route("exact", "path = \"/secret\"");
+    let (fixture, upstream) = start(config).await;
+    for target in [
+        "/secret%3Fb",
+        "/secret%23b",
+        "/secret%20",
+        "/%20secret",
+        "/secret.",
+        "/admin%3Fb",
+        "/admin%23b/x",
+        "/admin%20/x",
+        "/admin./x",
+    ] {
+        let response = get(&fixture, target.as_bytes()).await;
+        assert_eq!((response.status, &*problem_code(&response)), (400, "path_refused"), "{target}");
+    }
+    assert_eq!(upstream.received(), Vec::<String>::new());
+    for target in ["/what%3F", "/C%23/x", "/a%20b", "/a%20", "/x."] {
+        let response = get(&fixture, target.as_bytes()).await;
+        assert_eq!((response.status, request_line(&response)), (200, format!("GET {target} HTTP/1.1")), "{target}");
+    }
+}
+
 /// PA-8.
 #[tokio::test]
 async fn prefixes_are_replaced_at_segment_boundaries_only() {

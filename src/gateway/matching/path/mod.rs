@@ -9,6 +9,7 @@
 //! query.
 
 mod normal_form;
+mod readings;
 mod refusal;
 
 use std::borrow::Cow;
@@ -22,7 +23,21 @@ pub(crate) use refusal::{MAX_SEGMENTS, PathRefusal};
 ///
 /// Letters keep their case, and a trailing slash matters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NormalPath<'a>(Cow<'a, str>);
+pub struct NormalPath<'a> {
+    text: Cow<'a, str>,
+    marks: PathMarks,
+}
+
+/// What normalization has found in a path that backends may read in several ways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PathMarks {
+    /// Whether the path has a percent escape.
+    has_escapes: bool,
+    /// Whether the path has a raw `;`.
+    has_parameters: bool,
+    /// Whether the path has [`readings`](NormalPath::readings) other than itself.
+    has_readings: bool,
+}
 
 /// A path prefix for `strip_prefix` and `add_prefix`, in normal form: empty, or `/a/b` without a
 /// trailing slash.
@@ -52,41 +67,59 @@ impl<'a> NormalPath<'a> {
         if !raw.starts_with('/') {
             return Err(PathRefusal::NotAbsolute);
         }
-        normal_form::normalize(raw, parameters).map(Self)
+        normal_form::normalize(raw, parameters)
     }
 
-    /// Wraps text that [`NormalPath::parse`] returned before, without checking it again.
+    /// Wraps text and marks of a path that [`NormalPath::parse`] returned before, without checking
+    /// them again.
     ///
-    /// Any other text would make the decision about the request wrong. For tests, and for a path
-    /// that is stored next to the request target that it was parsed from.
-    pub(crate) fn assume_normal(text: &'a str) -> Self {
+    /// Any others would make the decision about the request wrong. For a path that is stored next
+    /// to the request target that it was parsed from.
+    pub(crate) fn assume_normal(text: &'a str, marks: PathMarks) -> Self {
         debug_assert!(text.starts_with('/'), "a normal path is absolute");
-        Self(Cow::Borrowed(text))
+        Self { text: Cow::Borrowed(text), marks }
+    }
+
+    /// The marks, to be stored.
+    pub(crate) fn marks(&self) -> PathMarks {
+        self.marks
     }
 
     /// The whole path, as it is matched and, byte for byte, as it is forwarded.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// The segments between slashes. `/` has one, which is empty; `/a/` has two, and the last is
     /// empty.
     pub fn segments(&self) -> impl Iterator<Item = &str> {
-        self.0[1..].split('/')
+        self.text[1..].split('/')
+    }
+
+    /// Whether the path has a percent escape.
+    pub(super) fn has_escapes(&self) -> bool {
+        self.marks.has_escapes
+    }
+
+    /// Everything that a backend may make of the path, except the path itself: without parameters,
+    /// spaces at the ends of names, and what it takes for a query. Empty for most paths. `None` if
+    /// there are too many.
+    pub(super) fn readings(&self) -> Option<Vec<String>> {
+        if self.marks.has_readings { readings::readings(&self.text) } else { Some(Vec::new()) }
     }
 
     /// Whether the path has a raw `;`. Lets the caller parse with [`PathParameters::Allow`] before
     /// it knows the route, which has the setting.
     #[must_use]
     pub fn has_parameters(&self) -> bool {
-        self.0.as_bytes().contains(&b';')
+        self.marks.has_parameters
     }
 }
 
 impl fmt::Display for NormalPath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 

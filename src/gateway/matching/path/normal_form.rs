@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{MAX_SEGMENTS, PathParameters, PathRefusal};
+use super::{MAX_SEGMENTS, NormalPath, PathMarks, PathParameters, PathRefusal};
 
 /// Whether `byte` is an unreserved character (RFC 3986 §2.3), whose escape means the same as
 /// itself.
@@ -20,17 +20,22 @@ pub(super) const fn is_plain(byte: u8) -> bool {
 }
 
 /// Brings `raw`, which starts with `/`, into normal form.
-pub(super) fn normalize(raw: &str, parameters: PathParameters) -> Result<Cow<'_, str>, PathRefusal> {
+pub(super) fn normalize(raw: &str, parameters: PathParameters) -> Result<NormalPath<'_>, PathRefusal> {
     let bytes = raw.as_bytes();
     let mut rewrite = Rewrite { raw, text: None };
+    let mut marks = PathMarks::default();
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
         if byte != b'%' {
             if !is_plain(byte) {
                 return Err(PathRefusal::ForbiddenByte);
             }
-            if byte == b';' && parameters == PathParameters::Refuse {
-                return Err(PathRefusal::Parameters);
+            if byte == b';' {
+                if parameters == PathParameters::Refuse {
+                    return Err(PathRefusal::Parameters);
+                }
+                marks.has_parameters = true;
+                marks.has_readings = true;
             }
             rewrite.keep(at, 1);
             at += 1;
@@ -45,20 +50,23 @@ pub(super) fn normalize(raw: &str, parameters: PathParameters) -> Result<Cow<'_,
             }
             lead @ 0x80.. => {
                 let length = utf8_escapes(bytes, at, lead)?;
+                marks.has_escapes = true;
                 for _ in 0..length {
                     rewrite.keep_escape(at);
                     at += 3;
                 }
             }
-            _ => {
+            value => {
+                marks.has_escapes = true;
+                marks.has_readings |= matches!(value, b' ' | b'#' | b';' | b'?');
                 rewrite.keep_escape(at);
                 at += 3;
             }
         }
     }
     let text = rewrite.finish();
-    check_segments(&text)?;
-    Ok(text)
+    check_segments(&text, &mut marks)?;
+    Ok(NormalPath { text, marks })
 }
 
 /// The byte that the escape at `at` encodes.
@@ -94,11 +102,11 @@ fn utf8_escapes(bytes: &[u8], at: usize, lead: u8) -> Result<usize, PathRefusal>
 
 /// Checks the rules that concern more than one character. The characters of `text` are already in
 /// normal form.
-fn check_segments(text: &str) -> Result<(), PathRefusal> {
+fn check_segments(text: &str, marks: &mut PathMarks) -> Result<(), PathRefusal> {
     // The search needs the normal form: in `%25%32%66`, the two digits are themselves escaped.
     let is_double_escape =
         |five: &[u8]| five.starts_with(b"%25") && five[3].is_ascii_hexdigit() && five[4].is_ascii_hexdigit();
-    if text.as_bytes().contains(&b'%') && text.as_bytes().windows(5).any(is_double_escape) {
+    if marks.has_escapes && text.as_bytes().windows(5).any(is_double_escape) {
         return Err(PathRefusal::DoubleEscape);
     }
     let mut segments = text[1..].split('/').enumerate().peekable();
@@ -113,19 +121,34 @@ fn check_segments(text: &str) -> Result<(), PathRefusal> {
         if is_dot_segment(segment) {
             return Err(PathRefusal::DotSegment);
         }
+        marks.has_readings |= segment.ends_with('.');
     }
     Ok(())
 }
 
-/// Whether `segment` is `.` or `..`, also for a backend that removes parameters, trailing spaces or
-/// what it treats as a query.
+/// Whether `segment` is `.` or `..`, also for a backend that removes parameters, spaces or what it
+/// treats as a query.
 ///
-/// Servlet containers remove `;…` before they resolve dots, Windows drops trailing spaces of a
-/// name, and a backend that decodes before it parses ends the path at `?` and `#`.
+/// Servlet containers remove `;…` before they resolve dots, Windows drops dots and spaces at the
+/// end of a name, some frameworks drop spaces at its start, and a backend that decodes before it
+/// parses ends the path at `?` and `#`. More than two dots are a name, unless there are spaces
+/// among them.
 fn is_dot_segment(segment: &str) -> bool {
-    let Some(rest) = segment.strip_prefix("..").or_else(|| segment.strip_prefix('.')) else { return false };
-    let rest = rest.trim_start_matches("%20");
-    rest.is_empty() || [";", "%3B", "%3F", "%23"].iter().any(|end| rest.starts_with(end))
+    if !segment.starts_with(['.', '%']) {
+        return false;
+    }
+    let (mut rest, mut dots, mut spaces) = (segment, 0, 0);
+    loop {
+        if let Some(after) = rest.strip_prefix('.') {
+            (rest, dots) = (after, dots + 1);
+        } else if let Some(after) = rest.strip_prefix("%20") {
+            (rest, spaces) = (after, spaces + 1);
+        } else {
+            break;
+        }
+    }
+    let is_whole = rest.is_empty() || [";", "%3B", "%3F", "%23"].iter().any(|end| rest.starts_with(end));
+    is_whole && dots > 0 && (dots <= 2 || spaces > 0)
 }
 
 /// The result of the normalization: borrows `raw` until the first change, then copies it.

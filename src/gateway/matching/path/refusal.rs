@@ -5,8 +5,8 @@ use thiserror::Error;
 /// Why a path is refused. No variant contains text of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PathRefusal {
-    /// A different route would match if a backend decoded the escapes or removed the parameters.
-    /// Found when the path is matched.
+    /// A different route would match if a backend decoded the escapes, or cut off parameters,
+    /// spaces or what it takes for a query. Found when the path is matched.
     #[error("the path matches different routes depending on how a backend interprets it")]
     Ambiguous,
     /// `%` without two hex digits.

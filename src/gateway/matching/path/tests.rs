@@ -19,6 +19,7 @@ fn accepted_paths_are_brought_into_normal_form() {
         ("unreserved escapes are decoded", "/%6Frders/%7e%2D%5f", "/orders/~-_"),
         ("a dot inside a segment", "/a%2Eb/...", "/a.b/..."),
         ("hidden files", "/.well-known/.x", "/.well-known/.x"),
+        ("dots and spaces with a name", "/..a%20/.%20.b", "/..a%20/.%20.b"),
         ("hex digits become upper case", "/a%3a%2c%c3%a9", "/a%3A%2C%C3%A9"),
         ("sub-delimiters are unchanged", "/a!$&'()*+,=:@b", "/a!$&'()*+,=:@b"),
         ("and so are their escapes", "/%21%2A", "/%21%2A"),
@@ -49,6 +50,10 @@ fn ambiguous_paths_are_refused() {
         ("PA-1: followed by a space", "/public/..%20/api/x", DotSegment),
         ("PA-1: followed by an escaped semicolon", "/public/..%3b/api/x", DotSegment),
         ("PA-1: followed by an escaped question mark", "/public/..%3Fx", DotSegment),
+        ("PA-11: after a space", "/public/%20../api/x", DotSegment),
+        ("PA-11: with a space between", "/public/.%20./api/x", DotSegment),
+        ("PA-11: with a space between, and parameters", "/public/.%20.%20%3Bx/api/x", DotSegment),
+        ("PA-11: three dots and a space", "/public/...%20/api/x", DotSegment),
         ("PA-1: followed by a NUL", "/public/..%00/api/x", EncodedControl),
         ("PA-1: overlong dots", "/public/%c0%ae%c0%ae/api", InvalidUtf8),
         ("PA-2: escaped slash", "/public%2F..%2Fapi/x", EncodedSeparator),
@@ -111,9 +116,9 @@ fn the_number_of_segments_is_limited() {
 #[test]
 fn a_path_in_normal_form_is_not_copied() {
     let path = NormalPath::parse("/a/%C3%A9/b", PathParameters::Refuse).unwrap();
-    assert!(matches!(path.0, Cow::Borrowed(_)));
+    assert!(matches!(path.text, Cow::Borrowed(_)));
     let path = NormalPath::parse("/a/%c3%a9/b", PathParameters::Refuse).unwrap();
-    assert!(matches!(path.0, Cow::Owned(_)));
+    assert!(matches!(path.text, Cow::Owned(_)));
 }
 
 /// PA-8.

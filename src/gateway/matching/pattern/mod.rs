@@ -191,11 +191,12 @@ pub(crate) fn targets_reserved_path(pattern: &PathPattern) -> bool {
     RESERVED.iter().any(|reserved| pattern.has_literal_prefix(reserved.iter().copied()))
 }
 
-/// Whether the gateway serves `path` itself, so that no route may match it.
+/// Whether the gateway serves `path`, which is in normal form, itself, so that no route may match
+/// it.
 #[must_use]
-pub(crate) fn is_reserved_path(path: &NormalPath<'_>) -> bool {
+pub(crate) fn is_reserved_path(path: &str) -> bool {
     RESERVED.iter().any(|reserved| {
-        let mut own = path.segments();
+        let mut own = path[1..].split('/');
         reserved.iter().all(|wanted| own.next() == Some(*wanted))
     })
 }

@@ -104,7 +104,11 @@ fn reserved_paths_are_recognized_in_requests() {
         ("/.well-known", false),
         ("/", false),
     ] {
-        assert_eq!(is_reserved_path(&NormalPath::parse(path, PathParameters::Refuse).unwrap()), expect, "{path}");
+        assert_eq!(
+            is_reserved_path(NormalPath::parse(path, PathParameters::Refuse).unwrap().as_str()),
+            expect,
+            "{path}"
+        );
     }
 }
 

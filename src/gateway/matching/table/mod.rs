@@ -8,21 +8,20 @@
 //! times the number of patterns that share its prefix; in practice it is one binary search per
 //! segment. A client can make the path longer but cannot add branches.
 //!
-//! A path with escapes or parameters is looked up once for each [`Interpretation`] by a backend.
+//! A path with escapes is looked up once more as a backend reads it that decodes them, and a path
+//! that backends may cut or merge once for each of its readings. Their number is limited.
 
-mod interpretation;
 mod leaf;
 mod outcome;
 mod tree;
 
 use http::Method;
 
-use self::interpretation::Interpretation;
 use self::leaf::Leaf;
 pub(crate) use self::outcome::Conflict;
 pub use self::outcome::RouteMatch;
-use self::tree::Node;
-use super::pattern::{HostPattern, PathPattern};
+use self::tree::{Comparison, Node};
+use super::pattern::{HostPattern, PathPattern, is_reserved_path};
 use crate::gateway::matching::host::Host;
 use crate::gateway::matching::path::NormalPath;
 
@@ -76,21 +75,26 @@ impl RouteTable {
     #[must_use]
     pub fn find(&self, host: &Host, path: &NormalPath<'_>, method: &Method) -> RouteMatch {
         let host = host.name();
-        let leaf = self.find_leaf(host, path, Interpretation::AsSent);
-        let agrees = |interpretation| match (leaf, self.find_leaf(host, path, interpretation)) {
+        let leaf = self.find_leaf(host, path.as_str(), Comparison::Exact);
+        if self.is_ambiguous(leaf, host, path) {
+            return RouteMatch::Ambiguous;
+        }
+        leaf.map_or(RouteMatch::NotFound, |leaf| leaf.find(method))
+    }
+
+    /// Whether a backend may read `path`, which matches `leaf` as it is sent, as a path that
+    /// matches something else, or that the gateway serves itself.
+    fn is_ambiguous(&self, leaf: Option<&Leaf>, host: &str, path: &NormalPath<'_>) -> bool {
+        let agrees = |reading: &str| match (leaf, self.find_leaf(host, reading, Comparison::Decoded)) {
             (Some(one), Some(other)) => std::ptr::eq(one, other),
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        let text = path.as_str();
-        let has_escapes = text.as_bytes().contains(&b'%');
-        let is_unambiguous = (!(self.has_escapes || has_escapes) || agrees(Interpretation::Decoded))
-            && (!path.has_parameters() || agrees(Interpretation::StrippedThenDecoded))
-            && (!(has_escapes && text.contains("%3B")) || agrees(Interpretation::DecodedThenStripped));
-        if !is_unambiguous {
-            return RouteMatch::Ambiguous;
+        if (self.has_escapes || path.has_escapes()) && !agrees(path.as_str()) {
+            return true;
         }
-        leaf.map_or(RouteMatch::NotFound, |leaf| leaf.find(method))
+        let Some(readings) = path.readings() else { return true };
+        readings.iter().any(|reading| is_reserved_path(reading) || !agrees(reading))
     }
 
     /// All routes, the most specific first, as the operator is shown them.
@@ -104,22 +108,22 @@ impl RouteTable {
         order
     }
 
-    fn find_leaf(&self, host: &str, path: &NormalPath<'_>, interpretation: Interpretation) -> Option<&Leaf> {
-        let text = Some(&path.as_str()[1..]);
+    fn find_leaf(&self, host: &str, path: &str, comparison: Comparison) -> Option<&Leaf> {
+        let text = Some(&path[1..]);
         if self.exact.is_empty() && self.wildcard.is_empty() {
-            return self.any_host.find_leaf(text, interpretation);
+            return self.any_host.find_leaf(text, comparison);
         }
         let by_suffix = || {
             // From left to right, so that the longest suffix comes first.
             let suffixes = host.match_indices('.').map(|(dot, _)| &host[dot + 1..]);
             suffixes
                 .filter_map(|suffix| lookup(&self.wildcard, suffix))
-                .find_map(|root| root.find_leaf(text, interpretation))
+                .find_map(|root| root.find_leaf(text, comparison))
         };
         lookup(&self.exact, host)
-            .and_then(|root| root.find_leaf(text, interpretation))
+            .and_then(|root| root.find_leaf(text, comparison))
             .or_else(by_suffix)
-            .or_else(|| self.any_host.find_leaf(text, interpretation))
+            .or_else(|| self.any_host.find_leaf(text, comparison))
     }
 }
 

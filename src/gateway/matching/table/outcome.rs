@@ -16,9 +16,9 @@ pub struct Conflict {
 /// The result of matching a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteMatch {
-    /// The path matches different patterns as sent, with escapes decoded, or without `;parameters`.
-    /// The gateway cannot know how the upstream interprets it, so no route's policy is safe to
-    /// apply and the request must be refused.
+    /// The path matches different patterns as sent, with escapes decoded, or without what a backend
+    /// may cut off. The gateway cannot know how the upstream interprets it, so no route's policy is
+    /// safe to apply and the request must be refused.
     Ambiguous,
     /// The index of the route in the list given to [`RouteTable::build`](super::RouteTable::build).
     Found(usize),

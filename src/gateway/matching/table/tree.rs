@@ -4,7 +4,6 @@ use std::cmp::Ordering;
 
 use percent_encoding::percent_decode_str;
 
-use super::interpretation::Interpretation;
 use super::leaf::Leaf;
 use crate::gateway::matching::pattern::{PathPattern, Segment};
 
@@ -19,6 +18,15 @@ pub(super) struct Node {
     end: Option<Leaf>,
     /// The routes of the pattern that ends here with `*`.
     star: Option<Leaf>,
+}
+
+/// How the segments of a path are compared with literals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Comparison {
+    /// With all escapes decoded, as a backend does. A literal that is spelled alike comes first.
+    Decoded,
+    /// Byte for byte.
+    Exact,
 }
 
 #[derive(Debug)]
@@ -56,21 +64,19 @@ impl Node {
 
     /// The most specific leaf below this node for the remaining path: the text after the next
     /// slash, or `None` at the end of the path.
-    pub(super) fn find_leaf(&self, remaining: Option<&str>, interpretation: Interpretation) -> Option<&Leaf> {
+    pub(super) fn find_leaf(&self, remaining: Option<&str>, comparison: Comparison) -> Option<&Leaf> {
         let Some(text) = remaining else { return self.end.as_ref().or(self.star.as_ref()) };
         let (segment, after) = text.split_once('/').map_or((text, None), |(segment, after)| (segment, Some(after)));
-        let segment = interpretation.strip(segment);
         let candidates = self.literals_like(segment);
         let is_identical = |literal: &&Literal| *literal.text == *segment;
         let identical = candidates.iter().filter(is_identical);
         let equivalent =
-            candidates.iter().filter(|literal| interpretation != Interpretation::AsSent && !is_identical(literal));
-        let bound = || {
-            self.bound.as_ref().filter(|_| !segment.is_empty()).and_then(|node| node.find_leaf(after, interpretation))
-        };
+            candidates.iter().filter(|literal| comparison == Comparison::Decoded && !is_identical(literal));
+        let bound =
+            || self.bound.as_ref().filter(|_| !segment.is_empty()).and_then(|node| node.find_leaf(after, comparison));
         identical
             .chain(equivalent)
-            .find_map(|literal| literal.node.find_leaf(after, interpretation))
+            .find_map(|literal| literal.node.find_leaf(after, comparison))
             .or_else(bound)
             .or(self.star.as_ref())
     }
