@@ -8,10 +8,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior};
 
 use super::readiness::ReadinessState;
-use super::source::{self, ConfigSource, Environment};
+use super::source::{self, Environment, Look};
+use super::watch::{Finding, Watch};
 use super::{StartError, apply_log_settings, block_on_local};
 use crate::downstream::connection_limits::ConnectionLimits;
 use crate::gateway::Runtime;
@@ -27,15 +27,16 @@ pub(super) enum Command {
     /// Drain, then stop.
     Drain,
     /// Reload the configuration, and send the outcome.
-    Reload(blocking::SyncSender<Result<(), StartError>>),
+    Reload(ReloadReply),
 }
+
+/// Where the outcome of a reload goes.
+pub(super) type ReloadReply = blocking::SyncSender<Result<(), Arc<StartError>>>;
 
 /// The state of the control thread.
 pub(super) struct Control {
-    pub(super) source: ConfigSource,
+    pub(super) watch: Watch,
     pub(super) environment: Environment,
-    pub(super) poll_interval: Duration,
-    pub(super) content_hash: Option<u64>,
     pub(super) plan: Plan,
     pub(super) adopter: Adopter,
     pub(super) runtime: Arc<ArcSwap<Runtime>>,
@@ -57,18 +58,16 @@ impl Control {
     async fn serve(&mut self, mut inbox: mpsc::UnboundedReceiver<Command>, shutdown: Shutdown) {
         let mut tasks = RefreshTasks::new();
         self.refresh_keys(&mut tasks, &shutdown);
-        let mut poll = tokio::time::interval_at(Instant::now() + self.poll_interval, self.poll_interval);
-        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut shutdown_signal = shutdown.clone();
         let mut draining = false;
+        let mut waiting: Vec<ReloadReply> = Vec::new();
         loop {
             tokio::select! {
                 () = shutdown_signal.reached(Phase::Stopped) => return,
                 Some(command) = inbox.recv() => match command {
                     Command::Reload(reply) => {
-                        let outcome = self.reload(&mut tasks, &shutdown);
-                        // An error means that the caller has stopped waiting.
-                        let _ = reply.send(outcome);
+                        waiting.push(reply);
+                        self.watch.request();
                     }
                     Command::Drain if draining => {}
                     Command::Drain => {
@@ -76,27 +75,23 @@ impl Control {
                         self.drain();
                     }
                 },
-                _ = poll.tick() => self.reload_if_changed(&mut tasks, &shutdown),
+                finding = self.watch.next() => {
+                    let outcome = self.reload(finding, &mut tasks, &shutdown).map_err(Arc::new);
+                    for reply in waiting.drain(..) {
+                        // An error means that the caller has stopped waiting.
+                        let _ = reply.send(outcome.clone());
+                    }
+                }
             }
         }
     }
 
-    fn reload_if_changed(&mut self, tasks: &mut RefreshTasks, shutdown: &Shutdown) {
-        let hash = source::content_hash(&self.source);
-        // A file that cannot be read is probably being replaced; a later check sees the new one.
-        if hash.is_some() && hash != self.content_hash {
-            // `reload` logs and counts the outcome.
-            let _ = self.reload(tasks, shutdown);
-        }
-    }
-
-    /// Reads, compiles and adopts the configuration, and swaps it in. Changes nothing if a step
-    /// fails.
-    fn reload(&mut self, tasks: &mut RefreshTasks, shutdown: &Shutdown) -> Result<(), StartError> {
-        // Stored before the attempt, so that a rejected file is reported once and not at every
-        // check.
-        self.content_hash = source::content_hash(&self.source);
-        let outcome = self.try_reload();
+    /// Compiles and adopts the configuration, and swaps it in. Changes nothing if a step fails.
+    fn reload(&mut self, finding: Finding, tasks: &mut RefreshTasks, shutdown: &Shutdown) -> Result<(), StartError> {
+        let outcome = match finding {
+            Finding::Load(look) => self.try_reload(&look),
+            Finding::Unsettled => Err(StartError::Unsettled),
+        };
         self.metrics.count_reload(outcome.is_ok());
         match &outcome {
             Ok(()) => {
@@ -109,17 +104,17 @@ impl Control {
         outcome
     }
 
-    fn try_reload(&mut self) -> Result<(), StartError> {
-        let loaded = source::load(&self.source, &self.environment)?;
-        if let Some(changed) = self.plan.needs_restart(&loaded.plan) {
+    fn try_reload(&mut self, look: &Look) -> Result<(), StartError> {
+        let plan = source::compile(self.watch.source(), look, &self.environment)?;
+        if let Some(changed) = self.plan.needs_restart(&plan) {
             return Err(StartError::NeedsRestart(changed));
         }
-        let next = self.adopter.adopt(&loaded.plan, Some(&self.runtime.load_full()))?;
+        let next = self.adopter.adopt(&plan, Some(&self.runtime.load_full()))?;
         next.issuers().take_over(self.runtime.load().issuers());
         self.runtime.store(next);
-        self.connection_limits.resize(loaded.plan.server.max_connections);
-        apply_log_settings(loaded.plan.log);
-        self.plan = loaded.plan;
+        self.connection_limits.resize(plan.server.max_connections);
+        apply_log_settings(plan.log);
+        self.plan = plan;
         Ok(())
     }
 

@@ -14,6 +14,7 @@ mod readiness;
 mod running;
 mod source;
 mod threads;
+mod watch;
 
 pub use running::RunningGateway;
 pub use source::{ConfigSource, Environment};
@@ -44,10 +45,15 @@ use crate::telemetry::{AccessLog, logging};
 use control::Control;
 use readiness::ReadinessState;
 use threads::ThreadGroup;
+use watch::{LookTimes, Watch};
 
-/// How often the gateway checks the configuration file for changes. It compares a hash of the
-/// content, which also works where Kubernetes replaces a symbolic link.
+/// How often the gateway checks the configuration file for changes. It compares the content, which
+/// also works where Kubernetes replaces a symbolic link.
 const CONFIG_POLL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long the configuration file must have stayed the same when a reload is requested, or at
+/// start if it has just been written.
+const CONFIG_SETTLE_TIME: Duration = Duration::from_secs(1);
 
 /// The arguments of [`start`].
 pub struct Options {
@@ -59,8 +65,12 @@ pub struct Options {
     pub clock: Clock,
     /// The sink of the access log, unless `[log]` disables it. With `None` there is no access log.
     pub access_sink: Option<Box<dyn Write + Send>>,
-    /// How often the gateway checks a configuration file for changes.
+    /// How often the gateway checks a configuration file for changes. A change takes effect when
+    /// two checks in a row have found it.
     pub config_poll_interval: Duration,
+    /// How long a configuration file must have stayed the same when a reload is requested, or at
+    /// start if it has just been written.
+    pub config_settle_time: Duration,
 }
 
 impl Options {
@@ -74,6 +84,7 @@ impl Options {
             clock: Clock::system(),
             access_sink: None,
             config_poll_interval: CONFIG_POLL_INTERVAL,
+            config_settle_time: CONFIG_SETTLE_TIME,
         }
     }
 }
@@ -105,6 +116,9 @@ pub enum StartError {
     /// The operating system cannot start a thread.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
+    /// The configuration file is being written.
+    #[error("the configuration file keeps changing; it is loaded once it has stayed the same for a while")]
+    Unsettled,
 }
 
 /// Reads the configuration, binds all addresses and starts serving.
@@ -117,7 +131,8 @@ pub enum StartError {
 /// [`StartError`]; nothing is left running.
 pub fn start(options: Options) -> Result<RunningGateway, StartError> {
     let metrics = Metrics::new(options.clock.clone());
-    let source::LoadedConfig { plan, content_hash } = source::load(&options.source, &options.environment)?;
+    let look = source::first_look(&options.source, &options.clock, options.config_settle_time, std::thread::sleep)?;
+    let plan = source::compile(&options.source, &look, &options.environment)?;
     apply_log_settings(plan.log);
     let access_log = start_access_log(options.access_sink, &plan, &metrics)?;
     let mut adopter = Adopter::new(Arc::clone(&metrics), options.clock.clone(), access_log.clone());
@@ -139,11 +154,10 @@ pub fn start(options: Options) -> Result<RunningGateway, StartError> {
     if let Some(listener) = admin_listener {
         start_admin(&mut threads, listener, Arc::clone(&readiness), Arc::clone(&metrics), shutdown.clone())?;
     }
+    let times = LookTimes { poll_interval: options.config_poll_interval, settle_time: options.config_settle_time };
     let control = Control {
-        source: options.source,
+        watch: Watch::new(options.source, times, look),
         environment: options.environment,
-        poll_interval: options.config_poll_interval,
-        content_hash,
         plan,
         adopter,
         runtime,

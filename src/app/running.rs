@@ -49,10 +49,21 @@ impl RunningGateway {
     /// # Errors
     ///
     /// [`StartError`], if the new configuration is rejected; the previous one stays in use.
-    pub fn reload(&self) -> Result<(), StartError> {
+    pub fn reload(&self) -> Result<(), Arc<StartError>> {
+        let stopping = || Arc::new(StartError::Stopping);
+        let outcome = self.send_reload().ok_or_else(stopping)?;
+        outcome.recv().unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// Reloads the configuration and does not wait. The outcome is logged and counted.
+    pub fn request_reload(&self) {
+        // `None` means that the gateway is stopping, and the control thread logs everything else.
+        let _ = self.send_reload();
+    }
+
+    fn send_reload(&self) -> Option<blocking::Receiver<Result<(), Arc<StartError>>>> {
         let (reply, outcome) = blocking::sync_channel(1);
-        self.commands.send(Command::Reload(reply)).map_err(|_| StartError::Stopping)?;
-        outcome.recv().unwrap_or(Err(StartError::Stopping))
+        self.commands.send(Command::Reload(reply)).is_ok().then_some(outcome)
     }
 
     /// Starts to drain and returns at once.

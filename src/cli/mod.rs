@@ -109,7 +109,11 @@ fn failed(error: &StartError) -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::from(CONFIG)
         }
-        StartError::Bind(_) | StartError::Stopping | StartError::NeedsRestart(_) | StartError::Thread(_) => {
+        StartError::Bind(_)
+        | StartError::Stopping
+        | StartError::NeedsRestart(_)
+        | StartError::Thread(_)
+        | StartError::Unsettled => {
             eprintln!("error: {error}");
             ExitCode::from(FAILED)
         }

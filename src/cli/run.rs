@@ -45,10 +45,8 @@ fn serve(running: RunningGateway) -> ExitCode {
         };
         loop {
             tokio::select! {
-                _ = hangup.recv() => {
-                    // The control thread logs and counts the outcome.
-                    let _ = running.reload();
-                }
+                // Does not wait: the next signal may be SIGTERM.
+                _ = hangup.recv() => running.request_reload(),
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
             }

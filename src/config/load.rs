@@ -7,7 +7,6 @@
 //! the size of the file.
 
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Read as _;
 use std::ops::Range;
 use std::path::Path;
@@ -31,9 +30,6 @@ const MAX_PROBLEMS: usize = 500;
 /// Largest number of keys that are visited again because of problems. A file with 10 000 keys has
 /// all of its problems reported; one with a million keys, only the first few, after a second.
 const MAX_REVISITED_KEYS: usize = 5_000_000;
-
-/// A hash of a file's content, to detect changes.
-pub(crate) type TextHash = u64;
 
 /// The path of the file as a whole.
 const WHOLE_FILE: &str = "";
@@ -66,15 +62,16 @@ pub(crate) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
     let name = path.display().to_string();
     match read(path) {
         Ok(text) => load_text(&name, &text, environment),
-        Err(error) => {
-            let mut problems = Problems::new(name);
-            problems.add("", format!("cannot be read: {error}"));
-            LoadOutcome::unreadable(problems)
-        }
+        Err(error) => unreadable(&name, &error),
     }
 }
 
-fn read(path: &Path) -> std::io::Result<String> {
+/// Reads the text of the file at `path`.
+///
+/// # Errors
+///
+/// The file cannot be read, is not UTF-8 or is too large.
+pub(crate) fn read(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     let read = std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
     if read as u64 > MAX_FILE_BYTES {
@@ -83,13 +80,12 @@ fn read(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// The hash of the file's current content; `None` if it cannot be read.
+/// The outcome for the file `name`, which cannot be read.
 #[must_use]
-pub(crate) fn file_hash(path: &Path) -> Option<TextHash> {
-    let text = read(path).ok()?;
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    Some(hasher.finish())
+pub(crate) fn unreadable(name: &str, why: &dyn std::fmt::Display) -> LoadOutcome {
+    let mut problems = Problems::new(name);
+    problems.add(WHOLE_FILE, format!("cannot be read: {why}"));
+    LoadOutcome::unreadable(problems)
 }
 
 /// Loads a configuration from `text`. Problems refer to it as the file `name`.

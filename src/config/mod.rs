@@ -46,7 +46,7 @@ pub(crate) use self::issuer::Issuer;
 pub(crate) use self::key_path::KeyLines;
 pub(crate) use self::limit::Limit;
 pub use self::load::load_text;
-pub(crate) use self::load::{LoadOutcome, file_hash, load};
+pub(crate) use self::load::{LoadOutcome, load, read, unreadable};
 pub(crate) use self::problem::Problems;
 pub(crate) use self::route::Route;
 pub(crate) use self::schema::schema;

@@ -90,19 +90,16 @@ async fn an_idle_connection_is_closed_for_a_new_client() {
         let fixture = start("max_connections = 2\nmax_connections_per_client = 2").await;
         let mut kept = fixture.connect().await;
         let (mut idle, mut over_h2) = (None, None);
-        match name {
-            "over HTTP/2" => {
-                let client = h2(fixture.gateway.addr()).await;
-                assert_eq!(client.get("/public/a", &[]).await.status, 200, "{name}");
-                over_h2 = Some(client);
+        if name == "over HTTP/2" {
+            let client = h2(fixture.gateway.addr()).await;
+            assert_eq!(client.get("/public/a", &[]).await.status, 200, "{name}");
+            over_h2 = Some(client);
+        } else {
+            let mut conn = fixture.connect().await;
+            if name == "after a response" {
+                assert_eq!(get(&mut conn).await, 200, "{name}");
             }
-            _ => {
-                let mut conn = fixture.connect().await;
-                if name == "after a response" {
-                    assert_eq!(get(&mut conn).await, 200, "{name}");
-                }
-                idle = Some(conn);
-            }
+            idle = Some(conn);
         }
         fixture.gateway.wait_for_metric(IDLE, 2.0).await;
         assert_eq!(get(&mut kept).await, 200, "{name}: now the other one has been idle for longer");

@@ -1,6 +1,8 @@
 //! The fixture of most tests: the gateway between an identity provider and an origin, with a clock
 //! that the test controls.
 
+use std::sync::Arc;
+
 use portcullis::app::StartError;
 use portcullis::clock::ManualClock;
 
@@ -46,7 +48,7 @@ impl Fixture {
     }
 
     /// Like [`reload`](Self::reload), for a configuration that the gateway should reject.
-    pub(crate) async fn try_reload(&self, config: Config) -> Result<(), StartError> {
+    pub(crate) async fn try_reload(&self, config: Config) -> Result<(), Arc<StartError>> {
         self.gateway.rewrite(&config.to_toml(&self.idp.issuer(), self.origin.addr()));
         self.gateway.reload().await
     }

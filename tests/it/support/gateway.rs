@@ -46,6 +46,7 @@ impl Gateway {
             clock,
             access_sink: Some(Box::new(AccessLogWriter(lines))),
             config_poll_interval: interval,
+            config_settle_time: Duration::ZERO,
         };
         // Starting may wait for threads; the test's own runtime keeps running meanwhile.
         let starting = tokio::task::spawn_blocking(move || app::start(options));
@@ -75,7 +76,7 @@ impl Gateway {
 
     /// Reads the file again, as on SIGHUP.
     #[expect(clippy::unused_async, reason = "leaves room for a reload that waits")]
-    pub(crate) async fn reload(&self) -> Result<(), StartError> {
+    pub(crate) async fn reload(&self) -> Result<(), Arc<StartError>> {
         self.running().reload()
     }
 
