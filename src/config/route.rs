@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::body_idle_timeout::BodyIdleTimeout;
 use super::field_order;
-use super::units::{Access, ClaimValue, OneOrMany, PathParameters, SizeOrUnlimited, TimeSpan};
+use super::units::{Access, ByteRate, ClaimValue, OneOrMany, PathParameters, SizeOrUnlimited, TimeSpan};
 
 /// One route.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
@@ -74,6 +74,9 @@ pub struct Route {
     /// How long a body may bring no byte, as for an upstream. Raise it for streams with long
     /// pauses, such as server-sent events and gRPC. Default: the upstream's.
     pub body_idle_timeout: Option<BodyIdleTimeout>,
+    /// Lowest rate of a request body, or `"off"`, for clients that send a stream with pauses.
+    /// Default: `server.min_body_rate`.
+    pub min_body_rate: Option<ByteRate>,
     /// Largest request body, or `"unlimited"`.
     /// Default: `server.max_body_size`.
     pub max_body_size: Option<SizeOrUnlimited>,
@@ -109,6 +112,7 @@ impl Default for Route {
             remove_response_headers: Vec::new(),
             timeout: None,
             body_idle_timeout: None,
+            min_body_rate: None,
             max_body_size: None,
             report_only: false,
             path_parameters: PathParameters::Refuse,

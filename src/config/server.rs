@@ -1,14 +1,14 @@
 //! `[server]`, `[admin]`, `[identity]`, `[log]`: the gateway as a whole.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth_failures::AuthFailures;
 use super::field_order;
-use super::units::{LogFormat, LogLevel, OneOrMany, Size, TimeSpan, TrustedHeader, Workers};
+use super::units::{ByteRate, LogFormat, LogLevel, OneOrMany, Size, TimeSpan, TrustedHeader, Workers};
 
 /// `[server]`: the listener for clients.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
@@ -37,6 +37,9 @@ pub struct Server {
     pub idle_timeout: TimeSpan,
     /// How long a request or response body may make no progress, in either direction.
     pub body_idle_timeout: TimeSpan,
+    /// Lowest rate of a request or response body, after a grace period of 5 s; a slower one is cut
+    /// off. Only time in which the client keeps the gateway waiting counts. `"off"` turns it off.
+    pub min_body_rate: ByteRate,
     /// Largest request head, from `"1 KiB"` to `"1 MiB"`; a larger one is 431.
     pub max_header_size: Size,
     /// Largest request body; a larger one is 413. A route can set its own limit.
@@ -67,6 +70,7 @@ impl Default for Server {
             header_timeout: TimeSpan::seconds(10),
             idle_timeout: TimeSpan::seconds(75),
             body_idle_timeout: TimeSpan::seconds(30),
+            min_body_rate: ByteRate::PerSecond(const { NonZeroU64::new(240).unwrap() }),
             max_header_size: Size::kib(32),
             max_body_size: Size::kib(10 * 1024),
             max_token_size: Size::kib(8),

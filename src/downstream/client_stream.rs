@@ -89,10 +89,10 @@ impl<S> ClientStream<S> {
     }
 
     fn report_write(&self, written: &Poll<io::Result<usize>>) {
-        if written.is_pending() {
-            self.state.write_blocked();
-        } else {
-            self.state.write_completed();
+        match written {
+            Poll::Pending => self.state.write_blocked(),
+            Poll::Ready(Ok(count)) => self.state.write_completed(*count as u64),
+            Poll::Ready(Err(_)) => self.state.write_completed(0),
         }
     }
 

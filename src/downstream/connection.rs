@@ -31,7 +31,8 @@ pub(super) async fn serve(stream: TcpStream, peer: Peer, idle: IdleHandle, gatew
     // request to respond to.
     let Ok(Ok((protocol, buffered))) = detected else { return };
     let state = ConnectionState::new(opened_at, timeouts);
-    let context = ConnectionContext { gateway, peer, state, idle, shutdown, timeouts, max_header_size };
+    let metrics = gateway.connection_metrics();
+    let context = ConnectionContext { gateway, peer, state, idle, metrics, shutdown, timeouts, max_header_size };
     match protocol {
         Protocol::Http1 => http1::serve(socket, buffered, &context).await,
         // Boxed, because few connections use HTTP/2 with prior knowledge and every task would

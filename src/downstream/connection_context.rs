@@ -8,6 +8,7 @@ use super::idle_connections::IdleHandle;
 use crate::gateway::runtime::ClientTimeouts;
 use crate::gateway::{Gateway, Peer};
 use crate::primitives::shutdown::Shutdown;
+use crate::telemetry::metrics::ConnectionMetrics;
 
 /// What serving a connection takes, apart from its socket. The connection's task owns it.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub(super) struct ConnectionContext {
     pub(super) peer: Peer,
     pub(super) state: Arc<ConnectionState>,
     pub(super) idle: IdleHandle,
+    pub(super) metrics: ConnectionMetrics,
     pub(super) shutdown: Shutdown,
     pub(super) timeouts: ClientTimeouts,
     /// In bytes.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::gateway::runtime::ClientTimeouts;
+use crate::primitives::min_rate::WaitAllowance;
 
 /// What a connection is waiting for from its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub(super) struct ConnectionState {
     waiting_since: AtomicU64,
     /// Since when the client has accepted no bytes; `NEVER` while it accepts them.
     blocked_since: AtomicU64,
+    /// How long the client may go on not accepting bytes.
+    write_allowance: WaitAllowance,
     /// The latest time at which another request may begin; `NEVER` while the connection is not
     /// draining.
     idle_limit: AtomicU64,
@@ -65,6 +68,7 @@ impl ConnectionState {
             awaiting: AtomicU8::new(Awaiting::Head as u8),
             waiting_since: AtomicU64::new(0),
             blocked_since: AtomicU64::new(NEVER),
+            write_allowance: WaitAllowance::new(timeouts.min_body_rate, timeouts.body_idle),
             idle_limit: AtomicU64::new(NEVER),
             open_requests: AtomicU32::new(0),
             responses_flushed: AtomicBool::new(true),
@@ -100,9 +104,14 @@ impl ConnectionState {
         }
     }
 
-    /// Records that the socket has accepted bytes.
-    pub(super) fn write_completed(&self) {
-        self.blocked_since.store(NEVER, Relaxed);
+    /// Records that the socket has accepted so many bytes.
+    pub(super) fn write_completed(&self, bytes: u64) {
+        let since = self.blocked_since.load(Relaxed);
+        if since != NEVER {
+            self.write_allowance.subtract(Duration::from_micros(self.now().saturating_sub(since)));
+            self.blocked_since.store(NEVER, Relaxed);
+        }
+        self.write_allowance.add(bytes);
     }
 
     /// Records that the socket accepts no bytes, because the client does not read.
@@ -121,7 +130,9 @@ impl ConnectionState {
 
     /// Records that a request has begun; it ends when the returned guard is dropped.
     pub(super) fn begin_request(self: &Arc<Self>) -> RequestGuard {
-        self.open_requests.fetch_add(1, Relaxed);
+        if self.open_requests.fetch_add(1, Relaxed) == 0 {
+            self.write_allowance.begin_body();
+        }
         self.responses_flushed.store(false, Relaxed);
         self.awaiting.store(Awaiting::Nothing as u8, Relaxed);
         RequestGuard(Arc::clone(self))
@@ -139,7 +150,7 @@ impl ConnectionState {
         };
         let blocked = match self.blocked_since.load(Relaxed) {
             NEVER => None,
-            since => Some(self.instant(since) + self.timeouts.body_idle),
+            since => Some(self.instant(since) + self.write_allowance.remaining()),
         };
         awaited.into_iter().chain(blocked).min()
     }
@@ -205,12 +216,16 @@ impl Drop for RequestGuard {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use super::*;
+    use crate::primitives::min_rate::MinRate;
 
     const TIMEOUTS: ClientTimeouts = ClientTimeouts {
         header: Duration::from_secs(10),
         idle: Duration::from_secs(75),
         body_idle: Duration::from_secs(30),
+        min_body_rate: None,
     };
 
     /// The time until the deadline in whole seconds; the clock stands still.
@@ -252,8 +267,36 @@ mod tests {
         tokio::time::advance(Duration::from_secs(20)).await;
         state.write_blocked();
         assert_eq!(seconds_left(&state), Some(10));
-        state.write_completed();
+        state.write_completed(1);
         assert_eq!(seconds_left(&state), None);
+    }
+
+    /// Threat DO-6: over HTTP/1.1, a response that its client reads byte by byte.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_accepts_bytes_too_slowly_has_the_grace_period() {
+        let min_body_rate = NonZeroU64::new(240).map(MinRate::bytes_per_second);
+        let state = ConnectionState::new(Instant::now(), ClientTimeouts { min_body_rate, ..TIMEOUTS });
+        let request = state.begin_request();
+        for left in (1..=5).rev() {
+            state.write_blocked();
+            assert_eq!(seconds_left(&state), Some(left));
+            tokio::time::advance(Duration::from_secs(1)).await;
+            state.write_completed(1);
+        }
+        state.write_blocked();
+        assert_eq!(seconds_left(&state), Some(0));
+        state.write_completed(240);
+        state.write_blocked();
+        assert_eq!(seconds_left(&state), Some(1), "bytes at the minimum rate");
+        state.write_completed(1 << 20);
+        state.write_blocked();
+        assert_eq!(seconds_left(&state), Some(30), "never more than the idle timeout");
+        tokio::time::advance(Duration::from_secs(30)).await;
+        state.write_completed(0);
+        drop(request);
+        let _next = state.begin_request();
+        state.write_blocked();
+        assert_eq!(seconds_left(&state), Some(5), "the next response has its own grace period");
     }
 
     #[tokio::test(start_paused = true)]

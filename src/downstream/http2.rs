@@ -47,7 +47,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) async fn serve(socket: ClientSocket, buffered: Vec<u8>, context: &ConnectionContext) {
     let ConnectionContext { gateway, peer, state, shutdown, .. } = context;
     state.await_first_request();
-    let streams = Streams::new(context.timeouts.body_idle, shutdown.clone());
+    let streams = Streams::new(context.timeouts, context.metrics.clone(), shutdown.clone());
     let service = service_fn(|request| {
         let progress = streams.begin();
         respond(gateway, state.begin_request(), request, peer, |body| StreamBody::new(body, progress))

@@ -16,7 +16,6 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
@@ -26,8 +25,11 @@ use tokio::time::Instant;
 use super::connection_state::RequestGuard;
 use super::http_connection::last_request_grace_over;
 use crate::gateway::response::body::{Body, BodyError};
+use crate::gateway::runtime::ClientTimeouts;
 use crate::primitives::lazy_timer::LazyTimer;
+use crate::primitives::min_rate::WaitAllowance;
 use crate::primitives::shutdown::Shutdown;
+use crate::telemetry::metrics::ConnectionMetrics;
 
 /// How many more exchanges a client may cancel than it completes. A page that is left cancels what
 /// it has in progress, and completes others before.
@@ -35,7 +37,8 @@ const MAX_CANCELLED: u32 = 100;
 
 /// What the streams of one connection share.
 pub(super) struct Streams {
-    stall_timeout: Duration,
+    timeouts: ClientTimeouts,
+    metrics: ConnectionMetrics,
     shutdown: Shutdown,
     /// The request that hyper has passed to the service and whose task it will start next.
     starting: Cell<Option<Rc<StreamProgress>>>,
@@ -47,10 +50,11 @@ pub(super) struct Streams {
 
 impl Streams {
     /// Of a connection that resets a stream whose client accepts no part of the response for
-    /// `stall_timeout`.
-    pub(super) fn new(stall_timeout: Duration, shutdown: Shutdown) -> Rc<Self> {
+    /// `body_idle`, or takes it more slowly than `min_body_rate`.
+    pub(super) fn new(timeouts: ClientTimeouts, metrics: ConnectionMetrics, shutdown: Shutdown) -> Rc<Self> {
         Rc::new(Self {
-            stall_timeout,
+            timeouts,
+            metrics,
             shutdown,
             starting: Cell::new(None),
             cancellations_left: Cell::new(MAX_CANCELLED),
@@ -95,8 +99,9 @@ impl Streams {
 #[derive(Debug, Default)]
 pub(super) struct StreamProgress {
     stage: Cell<Stage>,
-    /// Whether the body was polled since the stream's task last asked.
-    polled: Cell<bool>,
+    /// The bytes that hyper has taken since the stream's task last asked; `None` if it did not ask
+    /// for more.
+    taken: Cell<Option<u64>>,
     /// Whether hyper has had the whole body, or the gateway has broken it off.
     complete: Cell<bool>,
 }
@@ -133,7 +138,11 @@ impl http_body::Body for StreamBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
-        self.progress.polled.set(true);
+        let length = match &frame {
+            Poll::Ready(Some(Ok(frame))) => frame.data_ref().map_or(0, |data| data.len() as u64),
+            Poll::Ready(Some(Err(_)) | None) | Poll::Pending => 0,
+        };
+        self.progress.taken.set(Some(self.progress.taken.get().unwrap_or(0) + length));
         self.progress.stage.set(match (frame.is_pending(), self.body.is_stream()) {
             (true, _) => Stage::Gateway,
             (false, true) => Stage::ClientTakesUpstreamBody,
@@ -164,7 +173,7 @@ impl<F: Future<Output = ()> + Unpin + 'static> Executor<F> for StreamExecutor {
         let Self(streams) = self;
         match streams.starting.take() {
             Some(progress) => {
-                let (streams, stall) = (Rc::clone(streams), Stall::default());
+                let (streams, stall) = (Rc::clone(streams), Stall::new(streams.timeouts));
                 tokio::task::spawn_local(StreamTask { stream: Some(task), progress, stall, streams });
             }
             // A tunnel over HTTP/2, which hyper prepares for and the gateway refuses.
@@ -188,8 +197,11 @@ impl<F: Future<Output = ()> + Unpin> Future for StreamTask<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Self { stream, progress, stall, streams } = &mut *self;
         let Some(running) = stream else { return Poll::Ready(()) };
-        if Pin::new(running).poll(cx).is_pending() && stall.poll_elapsed(progress, streams, cx).is_pending() {
-            return Poll::Pending;
+        if Pin::new(running).poll(cx).is_pending() {
+            if stall.poll_elapsed(progress, streams, cx).is_pending() {
+                return Poll::Pending;
+            }
+            streams.metrics.count_slow_response();
         }
         // Resets the stream if it has not ended. h2 then wakes the connection's task, whose idle
         // timeout may begin with the end of this request.
@@ -200,8 +212,8 @@ impl<F: Future<Output = ()> + Unpin> Future for StreamTask<F> {
 }
 
 /// How long a client has not taken what hyper has for it.
-#[derive(Default)]
 struct Stall {
+    allowance: WaitAllowance,
     since: Option<Instant>,
     timer: LazyTimer,
     /// While the process drains, a response of the gateway's own has no longer than another request
@@ -210,12 +222,21 @@ struct Stall {
 }
 
 impl Stall {
+    fn new(timeouts: ClientTimeouts) -> Self {
+        let allowance = WaitAllowance::new(timeouts.min_body_rate, timeouts.body_idle);
+        Self { allowance, since: None, timer: LazyTimer::default(), draining: None }
+    }
+
     /// Ready when the client has had its time. To be polled after hyper's part of the stream, so
     /// that hyper has polled the body if it can use more of it.
     fn poll_elapsed(&mut self, progress: &StreamProgress, streams: &Streams, cx: &mut Context<'_>) -> Poll<()> {
         let stage = progress.stage.get();
-        if progress.polled.take() {
-            (self.since, self.draining) = (None, None);
+        if let Some(bytes) = progress.taken.take() {
+            if let Some(since) = self.since.take() {
+                self.allowance.subtract(since.elapsed());
+            }
+            self.allowance.add(bytes);
+            self.draining = None;
         }
         if stage == Stage::Gateway {
             return Poll::Pending;
@@ -228,6 +249,6 @@ impl Stall {
             }
         }
         let since = *self.since.get_or_insert_with(Instant::now);
-        self.timer.poll_reached(since + streams.stall_timeout, cx)
+        self.timer.poll_reached(since + self.allowance.remaining(), cx)
     }
 }

@@ -61,7 +61,7 @@ pub(super) async fn serve_connection<C: HttpConnection>(
     let mut stopped = pin!(async move { stopped.reached(Phase::Stopped).await });
     let mut timer = LazyTimer::default();
     let mut drain = Drain::NotStarted;
-    poll_fn(move |cx| {
+    let end = poll_fn(move |cx| {
         if connection.as_mut().poll_connection(cx).is_ready() {
             return Poll::Ready(ConnectionEnd::Finished);
         }
@@ -92,7 +92,12 @@ pub(super) async fn serve_connection<C: HttpConnection>(
             None => timer.poll_reached(deadline, cx).map(|()| ConnectionEnd::TimedOut(state.awaiting())),
         }
     })
-    .await
+    .await;
+    // Then the client does not read its response.
+    if let ConnectionEnd::TimedOut(Awaiting::Nothing) = end {
+        context.metrics.count_slow_response();
+    }
+    end
 }
 
 /// How far draining the connection has come.

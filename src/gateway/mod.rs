@@ -50,6 +50,8 @@ use response::body::Body;
 use response::refusal::Refusal;
 use stages::forward;
 
+use crate::telemetry::metrics::ConnectionMetrics;
+
 /// The gateway of one worker.
 #[derive(Debug)]
 pub struct Gateway {
@@ -96,6 +98,12 @@ impl Gateway {
     #[must_use]
     pub fn settings(&self) -> ServerSettings {
         self.worker.current().settings().clone()
+    }
+
+    /// The metrics of client connections and their bodies.
+    #[must_use]
+    pub fn connection_metrics(&self) -> ConnectionMetrics {
+        self.worker.current().connections().clone()
     }
 
     /// How many connections the peer at `address` may have at this moment; `None`: any number.

@@ -13,8 +13,9 @@ use super::client_address::TrustedProxies;
 use super::matching::RouteTable;
 use super::policy::{Challenges, FailureGuard, IdentityHeaders, Limiter, Route};
 use crate::primitives::clock::Clock;
+use crate::primitives::min_rate::MinRate;
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::metrics::{Metrics, RouteMetrics};
+use crate::telemetry::metrics::{ConnectionMetrics, Metrics, RouteMetrics};
 use crate::token::{Issuers, Principal};
 use crate::upstream::Upstream;
 
@@ -44,6 +45,9 @@ pub struct ClientTimeouts {
     pub idle: Duration,
     /// For the next byte of a request body, and for the client to accept bytes of a response body.
     pub body_idle: Duration,
+    /// How slowly a client may read a response body; `None`: no limit. Request bodies have the rate
+    /// of their route.
+    pub min_body_rate: Option<MinRate>,
 }
 
 /// How the access log shows the subject of a caller.
@@ -102,6 +106,8 @@ pub struct Runtime {
     pub(crate) access_log: AccessLog,
     /// The clock.
     pub(crate) clock: Clock,
+    /// The metrics of client connections and their bodies.
+    pub(crate) connections: ConnectionMetrics,
 }
 
 impl Runtime {
@@ -181,6 +187,12 @@ impl Runtime {
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// The metrics of client connections and their bodies.
+    #[must_use]
+    pub fn connections(&self) -> &ConnectionMetrics {
+        &self.connections
     }
 
     /// Publishes the sizes of limiters and caches; called at each scrape.

@@ -80,6 +80,7 @@ impl Adopter {
             unrouted: self.metrics.route(""),
             access_log: if plan.log.access { self.access_log.with_format(plan.log.format) } else { AccessLog::off() },
             clock: self.clock.clone(),
+            connections: self.metrics.connections().clone(),
         }))
     }
 

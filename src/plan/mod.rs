@@ -116,6 +116,7 @@ impl Plan {
             realm: &realm,
             max_body_size: server::max_body_size(&config.server),
             body_idle_timeout: config.server.body_idle_timeout,
+            min_body_rate: config.server.min_body_rate,
         };
         let (routes, table) = routes::compile(&config.routes, &definitions, problems);
         cors::check_unused(&config.cors, &config.routes, problems);

@@ -10,11 +10,12 @@ use super::LogPlan;
 use super::syntax::nonzero_duration;
 use crate::config::key_path::element;
 use crate::config::problem::quoted;
-use crate::config::units::{self, LogFormat, LogLevel, TimeSpan, TrustedHeader};
+use crate::config::units::{self, ByteRate, LogFormat, LogLevel, TimeSpan, TrustedHeader};
 use crate::config::{Admin, AuthFailures, Log, Problems, Server};
 use crate::gateway::ServerSettings;
 use crate::gateway::client_address::TrustedProxies;
 use crate::gateway::runtime::{ClientTimeouts, SubjectLogging};
+use crate::primitives::min_rate::MinRate;
 use crate::rate_limit::Quota;
 use crate::telemetry::LineFormat;
 use crate::telemetry::logging::Level;
@@ -81,6 +82,7 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
         header: timeout("header_timeout", server.header_timeout),
         idle: timeout("idle_timeout", server.idle_timeout),
         body_idle: timeout("body_idle_timeout", server.body_idle_timeout),
+        min_body_rate: min_body_rate(server.min_body_rate),
     };
     check_sizes(server, problems);
     let max_connections_per_client = compile_client_share(server, problems);
@@ -215,6 +217,14 @@ pub(super) fn compile_failure_guard(server: &Server, problems: &mut Problems) ->
         return None;
     };
     Some(Quota { count: rate.count, period: rate.period, burst: u64::from(limit.burst.get()) })
+}
+
+/// `None` if it is off.
+pub(super) fn min_body_rate(rate: ByteRate) -> Option<MinRate> {
+    match rate {
+        ByteRate::PerSecond(bytes) => Some(MinRate::bytes_per_second(bytes)),
+        ByteRate::Off => None,
+    }
 }
 
 pub(super) fn max_body_size(server: &Server) -> MaxBody {

@@ -10,6 +10,7 @@ pub(crate) mod field_syntax;
 pub(crate) mod lazy_timer;
 pub(crate) mod local_executor;
 pub(crate) mod log_interval;
+pub(crate) mod min_rate;
 pub mod random;
 pub(crate) mod shares;
 pub mod shutdown;

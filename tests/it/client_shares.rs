@@ -126,3 +126,53 @@ async fn a_client_that_waits_is_served_once_a_connection_becomes_idle() {
     assert_eq!(get(&mut waiting).await, 200);
     assert_eq!(first.read_to_close().await, b"");
 }
+
+/// No client keeps to this rate, whatever it does.
+const UNREACHABLE_RATE: &str = "body_idle_timeout = \"10m\"\nmin_body_rate = \"1000 GiB/s\"";
+
+/// Threat DO-6: a byte now and then is no progress. The client sends each byte as soon as the one
+/// before has arrived, and that is too slow for the rate of this test.
+#[tokio::test]
+async fn a_request_body_that_arrives_byte_by_byte_is_408() {
+    let config = Config::minimal()
+        .add("server", UNREACHABLE_RATE)
+        .route("patient", "access = \"public\"\nmin_body_rate = \"off\"");
+    let fixture = Fixture::start(config).await;
+    let head = |path: &str| format!("POST {path} HTTP/1.1\r\nHost: g\r\nContent-Length: 5000000\r\n\r\n");
+    let (mut patient, mut slow) = (fixture.connect().await, fixture.connect().await);
+    patient.send(head("/patient/a")).await;
+    fixture.origin.wait_for_requests(1).await;
+    slow.send(head("/public/a")).await;
+    fixture.origin.wait_for_requests(2).await;
+    let mut sent = 0;
+    let response = loop {
+        sent += 1;
+        patient.send("x").await;
+        let is_open = slow.try_send("x").await.is_ok();
+        let arrived = fixture.origin.wait_until("a byte of each", |all| all.iter().all(|one| one.body_length >= sent));
+        tokio::select! {
+            biased;
+            response = slow.read_response() => break response,
+            _ = arrived, if is_open => {}
+        }
+    };
+    assert_eq!((response.status, &response.json()["code"]), (408, &"client_timeout".into()));
+    fixture.origin.wait_for_open_connections(1).await;
+    assert!(!fixture.origin.requests()[1].complete, "the upstream's request was broken off");
+    patient.send("x").await;
+    fixture.origin.wait_until("the route without a rate", |all| all[0].body_length == sent + 1).await;
+    fixture.gateway.wait_for_metric("portcullis_slow_bodies_total{direction=\"request\"}", 1.0).await;
+}
+
+/// Threat DO-6: a client that reads slowly holds an upstream's connection as well.
+#[tokio::test]
+async fn a_response_that_is_read_byte_by_byte_is_cut_off() {
+    let fixture = Fixture::start(Config::minimal().add("server", UNREACHABLE_RATE)).await;
+    fixture.origin.behave("/public/large", Behaviour::Large(1 << 40));
+    let mut slow = fixture.connect().await;
+    slow.send("GET /public/large HTTP/1.1\r\nHost: g\r\n\r\n").await;
+    assert_eq!(slow.read_head().await.status, 200);
+    slow.read_slowly_to_close().await;
+    fixture.origin.wait_for_open_connections(0).await;
+    assert_eq!(fixture.gateway.count("portcullis_slow_bodies_total{direction=\"response\"}").await, 1);
+}

@@ -53,7 +53,7 @@ fn problem_paths(text: &str) -> Vec<String> {
 #[test]
 fn the_generator_makes_valid_and_invalid_files() {
     assert_eq!(problem_paths(&generate(&[])), Vec::<String>::new());
-    let all = run_each(100, |seed| problem_paths(&generated(seed)), generated);
+    let all = run_each(1_000, |seed| problem_paths(&generated(seed)), generated);
     let count = |is_counted: fn(&[String]) -> bool| all.iter().filter(|paths| is_counted(paths)).count();
     for (name, found) in [
         ("syntax errors", count(|paths| paths.first().is_some_and(String::is_empty))),
@@ -61,6 +61,6 @@ fn the_generator_makes_valid_and_invalid_files() {
         ("many problems", count(|paths| paths.len() > 10)),
         ("problems in routes", count(|paths| paths.iter().any(|path| path.starts_with("routes[")))),
     ] {
-        assert!(found >= 3, "{name}: {found} of 100");
+        assert!(found >= 3, "{name}: {found} of 1000");
     }
 }

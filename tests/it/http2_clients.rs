@@ -203,3 +203,24 @@ async fn a_response_that_does_not_end_is_broken_off_with_its_connection() {
         fixture.origin.wait_for_open_connections(0).await;
     }
 }
+
+/// Threat DO-6: a client that opens its window byte by byte. No client keeps to the rate of this
+/// test, so that it need not wait between the bytes.
+#[tokio::test]
+async fn aborts_a_response_whose_stream_window_opens_byte_by_byte() {
+    let lines = "body_idle_timeout = \"10m\"\nmin_body_rate = \"1000 GiB/s\"";
+    let fixture = Fixture::start(Config::minimal().add("server", lines)).await;
+    fixture.origin.behave("/public/a", Behaviour::Large(1 << 40));
+    let mut frames = Frames::open_with(&fixture, &NO_WINDOW).await;
+    frames.headers(1, &GET_REQUEST, true).await;
+    assert_eq!(frames.outcome(1).await, Outcome::Status(200));
+    loop {
+        frames.send(kind::WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]).await;
+        let frame = frames.next().await;
+        if frame.kind == kind::RST_STREAM {
+            break;
+        }
+    }
+    fixture.origin.wait_for_open_connections(0).await;
+    fixture.gateway.wait_for_metric("portcullis_slow_bodies_total{direction=\"response\"}", 1.0).await;
+}

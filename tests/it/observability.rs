@@ -29,6 +29,7 @@ const METRICS: &[&str] = &[
     "portcullis_idle_connections_closed_total{limit=\"max_connections\"}",
     "portcullis_connections_refused_total",
     "portcullis_accept_errors_total",
+    "portcullis_slow_bodies_total{direction=\"request\"}",
     "portcullis_access_log_dropped_total",
     "portcullis_token_cache_entries",
     "process_resident_memory_bytes",

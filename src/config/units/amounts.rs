@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -55,6 +56,15 @@ pub enum SizeOrUnlimited {
     Size(Size),
     /// Any size.
     Unlimited,
+}
+
+/// A number of bytes per second, such as `"240 B/s"`, or `"off"`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ByteRate {
+    /// In bytes per second.
+    PerSecond(NonZeroU64),
+    /// No rate.
+    Off,
 }
 
 /// A number of events per period: `"100/s"`, `"100/min"`, `"1000/h"`.
@@ -170,6 +180,28 @@ impl fmt::Display for SizeOrUnlimited {
     }
 }
 
+impl Quantity for ByteRate {
+    const EXPECTED: &'static str = "a number of bytes per second, such as \"240 B/s\", or \"off\"";
+    const PATTERN: &'static str = "^([0-9]+ ?(B|KiB|MiB|GiB)/s|off)$";
+
+    fn parse(text: &str) -> Option<Self> {
+        if text == "off" {
+            return Some(Self::Off);
+        }
+        let size = Size::parse(text.strip_suffix("/s")?)?;
+        NonZeroU64::new(size.bytes()).map(Self::PerSecond)
+    }
+}
+
+impl fmt::Display for ByteRate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PerSecond(bytes) => write!(formatter, "{}/s", Size(bytes.get())),
+            Self::Off => formatter.write_str("off"),
+        }
+    }
+}
+
 impl Quantity for Rate {
     const EXPECTED: &'static str = "a rate, such as \"100/s\", \"100/min\" or \"1000/h\"";
     const PATTERN: &'static str = "^[1-9][0-9]*/(s|min|h)$";
@@ -242,7 +274,7 @@ macro_rules! impl_for_quantities {
     )*};
 }
 
-impl_for_quantities!(TimeSpan, Size, SizeOrUnlimited, Rate);
+impl_for_quantities!(TimeSpan, Size, SizeOrUnlimited, ByteRate, Rate);
 
 #[cfg(test)]
 mod tests {
@@ -289,6 +321,23 @@ mod tests {
     }
 
     #[test]
+    fn byte_rates_have_a_size_per_second() {
+        for (text, bytes) in [
+            ("240 B/s", Some(240)),
+            ("1KiB/s", Some(1024)),
+            ("0 B/s", None),
+            ("240 B", None),
+            ("240/s", None),
+            ("240 B/min", None),
+            ("Off", None),
+        ] {
+            let expected = bytes.and_then(NonZeroU64::new).map(ByteRate::PerSecond);
+            assert_eq!(ByteRate::parse(text), expected, "{text}");
+        }
+        assert_eq!(ByteRate::parse("off"), Some(ByteRate::Off));
+    }
+
+    #[test]
     fn rates_have_a_period() {
         for (text, rate) in [
             ("100/s", Some((100, 1))),
@@ -317,6 +366,9 @@ mod tests {
         for (text, expected) in [("1024KiB", "1 MiB"), ("1536 B", "1536 B"), ("3 GiB", "3 GiB"), ("0 GiB", "0 B")] {
             assert_eq!(rewritten::<Size>(text).as_deref(), Some(expected), "{text}");
             assert_eq!(rewritten::<SizeOrUnlimited>(text).as_deref(), Some(expected), "{text}");
+        }
+        for text in ["240 B/s", "2 KiB/s", "off"] {
+            assert_eq!(rewritten::<ByteRate>(text).as_deref(), Some(text));
         }
         for text in ["5/s", "600/min", "1000/h"] {
             assert_eq!(rewritten::<Rate>(text).as_deref(), Some(text));

@@ -8,7 +8,7 @@ mod choices;
 mod lists;
 mod workers;
 
-pub(crate) use amounts::{Rate, Size, SizeOrUnlimited, TimeSpan};
+pub(crate) use amounts::{ByteRate, Rate, Size, SizeOrUnlimited, TimeSpan};
 pub(crate) use choices::{
     Access, Balance, HostHeader, LogFormat, LogLevel, PathParameters, Profile, TrustedHeader, UpstreamProtocol,
 };

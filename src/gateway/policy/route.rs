@@ -9,6 +9,7 @@ use super::cors_policy::CorsPolicy;
 use super::header_rules::HeaderRules;
 use super::limit::Limiter;
 use crate::gateway::matching::Pattern;
+use crate::primitives::min_rate::MinRate;
 use crate::telemetry::metrics::RouteMetrics;
 use crate::token::Principal;
 use crate::upstream::Upstream;
@@ -50,6 +51,8 @@ pub struct RouteSettings {
     pub body_idle: IdleTimeouts,
     /// The largest request body that is accepted.
     pub max_body_size: MaxBody,
+    /// The lowest rate of a request body; `None`: any.
+    pub min_body_rate: Option<MinRate>,
     /// Whether the route only counts and logs refusals instead of enforcing them.
     pub report_only: bool,
     /// Whether `;` is accepted in the path.

@@ -18,7 +18,7 @@ use crate::primitives::clock::Moment;
 use crate::telemetry::access_log::AccessLine;
 use crate::telemetry::metrics::BrokenOff;
 use crate::upstream::Upstream;
-use crate::upstream::body::Progress;
+use crate::upstream::body::{BodyOutcome, Progress, RequestBodyFault};
 use crate::upstream::server::Server;
 
 /// The status of a request whose client disconnected before the response, as in nginx.
@@ -225,6 +225,13 @@ impl Drop for Record {
         self.set_broken_off(BrokenOff::ClientLeft);
         let status = self.status.unwrap_or(CLIENT_LEFT);
         self.route_metrics().record_request(&self.method, status, took);
+        if self
+            .body_progress
+            .as_ref()
+            .is_some_and(|progress| progress.outcome() == BodyOutcome::Incomplete(RequestBodyFault::Idle))
+        {
+            self.runtime.connections().count_slow_request();
+        }
         let log = self.runtime.access_log();
         if !log.is_on() {
             return;

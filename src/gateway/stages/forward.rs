@@ -25,6 +25,7 @@ use crate::gateway::response::context::ResponseContext;
 use crate::gateway::response::refusal::Refusal;
 use crate::gateway::runtime::Runtime;
 use crate::gateway::worker::Worker;
+use crate::primitives::min_rate::WaitAllowance;
 use crate::primitives::random;
 use crate::upstream::body::{MaxBody, RequestBody, RequestBodyFault, Trailers};
 use crate::upstream::exchange::ExchangeOptions;
@@ -112,7 +113,8 @@ impl UpstreamRequest {
         let protocol = request.upgrade.clone().filter(|_| route.upstream().settings().protocol == Protocol::Http1);
         let method = request.method.clone();
         let mut headers = build_headers(request, route, caller, request_id);
-        let body = RequestBody::new(tail.body, settings.max_body_size, settings.body_idle.request);
+        let allowance = WaitAllowance::new(settings.min_body_rate, settings.body_idle.request);
+        let body = RequestBody::new(tail.body, settings.max_body_size, allowance);
         let client_upgrade = protocol.and_then(|protocol| {
             let client = tail.upgrade?;
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use self::pattern::{compile_pattern, compile_prefixes, default_name};
 pub(super) use self::references::Definitions;
 use self::references::resolve_reference;
+use super::server::min_body_rate;
 use super::syntax::{check_name, nonzero_duration};
 use crate::config::key_path::{child, element};
 use crate::config::problem::quoted;
@@ -112,6 +113,7 @@ fn compile_route(
             Some(SizeOrUnlimited::Size(size)) => MaxBody::Bytes(size.bytes()),
             Some(SizeOrUnlimited::Unlimited) => MaxBody::Unlimited,
         },
+        min_body_rate: min_body_rate(route.min_body_rate.unwrap_or(definitions.min_body_rate)),
         report_only: route.report_only,
         path_parameters: route.path_parameters == PathParameters::Allow,
         challenges: Challenges::for_route(definitions.realm, &access),

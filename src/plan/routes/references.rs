@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::key_path::{child, element};
 use crate::config::nearest::nearest;
 use crate::config::problem::quoted;
-use crate::config::units::{Access, TimeSpan};
+use crate::config::units::{Access, ByteRate, TimeSpan};
 use crate::config::{Cors, Issuer, Limit, Problems, Route, Upstream};
 use crate::gateway::policy::{IdentityHeaders, LimitSettings};
 use crate::upstream::body::MaxBody;
@@ -24,6 +24,7 @@ pub(in crate::plan) struct Definitions<'a> {
     pub(in crate::plan) max_body_size: MaxBody,
     /// `server.body_idle_timeout`.
     pub(in crate::plan) body_idle_timeout: TimeSpan,
+    pub(in crate::plan) min_body_rate: ByteRate,
 }
 
 /// Looks up `name` among the tables of one kind. Reports a name that is not defined.

@@ -1,5 +1,7 @@
 //! Metrics of downstream connections: how many are open, and what the limits on them do.
 
+use std::sync::Arc;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -9,26 +11,35 @@ use super::gauge::Gauge;
 
 /// The metrics of downstream connections. Cheap to clone; clones count into the same series.
 #[derive(Clone, Debug)]
-pub struct ConnectionMetrics {
+pub struct ConnectionMetrics(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     open: Gauge,
     idle: Gauge,
     refused: Counter,
     closed_for_client: Counter,
     closed_for_others: Counter,
     accept_errors: Counter,
+    slow_requests: Counter,
+    slow_responses: Counter,
 }
 
 impl ConnectionMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let closed = Family::<LimitLabels, Counter>::default();
         let closed_for = |limit| closed.get_or_create_owned(&LimitLabels { limit });
-        let metrics = Self {
+        let slow = Family::<DirectionLabels, Counter>::default();
+        let slow_bodies = |direction| slow.get_or_create_owned(&DirectionLabels { direction });
+        let metrics = Inner {
             open: Gauge::default(),
             idle: Gauge::default(),
             refused: Counter::default(),
             closed_for_client: closed_for("max_connections_per_client"),
             closed_for_others: closed_for("max_connections"),
             accept_errors: Counter::default(),
+            slow_requests: slow_bodies("request"),
+            slow_responses: slow_bodies("response"),
         };
         registry.register("connections_open", "Open downstream connections", metrics.open.clone());
         registry.register(
@@ -43,43 +54,59 @@ impl ConnectionMetrics {
         );
         registry.register("idle_connections_closed", "Idle connections closed because a limit was reached", closed);
         registry.register("accept_errors", "Failed attempts to accept a connection", metrics.accept_errors.clone());
-        metrics
+        registry.register("slow_bodies", "Bodies cut off because their client was too slow", slow);
+        Self(Arc::new(metrics))
     }
 
     /// Open connections.
     #[must_use]
     pub fn open(&self) -> &Gauge {
-        &self.open
+        &self.0.open
     }
 
     /// Idle connections that may be closed for others.
     #[must_use]
     pub fn idle(&self) -> &Gauge {
-        &self.idle
+        &self.0.idle
     }
 
     /// Counts a connection that was closed at once because of `max_connections_per_client`.
     pub fn count_refused(&self) {
-        self.refused.inc();
+        self.0.refused.inc();
     }
 
     /// Counts an idle connection that was closed for another one of the same client.
     pub fn count_closed_for_client(&self) {
-        self.closed_for_client.inc();
+        self.0.closed_for_client.inc();
     }
 
     /// Counts an idle connection that was closed because `max_connections` were open.
     pub fn count_closed_for_others(&self) {
-        self.closed_for_others.inc();
+        self.0.closed_for_others.inc();
+    }
+
+    /// Counts a request body that was cut off because the client sent it too slowly.
+    pub fn count_slow_request(&self) {
+        self.0.slow_requests.inc();
+    }
+
+    /// Counts a response body that was cut off because the client read it too slowly.
+    pub fn count_slow_response(&self) {
+        self.0.slow_responses.inc();
     }
 
     /// Counts a failed attempt to accept a connection.
     pub fn count_accept_error(&self) {
-        self.accept_errors.inc();
+        self.0.accept_errors.inc();
     }
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct LimitLabels {
     limit: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DirectionLabels {
+    direction: &'static str,
 }

@@ -27,7 +27,8 @@ pub enum RequestBodyFault {
     Abandoned,
     /// Its framing is invalid.
     Broken,
-    /// No byte for `body_idle_timeout`.
+    /// The client was too slow: no byte for `body_idle_timeout`, or fewer than `min_body_rate` asks
+    /// for.
     Idle,
     /// More bytes than the route allows.
     TooLarge,

@@ -3,7 +3,6 @@
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
@@ -12,6 +11,7 @@ use tokio::time::Instant;
 
 use super::idle_timer::IdleTimer;
 use super::progress::{BodyOutcome, Progress, RequestBodyFault};
+use crate::primitives::min_rate::WaitAllowance;
 
 /// The limit on a request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,13 +49,14 @@ struct Source {
 pub struct RequestBodyError;
 
 impl RequestBody {
-    /// Forwards `incoming`, at most `max` bytes of it.
+    /// Forwards `incoming`, at most `max` bytes of it. `allowance` says how long the client may
+    /// keep it waiting.
     #[must_use]
-    pub fn new(incoming: Incoming, max: MaxBody, idle_timeout: Duration) -> Self {
+    pub(crate) fn new(incoming: Incoming, max: MaxBody, allowance: WaitAllowance) -> Self {
         if incoming.is_end_stream() {
             return Self::empty();
         }
-        let source = Source { incoming, allowance: max, idle: IdleTimer::new(idle_timeout) };
+        let source = Source { incoming, allowance: max, idle: IdleTimer::new(allowance) };
         Self { source: Some(Box::new(source)), progress: Progress::new(BodyOutcome::InProgress) }
     }
 
@@ -120,7 +121,7 @@ impl Body for RequestBody {
                     continue;
                 }
             };
-            source.idle.reset();
+            source.idle.arrived(data_length(frame.as_ref()));
             this.progress.client_is_ready();
             match frame {
                 None => this.end(BodyOutcome::Ended(Instant::now())),
@@ -161,6 +162,14 @@ impl Drop for RequestBody {
     fn drop(&mut self) {
         // The upstream's connection drops a body before its end if it no longer sends it.
         self.progress.end(BodyOutcome::Unread);
+    }
+}
+
+/// The bytes of a frame that has arrived; none if the body has ended instead.
+fn data_length(frame: Option<&Result<Frame<Bytes>, hyper::Error>>) -> u64 {
+    match frame {
+        Some(Ok(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
+        Some(Err(_)) | None => 0,
     }
 }
 

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 
 use super::idle_timer::IdleTimer;
 use super::progress::{BodyOutcome, Progress};
+use crate::primitives::min_rate::WaitAllowance;
 use crate::upstream::response::ExchangeGuard;
 
 /// What happens to a response's trailers. An intermediary may drop them (RFC 9110 §6.5.1). gRPC
@@ -64,7 +65,8 @@ impl ResponseBody {
         trailers: Trailers,
     ) -> Self {
         let rest = Some(Rest { incoming, guard });
-        let mut body = Self { rest, idle: IdleTimer::new(idle_timeout), trailers, request };
+        let idle = IdleTimer::new(WaitAllowance::new(None, idle_timeout));
+        let mut body = Self { rest, idle, trailers, request };
         if body.is_end_stream() {
             body.end();
         }
@@ -117,7 +119,8 @@ impl Body for ResponseBody {
                     return Poll::Ready(Some(Err(ResponseBodyError::Idle)));
                 }
             };
-            this.idle.reset();
+            // An upstream has no minimum rate, so the number of bytes does not matter.
+            this.idle.arrived(0);
             return Poll::Ready(match frame {
                 None => {
                     this.end();
