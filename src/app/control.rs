@@ -110,10 +110,10 @@ impl Control {
             return Err(StartError::NeedsRestart(changed));
         }
         let next = self.adopter.adopt(&plan, Some(&self.runtime.load_full()))?;
+        apply_log_settings(plan.log)?;
         next.issuers().take_over(self.runtime.load().issuers());
         self.runtime.store(next);
         self.connection_limits.resize(plan.server.max_connections);
-        apply_log_settings(plan.log);
         self.plan = plan;
         Ok(())
     }

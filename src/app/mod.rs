@@ -7,7 +7,7 @@
 //! - The **control thread** ([`control`]) refreshes keys, reloads and drains, so that slow work
 //!   does not delay requests.
 //! - The **admin thread** serves metrics and health checks, also while the workers are saturated.
-//! - The **access log thread** writes what the workers have queued.
+//! - The **access log thread** and the **event log thread** write what the others have queued.
 
 mod control;
 mod readiness;
@@ -133,7 +133,7 @@ pub fn start(options: Options) -> Result<RunningGateway, StartError> {
     let metrics = Metrics::new(options.clock.clone());
     let look = source::first_look(&options.source, &options.clock, options.config_settle_time, std::thread::sleep)?;
     let plan = source::compile(&options.source, &look, &options.environment)?;
-    apply_log_settings(plan.log);
+    apply_log_settings(plan.log)?;
     let access_log = start_access_log(options.access_sink, &plan, &metrics)?;
     let mut adopter = Adopter::new(Arc::clone(&metrics), options.clock.clone(), access_log.clone());
     let runtime = Arc::new(ArcSwap::from(adopter.adopt(&plan, None)?));
@@ -245,8 +245,13 @@ fn local_addresses(listeners: &[Vec<TcpListener>]) -> Vec<SocketAddr> {
     listeners.first().into_iter().flatten().filter_map(|listener| listener.local_addr().ok()).collect()
 }
 
-fn apply_log_settings(log: LogPlan) {
-    logging::init(log.format, log.level);
+/// Applies `[log]`, and starts the thread that writes events if it does not run yet.
+fn apply_log_settings(log: LogPlan) -> Result<(), StartError> {
+    if let Some(writer) = logging::init(log.format, log.level) {
+        // Not part of the thread group: it runs until the end of the process.
+        spawn_thread("event-log", move || writer.run()).map_err(StartError::Thread)?;
+    }
+    Ok(())
 }
 
 /// Updates the metrics that are computed at each scrape.

@@ -22,6 +22,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::app::{Environment, StartError};
 use crate::config::{self, Problems};
 use crate::plan::Plan;
+use crate::telemetry::logging;
 
 /// Exit code for a usage error: `EX_USAGE` of sysexits.h.
 const USAGE: u8 = 64;
@@ -69,6 +70,13 @@ struct ConfigFile {
 #[must_use]
 pub fn main() -> ExitCode {
     crypto::install();
+    let code = run_command();
+    // Events are written by a thread of its own, which ends with the process.
+    logging::flush();
+    code
+}
+
+fn run_command() -> ExitCode {
     match Cli::try_parse() {
         Ok(cli) => match cli.command {
             Command::Run(args) => run::run(args),

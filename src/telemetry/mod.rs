@@ -13,6 +13,7 @@ pub(crate) mod pseudonym;
 mod exposition;
 mod histogram;
 mod line;
+mod line_queue;
 mod timestamp;
 
 pub(crate) use access_log::AccessLog;

@@ -2,11 +2,12 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::process::{Command, Output, Stdio};
+use std::process::{ChildStderr, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::client;
+use crate::support::client::{self, Conn};
+use crate::support::closed_port;
 use crate::support::config::Config;
 use crate::support::idp::Idp;
 use crate::support::origin::Origin;
@@ -242,6 +243,14 @@ struct RunProcess {
 impl RunProcess {
     /// Starts the gateway and reads the addresses of its two listeners from its log.
     fn start(file: &str) -> Self {
+        let (run, mut log) = Self::start_unread(file);
+        // Keeps reading, so that no event is lost.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        run
+    }
+
+    /// Like [`start`](Self::start), with the pipe of the log, which is read no further.
+    fn start_unread(file: &str) -> (Self, BufReader<ChildStderr>) {
         let child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
             .args(["run", "-c", file])
             .stdout(Stdio::null())
@@ -257,9 +266,7 @@ impl RunProcess {
             let event: Value = serde_json::from_str(&line).expect("events are JSON");
             addresses.extend(event["address"].as_str().map(|text| text.parse::<SocketAddr>().expect("an address")));
         }
-        // Keeps reading: a full pipe would block the process.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { child, addresses }
+        (Self { child, addresses }, log)
     }
 
     fn signal(&self, name: &str) {
@@ -291,4 +298,20 @@ async fn run_reloads_on_sighup_and_drains_on_sigterm() {
     let (status, _run) = crate::support::with_deadline("the end", ended).await.expect("no panic").expect("it ends");
     assert_eq!(status.code(), Some(0));
     assert_eq!(code(&portcullis(&["health", &url])), 1);
+}
+
+/// Events are queued: a pipe that is not read, which holds 64 KiB, delays no request.
+#[tokio::test]
+async fn run_serves_while_its_events_are_not_read() {
+    const REQUESTS: usize = 1_000;
+    let (idp, directory) = (Idp::start().await, TempDir::new());
+    let config = Config::minimal().append("[log]\nlevel = \"debug\"");
+    let file = directory.write("gateway.toml", config.to_toml(&idp.issuer(), closed_port()));
+    let (run, log) = RunProcess::start_unread(file.to_str().expect("UTF-8"));
+    let mut connection = Conn::open(run.addresses[0]).await;
+    for number in 0..REQUESTS {
+        connection.send("GET /public/a HTTP/1.1\r\nHost: gateway\r\n\r\n").await;
+        assert_eq!(connection.read_response().await.status, 502, "{number}");
+    }
+    drop(log);
 }

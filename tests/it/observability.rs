@@ -31,6 +31,7 @@ const METRICS: &[&str] = &[
     "portcullis_accept_errors_total",
     "portcullis_slow_bodies_total{direction=\"request\"}",
     "portcullis_access_log_dropped_total",
+    "portcullis_events_dropped_total",
     "portcullis_token_cache_entries",
     "process_resident_memory_bytes",
     "process_cpu_seconds_total",

@@ -3,8 +3,6 @@
 //! A worker formats the line and puts it into a bounded queue, which a dedicated thread writes to
 //! the sink. A slow disk or reader thus loses lines, which are counted, but never delays a request.
 
-mod writer;
-
 use std::cell::RefCell;
 use std::fmt;
 use std::io::Write;
@@ -12,10 +10,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use self::writer::AccessLogWriter;
-
-use self::writer::Queue;
 use super::line::{Line, LineFormat};
+use super::line_queue::{self, FailureReport, LineQueue, LineWriter};
 use super::metrics::Metrics;
 use super::timestamp::Rfc3339;
 use crate::primitives::clock::WallTime;
@@ -25,7 +21,7 @@ use crate::primitives::clock::WallTime;
 #[derive(Clone)]
 pub struct AccessLog {
     format: LineFormat,
-    queue: Option<Arc<Queue>>,
+    queue: Option<Arc<LineQueue>>,
 }
 
 /// The fields of one request. A field that is `None` is omitted from the line.
@@ -85,10 +81,11 @@ impl AccessLog {
     /// A log that is written to `sink`, and the writer that does so. Dropped lines are counted in
     /// `metrics`.
     ///
-    /// The caller runs [`AccessLogWriter::run`] on a thread of its own.
+    /// The caller runs [`LineWriter::run`] on a thread of its own.
     #[must_use]
-    pub fn new(format: LineFormat, sink: Box<dyn Write + Send>, metrics: &Metrics) -> (Self, AccessLogWriter) {
-        let (queue, writer) = writer::channel(sink, metrics.access_log_dropped());
+    pub fn new(format: LineFormat, sink: Box<dyn Write + Send>, metrics: &Metrics) -> (Self, LineWriter) {
+        let (queue, writer) =
+            line_queue::channel(sink, metrics.access_log_dropped(), FailureReport::Logged("access log"));
         (Self { format, queue: Some(Arc::new(queue)) }, writer)
     }
 

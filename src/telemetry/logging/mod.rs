@@ -1,21 +1,24 @@
 //! The event log: writes `tracing` events to stderr.
 //!
-//! Each event is one line, in JSON or text, written with one system call. Values are escaped,
-//! including error messages, which may quote what a peer sent. Events of libraries appear at `warn`
-//! and above only, whatever the configured level: their debug output may contain data from
-//! connections, such as tokens.
+//! Each event is one line, in JSON or text. The thread that has the event formats the line and
+//! queues it, and a thread of its own writes it: a stderr that is not read delays no request.
+//! Values are escaped, including error messages, which may quote what a peer sent. Events of
+//! libraries appear at `warn` and above only, whatever the configured level: their debug output may
+//! contain data from connections, such as tokens.
 
 use std::fmt::{self, Write as _};
-use std::io::{IsTerminal, Write as _};
-use std::sync::OnceLock;
+use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{LazyLock, OnceLock};
 
+use prometheus_client::metrics::counter::Counter;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::line::{Line, LineFormat, write_displayed, write_message};
+use super::line_queue::{self, FailureReport, LineQueue, LineWriter};
 use super::timestamp::Rfc3339;
 use crate::primitives::clock::Clock;
 
@@ -49,29 +52,54 @@ impl Level {
     }
 }
 
-/// Writes events to stderr from now on. A later call changes the format and the level.
-///
-/// Text is coloured if stderr is a terminal and `NO_COLOR` is not set. A subscriber that the
-/// process installed before stays in place.
-pub(crate) fn init(format: LineFormat, level: Level) {
-    static SETTINGS: OnceLock<&'static LogSettings> = OnceLock::new();
-    let settings = SETTINGS.get_or_init(|| {
-        // Leaked because the subscriber lives as long as the process.
-        let settings: &'static LogSettings = Box::leak(Box::default());
-        settings.set(format, level);
-        let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        let layer = EventLog { settings, coloured, clock: Clock::system(), write: to_stderr };
-        // An error means that the process has another subscriber.
-        let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer));
-        settings
-    });
-    settings.set(format, level);
-    tracing::callsite::rebuild_interest_cache();
+/// The event log of the process. It lives as long as the process, as its subscriber does.
+struct ProcessLog {
+    settings: LogSettings,
+    queue: LineQueue,
 }
 
-fn to_stderr(line: &[u8]) {
-    // If stderr is closed, there is no other place to report to, and the gateway keeps serving.
-    let _ = std::io::stderr().lock().write_all(line);
+static PROCESS_LOG: OnceLock<ProcessLog> = OnceLock::new();
+
+/// Counts events that were dropped. The event log belongs to the process, and so does this.
+static DROPPED: LazyLock<Counter> = LazyLock::new(Counter::default);
+
+/// Queues events for stderr from now on. A later call changes the format and the level.
+///
+/// The first call returns the writer, which the caller runs on a thread of its own; until then
+/// events wait in the queue. Text is coloured if stderr is a terminal and `NO_COLOR` is not set. A
+/// subscriber that the process installed before stays in place.
+#[must_use]
+pub(crate) fn init(format: LineFormat, level: Level) -> Option<LineWriter> {
+    let mut first_writer = None;
+    let log = PROCESS_LOG.get_or_init(|| {
+        let sink = Box::new(std::io::stderr());
+        let (queue, writer) = line_queue::channel(sink, DROPPED.clone(), FailureReport::Counted);
+        first_writer = Some(writer);
+        ProcessLog { settings: LogSettings::default(), queue }
+    });
+    log.settings.set(format, level);
+    if first_writer.is_some() {
+        let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        let write = |line: &[u8]| log.queue.push(line);
+        let layer = EventLog { settings: &log.settings, coloured, clock: Clock::system(), write };
+        // An error means that the process has another subscriber.
+        let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer));
+    }
+    tracing::callsite::rebuild_interest_cache();
+    first_writer
+}
+
+/// Waits until the queued events are written, for at most five seconds. Called at the end of the
+/// process, where there is no remedy for lost lines.
+pub(crate) fn flush() {
+    if let Some(log) = PROCESS_LOG.get() {
+        log.queue.flush();
+    }
+}
+
+/// The counter of dropped events.
+pub(super) fn dropped() -> Counter {
+    DROPPED.clone()
 }
 
 /// The settings that a reload may change.

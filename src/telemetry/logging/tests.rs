@@ -1,6 +1,6 @@
 //! The form of an event on stderr, and which events are written.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 
 use super::*;
 use crate::primitives::clock::ManualClock;
@@ -110,6 +110,42 @@ fn a_value_whose_debug_impl_fails_does_not_panic() {
     }
     let line = written(LineFormat::Text, Level::Info, false, || tracing::info!(field = ?Broken, "m"));
     assert!(line.ends_with(": m field=half\n"), "{line}");
+}
+
+/// A sink that blocks until the test lets it continue.
+struct BlockingSink(mpsc::Receiver<()>);
+
+impl std::io::Write for BlockingSink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        // An error means that the test has ended.
+        let _ = self.0.recv();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn events_that_are_not_read_are_dropped_and_delay_nothing() {
+    const EVENTS: u64 = 20_000;
+    let (resume, blocked) = mpsc::channel();
+    let dropped = Counter::default();
+    let (queue, writer) = line_queue::channel(Box::new(BlockingSink(blocked)), dropped.clone(), FailureReport::Counted);
+    let thread = std::thread::spawn(move || writer.run());
+    let settings: &'static LogSettings = Box::leak(Box::default());
+    settings.set(LineFormat::Json, Level::Info);
+    let write = move |line: &[u8]| queue.push(line);
+    let layer = EventLog { settings, coloured: false, clock: ManualClock::at(0).clock(), write };
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        for _ in 0..EVENTS {
+            tracing::warn!("keys are old");
+        }
+    });
+    assert!((1..EVENTS).contains(&dropped.get()), "{}", dropped.get());
+    drop(resume);
+    thread.join().unwrap();
 }
 
 #[test]

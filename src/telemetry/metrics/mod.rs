@@ -34,6 +34,7 @@ use self::process::ProcessCollector;
 use self::routes::RouteFamilies;
 use self::upstreams::UpstreamFamilies;
 use super::exposition::{self, Exposition};
+use super::logging;
 use crate::primitives::clock::{Clock, WallTime};
 
 /// All metrics of the process.
@@ -190,6 +191,7 @@ impl ProcessMetrics {
             "Access log lines that were dropped",
             metrics.access_log_dropped.clone(),
         );
+        registry.register("events_dropped", "Log events that were dropped", logging::dropped());
         registry.register("config_reloads", "Attempts to reload the configuration", reloads);
         registry.register_with_unit(
             "config_loaded_timestamp",

@@ -1,8 +1,10 @@
-//! The access log's queue, and the writer that runs on a dedicated thread.
+//! The queue of a log, and the writer that empties it on a dedicated thread: what the access log
+//! and the event log share.
 //!
-//! The writer collects queued lines and writes them in large batches. It wakes for the first line,
-//! waits a few milliseconds for more, and flushes when the queue is empty. Waking the thread for
-//! every line would cost the workers more than formatting the lines.
+//! A thread that logs never waits for the reader of the log: what does not fit is dropped and
+//! counted. The writer collects queued lines and writes them in large batches. It wakes for the
+//! first line, waits a few milliseconds for more, and flushes when the queue is empty. Waking the
+//! thread for every line would cost the workers more than formatting the lines.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -24,12 +26,12 @@ const BATCH_BYTES: usize = 64 * 1024;
 /// How long the writer waits for more lines after the first one. At full load a few hundred lines
 /// arrive in that time, far fewer than the queue holds.
 const BATCH_DELAY: Duration = Duration::from_millis(5);
-/// How long [`Queue::flush`] waits. A blocked sink must not keep the process from ending.
+/// How long [`LineQueue::flush`] waits. A blocked sink must not keep the process from ending.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The sending end of the queue.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct LineQueue {
     sender: SyncSender<Entry>,
     queued_bytes: Arc<AtomicUsize>,
     dropped: Counter,
@@ -41,12 +43,26 @@ enum Entry {
     Flush(SyncSender<()>),
 }
 
+/// Whether the writer logs that its sink fails.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum FailureReport {
+    /// There is an event when the sink of this log begins to fail, and when it works again.
+    Logged(&'static str),
+    /// Failures are only counted: the sink is that of the events.
+    Counted,
+}
+
 /// An empty queue and its writer. `dropped` counts lines that are lost.
-pub(super) fn channel(sink: Box<dyn Write + Send>, dropped: Counter) -> (Queue, AccessLogWriter) {
+pub(super) fn channel(
+    sink: Box<dyn Write + Send>,
+    dropped: Counter,
+    failure_report: FailureReport,
+) -> (LineQueue, LineWriter) {
     let (sender, receiver) = sync_channel(MAX_QUEUED_LINES);
     let queued_bytes = Arc::new(AtomicUsize::new(0));
-    let writer = AccessLogWriter {
+    let writer = LineWriter {
         sink,
+        failure_report,
         receiver,
         queued_bytes: Arc::clone(&queued_bytes),
         dropped: dropped.clone(),
@@ -54,10 +70,10 @@ pub(super) fn channel(sink: Box<dyn Write + Send>, dropped: Counter) -> (Queue, 
         batch_lines: 0,
         is_failing: false,
     };
-    (Queue { sender, queued_bytes, dropped }, writer)
+    (LineQueue { sender, queued_bytes, dropped }, writer)
 }
 
-impl Queue {
+impl LineQueue {
     /// Queues a copy of `line`, or counts it as dropped.
     pub(super) fn push(&self, line: &[u8]) {
         let queued = self.queued_bytes.fetch_add(line.len(), Ordering::Relaxed);
@@ -93,9 +109,10 @@ impl Queue {
     }
 }
 
-/// The receiving end of the access log. Owns the sink.
-pub struct AccessLogWriter {
+/// The receiving end of a log. Owns the sink.
+pub struct LineWriter {
     sink: Box<dyn Write + Send>,
+    failure_report: FailureReport,
     receiver: Receiver<Entry>,
     queued_bytes: Arc<AtomicUsize>,
     dropped: Counter,
@@ -105,8 +122,8 @@ pub struct AccessLogWriter {
     is_failing: bool,
 }
 
-impl AccessLogWriter {
-    /// Writes lines until the last [`AccessLog`](super::AccessLog) is dropped. Blocks the thread.
+impl LineWriter {
+    /// Writes lines until the queue is dropped. Blocks the thread.
     pub fn run(mut self) {
         // Ends when the last sender is dropped, after all queued lines were received.
         while let Ok(entry) = self.receiver.recv() {
@@ -162,27 +179,25 @@ impl AccessLogWriter {
 
     /// Writes to or flushes the sink. If that fails, counts `lines` lines as dropped.
     fn access_sink(&mut self, operation: impl FnOnce(&mut dyn Write) -> io::Result<()>, lines: u64) {
-        match operation(&mut *self.sink) {
-            Ok(()) => {
-                if std::mem::take(&mut self.is_failing) {
-                    tracing::info!("the access log is writable again");
-                }
+        let result = operation(&mut *self.sink);
+        if result.is_err() {
+            self.dropped.inc_by(lines);
+        }
+        let was_failing = std::mem::replace(&mut self.is_failing, result.is_err());
+        let FailureReport::Logged(log) = self.failure_report else { return };
+        match result {
+            Ok(()) if was_failing => tracing::info!("the {log} is writable again"),
+            Err(error) if !was_failing => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "cannot write the {log}; lines are dropped");
             }
-            Err(error) => {
-                self.dropped.inc_by(lines);
-                if !std::mem::replace(&mut self.is_failing, true) {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "cannot write the access log; lines are dropped"
-                    );
-                }
-            }
+            Ok(()) | Err(_) => {}
         }
     }
 }
 
-impl fmt::Debug for AccessLogWriter {
+impl fmt::Debug for LineWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessLogWriter").finish_non_exhaustive()
+        f.debug_struct("LineWriter").finish_non_exhaustive()
     }
 }
