@@ -67,8 +67,8 @@ pub struct Route {
     pub set_response_headers: BTreeMap<String, String>,
     /// Headers to remove from the response to the client.
     pub remove_response_headers: Vec<String>,
-    /// Time for forwarding the request and receiving the whole response, bodies included. A client
-    /// that stops reading is bounded by `body_idle_timeout`.
+    /// Time for forwarding the request and receiving the whole response, bodies included. A tunnel
+    /// ends with it, too. A client that stops reading is bounded by `body_idle_timeout`.
     /// Default: no limit.
     pub timeout: Option<TimeSpan>,
     /// How long a body may bring no byte, as for an upstream. Raise it for streams with long

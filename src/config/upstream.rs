@@ -34,6 +34,15 @@ pub struct Upstream {
     /// Requests that may wait for a connection (with HTTP/2: for a stream), per server; more are
     /// 503.
     pub max_pending: u32,
+    /// Open tunnels (WebSocket and other upgrades) to all servers together, all workers together;
+    /// more are 503.
+    /// Default: half of `max_connections`.
+    pub max_tunnels: Option<NonZeroU32>,
+    /// Of these, tunnels of one client: an IPv4 address or an IPv6 /64.
+    /// Default: a quarter of `max_tunnels`.
+    pub max_tunnels_per_client: Option<NonZeroU32>,
+    /// How long a tunnel may last. It ends earlier when its token expires.
+    pub max_tunnel_lifetime: TimeSpan,
     /// The protocol of the connections.
     pub protocol: UpstreamProtocol,
     /// The `Host` that the upstream receives.
@@ -54,6 +63,9 @@ impl Default for Upstream {
             keep_alive: TimeSpan::seconds(4),
             max_connections: const { NonZeroU32::new(1024).unwrap() },
             max_pending: 1024,
+            max_tunnels: None,
+            max_tunnels_per_client: None,
+            max_tunnel_lifetime: TimeSpan::seconds(24 * 60 * 60),
             protocol: UpstreamProtocol::Http1,
             host: HostHeader::Preserve,
             forward_token: false,

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
@@ -59,14 +58,15 @@ impl Worker {
 
     /// Relays bytes through `tunnel` once the 101 is sent. Returns the body of that 101, which is
     /// empty and starts the tunnel when it receives the request's record.
-    pub(super) fn open_tunnel(&self, tunnel: Tunnel, lifetime: Option<Duration>) -> Body {
+    pub(super) fn open_tunnel(&self, tunnel: Tunnel) -> Body {
         let (record_sender, record_receiver) = oneshot::channel::<Box<Record>>();
         let shutdown = self.shutdown.clone();
         tokio::task::spawn_local(async move {
             // If the client disconnects before the 101, the sender is dropped and no tunnel opens.
             let Ok(record) = record_receiver.await else { return };
-            let record = TunnelRecord { record, transferred: BytesTransferred::default() };
-            tunnel.relay(lifetime, shutdown, record.transferred.clone()).await;
+            let mut record = TunnelRecord { record, transferred: BytesTransferred::default() };
+            let end = tunnel.relay(shutdown, record.transferred.clone()).await;
+            record.record.set_tunnel_end(end);
         });
         Body::for_tunnel(record_sender)
     }

@@ -65,6 +65,16 @@ fn a_broken_rule_is_reported_with_its_key() {
             "[server]\nmax_connections = 4\nmax_connections_per_client = 5",
             Some("server.max_connections_per_client"),
         ),
+        (
+            "a client's share above all tunnels",
+            "[upstreams.b]\nservers = [\"http://b\"]\nmax_tunnels = 4\nmax_tunnels_per_client = 5",
+            Some("upstreams.b.max_tunnels_per_client"),
+        ),
+        (
+            "a tunnel without a lifetime",
+            "[upstreams.b]\nservers = [\"http://b\"]\nmax_tunnel_lifetime = \"0s\"",
+            Some("upstreams.b.max_tunnel_lifetime"),
+        ),
         ("all connections for one client", "[server]\nmax_connections = 4\nmax_connections_per_client = 4", None),
         ("auth_failures off", "[server]\nauth_failures = \"off\"", None),
         ("auth_failures without a rate", "[server]\nauth_failures = { burst = 1 }", Some("server.auth_failures.rate")),

@@ -1,6 +1,7 @@
 //! `[upstreams.NAME]`: the servers behind the gateway, and how it connects to them.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use http::HeaderValue;
@@ -31,6 +32,7 @@ pub(super) fn compile(
 fn compile_upstream(name: &str, key_path: &str, upstream: &Upstream, problems: &mut Problems) -> UpstreamSettings {
     let servers = compile_servers(&child(key_path, "servers"), &upstream.servers, problems);
     super::routes::check_body_idle(key_path, upstream.body_idle_timeout, problems);
+    let TunnelShares { max_tunnels, max_tunnels_per_client } = compile_tunnels(key_path, upstream, problems);
     let mut duration = |name: &str, span: TimeSpan| nonzero_duration(&child(key_path, name), span, problems);
     UpstreamSettings {
         name: name.into(),
@@ -44,6 +46,9 @@ fn compile_upstream(name: &str, key_path: &str, upstream: &Upstream, problems: &
         keep_alive: duration("keep_alive", upstream.keep_alive),
         max_connections: upstream.max_connections.get() as usize,
         max_pending: upstream.max_pending as usize,
+        max_tunnels,
+        max_tunnels_per_client,
+        max_tunnel_lifetime: duration("max_tunnel_lifetime", upstream.max_tunnel_lifetime),
         protocol: match upstream.protocol {
             units::UpstreamProtocol::Http1 => Protocol::Http1,
             units::UpstreamProtocol::Http2 => Protocol::Http2,
@@ -54,6 +59,26 @@ fn compile_upstream(name: &str, key_path: &str, upstream: &Upstream, problems: &
         },
         forward_token: upstream.forward_token,
     }
+}
+
+struct TunnelShares {
+    max_tunnels: usize,
+    max_tunnels_per_client: usize,
+}
+
+/// The limits on tunnels. By default, tunnels leave half of the connections to one server to
+/// ordinary requests, even if all tunnels go to that server.
+fn compile_tunnels(key_path: &str, upstream: &Upstream, problems: &mut Problems) -> TunnelShares {
+    let max = upstream.max_tunnels.map_or(upstream.max_connections.get().div_ceil(2), NonZeroU32::get);
+    let share = upstream.max_tunnels_per_client.map_or(max.div_ceil(4), NonZeroU32::get);
+    if share > max {
+        problems.add_with_hint(
+            child(key_path, "max_tunnels_per_client"),
+            format!("{share} is more than `max_tunnels`, which is {max}"),
+            "write a smaller number, or raise `max_tunnels`",
+        );
+    }
+    TunnelShares { max_tunnels: max as usize, max_tunnels_per_client: share as usize }
 }
 
 fn compile_servers(key_path: &str, texts: &[String], problems: &mut Problems) -> Vec<ServerAddress> {

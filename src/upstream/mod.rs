@@ -19,6 +19,7 @@ pub(crate) mod response;
 mod response_framing;
 mod retry;
 pub(crate) mod server;
+pub(crate) mod tunnel_limits;
 pub(crate) mod upgrade;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::telemetry::metrics::UpstreamMetrics;
 use balance::Balance;
 pub(crate) use error::{ConnectFault, ExchangeError, Fault, ResponseFault, UpstreamError};
 use server::Server;
+use tunnel_limits::{TunnelClient, TunnelLimit, TunnelLimits, TunnelPermit};
 
 /// One `[upstreams.NAME]` table, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +53,12 @@ pub struct UpstreamSettings {
     pub max_connections: usize,
     /// Requests that may wait for a connection to one server, in all workers together.
     pub max_pending: usize,
+    /// Open tunnels, at all servers and in all workers together.
+    pub max_tunnels: usize,
+    /// Of these, tunnels of one client.
+    pub max_tunnels_per_client: usize,
+    /// How long a tunnel may last.
+    pub max_tunnel_lifetime: Duration,
     /// The protocol that its servers speak.
     pub protocol: Protocol,
     /// What the `Host` field contains.
@@ -95,6 +103,7 @@ pub struct Upstream {
     servers: Vec<Arc<Server>>,
     /// Counts picks: where the next one starts its scan.
     picks: AtomicUsize,
+    tunnels: TunnelLimits,
     metrics: UpstreamMetrics,
 }
 
@@ -104,7 +113,8 @@ impl Upstream {
     pub fn new(settings: UpstreamSettings, metrics: UpstreamMetrics) -> Self {
         let servers =
             settings.servers.iter().map(|address| Arc::new(Server::new(&settings, address, &metrics))).collect();
-        Self { settings, servers, picks: AtomicUsize::new(0), metrics }
+        let tunnels = TunnelLimits::new(&settings);
+        Self { settings, servers, picks: AtomicUsize::new(0), tunnels, metrics }
     }
 
     /// The settings it was created from.
@@ -123,6 +133,18 @@ impl Upstream {
     #[must_use]
     pub fn metrics(&self) -> &UpstreamMetrics {
         &self.metrics
+    }
+
+    /// Permission for `client` to open a tunnel. Counts a refusal.
+    ///
+    /// # Errors
+    ///
+    /// The limit that is reached.
+    pub fn acquire_tunnel(&self, client: TunnelClient) -> Result<TunnelPermit, TunnelLimit> {
+        self.tunnels.acquire(client, &self.metrics).inspect_err(|limit| match limit {
+            TunnelLimit::All => self.metrics.count_tunnel_over_limit(),
+            TunnelLimit::PerClient => self.metrics.count_tunnel_over_client_limit(),
+        })
     }
 
     /// Its servers, in the order of the configuration.
@@ -154,6 +176,9 @@ pub(crate) mod tests {
             keep_alive: Duration::from_secs(4),
             max_connections: 1024,
             max_pending: 1024,
+            max_tunnels: 512,
+            max_tunnels_per_client: 128,
+            max_tunnel_lifetime: Duration::from_secs(24 * 3600),
             protocol: Protocol::Http1,
             host: HostHeader::Preserve,
             forward_token: false,

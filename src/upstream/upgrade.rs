@@ -5,18 +5,28 @@
 //! protocol is forwarded; from then on nothing is inspected.
 
 use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use super::response::{ExchangeGuard, UpgradedConnection};
+use super::tunnel_limits::TunnelPermit;
 use crate::primitives::shutdown::{Phase, Shutdown};
 
 /// How long a tunnel may stay idle. WebSocket clients ping every minute or so, so a peer that
 /// is silent for a quarter of an hour is gone.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// How long a tunnel may go on after one side has closed: time for the other one to send the rest.
+const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How much one tunnel has carried so far. Clones share the counts, so that they can be read after
 /// the tunnel is dropped.
@@ -50,34 +60,75 @@ pub(crate) struct Tunnel {
     pub client: OnUpgrade,
     /// The upstream's 101 response and connection.
     pub upstream: Box<UpgradedConnection>,
+    /// Held until the tunnel ends.
+    pub permit: TunnelPermit,
+    /// How long it may last, whatever happens.
+    pub max_lifetime: Duration,
+    /// Until the token that authorized it expires; `None` without a token.
+    pub expires_in: Option<Duration>,
+}
+
+/// Why a tunnel has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TunnelEnd {
+    /// The client or the upstream has closed it.
+    Closed,
+    /// The token that authorized it has expired.
+    Expired,
+    /// No byte has passed for a long time.
+    Idle,
+    /// It has lasted as long as it may.
+    LifetimeOver,
+    /// The process has stopped.
+    Stopped,
 }
 
 impl Tunnel {
     /// Forwards bytes in both directions and counts them in `transferred`. Returns when either side
-    /// closes, after 15 to 30 minutes without a byte, after `lifetime`, or when the process stops.
-    ///
-    /// The caller sets `lifetime` to that of the token that authorized the tunnel.
-    pub(crate) async fn relay(self, lifetime: Option<Duration>, mut shutdown: Shutdown, transferred: BytesTransferred) {
-        let UpgradedConnection { response, guard } = *self.upstream;
-        let ExchangeGuard { lease, in_flight: _in_flight } = guard;
-        let _permit = lease.into_permit();
-        let (Ok(client), Ok(upstream)) = (self.client.await, hyper::upgrade::on(response).await) else {
-            return;
-        };
-        let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-        let mut client = CountedStream { inner: &mut client, transferred: transferred.clone() };
-        let lifetime_over = async {
-            match lifetime {
-                Some(lifetime) => tokio::time::sleep(lifetime).await,
+    /// closes, after 15 to 30 minutes without a byte, when its time is over, or when the process
+    /// stops.
+    pub(crate) async fn relay(self, mut shutdown: Shutdown, transferred: BytesTransferred) -> TunnelEnd {
+        let Self { client, upstream, permit: _permit, max_lifetime, expires_in } = self;
+        let lifetime_over = sleep(max_lifetime);
+        let expired = async {
+            match expires_in {
+                Some(lifetime) => sleep(lifetime).await,
                 None => std::future::pending().await,
             }
         };
+        let UpgradedConnection { response, guard } = *upstream;
+        let ExchangeGuard { lease, in_flight: _in_flight } = guard;
+        let _connection_permit = lease.into_permit();
+        let (Ok(client), Ok(upstream)) = (client.await, hyper::upgrade::on(response).await) else {
+            return TunnelEnd::Closed;
+        };
         tokio::select! {
-            _ = tokio::io::copy_bidirectional(&mut client, &mut upstream) => {}
-            () = lifetime_over => {}
-            () = idle(&transferred) => {}
-            () = shutdown.reached(Phase::Stopped) => {}
+            () = copy_both_ways(TokioIo::new(client), TokioIo::new(upstream), &transferred) => TunnelEnd::Closed,
+            () = lifetime_over => TunnelEnd::LifetimeOver,
+            () = expired => TunnelEnd::Expired,
+            () = idle(&transferred) => TunnelEnd::Idle,
+            () = shutdown.reached(Phase::Stopped) => TunnelEnd::Stopped,
         }
+    }
+}
+
+/// Copies bytes in both directions until both sides have closed, or until [`HALF_CLOSED_TIMEOUT`]
+/// after the first one has.
+async fn copy_both_ways<C, U>(client: C, upstream: U, transferred: &BytesTransferred)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let half_closed = Notify::new();
+    let mut client = TunnelStream { inner: client, read: &transferred.0.up, end: &half_closed };
+    let mut upstream = TunnelStream { inner: upstream, read: &transferred.0.down, end: &half_closed };
+    let half_closed_for_too_long = async {
+        half_closed.notified().await;
+        sleep(HALF_CLOSED_TIMEOUT).await;
+    };
+    tokio::select! {
+        _ = tokio::io::copy_bidirectional(&mut client, &mut upstream) => {}
+        () = half_closed_for_too_long => {}
     }
 }
 
@@ -95,58 +146,99 @@ async fn idle(transferred: &BytesTransferred) {
     }
 }
 
-/// The client's stream, which counts what is read from it and written to it.
-struct CountedStream<'a, S> {
-    inner: &'a mut S,
-    transferred: BytesTransferred,
+/// One end of a tunnel. Counts what is read from it, and notices when that ends.
+struct TunnelStream<'a, S> {
+    inner: S,
+    read: &'a Cell<u64>,
+    end: &'a Notify,
 }
 
-mod io {
-    use std::io::{IoSlice, Result};
-    use std::pin::Pin;
-    use std::task::{Context, Poll, ready};
-
-    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-    use super::CountedStream;
-
-    impl<S: AsyncRead + Unpin> AsyncRead for CountedStream<'_, S> {
-        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
-            let before = buf.filled().len();
-            ready!(Pin::new(&mut *self.inner).poll_read(cx, buf))?;
-            let count = (buf.filled().len() - before) as u64;
-            self.transferred.0.up.update(|up| up + count);
-            Poll::Ready(Ok(()))
+impl<S: AsyncRead + Unpin> AsyncRead for TunnelStream<'_, S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        let count = buf.filled().len() - before;
+        if count == 0 && buf.remaining() > 0 {
+            self.end.notify_one();
         }
+        self.read.update(|read| read + count as u64);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for TunnelStream<'_, S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
     }
 
-    impl<S: AsyncWrite + Unpin> AsyncWrite for CountedStream<'_, S> {
-        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
-            let written = ready!(Pin::new(&mut *self.inner).poll_write(cx, buf))?;
-            self.transferred.0.down.update(|down| down + written as u64);
-            Poll::Ready(Ok(written))
-        }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
 
-        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-            Pin::new(&mut *self.inner).poll_flush(cx)
-        }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
 
-        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-            Pin::new(&mut *self.inner).poll_shutdown(cx)
-        }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
 
-        fn poll_write_vectored(
-            mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            bufs: &[IoSlice<'_>],
-        ) -> Poll<Result<usize>> {
-            let written = ready!(Pin::new(&mut *self.inner).poll_write_vectored(cx, bufs))?;
-            self.transferred.0.down.update(|down| down + written as u64);
-            Poll::Ready(Ok(written))
-        }
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
 
-        fn is_write_vectored(&self) -> bool {
-            self.inner.is_write_vectored()
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// A tunnel that is being copied, and the outer ends of its client and its upstream.
+    fn tunnel() -> (impl Future<Output = ()>, DuplexStream, DuplexStream) {
+        let ((client, inner_client), (upstream, inner_upstream)) = (duplex(64), duplex(64));
+        let copying = async { copy_both_ways(inner_client, inner_upstream, &BytesTransferred::default()).await };
+        (copying, client, upstream)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rest_passes_after_one_side_has_closed() {
+        let (copying, mut client, mut upstream) = tunnel();
+        let ends = async {
+            client.write_all(b"the last words").await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut received = String::new();
+            upstream.read_to_string(&mut received).await.unwrap();
+            assert_eq!(received, "the last words");
+            upstream.write_all(b"the answer").await.unwrap();
+            upstream.shutdown().await.unwrap();
+            received.clear();
+            client.read_to_string(&mut received).await.unwrap();
+            assert_eq!(received, "the answer");
+        };
+        let start = Instant::now();
+        tokio::join!(copying, ends);
+        assert_eq!(start.elapsed(), Duration::ZERO, "closed at once after both");
+    }
+
+    /// Threat UP-6.
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_that_only_one_side_has_closed_ends_soon() {
+        for side in ["client", "upstream"] {
+            let (copying, mut client, mut upstream) = tunnel();
+            let closing = if side == "client" { &mut client } else { &mut upstream };
+            closing.shutdown().await.unwrap();
+            let start = Instant::now();
+            copying.await;
+            assert_eq!(start.elapsed(), HALF_CLOSED_TIMEOUT, "{side}");
+            let (mut from_client, mut from_upstream) = (Vec::new(), Vec::new());
+            client.read_to_end(&mut from_client).await.unwrap();
+            upstream.read_to_end(&mut from_upstream).await.unwrap();
         }
     }
 }

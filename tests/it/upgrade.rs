@@ -175,6 +175,99 @@ async fn a_tunnel_counts_towards_max_connections() {
     assert_eq!(waiting.read_response().await.status, 200);
 }
 
+/// A request for a tunnel to the upstream `ws` as the client `127.0.0.HOST`. Returns the connection
+/// and the status.
+async fn open_tunnel_as(host: u8, fixture: &Fixture) -> (Conn, u16) {
+    let mut conn = Conn::open_as(host, fixture.gateway.addr()).await;
+    conn.send(upgrade_request("/ws/a", "")).await;
+    let status = conn.read_response().await.status;
+    (conn, status)
+}
+
+/// A gateway with the upstream `ws`, which agrees to every upgrade, and a public route to it.
+async fn start_with_tunnels(upstream: &str, route: &str) -> (Fixture, Origin) {
+    let origin = Origin::start().await;
+    origin.behave("/ws/a", Behaviour::Upgrade);
+    let config = Config::minimal()
+        .upstream("ws", &[origin.addr()], upstream)
+        .route("ws", &format!("access = \"public\"\nupstream = \"ws\"\n{route}"));
+    (Fixture::start(config).await, origin)
+}
+
+/// Threat DO-7: silent tunnels do not take all connections to an upstream, and one client does not
+/// take all tunnels.
+#[tokio::test]
+async fn tunnels_have_limits_of_their_own_in_all_and_per_client() {
+    let limits = "max_connections = 6\nmax_tunnels = 3\nmax_tunnels_per_client = 2";
+    let (fixture, origin) = start_with_tunnels(limits, "").await;
+    let (first, second) = (open_tunnel_as(1, &fixture).await, open_tunnel_as(1, &fixture).await);
+    assert_eq!((first.1, second.1), (101, 101));
+    let mut refused = fixture.connect().await;
+    refused.send(upgrade_request("/ws/a", "")).await;
+    let response = refused.read_response().await;
+    assert_eq!((response.status, &response.json()["code"]), (503, &json!("upstream_busy")));
+    let line = fixture.gateway.access_line_of(&response).await;
+    assert_eq!(line["reason"], json!("this client has as many tunnels as it may have"));
+    assert_eq!(origin.requests().len(), 2, "the upstream is not asked");
+
+    let (_third, status) = open_tunnel_as(2, &fixture).await;
+    assert_eq!(status, 101, "another client");
+    assert_eq!(open_tunnel_as(3, &fixture).await.1, 503, "no tunnel is left");
+    for limit in ["max_tunnels", "max_tunnels_per_client"] {
+        let sample = format!("portcullis_tunnels_refused_total{{upstream=\"ws\",limit=\"{limit}\"}}");
+        assert_eq!(fixture.gateway.count(&sample).await, 1, "{limit}");
+    }
+    assert_eq!(fixture.gateway.count("portcullis_upstream_connections{upstream=\"ws\",state=\"tunnel\"}").await, 3);
+    assert_eq!(fixture.get("/ws/b", &[]).await.status, 200, "ordinary requests have connections left");
+    assert_eq!(refused.request("GET", "/ws/b", &[], b"").await.status, 200, "on the refused connection too");
+
+    drop(first);
+    fixture.gateway.wait_for_access_lines(5).await;
+    assert_eq!(open_tunnel_as(1, &fixture).await.1, 101, "one was closed");
+}
+
+/// By default half of the connections are left to ordinary requests, and a client has a quarter of
+/// the tunnels.
+#[tokio::test]
+async fn the_default_limits_on_tunnels_follow_from_max_connections() {
+    let (fixture, _origin) = start_with_tunnels("max_connections = 4", "").await;
+    let (_first, _second) = (open_tunnel_as(1, &fixture).await, open_tunnel_as(2, &fixture).await);
+    assert_eq!(open_tunnel_as(1, &fixture).await.1, 503, "a quarter of two is one");
+    assert_eq!(open_tunnel_as(3, &fixture).await.1, 503, "half of four is two");
+}
+
+/// An upgrade that the upstream ignores is no tunnel.
+#[tokio::test]
+async fn an_ignored_upgrade_gives_its_tunnel_back() {
+    let (fixture, _origin) = start_with_tunnels("max_tunnels = 1", "").await;
+    for _ in 0..3 {
+        let mut conn = fixture.connect().await;
+        conn.send(upgrade_request("/ws/b", "")).await;
+        assert_eq!(conn.read_response().await.status, 200);
+    }
+}
+
+/// A tunnel does not outlast `max_tunnel_lifetime`, nor the route's `timeout`, which is for the
+/// whole exchange.
+#[tokio::test]
+async fn a_tunnel_has_a_lifetime() {
+    for (name, upstream, route) in [
+        ("the upstream's", "max_tunnel_lifetime = \"200ms\"", ""),
+        ("the route's", "", "timeout = \"200ms\""),
+        ("the shorter one", "max_tunnel_lifetime = \"10m\"", "timeout = \"200ms\""),
+    ] {
+        let (fixture, origin) = start_with_tunnels(upstream, route).await;
+        let (mut conn, status) = open_tunnel_as(1, &fixture).await;
+        assert_eq!(status, 101, "{name}");
+        assert_eq!(conn.read_to_close().await, b"", "{name}");
+        origin.wait_for_open_connections(0).await;
+        let line = fixture.gateway.wait_for_access_lines(1).await.remove(0);
+        assert_eq!(line["reason"], json!("the tunnel's time was over"), "{name}");
+        let lived = line["duration_ms"].as_f64().expect("a number");
+        assert!((190.0..10_000.0).contains(&lived), "{name}: {lived}");
+    }
+}
+
 /// A drain leaves tunnels open until `drain_timeout`; then they are closed.
 #[tokio::test]
 async fn draining_leaves_tunnels_open() {

@@ -20,6 +20,7 @@ use crate::telemetry::metrics::BrokenOff;
 use crate::upstream::Upstream;
 use crate::upstream::body::{BodyOutcome, Progress, RequestBodyFault};
 use crate::upstream::server::Server;
+use crate::upstream::upgrade::TunnelEnd;
 
 /// The status of a request whose client disconnected before the response, as in nginx.
 const CLIENT_LEFT: u16 = 499;
@@ -192,8 +193,9 @@ impl Record {
             return;
         }
         self.is_complete = true;
-        // Of a refusal that the client does not take, the refusal is what matters.
-        if self.code.is_none() {
+        // Of a refusal that the client does not take, and of one that is only reported, the refusal
+        // is what matters.
+        if self.reason.is_none() {
             self.reason = Some(cause.reason());
             self.blame = Some(blame(cause));
         }
@@ -211,6 +213,17 @@ impl Record {
     pub(crate) fn add_tunnel_bytes(&mut self, up: u64, down: u64) {
         self.bytes_in += up;
         self.bytes_out += down;
+    }
+
+    /// Notes why a tunnel has ended, unless one of its sides has closed it.
+    pub(crate) fn set_tunnel_end(&mut self, end: TunnelEnd) {
+        self.reason = match end {
+            TunnelEnd::Closed => None,
+            TunnelEnd::Expired => Some("the token has expired"),
+            TunnelEnd::Idle => Some("the tunnel was idle"),
+            TunnelEnd::LifetimeOver => Some("the tunnel's time was over"),
+            TunnelEnd::Stopped => Some("the process has stopped"),
+        };
     }
 
     fn route_metrics(&self) -> &crate::telemetry::metrics::RouteMetrics {

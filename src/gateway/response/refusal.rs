@@ -13,6 +13,7 @@ use crate::gateway::policy::Denial;
 use crate::gateway::policy::limit::LimitExceeded;
 use crate::token::VerifyError;
 use crate::upstream::body::RequestBodyFault;
+use crate::upstream::tunnel_limits::TunnelLimit;
 use crate::upstream::{ConnectFault, Fault, ResponseFault, UpstreamError};
 
 /// Why the gateway ends a request. In the order in which the checks are made.
@@ -57,6 +58,8 @@ pub enum Refusal {
     BodyTooLarge,
     /// The client stopped in the middle of a head or a body.
     ClientTimeout,
+    /// The upstream, or this client, has as many tunnels as it may have.
+    TunnelLimit(TunnelLimit),
     /// All connections to the upstream are in use.
     UpstreamBusy,
     /// The upstream's response is malformed or ends before its head is complete.
@@ -125,6 +128,8 @@ impl Refusal {
             Self::TokenInvalid(TokenFault::TooLong) => "token too long",
             Self::TokenInvalid(TokenFault::Verify(error)) => error.reason(),
             Self::AccessDenied(reason) => reason,
+            Self::TunnelLimit(TunnelLimit::All) => "all tunnels to the upstream are in use",
+            Self::TunnelLimit(TunnelLimit::PerClient) => "this client has as many tunnels as it may have",
             Self::ScopeInsufficient => "lacks a scope",
             Self::UpstreamFailed(fault) => fault.reason(),
             Self::UpstreamUnreachable(fault) => fault.reason(),
@@ -189,12 +194,15 @@ impl Refusal {
             | Self::ScopeInsufficient
             | Self::AccessDenied(_)
             | Self::BodyTooLarge
-            | Self::ClientTimeout => Blame::Client,
+            | Self::ClientTimeout
+            | Self::TunnelLimit(TunnelLimit::PerClient) => Blame::Client,
             Self::KeysUnavailable { .. } => Blame::Issuer,
             Self::UpstreamUnreachable(ConnectFault::LocalResources) | Self::Internal => Blame::Gateway,
-            Self::UpstreamBusy | Self::UpstreamFailed(_) | Self::UpstreamTimeout | Self::UpstreamUnreachable(_) => {
-                Blame::Upstream
-            }
+            Self::UpstreamBusy
+            | Self::TunnelLimit(TunnelLimit::All)
+            | Self::UpstreamFailed(_)
+            | Self::UpstreamTimeout
+            | Self::UpstreamUnreachable(_) => Blame::Upstream,
         }
     }
 }

@@ -32,8 +32,9 @@ use crate::upstream::exchange::ExchangeOptions;
 use crate::upstream::headers::forwarding::{write_traceparent, write_via};
 use crate::upstream::headers::{X_REQUEST_ID, retain_end_to_end};
 use crate::upstream::response::{UpstreamBody, UpstreamResponse};
+use crate::upstream::tunnel_limits::{TunnelClient, TunnelPermit};
 use crate::upstream::upgrade::Tunnel;
-use crate::upstream::{ExchangeError, Fault, Protocol, ResponseFault};
+use crate::upstream::{ExchangeError, Fault, Protocol, ResponseFault, UpstreamSettings};
 
 /// Sends an admitted request to its upstream.
 ///
@@ -50,6 +51,7 @@ pub(crate) async fn send(
 ) -> Result<Response<Body>, Refusal> {
     let (routed, caller) = admitted.into_permit().into_parts();
     let (request, route) = routed.into_parts();
+    let tunnel_permit = acquire_tunnel(runtime, &request, &tail, &route)?;
     let trailers = trailers_for(&request.headers);
     let UpstreamRequest { request: outgoing, client_upgrade } =
         UpstreamRequest::new(*request, tail, &route, &caller, context.request_id())?;
@@ -75,19 +77,58 @@ pub(crate) async fn send(
     // Version and reason phrase belong to the upstream's connection (RFC 9112 §2.3 and §4).
     head.version = Version::HTTP_11;
     head.extensions.clear();
-    match (body, client_upgrade, upgraded_to) {
+    match (body, client_upgrade.zip(tunnel_permit), upgraded_to) {
         (UpstreamBody::Stream(body), _, _) => Ok(Response::from_parts(head, Body::stream(body, deadline))),
-        (UpstreamBody::Tunnel(upstream), Some(client), Some(protocol)) => {
+        (UpstreamBody::Tunnel(opened), Some((client, permit)), Some(protocol)) => {
             head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             head.headers.insert(header::UPGRADE, protocol);
-            let tunnel = Tunnel { client, upstream };
-            Ok(Response::from_parts(head, worker.open_tunnel(tunnel, time_to_expiry(runtime, &caller))))
+            let max_lifetime = tunnel_lifetime(upstream.settings(), deadline);
+            let expires_in = time_to_expiry(runtime, &caller);
+            let tunnel = Tunnel { client, upstream: opened, permit, max_lifetime, expires_in };
+            Ok(Response::from_parts(head, worker.open_tunnel(tunnel)))
         }
         // The upstream switched protocols although the request did not ask for it, or without
         // saying to which (RFC 9110 §15.2.2). Later bytes on its connection cannot be attributed to
         // any request.
         (UpstreamBody::Tunnel(_), _, _) => Err(Refusal::UpstreamFailed(ResponseFault::UnexpectedUpgrade)),
     }
+}
+
+/// Permission to open a tunnel, if the request asks to switch protocols. Acquired before the
+/// upstream is asked, since afterwards a tunnel could only be closed again.
+///
+/// # Errors
+///
+/// 503 if a limit on tunnels is reached.
+fn acquire_tunnel(
+    runtime: &Runtime,
+    request: &InboundRequest,
+    tail: &RequestTail,
+    route: &Route,
+) -> Result<Option<TunnelPermit>, Refusal> {
+    if request.upgrade.is_none() || tail.upgrade.is_none() || !can_switch_protocols(route) {
+        return Ok(None);
+    }
+    let address = request.client.ip;
+    let client = if runtime.settings().trusted_proxies.contains(address) {
+        TunnelClient::Exempt(address)
+    } else {
+        TunnelClient::Limited(address)
+    };
+    route.upstream().acquire_tunnel(client).map(Some).map_err(Refusal::TunnelLimit)
+}
+
+/// An HTTP/2 connection is shared, so that it cannot switch to another protocol. The upgrade is
+/// then ignored, as RFC 9110 §7.8 allows.
+fn can_switch_protocols(route: &Route) -> bool {
+    route.upstream().settings().protocol == Protocol::Http1
+}
+
+/// How long a tunnel may last: what is left of the route's `timeout`, and never more than the
+/// upstream's `max_tunnel_lifetime`.
+fn tunnel_lifetime(upstream: &UpstreamSettings, deadline: Option<Instant>) -> Duration {
+    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    left.map_or(upstream.max_tunnel_lifetime, |left| left.min(upstream.max_tunnel_lifetime))
 }
 
 /// The request as it goes to the upstream.
@@ -108,9 +149,7 @@ impl UpstreamRequest {
         let settings = route.settings();
         check_length(&tail, settings.max_body_size)?;
         let target = build_target(&request, route)?;
-        // A server may ignore `Upgrade` (RFC 9110 §7.8). An HTTP/2 connection is shared and cannot
-        // switch.
-        let protocol = request.upgrade.clone().filter(|_| route.upstream().settings().protocol == Protocol::Http1);
+        let protocol = request.upgrade.clone().filter(|_| can_switch_protocols(route));
         let method = request.method.clone();
         let mut headers = build_headers(request, route, caller, request_id);
         let allowance = WaitAllowance::new(settings.min_body_rate, settings.body_idle.request);

@@ -27,6 +27,8 @@ struct Inner {
     /// In the order of [`BrokenOff::ALL`].
     broken_off: [Counter; BrokenOff::ALL.len()],
     connect_failures: Family<ServerLabels, Counter>,
+    tunnels_over_limit: Counter,
+    tunnels_over_client_limit: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +36,7 @@ struct Connections {
     active: Gauge,
     idle: Gauge,
     pending: Gauge,
+    tunnels: Gauge,
 }
 
 impl UpstreamMetrics {
@@ -59,6 +62,16 @@ impl UpstreamMetrics {
         ServerMetrics { connect_failures: self.0.connect_failures.get_or_create_owned(&labels) }
     }
 
+    /// Counts a tunnel that was refused because of `max_tunnels`.
+    pub fn count_tunnel_over_limit(&self) {
+        self.0.tunnels_over_limit.inc();
+    }
+
+    /// Counts a tunnel that was refused because of `max_tunnels_per_client`.
+    pub fn count_tunnel_over_client_limit(&self) {
+        self.0.tunnels_over_client_limit.inc();
+    }
+
     /// Connections with a request in flight; with HTTP/2, streams.
     #[must_use]
     pub fn active(&self) -> &Gauge {
@@ -69,6 +82,12 @@ impl UpstreamMetrics {
     #[must_use]
     pub fn idle(&self) -> &Gauge {
         &self.0.connections.idle
+    }
+
+    /// Connections that are tunnels, or were asked to become one.
+    #[must_use]
+    pub fn tunnels(&self) -> &Gauge {
+        &self.0.connections.tunnels
     }
 
     /// Requests that wait for a connection.
@@ -128,6 +147,7 @@ pub(super) struct UpstreamFamilies {
     retries: Family<UpstreamLabels, Counter>,
     broken_off: Family<BrokenOffLabels, Counter>,
     connect_failures: Family<ServerLabels, Counter>,
+    tunnels_refused: Family<LimitLabels, Counter>,
     components: Arc<ComponentRegistry<Connections>>,
 }
 
@@ -138,6 +158,7 @@ impl UpstreamFamilies {
             retries: Family::default(),
             broken_off: Family::default(),
             connect_failures: Family::default(),
+            tunnels_refused: Family::default(),
             components: Arc::default(),
         };
         registry.register_with_unit(
@@ -162,13 +183,19 @@ impl UpstreamFamilies {
             "Responses of an upstream that did not reach their end, by reason",
             families.broken_off.clone(),
         );
+        registry.register(
+            "tunnels_refused",
+            "Tunnels that were refused because a limit was reached",
+            families.tunnels_refused.clone(),
+        );
         registry.register_collector(Box::new(ComponentGauge {
             name: "upstream_connections",
-            help: "Connections to an upstream that are active or idle, and requests that wait for a connection (pending).",
+            help: "Connections to an upstream that are active, idle or tunnels, and requests that wait for a connection (pending).",
             unit: None,
             components: Arc::clone(&families.components),
             read: Box::new(|name, connections: &Connections| {
-                [("active", &connections.active), ("idle", &connections.idle), ("pending", &connections.pending)]
+                let Connections { active, idle, pending, tunnels } = connections;
+                [("active", active), ("idle", idle), ("pending", pending), ("tunnel", tunnels)]
                     .into_iter()
                     .map(|(state, gauge)| {
                         (vec![("upstream", Arc::clone(name)), ("state", state.into())], SampleValue::Integer(gauge.value()))
@@ -181,6 +208,8 @@ impl UpstreamFamilies {
 
     pub(super) fn handle(&self, upstream: &Arc<str>) -> UpstreamMetrics {
         let labels = UpstreamLabels { upstream: Arc::clone(upstream) };
+        let refused =
+            |limit| self.tunnels_refused.get_or_create_owned(&LimitLabels { upstream: Arc::clone(upstream), limit });
         UpstreamMetrics(Arc::new(Inner {
             connections: self.components.get_or_create(upstream, Connections::default),
             duration: self.durations.get_or_create_owned(&labels),
@@ -191,6 +220,8 @@ impl UpstreamFamilies {
                 self.broken_off.get_or_create_owned(&labels)
             }),
             connect_failures: self.connect_failures.clone(),
+            tunnels_over_limit: refused("max_tunnels"),
+            tunnels_over_client_limit: refused("max_tunnels_per_client"),
         }))
     }
 }
@@ -210,4 +241,10 @@ struct BrokenOffLabels {
 struct ServerLabels {
     upstream: Arc<str>,
     server: Arc<str>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LimitLabels {
+    upstream: Arc<str>,
+    limit: &'static str,
 }

@@ -119,7 +119,7 @@ impl Refusal {
                 (413, "body_too_large", "The request body is larger than the limit of this route.", No, KeepAlive)
             }
             Self::ClientTimeout => (408, "client_timeout", "The request did not arrive in time.", No, Close),
-            Self::UpstreamBusy => {
+            Self::TunnelLimit(_) | Self::UpstreamBusy => {
                 (503, "upstream_busy", "The service behind this gateway is at its limit.", No, KeepAlive)
             }
             Self::UpstreamFailed(_) => {
