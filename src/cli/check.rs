@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use super::{ConfigFile, FAILED};
 use crate::app::block_on_local;
 use crate::gateway::policy::{Access, RouteSettings};
-use crate::plan::Plan;
 use crate::plan::adopt::Adopter;
+use crate::plan::{Plan, Warning};
 use crate::primitives::clock::Clock;
 use crate::telemetry::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -51,6 +51,17 @@ fn report(file: &str, plan: &Plan) -> String {
     }
     text.push('\n');
     text.push_str(&route_table(plan));
+    text.push_str(&warnings(plan));
+    text
+}
+
+/// What is valid but suspicious, each with its line and a hint.
+fn warnings(plan: &Plan) -> String {
+    let mut text = String::new();
+    for Warning { key, what, hint } in plan.warnings() {
+        let line = plan.key_lines.line(&key).map_or_else(String::new, |line| format!("line {line}, "));
+        let _ = write!(text, "\nwarning: {line}{key}: {what}\n   hint: {hint}\n");
+    }
     text
 }
 

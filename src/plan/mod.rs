@@ -17,6 +17,7 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 mod upstreams;
+mod warnings;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,6 +32,7 @@ use crate::token::IssuerSettings;
 use crate::upstream::UpstreamSettings;
 
 pub(crate) use server::ServerPlan;
+pub(crate) use warnings::Warning;
 
 /// A valid configuration, compiled.
 #[derive(Clone, Debug)]

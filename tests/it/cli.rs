@@ -71,7 +71,30 @@ fn check_prints_the_routes_in_order_of_precedence() {
     HOST         PATH          METHODS  ACCESS                                  UPSTREAM  NAME
     api.example  /orders/{id}  GET      token, scopes orders:read, roles staff  orders    read
     any          /*            all      public                                  orders    /*
+
+    warning: line 18, routes[1].path: `/ORDERS/x`, `/orders/x/`: served by the route `/*`, which is public. A service that takes these paths for `/orders/{id}` answers without the checks of the route `read`
+       hint: replace `/*` with narrower paths, or add routes for these paths with the rules of `read`, or make sure that the service distinguishes them
     ");
+}
+
+/// PA-4, PA-12: what the warning says closes the gap, and then there is none.
+#[test]
+fn check_warns_of_paths_near_a_protected_one_until_they_are_closed() {
+    let directory = TempDir::new();
+    let file = write_config(&directory);
+    let open = std::fs::read_to_string(&file).expect("the file");
+    let added = "\n[[routes]]\nhost = \"api.example\"\npath = \"PATH\"\nscopes = [\"orders:read\"]\nroles = [\"staff\"]\nupstream = \"orders\"\n";
+    let covered = ["/orders/{id}/", "/ORDERS/{id}"].map(|path| added.replace("PATH", path)).concat();
+    for (name, config, warned) in [
+        ("as it is", open.clone(), true),
+        ("a narrower public route", open.replace("path = \"/*\"", "path = \"/public/*\""), false),
+        ("the near paths covered", open.clone() + &covered, false),
+    ] {
+        std::fs::write(&file, config).expect("the file");
+        let output = portcullis(&["check", "-c", &file]);
+        assert_eq!(code(&output), 0, "{name}: {}", text(&output.stderr));
+        assert_eq!(text(&output.stdout).contains("\nwarning: "), warned, "{name}: {}", text(&output.stdout));
+    }
 }
 
 #[test]

@@ -67,6 +67,32 @@ impl Demand {
         }
     }
 
+    /// Whether every caller that meets this demand meets `other` too, as far as the two demands
+    /// alone can tell.
+    #[must_use]
+    pub fn implies(&self, other: &Self) -> bool {
+        let all = |few: &[String], many: &[String]| few.iter().all(|name| many.contains(name));
+        let some = |some: &[String], many: &[String]| some.iter().any(|name| many.contains(name));
+        match other {
+            Self::Scopes(wanted) => matches!(self, Self::Scopes(own) if all(wanted, own)),
+            Self::Roles(wanted) => matches!(self, Self::Roles(own) if all(wanted, own)),
+            Self::AnyScope(wanted) => match self {
+                Self::Scopes(own) => some(own, wanted),
+                Self::AnyScope(own) => all(own, wanted),
+                Self::Roles(_) | Self::AnyRole(_) | Self::Claim(_) => false,
+            },
+            Self::AnyRole(wanted) => match self {
+                Self::Roles(own) => some(own, wanted),
+                Self::AnyRole(own) => all(own, wanted),
+                Self::Scopes(_) | Self::AnyScope(_) | Self::Claim(_) => false,
+            },
+            Self::Claim(wanted) => {
+                let is_as_narrow = |own: &ClaimRule| own.allowed.iter().all(|value| wanted.allowed.contains(value));
+                matches!(self, Self::Claim(own) if own.path == wanted.path && is_as_narrow(own))
+            }
+        }
+    }
+
     /// How the gateway refuses a caller that does not meet the demand.
     #[must_use]
     pub fn denial(&self) -> Denial {

@@ -158,6 +158,48 @@ impl PathPattern {
         self.has_literal_prefix(prefix.segments())
     }
 
+    /// Whether the pattern ends with `*`.
+    #[must_use]
+    pub fn is_subtree(&self) -> bool {
+        self.ends_with_star
+    }
+
+    /// A path that the pattern matches, with `x` for each bound segment and without what `*` stands
+    /// for.
+    #[must_use]
+    pub fn example(&self) -> String {
+        self.example_with(ToOwned::to_owned)
+    }
+
+    /// A path that the pattern would match if the case of letters did not matter. `None` if its
+    /// literals have no letters.
+    #[must_use]
+    pub fn example_in_other_case(&self) -> Option<String> {
+        let has_lower = |text: &str| text.bytes().any(|byte| byte.is_ascii_lowercase());
+        let other = self.example_with(|literal| {
+            // In upper case, escapes stay in normal form.
+            if has_lower(literal) { literal.to_ascii_uppercase() } else { lower_case(literal) }
+        });
+        (other != self.example()).then(|| if self.ends_with_star { other + "/x" } else { other })
+    }
+
+    /// The path of the pattern's segments, if the last of them is a literal with a name.
+    #[must_use]
+    pub fn last_literal_path(&self) -> Option<String> {
+        match self.segments.last()? {
+            Segment::Literal(text) => (!text.is_empty()).then(|| self.example()),
+            Segment::Bound(_) => None,
+        }
+    }
+
+    fn example_with(&self, spell: impl Fn(&str) -> String) -> String {
+        let segments = self.segments.iter().map(|segment| match segment {
+            Segment::Bound(_) => "/x".to_owned(),
+            Segment::Literal(text) => format!("/{}", spell(text)),
+        });
+        segments.collect()
+    }
+
     /// Whether a literal contains a percent escape.
     pub(super) fn has_escapes(&self) -> bool {
         self.segments.iter().any(|segment| matches!(segment, Segment::Literal(text) if text.contains('%')))
@@ -202,6 +244,21 @@ pub(crate) fn is_reserved_path(path: &str) -> bool {
 }
 
 const RESERVED: [&[&str]; 2] = [&[".portcullis"], &[".well-known", "oauth-protected-resource"]];
+
+/// `text` in lower case, except for the digits of escapes.
+fn lower_case(text: &str) -> String {
+    let mut lower = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('%') {
+        let (before, escape) = rest.split_at(at);
+        lower.push_str(&before.to_ascii_lowercase());
+        let end = escape.len().min(3);
+        lower.push_str(&escape[..end]);
+        rest = &escape[end..];
+    }
+    lower.push_str(&rest.to_ascii_lowercase());
+    lower
+}
 
 /// The name between the braces, or `None` for a literal.
 fn bound_name(segment: &str) -> Result<Option<&str>, InvalidPattern> {

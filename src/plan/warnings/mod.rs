@@ -1,0 +1,24 @@
+//! Warnings: what is valid in a configuration, but probably not what the operator wants.
+
+mod near_paths;
+
+use super::Plan;
+
+/// Something that `check` warns of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Warning {
+    /// The path of the key, such as `routes[2].path`.
+    pub key: String,
+    /// What may go wrong.
+    pub what: String,
+    /// How to prevent it.
+    pub hint: String,
+}
+
+impl Plan {
+    /// All warnings, in the order of the file.
+    #[must_use]
+    pub(crate) fn warnings(&self) -> Vec<Warning> {
+        near_paths::warnings(&self.routes, &self.table)
+    }
+}
