@@ -9,8 +9,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use super::address::is_localhost;
+use crate::resolver::Resolver;
 
-/// Resolves names below `localhost` to the loopback addresses, and asks the system for the others.
+/// Resolves names below `localhost` to the loopback addresses, and asks the shared resolver for the
+/// others.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LoopbackResolver;
 
@@ -22,8 +24,9 @@ impl Resolve for LoopbackResolver {
                 let addresses = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
                 return Ok(Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0))) as Addrs);
             }
-            let addresses: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            Ok(Box::new(addresses.into_iter()) as Addrs)
+            // Not reqwest's own lookup, which would take one of the runtime's threads for each attempt.
+            let addresses = Resolver::system().host(name.as_str()).addresses().await?.in_turn();
+            Ok(Box::new(addresses.into_iter().map(|address| SocketAddr::new(address.ip(), 0))) as Addrs)
         })
     }
 }
