@@ -6,6 +6,8 @@
 //! suppresses hyper's response ([`ClientStream::suppressed_response`]), and the gateway sends one
 //! of its own. Such a response is identified by timing, not by content: hyper writes it while no
 //! request is in progress and every earlier response has been sent.
+//!
+//! In HTTP/1.1, hyper reads request heads through a [`HeadFilter`].
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -15,7 +17,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
-use super::connection_state::ConnectionState;
+use super::connection_state::{Awaiting, ConnectionState};
+use super::head_filter::{Filtered, HeadFilter};
 
 /// What the stream does with bytes that hyper writes while no request is in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +33,11 @@ pub(super) enum UnsolicitedWrites {
 #[derive(Debug)]
 pub(super) struct ClientStream<S> {
     inner: S,
-    /// Bytes read during protocol detection, which hyper reads first.
+    /// Bytes that hyper reads first: read during protocol detection, or changed by `heads`.
     buffered: Vec<u8>,
     /// How many of them hyper has read.
     consumed: usize,
+    heads: HeadFilter,
     state: Arc<ConnectionState>,
     unsolicited: UnsolicitedWrites,
     suppressed: Vec<u8>,
@@ -49,15 +53,32 @@ pub(super) type StreamClosed = oneshot::Receiver<()>;
 impl<S> ClientStream<S> {
     pub(super) fn new(
         inner: S,
-        buffered: Vec<u8>,
+        mut buffered: Vec<u8>,
         state: Arc<ConnectionState>,
         unsolicited: UnsolicitedWrites,
     ) -> (Self, StreamClosed) {
         let (sender, closed) = oneshot::channel();
-        let suppressed = Vec::new();
-        let stream =
-            Self { inner, buffered, consumed: 0, state, unsolicited, suppressed, ended: false, _closed: sender };
+        let mut stream = Self {
+            inner,
+            buffered: Vec::new(),
+            consumed: 0,
+            heads: HeadFilter::default(),
+            state,
+            unsolicited,
+            suppressed: Vec::new(),
+            ended: false,
+            _closed: sender,
+        };
+        let unchanged = stream.filter(&buffered);
+        buffered.truncate(unchanged);
+        buffered.append(&mut stream.buffered);
+        stream.buffered = buffered;
         (stream, closed)
+    }
+
+    /// Whether a request head was held back because it states two framings.
+    pub(super) fn found_two_framings(&self) -> bool {
+        self.heads.found_two_framings()
     }
 
     /// The response that hyper would have sent on its own initiative; empty if there was none.
@@ -75,6 +96,20 @@ impl<S> ClientStream<S> {
         self.inner
     }
 
+    /// Looks for request heads in bytes that were read. Returns how many of them hyper may read as
+    /// they are; in place of the others it reads `buffered`.
+    fn filter(&mut self, bytes: &[u8]) -> usize {
+        match self.unsolicited {
+            UnsolicitedWrites::Send => bytes.len(),
+            UnsolicitedWrites::Suppress => {
+                let awaits_request = self.state.awaiting() != Awaiting::Nothing;
+                let Filtered { unchanged, rest } = self.heads.filter(bytes, awaits_request);
+                (self.buffered, self.consumed) = (rest, 0);
+                unchanged
+            }
+        }
+    }
+
     fn is_write_suppressed(&self) -> bool {
         self.unsolicited == UnsolicitedWrites::Suppress && self.state.has_sent_all_responses()
     }
@@ -86,6 +121,17 @@ impl<S> ClientStream<S> {
         let room = MAX_BYTES.saturating_sub(self.suppressed.len());
         self.suppressed.extend_from_slice(&bytes[..bytes.len().min(room)]);
         bytes.len()
+    }
+
+    fn read_buffered(&mut self, buf: &mut ReadBuf<'_>) {
+        let remaining = &self.buffered[self.consumed..];
+        let count = remaining.len().min(buf.remaining());
+        buf.put_slice(&remaining[..count]);
+        self.consumed += count;
+        if self.consumed == self.buffered.len() {
+            self.buffered = Vec::new();
+            self.consumed = 0;
+        }
     }
 
     fn report_write(&self, written: &Poll<io::Result<usize>>) {
@@ -108,26 +154,30 @@ impl<S> ClientStream<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.consumed < this.buffered.len() {
-            let remaining = &this.buffered[this.consumed..];
-            let count = remaining.len().min(buf.remaining());
-            buf.put_slice(&remaining[..count]);
-            this.consumed += count;
-            if this.consumed == this.buffered.len() {
-                this.buffered = Vec::new();
-                this.consumed = 0;
-            }
-            this.report_read();
-            return Poll::Ready(Ok(()));
-        }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            this.report_read();
-        } else {
-            this.ended = true;
+        loop {
+            if this.consumed < this.buffered.len() {
+                this.read_buffered(buf);
+            } else if this.heads.found_two_framings() {
+                // The end of the stream. hyper has the beginning of the head in its buffer, so it
+                // reads no more before it has sent all earlier responses; it then fails without
+                // closing the socket.
+                return Poll::Ready(Ok(()));
+            } else {
+                ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+                if buf.filled().len() == before {
+                    this.ended = true;
+                    return Poll::Ready(Ok(()));
+                }
+                let unchanged = this.filter(&buf.filled()[before..]);
+                buf.set_filled(before + unchanged);
+            }
+            // Otherwise hyper would take it for the end of the stream.
+            if buf.filled().len() > before {
+                this.report_read();
+                return Poll::Ready(Ok(()));
+            }
         }
-        Poll::Ready(Ok(()))
     }
 }
 

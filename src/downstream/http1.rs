@@ -122,6 +122,7 @@ async fn park(socket: &ClientSocket, context: &ConnectionContext) -> bool {
 /// a response.
 fn refusal<S>(end: &ConnectionEnd, stream: &ClientStream<S>) -> Option<Refusal> {
     match end {
+        ConnectionEnd::Finished if stream.found_two_framings() => Some(Refusal::Framing(FramingFault::TwoFramings)),
         // The status code, at a fixed place in the response's first line.
         ConnectionEnd::Finished => match stream.suppressed_response().get(9..12) {
             // hyper wrote nothing, or an interim response that came too late to matter.

@@ -20,6 +20,7 @@ mod client_stream;
 mod connection;
 mod connection_context;
 mod connection_state;
+mod head_filter;
 mod http1;
 mod http2;
 mod http2_streams;

@@ -101,7 +101,10 @@ async fn ambiguous_or_malformed_heads_are_400_and_never_reach_the_upstream() {
         ("an empty coding", post("Transfer-Encoding: ")),
         ("a control byte in the coding", post("Transfer-Encoding: \u{b}chunked")),
         ("a vertical tab after it", post("Transfer-Encoding: chunked\u{b}")),
-        ("a coding with a length", post("Transfer-Encoding: gzip, chunked\r\nContent-Length: 5")),
+        ("a coding and a length", post("Transfer-Encoding: chunked\r\nContent-Length: 5")),
+        ("a length and a coding", post("Content-Length: 5\r\nTransfer-Encoding: chunked")),
+        ("an empty length and a coding", post("Content-Length: 0\r\nX-A: 1\r\ntransfer-encoding:chunked")),
+        ("another coding with a length", post("Transfer-Encoding: gzip, chunked\r\nContent-Length: 5")),
         ("a space before the colon", post("Content-Length : 5")),
         ("a tab before the colon", post("Transfer-Encoding\t: chunked")),
         ("a folded line", post("X-A: 1\r\n Transfer-Encoding: chunked")),
@@ -146,38 +149,29 @@ async fn forwarded_requests_have_exactly_one_framing() {
     let recorded = RecordedFixture::start().await;
     let chunked = format!("5\r\nhello\r\n0\r\n\r\n{MARKER}");
     let hello = format!("hello{MARKER}");
-    for (name, fields, body, framing, closes) in [
-        // A parser that believed the length would see the marker as a second request.
-        ("a coding and a length", "Transfer-Encoding: chunked\r\nContent-Length: 15\r\n", &chunked, "chunked", true),
-        ("a length and a coding", "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", &chunked, "chunked", true),
-        ("any case", "tRANSFER-eNCODING: ChUnKeD\r\n", &chunked, "chunked", false),
-        ("space around the coding", "Transfer-Encoding: \t chunked \t\r\n", &chunked, "chunked", false),
-        ("a length", "Content-Length: 5\r\n", &hello, "5", false),
-        ("space around the length", "Content-Length: \t 5 \t\r\n", &hello, "5", false),
-        ("leading zeros", "Content-Length: 0005\r\n", &hello, "5", false),
-        ("two equal lengths", "Content-Length: 5\r\nContent-Length: 5\r\n", &hello, "5", false),
+    for (name, fields, body, framing) in [
+        ("any case", "tRANSFER-eNCODING: ChUnKeD\r\n", &chunked, "chunked"),
+        ("space around the coding", "Transfer-Encoding: \t chunked \t\r\n", &chunked, "chunked"),
+        ("a length", "Content-Length: 5\r\n", &hello, "5"),
+        ("space around the length", "Content-Length: \t 5 \t\r\n", &hello, "5"),
+        ("leading zeros", "Content-Length: 0005\r\n", &hello, "5"),
+        ("two equal lengths", "Content-Length: 5\r\nContent-Length: 5\r\n", &hello, "5"),
         (
             "look-alikes",
             "Transfer_Encoding: chunked\r\nX-Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
             &hello,
             "5",
-            false,
         ),
-        ("named in Connection", "Connection: content-length\r\nContent-Length: 5\r\n", &hello, "5", false),
+        ("named in Connection", "Connection: content-length\r\nContent-Length: 5\r\n", &hello, "5"),
     ] {
         let before = recorded.upstream.requests().len();
         let mut conn = recorded.conn().await;
         conn.send(format!("POST /public/a HTTP/1.1\r\nHost: g\r\n{fields}\r\n{body}")).await;
         assert_eq!(conn.read_response().await.status, 200, "{name}");
-        let pipelined = if closes { conn.read_to_close().await } else { conn.read_response().await.body };
-        assert_eq!(
-            pipelined.is_empty(),
-            closes,
-            "{name}: the bytes after it are the next request, or the connection closes"
-        );
+        assert_eq!(conn.read_response().await.status, 200, "{name}: the bytes after it are the next request");
         recorded.assert_next_client_is_unaffected(name).await;
         let requests = recorded.upstream.requests().split_off(before);
-        assert_eq!(requests.len(), if closes { 2 } else { 3 }, "{name}: {requests:#?}");
+        assert_eq!(requests.len(), 3, "{name}: {requests:#?}");
         let (head, body) = requests[0].split_once("\r\n\r\n").expect(name);
         let of = |field: &str| -> Vec<String> {
             let lines = head.lines().filter_map(|line| line.split_once(": "));
@@ -187,6 +181,52 @@ async fn forwarded_requests_have_exactly_one_framing() {
         assert_eq!(both, [framing], "{name}: {head}");
         assert_eq!(body, if framing == "5" { "hello" } else { "5\r\nhello\r\n0\r\n\r\n" }, "{name}");
     }
+}
+
+/// FR-1; RFC 9112 §6.1: found in every head of a connection, however its bytes arrive, and refused
+/// after the responses to the requests before it.
+#[tokio::test]
+async fn a_head_with_two_framings_is_refused_wherever_it_begins() {
+    let two =
+        "POST /public/two HTTP/1.1\r\nHost: g\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    let get = "GET /public/a HTTP/1.1\r\nHost: g\r\n\r\n";
+    let chunks = "POST /public/a HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n5;a\r\nhello\r\n0\r\n\r\n";
+    let length = "POST /public/a HTTP/1.1\r\nHost: g\r\nContent-Length: 5\r\n\r\nhello";
+    let fixture = Fixture::start(Config::minimal().one_worker()).await;
+    for (name, before, is_slow) in [
+        ("the first", vec![], false),
+        ("after others", vec![get, chunks, length, get], false),
+        ("byte by byte", vec![get, chunks, length], true),
+    ] {
+        let mut conn = fixture.connect().await;
+        let bytes = format!("{}{two}{MARKER}", before.concat());
+        let pieces: Vec<&[u8]> = bytes.as_bytes().chunks(if is_slow { 1 } else { bytes.len() }).collect();
+        for piece in pieces {
+            // The gateway closes in the middle of the attack.
+            let _ = conn.try_send(piece).await;
+        }
+        for _ in before {
+            assert_eq!(conn.read_response().await.status, 200, "{name}");
+        }
+        let refused = conn.read_response().await;
+        assert_eq!((refused.status, refused.header("connection")), (400, Some("close")), "{name}");
+        assert_eq!(refused.json()["code"], json!("framing_refused"), "{name}");
+        let line = fixture.gateway.access_line_of(&refused).await;
+        assert_eq!(line["reason"], json!("content-length and transfer-encoding"), "{name}");
+        assert_eq!(conn.read_to_close().await, b"", "{name}");
+    }
+    let head = fixture.origin.delay("/public/delayed");
+    let mut conn = fixture.connect().await;
+    conn.send(format!("GET /public/delayed HTTP/1.1\r\nHost: g\r\n\r\n{two}")).await;
+    fixture.origin.wait_until("the delayed request", |all| all.iter().any(|r| r.target == "/public/delayed")).await;
+    drop(head);
+    assert_eq!(conn.read_response().await.status, 200, "a request that was in progress");
+    assert_eq!(conn.read_response().await.status, 400);
+    let seen = fixture.origin.requests();
+    assert!(
+        seen.iter().all(|request| request.target != "/public/two" && request.target != "/public/marker"),
+        "{seen:?}"
+    );
 }
 
 /// FR-5; RFC 9112 §7.1.

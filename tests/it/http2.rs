@@ -205,6 +205,7 @@ async fn malformed_requests_never_reach_the_upstream() {
         ("a path without a leading slash", replacing(":path", "public/a")),
         ("a path with a space", replacing(":path", "/public/a b")),
         ("a path with a request in it", replacing(":path", "/public/a HTTP/1.1\r\nx-a: b")),
+        ("a query with a raw quote", replacing(":path", "/public/a?\"")),
         ("a path that is a URL", replacing(":path", "http://evil/public/a")),
         ("an authority with a list", replacing(":authority", "g,evil")),
         ("an authority with user information", replacing(":authority", "user@g")),

@@ -65,6 +65,17 @@ async fn a_tunnel_opens_after_authorization_and_the_upstreams_101() {
     fixture.gateway.wait_for_metric(r#"portcullis_requests_total{route="token",method="GET",status="101"}"#, 1.0).await;
 }
 
+/// The connection looks for request heads, and changes some of them, but not in a tunnel.
+#[tokio::test]
+async fn a_tunnel_changes_nothing_that_looks_like_a_request() {
+    let fixture = Fixture::start(Config::minimal()).await;
+    fixture.origin.behave("/public/ws", Behaviour::Upgrade);
+    let mut conn = open_public_tunnel(&fixture).await;
+    let request = "GET /public/a?\" HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    echo(&mut conn, request).await;
+    echo(&mut conn, request).await;
+}
+
 /// Threats UP-2, A80: bytes that the client sends early are held until the upstream has agreed.
 #[tokio::test]
 async fn no_byte_of_the_new_protocol_passes_before_the_101() {
@@ -87,10 +98,11 @@ async fn no_byte_of_the_new_protocol_passes_before_the_101() {
 async fn an_upstream_that_ignores_the_upgrade_responds_as_usual() {
     let fixture = Fixture::start(Config::minimal()).await;
     let mut conn = fixture.connect().await;
-    for path in ["/public/1", "/public/2"] {
+    // The second head is changed on its way, so it is known to be one.
+    for (path, target) in [("/public/1", "/public/1"), ("/public/2?\"", "/public/2?%22")] {
         conn.send(upgrade_request(path, "")).await;
         let response = conn.read_response().await;
-        assert_eq!((response.status, &response.json()["target"]), (200, &json!(path)));
+        assert_eq!((response.status, &response.json()["target"]), (200, &json!(target)));
         assert_eq!(response.header("upgrade"), None);
     }
     assert_eq!(conn.request("GET", "/token/1", &[], b"").await.status, 401, "each request is authorized separately");

@@ -79,6 +79,8 @@ pub enum FramingFault {
     BrokenBody,
     /// The head is malformed.
     MalformedHead,
+    /// `Content-Length` and `Transfer-Encoding` (RFC 9112 §6.1).
+    TwoFramings,
     /// `Transfer-Encoding` other than `chunked` alone, or in HTTP/1.0 (RFC 9112 §6.1).
     TransferEncoding,
     /// An upgrade to a protocol that the gateway does not pass through.
@@ -117,6 +119,7 @@ impl Refusal {
             Self::Framing(FramingFault::BrokenBody) => "broken body",
             Self::Framing(FramingFault::MalformedHead) => "malformed head",
             Self::Framing(FramingFault::TransferEncoding) => "transfer-encoding is not chunked alone",
+            Self::Framing(FramingFault::TwoFramings) => "content-length and transfer-encoding",
             Self::Framing(FramingFault::Upgrade) => "upgrade to a protocol that is not passed through",
             Self::Host(refusal) => refusal.reason(),
             Self::Path(refusal) => refusal.reason(),

@@ -136,8 +136,8 @@ fn check_size(head: &RequestHead, max: usize) -> Result<(), Refusal> {
 }
 
 /// RFC 9112 §6.1: implementations disagree on the length of a message with a coding other than
-/// `chunked` alone. A `Content-Length` next to `Transfer-Encoding` is not seen here: hyper removes
-/// it and closes the connection after the response.
+/// `chunked` alone. A `Content-Length` next to `Transfer-Encoding` never comes this far: hyper
+/// would remove it without a word, so the connection refuses such a head before hyper reads it.
 fn check_framing(head: &RequestHead) -> Result<(), Refusal> {
     let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
     let refused = Err(Refusal::Framing(FramingFault::TransferEncoding));
