@@ -56,7 +56,7 @@ pub mod internals {
     pub use crate::gateway::matching::path::{NormalPath, PathParameters};
     pub use crate::gateway::matching::{PathPattern, Pattern, RouteMatch, RouteTable};
     pub use crate::gateway::policy::cors_policy::{CorsPolicy, Origins};
-    pub use crate::gateway::{Gateway, Worker};
+    pub use crate::gateway::{CurrentRuntime, Gateway, Worker};
     pub use crate::plan::Plan;
     pub use crate::plan::adopt::Adopter;
     pub use crate::primitives::{random, shutdown};

@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use portcullis::clock::Clock;
 use portcullis::internals::AccessLog;
 use portcullis::internals::Adopter;
 use portcullis::internals::ConnectionLimits;
+use portcullis::internals::CurrentRuntime;
 use portcullis::internals::LineFormat;
 use portcullis::internals::Metrics;
 use portcullis::internals::Plan;
@@ -90,7 +90,7 @@ impl Rig {
             let address = listener.local_addr().expect("bound");
             let limits = ConnectionLimits::new(16, metrics.connections());
             let downstream = Downstream { limits, handle: handles(1).remove(0) };
-            let gateway = Rc::new(Gateway::new(Worker::new(Arc::new(ArcSwap::from(adopted)), shutdown.clone())));
+            let gateway = Rc::new(Gateway::new(Worker::new(CurrentRuntime::new(adopted), shutdown.clone())));
             tokio::task::spawn_local(serve(vec![listener], gateway, downstream, shutdown));
             tokio::task::spawn_local(serve_origin(origin));
             TcpStream::connect(address).await.expect("the gateway listens")

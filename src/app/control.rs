@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::mpsc as blocking;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -14,7 +13,7 @@ use super::source::{self, Environment, Look};
 use super::watch::{Finding, Watch};
 use super::{StartError, apply_log_settings, block_on_local};
 use crate::downstream::connection_limits::ConnectionLimits;
-use crate::gateway::Runtime;
+use crate::gateway::CurrentRuntime;
 use crate::plan::Plan;
 use crate::plan::adopt::Adopter;
 use crate::primitives::clock::Clock;
@@ -39,7 +38,7 @@ pub(super) struct Control {
     pub(super) environment: Environment,
     pub(super) plan: Plan,
     pub(super) adopter: Adopter,
-    pub(super) runtime: Arc<ArcSwap<Runtime>>,
+    pub(super) runtime: Arc<CurrentRuntime>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
     pub(super) connection_limits: Arc<ConnectionLimits>,
@@ -112,7 +111,7 @@ impl Control {
         let next = self.adopter.adopt(&plan, Some(&self.runtime.load_full()))?;
         apply_log_settings(plan.log)?;
         next.issuers().take_over(self.runtime.load().issuers());
-        self.runtime.store(next);
+        self.runtime.replace(next);
         self.connection_limits.resize(plan.server.max_connections);
         self.plan = plan;
         Ok(())

@@ -27,7 +27,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
 use crate::config::problem::Problems;
@@ -35,7 +34,7 @@ use crate::downstream::balancer::{self, Balancer};
 use crate::downstream::connection_limits::ConnectionLimits;
 use crate::downstream::listener::{self, BindError};
 use crate::downstream::{self, Downstream};
-use crate::gateway::{Gateway, Runtime, Worker};
+use crate::gateway::{CurrentRuntime, Gateway, Worker};
 use crate::plan::adopt::{AdoptError, Adopter};
 use crate::plan::{LogPlan, Plan};
 use crate::primitives::clock::Clock;
@@ -136,7 +135,7 @@ pub fn start(options: Options) -> Result<RunningGateway, StartError> {
     apply_log_settings(plan.log)?;
     let access_log = start_access_log(options.access_sink, &plan, &metrics)?;
     let mut adopter = Adopter::new(Arc::clone(&metrics), options.clock.clone(), access_log.clone());
-    let runtime = Arc::new(ArcSwap::from(adopter.adopt(&plan, None)?));
+    let runtime = CurrentRuntime::new(adopter.adopt(&plan, None)?);
     let listeners = listener::bind(&plan.server.listen, plan.server.workers.count())?;
     let data = local_addresses(&listeners);
     let admin_listener = bind_admin(&plan)?;
@@ -188,7 +187,7 @@ fn start_access_log(
 
 /// What all workers share.
 struct WorkerResources<'a> {
-    runtime: &'a Arc<ArcSwap<Runtime>>,
+    runtime: &'a Arc<CurrentRuntime>,
     limits: &'a Arc<ConnectionLimits>,
     shutdown: &'a Shutdown,
 }
@@ -209,7 +208,7 @@ fn start_workers(
     Ok(balancer)
 }
 
-fn run_worker(listeners: Vec<TcpListener>, runtime: Arc<ArcSwap<Runtime>>, downstream: Downstream, shutdown: Shutdown) {
+fn run_worker(listeners: Vec<TcpListener>, runtime: Arc<CurrentRuntime>, downstream: Downstream, shutdown: Shutdown) {
     block_on_local(async move {
         let listeners = listeners.into_iter().filter_map(|listener| tokio::net::TcpListener::from_std(listener).ok());
         let gateway = Rc::new(Gateway::new(Worker::new(runtime, shutdown.clone())));
@@ -255,7 +254,7 @@ fn apply_log_settings(log: LogPlan) -> Result<(), StartError> {
 }
 
 /// Updates the metrics that are computed at each scrape.
-fn register_scrape_hook(metrics: &Arc<Metrics>, runtime: &Arc<ArcSwap<Runtime>>) {
+fn register_scrape_hook(metrics: &Arc<Metrics>, runtime: &Arc<CurrentRuntime>) {
     let runtime = Arc::clone(runtime);
     metrics.on_scrape(Box::new(move |metrics| runtime.load().report(metrics)));
 }

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arc_swap::ArcSwap;
-
 use crate::admin::{Readiness, ReadinessReport};
-use crate::gateway::Runtime;
+use crate::gateway::CurrentRuntime;
 
 /// The state behind `/readyz`.
 ///
@@ -17,12 +15,12 @@ use crate::gateway::Runtime;
 /// another, and that could not take over its keys, has had none.
 #[derive(Debug)]
 pub(super) struct ReadinessState {
-    runtime: Arc<ArcSwap<Runtime>>,
+    runtime: Arc<CurrentRuntime>,
     draining: AtomicBool,
 }
 
 impl ReadinessState {
-    pub(super) fn new(runtime: Arc<ArcSwap<Runtime>>) -> Self {
+    pub(super) fn new(runtime: Arc<CurrentRuntime>) -> Self {
         Self { runtime, draining: AtomicBool::new(false) }
     }
 

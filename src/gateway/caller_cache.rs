@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue};
 use super::policy::IdentityHeaders;
 use crate::primitives::clock::Moment;
 use crate::telemetry::metrics::Metrics;
-use crate::token::{Issuers, Principal, TokenDigest, VerdictCache, Verification};
+use crate::token::{Issuers, Principal, Proof, TokenDigest, VerdictCache, Verification};
 
 /// The caller that a verified token identifies.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct VerifiedCaller {
     headers: Box<[(HeaderName, HeaderValue)]>,
     /// The settings that `headers` were rendered with.
     identity: Arc<IdentityHeaders>,
+    /// Why the token is valid; `None` if its claims were assumed.
+    proof: Option<Proof>,
 }
 
 impl VerifiedCaller {
@@ -86,6 +88,12 @@ impl CallerCache {
         Some(self.insert(*digest, verification, identity))
     }
 
+    /// Whether the token of a caller that was verified before is still valid at `now`.
+    #[must_use]
+    pub fn is_still_valid(&self, caller: &VerifiedCaller, issuers: &Issuers, now: Moment) -> bool {
+        caller.proof.as_ref().is_some_and(|proof| issuers.revalidate(proof, now))
+    }
+
     /// Caches and returns the caller of a token that has just been verified.
     pub fn insert(
         &self,
@@ -94,7 +102,7 @@ impl CallerCache {
         identity: &Arc<IdentityHeaders>,
     ) -> Arc<VerifiedCaller> {
         let Verification { principal, proof } = verification;
-        let caller = self.render(principal, identity);
+        let caller = self.render_with_proof(principal, identity, Some(proof.clone()));
         self.verdicts.insert(digest, proof, Arc::clone(&caller), caller.estimated_bytes());
         caller
     }
@@ -102,7 +110,16 @@ impl CallerCache {
     /// `principal` with its rendered identity headers. Does not cache it.
     #[must_use]
     pub fn render(&self, principal: Principal, identity: &Arc<IdentityHeaders>) -> Arc<VerifiedCaller> {
+        self.render_with_proof(principal, identity, None)
+    }
+
+    fn render_with_proof(
+        &self,
+        principal: Principal,
+        identity: &Arc<IdentityHeaders>,
+        proof: Option<Proof>,
+    ) -> Arc<VerifiedCaller> {
         let headers = identity.render(&principal, &self.metrics);
-        Arc::new(VerifiedCaller { principal, headers, identity: Arc::clone(identity) })
+        Arc::new(VerifiedCaller { principal, headers, identity: Arc::clone(identity), proof })
     }
 }

@@ -1,20 +1,22 @@
 //! The decision on a request, from its head alone.
 //!
 //! [`decide`] runs stages 1 to 7 in order. It knows neither bodies nor upstream connections. The
-//! data path forwards the requests that it admits, and `explain` prints its checks. Code that needs
-//! a decision calls [`decide`] and does not implement any rule again.
+//! data path forwards the requests that it admits, an open tunnel asks again whether it would be
+//! admitted, and `explain` prints its checks. Code that needs a decision calls [`decide`] and does
+//! not implement any rule again.
 
 use bytes::Bytes;
 use http::Response;
 
 use super::observer::Observer;
-use super::request::{Credentials, Peer, RequestHead};
+use super::request::{Peer, RequestHead};
 use super::response::context::ResponseContext;
 use super::response::refusal::Refusal;
 use super::runtime::Runtime;
 use super::stages::routing::RoutingOutcome;
 use super::stages::{StageContext, authenticate, authorize, cors, normalize, rate_limit, routing};
 
+pub(crate) use super::stages::authenticate::{Caller, Credentials};
 pub(crate) use super::stages::rate_limit::Admitted;
 
 /// The decision on a request that is not refused.

@@ -3,7 +3,8 @@
 //! [`decide()`](decide::decide) runs stages 1 to 7 on the head of a request and makes the decision.
 //! [`Gateway::handle`] is the data path: it calls `decide()`, forwards the requests that are
 //! admitted (stage 8), and passes every response, refusals included, through
-//! [`ResponseContext::finish`].
+//! [`ResponseContext::finish`]. While a `tunnel` is open, its request is decided on again with
+//! each change.
 //!
 //! | stage | file in `stages/` | takes → gives | refuses with |
 //! |---|---|---|---|
@@ -32,8 +33,11 @@ pub(crate) mod runtime;
 pub(crate) mod stages;
 pub(crate) mod worker;
 
+mod tunnel;
+
 pub(crate) use request::Peer;
 pub(crate) use response::context::ResponseContext;
+pub use runtime::CurrentRuntime;
 pub(crate) use runtime::{Runtime, ServerSettings};
 pub use worker::Worker;
 
@@ -43,12 +47,13 @@ use std::rc::Rc;
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 
-use decide::{Decision, decide};
+use decide::{Credentials, Decision, decide};
 use observer::NoObserver;
-use request::{Credentials, RequestHead};
+use request::RequestHead;
 use response::body::Body;
 use response::refusal::Refusal;
-use stages::forward;
+use stages::forward::{self, Forwarded};
+use tunnel::TunnelRequest;
 
 use crate::telemetry::metrics::ConnectionMetrics;
 
@@ -85,12 +90,25 @@ impl Gateway {
             let credentials = Credentials::FromRequest;
             let outcome = match decide(head, credentials, &peer, &runtime, &mut context, &mut NoObserver).await {
                 Ok(Decision::Admitted(admitted)) => {
-                    forward::send(&gateway.worker, &runtime, admitted, tail, &mut context).await
+                    let forwarded = forward::send(&gateway.worker, &runtime, admitted, tail, &mut context).await;
+                    forwarded.map(|forwarded| gateway.response(forwarded, &peer))
                 }
                 Ok(Decision::Preflight(response)) => Ok(response.map(Body::fixed)),
                 Err(refusal) => Err(refusal),
             };
             context.finish(outcome)
+        }
+    }
+
+    /// The response to a request that was forwarded. Opens the tunnel if it has become one.
+    fn response(&self, forwarded: Forwarded, peer: &Peer) -> Response<Body> {
+        match forwarded {
+            Forwarded::Response(response) => response,
+            Forwarded::Tunnel(opened) => {
+                let forward::OpenedTunnel { head, tunnel, request, caller } = *opened;
+                let request = TunnelRequest { head: request, caller, peer: peer.clone() };
+                Response::from_parts(head, tunnel::open(&self.worker, tunnel, request))
+            }
         }
     }
 

@@ -7,19 +7,8 @@ use http::{HeaderMap, Method, Request, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use serde_json::{Map, Value};
 
 use crate::upstream::headers::forwarding::Hop;
-
-/// Where the caller's identity comes from.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Credentials<'a> {
-    /// These claims count as those of a valid token; the request's token is not read. Only
-    /// `explain` assumes claims.
-    Assumed(&'a Map<String, Value>),
-    /// The token in the request.
-    FromRequest,
-}
 
 /// The peer of a downstream connection: the client, or a proxy in front of the gateway.
 #[derive(Clone, Debug)]
@@ -52,7 +41,7 @@ impl Peer {
 }
 
 /// The head of a request as the client sent it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RequestHead {
     /// The method.
     pub method: Method,

@@ -8,6 +8,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
 use super::caller_cache::CallerCache;
 use super::client_address::TrustedProxies;
 use super::matching::RouteTable;
@@ -74,6 +77,46 @@ impl ServerSettings {
             SubjectLogging::Clear => principal.subject(),
             SubjectLogging::Hashed => principal.pseudonym(),
         }
+    }
+}
+
+/// The runtime of this moment. A reload replaces it.
+#[derive(Debug)]
+pub struct CurrentRuntime {
+    runtime: ArcSwap<Runtime>,
+    /// Counts the reloads.
+    reloads: watch::Sender<u64>,
+}
+
+impl CurrentRuntime {
+    /// Begins with `runtime`.
+    #[must_use]
+    pub fn new(runtime: Arc<Runtime>) -> Arc<Self> {
+        Arc::new(Self { runtime: ArcSwap::from(runtime), reloads: watch::Sender::new(0) })
+    }
+
+    /// The runtime, for a short time: cheaper than [`load_full`](Self::load_full).
+    #[must_use]
+    pub fn load(&self) -> arc_swap::Guard<Arc<Runtime>> {
+        self.runtime.load()
+    }
+
+    /// The runtime.
+    #[must_use]
+    pub fn load_full(&self) -> Arc<Runtime> {
+        self.runtime.load_full()
+    }
+
+    /// Replaces the runtime, and tells those who wait for that.
+    pub fn replace(&self, next: Arc<Runtime>) {
+        self.runtime.store(next);
+        self.reloads.send_modify(|reloads| *reloads += 1);
+    }
+
+    /// Changes with each reload, after the runtime was replaced.
+    #[must_use]
+    pub fn reloads(&self) -> watch::Receiver<u64> {
+        self.reloads.subscribe()
     }
 }
 

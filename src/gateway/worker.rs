@@ -1,32 +1,26 @@
-//! The state of one worker thread: its current runtime, its connection pools and its tunnels.
+//! The state of one worker thread: its current runtime and its connection pools.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use tokio::sync::oneshot;
-
-use super::response::body::Body;
-use super::response::record::Record;
-use super::runtime::Runtime;
+use super::runtime::{CurrentRuntime, Runtime};
 use crate::primitives::shutdown::Shutdown;
 use crate::upstream::pool::Pools;
-use crate::upstream::upgrade::{BytesTransferred, Tunnel};
 
 /// The state of one worker. Not `Send`: it never leaves its thread.
 #[derive(Debug)]
 pub struct Worker {
-    source: Arc<ArcSwap<Runtime>>,
+    source: Arc<CurrentRuntime>,
     latest: RefCell<Arc<Runtime>>,
     pools: Pools,
     shutdown: Shutdown,
 }
 
 impl Worker {
-    /// A worker that serves with the runtime that `source` points to, until `shutdown`.
+    /// A worker that serves with the current runtime of `source`, until `shutdown`.
     #[must_use]
-    pub fn new(source: Arc<ArcSwap<Runtime>>, shutdown: Shutdown) -> Self {
+    pub fn new(source: Arc<CurrentRuntime>, shutdown: Shutdown) -> Self {
         let latest = RefCell::new(source.load_full());
         Self { source, latest, pools: Pools::default(), shutdown }
     }
@@ -56,31 +50,13 @@ impl Worker {
         &self.pools
     }
 
-    /// Relays bytes through `tunnel` once the 101 is sent. Returns the body of that 101, which is
-    /// empty and starts the tunnel when it receives the request's record.
-    pub(super) fn open_tunnel(&self, tunnel: Tunnel) -> Body {
-        let (record_sender, record_receiver) = oneshot::channel::<Box<Record>>();
-        let shutdown = self.shutdown.clone();
-        tokio::task::spawn_local(async move {
-            // If the client disconnects before the 101, the sender is dropped and no tunnel opens.
-            let Ok(record) = record_receiver.await else { return };
-            let mut record = TunnelRecord { record, transferred: BytesTransferred::default() };
-            let end = tunnel.relay(shutdown, record.transferred.clone()).await;
-            record.record.set_tunnel_end(end);
-        });
-        Body::for_tunnel(record_sender)
+    /// The runtime, for a task that follows its changes.
+    pub(super) fn runtime(&self) -> &Arc<CurrentRuntime> {
+        &self.source
     }
-}
 
-/// Completes the record at the end of a tunnel, also when the process stops and drops the tunnel.
-struct TunnelRecord {
-    record: Box<Record>,
-    transferred: BytesTransferred,
-}
-
-impl Drop for TunnelRecord {
-    fn drop(&mut self) {
-        self.record.set_complete();
-        self.record.add_tunnel_bytes(self.transferred.up(), self.transferred.down());
+    /// The phases of the process.
+    pub(super) fn shutdown(&self) -> Shutdown {
+        self.shutdown.clone()
     }
 }

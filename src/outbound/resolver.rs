@@ -24,7 +24,8 @@ impl Resolve for LoopbackResolver {
                 let addresses = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
                 return Ok(Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0))) as Addrs);
             }
-            // Not reqwest's own lookup, which would take one of the runtime's threads for each attempt.
+            // Not reqwest's own lookup, which would take one of the runtime's threads for each
+            // attempt.
             let addresses = Resolver::system().host(name.as_str()).addresses().await?.in_turn();
             Ok(Box::new(addresses.into_iter().map(|address| SocketAddr::new(address.ip(), 0))) as Addrs)
         })

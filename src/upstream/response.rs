@@ -6,6 +6,7 @@ use http::Response;
 use http::response::Parts;
 use hyper::body::Incoming;
 
+use super::ServerAddress;
 use super::body::ResponseBody;
 use super::lease::Lease;
 use super::server::{InFlight, Server};
@@ -36,6 +37,14 @@ pub struct UpgradedConnection {
     /// The 101 response, which hyper exchanges for the connection's stream.
     pub response: Response<Incoming>,
     pub(super) guard: ExchangeGuard,
+}
+
+impl UpgradedConnection {
+    /// The server at its other end.
+    #[must_use]
+    pub(crate) fn server(&self) -> &ServerAddress {
+        self.guard.in_flight.server().address()
+    }
 }
 
 /// What an exchange holds until its response has ended.

@@ -79,15 +79,37 @@ pub(crate) enum TunnelEnd {
     Idle,
     /// It has lasted as long as it may.
     LifetimeOver,
+    /// The request that opened it would now be refused, for this reason.
+    Refused(&'static str),
     /// The process has stopped.
     Stopped,
 }
 
+impl TunnelEnd {
+    /// Its name in the metrics.
+    #[must_use]
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Expired => "expired",
+            Self::Idle => "idle",
+            Self::LifetimeOver => "lifetime",
+            Self::Refused(_) => "refused",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 impl Tunnel {
     /// Forwards bytes in both directions and counts them in `transferred`. Returns when either side
-    /// closes, after 15 to 30 minutes without a byte, when its time is over, or when the process
-    /// stops.
-    pub(crate) async fn relay(self, mut shutdown: Shutdown, transferred: BytesTransferred) -> TunnelEnd {
+    /// closes, after 15 to 30 minutes without a byte, when its time is over, when `refused`
+    /// resolves with a reason, or when the process stops.
+    pub(crate) async fn relay(
+        self,
+        refused: impl Future<Output = &'static str>,
+        mut shutdown: Shutdown,
+        transferred: BytesTransferred,
+    ) -> TunnelEnd {
         let Self { client, upstream, permit: _permit, max_lifetime, expires_in } = self;
         let lifetime_over = sleep(max_lifetime);
         let expired = async {
@@ -107,6 +129,7 @@ impl Tunnel {
             () = lifetime_over => TunnelEnd::LifetimeOver,
             () = expired => TunnelEnd::Expired,
             () = idle(&transferred) => TunnelEnd::Idle,
+            reason = refused => TunnelEnd::Refused(reason),
             () = shutdown.reached(Phase::Stopped) => TunnelEnd::Stopped,
         }
     }

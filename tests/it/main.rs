@@ -35,6 +35,7 @@ mod token_claims;
 mod token_form;
 mod token_headers;
 mod token_kinds;
+mod tunnel_authorization;
 mod upgrade;
 mod upstream_faults;
 mod upstream_headers;

@@ -30,6 +30,7 @@ const METRICS: &[&str] = &[
     "portcullis_connections_refused_total",
     "portcullis_accept_errors_total",
     "portcullis_slow_bodies_total{direction=\"request\"}",
+    "portcullis_tunnels_ended_total{upstream=\"main\",reason=\"closed\"}",
     "portcullis_tunnels_refused_total{upstream=\"main\",limit=\"max_tunnels\"}",
     "portcullis_access_log_dropped_total",
     "portcullis_events_dropped_total",

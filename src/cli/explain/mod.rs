@@ -17,9 +17,9 @@ use url::Url;
 
 use super::{ConfigFile, FAILED, USAGE};
 use crate::app::block_on_local;
-use crate::gateway::decide::{Admitted, Decision, decide};
+use crate::gateway::decide::{Admitted, Credentials, Decision, decide};
 use crate::gateway::observer::{Check, Observer as _, Stage};
-use crate::gateway::request::{Credentials, RequestHead};
+use crate::gateway::request::RequestHead;
 use crate::gateway::response::refusal::Refusal;
 use crate::gateway::stages::forward;
 use crate::gateway::{Peer, ResponseContext, Runtime};

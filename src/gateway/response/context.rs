@@ -15,7 +15,7 @@ use super::record::Record;
 use super::refusal::Refusal;
 use crate::gateway::policy::limit::LimitOutcome;
 use crate::gateway::policy::{OriginDecision, Route};
-use crate::gateway::request::Peer;
+use crate::gateway::request::{Peer, RequestHead};
 use crate::gateway::runtime::Runtime;
 use crate::primitives::clock::Moment;
 use crate::primitives::random;
@@ -51,6 +51,14 @@ impl ResponseContext {
             limits: Vec::new(),
         };
         context.set_request_id(new_request_id());
+        context
+    }
+
+    /// The context of a request that was recorded when it was received, and is decided on again.
+    #[must_use]
+    pub(crate) fn without_record(runtime: &Arc<Runtime>, head: &RequestHead, peer: &Peer) -> Self {
+        let mut context = Self::new(runtime, &head.method, head.target.path(), head.version, peer);
+        context.record.discard();
         context
     }
 

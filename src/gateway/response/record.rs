@@ -37,6 +37,8 @@ pub(crate) struct Record {
     client: IpAddr,
     route: Option<Arc<Route>>,
     client_left: bool,
+    /// Whether another record exists for the same request.
+    is_discarded: bool,
     status: Option<u16>,
     code: Option<&'static str>,
     reason: Option<&'static str>,
@@ -76,6 +78,7 @@ impl Record {
             client,
             route: None,
             client_left: false,
+            is_discarded: false,
             status: None,
             code: None,
             reason: None,
@@ -89,6 +92,11 @@ impl Record {
             blame: None,
             is_complete: false,
         }
+    }
+
+    /// Makes this record count nothing and write nothing.
+    pub(crate) fn discard(&mut self) {
+        self.is_discarded = true;
     }
 
     /// Sets the request's id.
@@ -149,7 +157,7 @@ impl Record {
     /// Notes a refusal that a `report_only` route does not enforce. Only the first one is kept,
     /// because later ones may be consequences of it.
     pub(crate) fn set_reported_refusal(&mut self, route: &Route, code: &'static str, reason: &'static str) {
-        if self.reported_code.is_none() {
+        if self.reported_code.is_none() && !self.is_discarded {
             self.reported_code = Some(code);
             self.reason = Some(reason);
             route.metrics().count_would_reject(code);
@@ -217,11 +225,15 @@ impl Record {
 
     /// Notes why a tunnel has ended, unless one of its sides has closed it.
     pub(crate) fn set_tunnel_end(&mut self, end: TunnelEnd) {
+        if let Some((upstream, _)) = &self.upstream {
+            upstream.metrics().count_tunnel_end(end.label());
+        }
         self.reason = match end {
             TunnelEnd::Closed => None,
             TunnelEnd::Expired => Some("the token has expired"),
             TunnelEnd::Idle => Some("the tunnel was idle"),
             TunnelEnd::LifetimeOver => Some("the tunnel's time was over"),
+            TunnelEnd::Refused(reason) => Some(reason),
             TunnelEnd::Stopped => Some("the process has stopped"),
         };
     }
@@ -233,6 +245,9 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if self.is_discarded {
+            return;
+        }
         let took = self.started.elapsed();
         // A body that is dropped before its end has lost its client.
         self.set_broken_off(BrokenOff::ClientLeft);

@@ -109,6 +109,9 @@ pub enum TokenFault {
     TooLong,
     /// It is invalid.
     Verify(VerifyError),
+    /// It was valid, but no longer is: its key was withdrawn, its issuer's settings have changed,
+    /// or it has expired.
+    Withdrawn,
 }
 
 impl Refusal {
@@ -130,6 +133,7 @@ impl Refusal {
             Self::TokenInvalid(TokenFault::Issuer) => "of an issuer that this route does not take",
             Self::TokenInvalid(TokenFault::TooLong) => "token too long",
             Self::TokenInvalid(TokenFault::Verify(error)) => error.reason(),
+            Self::TokenInvalid(TokenFault::Withdrawn) => "the token is no longer valid",
             Self::AccessDenied(reason) => reason,
             Self::TunnelLimit(TunnelLimit::All) => "all tunnels to the upstream are in use",
             Self::TunnelLimit(TunnelLimit::PerClient) => "this client has as many tunnels as it may have",

@@ -7,16 +7,39 @@
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Map, Value};
 
 use super::StageContext;
 use super::routing::RoutedRequest;
 use crate::gateway::caller_cache::VerifiedCaller;
 use crate::gateway::observer::{Check, Observer, Stage};
 use crate::gateway::policy::{Access, Route};
-use crate::gateway::request::Credentials;
 use crate::gateway::response::refusal::{CredentialFault, Refusal, TokenFault};
 use crate::primitives::escape::escape_for_log;
 use crate::token::{Binding, Principal, RawToken, TokenDigest};
+
+/// Where the caller's identity comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Credentials<'a> {
+    /// These claims count as those of a valid token; the request's token is not read. Only
+    /// `explain` assumes claims.
+    Assumed(&'a Map<String, Value>),
+    /// This caller made the request when it was admitted, and is judged again. The proof that its
+    /// token is valid must still hold.
+    Established(&'a Caller),
+    /// The token in the request.
+    FromRequest,
+}
+
+impl Credentials<'_> {
+    /// Whether the request was admitted before, so that limits have counted it already.
+    pub(super) fn are_established(&self) -> bool {
+        match self {
+            Self::Established(_) => true,
+            Self::Assumed(_) | Self::FromRequest => false,
+        }
+    }
+}
 
 /// Who is calling. Not an `Option`, so that `None` cannot be mistaken for "allowed".
 #[derive(Clone, Debug, Default)]
@@ -76,6 +99,14 @@ async fn identify<O: Observer>(routed: &RoutedRequest, cx: &mut StageContext<'_,
         Credentials::Assumed(claims) => {
             let principal = cx.runtime.issuers().check_claims(claims.clone())?;
             cx.runtime.callers().render(principal, cx.runtime.identity())
+        }
+        Credentials::Established(Caller::Anonymous) => return accept_anonymous(routed.route(), cx),
+        Credentials::Established(Caller::Known(caller)) => {
+            let (runtime, now) = (cx.runtime, cx.response.received_at());
+            if !runtime.callers().is_still_valid(caller, runtime.issuers(), now) {
+                return Err(Refusal::TokenInvalid(TokenFault::Withdrawn));
+            }
+            Arc::clone(caller)
         }
         Credentials::FromRequest => {
             let max_bytes = cx.runtime.settings().max_token_size;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
+use http::response::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, Uri, Version};
 use http_body::Body as _;
@@ -19,7 +20,7 @@ use super::authenticate::Caller;
 use super::normalize::InboundRequest;
 use super::rate_limit::Admitted;
 use crate::gateway::policy::{Access, Route};
-use crate::gateway::request::RequestTail;
+use crate::gateway::request::{RequestHead, RequestTail};
 use crate::gateway::response::body::Body;
 use crate::gateway::response::context::ResponseContext;
 use crate::gateway::response::refusal::Refusal;
@@ -36,6 +37,26 @@ use crate::upstream::tunnel_limits::{TunnelClient, TunnelPermit};
 use crate::upstream::upgrade::Tunnel;
 use crate::upstream::{ExchangeError, Fault, Protocol, ResponseFault, UpstreamSettings};
 
+/// What an upstream has made of a request.
+#[derive(Debug)]
+pub(crate) enum Forwarded {
+    /// A response.
+    Response(Response<Body>),
+    /// A tunnel, which is not open yet.
+    Tunnel(Box<OpenedTunnel>),
+}
+
+/// A tunnel that both sides have agreed to, with the request that it was opened for.
+#[derive(Debug)]
+pub(crate) struct OpenedTunnel {
+    /// The head of the 101 for the client.
+    pub(crate) head: Parts,
+    pub(crate) tunnel: Tunnel,
+    /// The head of the request, without credentials.
+    pub(crate) request: RequestHead,
+    pub(crate) caller: Caller,
+}
+
 /// Sends an admitted request to its upstream.
 ///
 /// # Errors
@@ -48,10 +69,10 @@ pub(crate) async fn send(
     admitted: Admitted,
     tail: RequestTail,
     context: &mut ResponseContext,
-) -> Result<Response<Body>, Refusal> {
+) -> Result<Forwarded, Refusal> {
     let (routed, caller) = admitted.into_permit().into_parts();
     let (request, route) = routed.into_parts();
-    let tunnel_permit = acquire_tunnel(runtime, &request, &tail, &route)?;
+    let upgrade = PendingUpgrade::of(runtime, &request, &tail, &route)?;
     let trailers = trailers_for(&request.headers);
     let UpstreamRequest { request: outgoing, client_upgrade } =
         UpstreamRequest::new(*request, tail, &route, &caller, context.request_id())?;
@@ -77,15 +98,18 @@ pub(crate) async fn send(
     // Version and reason phrase belong to the upstream's connection (RFC 9112 §2.3 and §4).
     head.version = Version::HTTP_11;
     head.extensions.clear();
-    match (body, client_upgrade.zip(tunnel_permit), upgraded_to) {
-        (UpstreamBody::Stream(body), _, _) => Ok(Response::from_parts(head, Body::stream(body, deadline))),
-        (UpstreamBody::Tunnel(opened), Some((client, permit)), Some(protocol)) => {
+    match (body, client_upgrade.zip(upgrade), upgraded_to) {
+        (UpstreamBody::Stream(body), _, _) => {
+            Ok(Forwarded::Response(Response::from_parts(head, Body::stream(body, deadline))))
+        }
+        (UpstreamBody::Tunnel(opened), Some((client, upgrade)), Some(protocol)) => {
+            let PendingUpgrade { permit, request } = *upgrade;
             head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             head.headers.insert(header::UPGRADE, protocol);
             let max_lifetime = tunnel_lifetime(upstream.settings(), deadline);
             let expires_in = time_to_expiry(runtime, &caller);
             let tunnel = Tunnel { client, upstream: opened, permit, max_lifetime, expires_in };
-            Ok(Response::from_parts(head, worker.open_tunnel(tunnel)))
+            Ok(Forwarded::Tunnel(Box::new(OpenedTunnel { head, tunnel, request, caller })))
         }
         // The upstream switched protocols although the request did not ask for it, or without
         // saying to which (RFC 9110 §15.2.2). Later bytes on its connection cannot be attributed to
@@ -94,28 +118,39 @@ pub(crate) async fn send(
     }
 }
 
-/// Permission to open a tunnel, if the request asks to switch protocols. Acquired before the
-/// upstream is asked, since afterwards a tunnel could only be closed again.
-///
-/// # Errors
-///
-/// 503 if a limit on tunnels is reached.
-fn acquire_tunnel(
-    runtime: &Runtime,
-    request: &InboundRequest,
-    tail: &RequestTail,
-    route: &Route,
-) -> Result<Option<TunnelPermit>, Refusal> {
-    if request.upgrade.is_none() || tail.upgrade.is_none() || !can_switch_protocols(route) {
-        return Ok(None);
+/// What the gateway keeps of a request that asks to switch protocols, until the upstream has
+/// agreed.
+struct PendingUpgrade {
+    permit: TunnelPermit,
+    /// The head of the request, without credentials.
+    request: RequestHead,
+}
+
+impl PendingUpgrade {
+    /// `None` if the request does not ask to switch protocols. The permit is acquired before the
+    /// upstream is asked, since afterwards a tunnel could only be closed again.
+    ///
+    /// # Errors
+    ///
+    /// 503 if a limit on tunnels is reached.
+    fn of(
+        runtime: &Runtime,
+        request: &InboundRequest,
+        tail: &RequestTail,
+        route: &Route,
+    ) -> Result<Option<Box<Self>>, Refusal> {
+        if request.upgrade.is_none() || tail.upgrade.is_none() || !can_switch_protocols(route) {
+            return Ok(None);
+        }
+        let address = request.client.ip;
+        let client = if runtime.settings().trusted_proxies.contains(address) {
+            TunnelClient::Exempt(address)
+        } else {
+            TunnelClient::Limited(address)
+        };
+        let permit = route.upstream().acquire_tunnel(client).map_err(Refusal::TunnelLimit)?;
+        Ok(Some(Box::new(Self { permit, request: request.head_without_credentials() })))
     }
-    let address = request.client.ip;
-    let client = if runtime.settings().trusted_proxies.contains(address) {
-        TunnelClient::Exempt(address)
-    } else {
-        TunnelClient::Limited(address)
-    };
-    route.upstream().acquire_tunnel(client).map(Some).map_err(Refusal::TunnelLimit)
 }
 
 /// An HTTP/2 connection is shared, so that it cannot switch to another protocol. The upgrade is

@@ -13,9 +13,9 @@ pub(crate) mod rate_limit;
 pub(crate) mod routing;
 
 use super::observer::{Check, Observer, Stage};
-use super::request::Credentials;
 use super::response::context::ResponseContext;
 use super::runtime::Runtime;
+use authenticate::Credentials;
 
 /// What a stage needs besides the request.
 #[derive(Debug)]

@@ -74,6 +74,27 @@ impl InboundRequest {
     pub(crate) fn unchanged_target(&self) -> Option<&Uri> {
         self.normal_path.is_none().then_some(&self.target)
     }
+
+    /// The head of a request that normalizes to this one, for deciding on it again. It has no
+    /// credentials, so that none stay in memory.
+    #[must_use]
+    pub(crate) fn head_without_credentials(&self) -> RequestHead {
+        let mut headers = self.headers.clone();
+        headers.remove(header::AUTHORIZATION);
+        headers.remove(header::COOKIE);
+        headers.insert(header::HOST, self.host_field.clone());
+        if let Some(protocol) = &self.upgrade {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, protocol.clone());
+        }
+        RequestHead {
+            method: self.method.clone(),
+            target: self.target.clone(),
+            version: self.version,
+            headers,
+            can_upgrade: self.upgrade.is_some(),
+        }
+    }
 }
 
 /// Brings a request into normal form.

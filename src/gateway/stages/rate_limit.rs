@@ -70,6 +70,9 @@ async fn check_limit<O: Observer>(
     principal: Option<&Principal>,
     cx: &mut StageContext<'_, O>,
 ) -> Result<(), Refusal> {
+    if cx.credentials.are_established() {
+        return Ok(());
+    }
     let request = routed.request();
     let route = &routed.route().settings().name;
     let input = LimitInput { client_ip: request.client.ip, headers: &request.headers, route, principal };

@@ -27,8 +27,15 @@ struct Inner {
     /// In the order of [`BrokenOff::ALL`].
     broken_off: [Counter; BrokenOff::ALL.len()],
     connect_failures: Family<ServerLabels, Counter>,
+    tunnel_ends: Family<EndLabels, Counter>,
     tunnels_over_limit: Counter,
     tunnels_over_client_limit: Counter,
+}
+
+impl Inner {
+    fn end_labels(&self, reason: &'static str) -> EndLabels {
+        EndLabels { upstream: Arc::clone(&self.upstream), reason }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +77,11 @@ impl UpstreamMetrics {
     /// Counts a tunnel that was refused because of `max_tunnels_per_client`.
     pub fn count_tunnel_over_client_limit(&self) {
         self.0.tunnels_over_client_limit.inc();
+    }
+
+    /// Counts a tunnel that has ended, by the reason.
+    pub fn count_tunnel_end(&self, reason: &'static str) {
+        self.0.tunnel_ends.get_or_create(&self.0.end_labels(reason)).inc();
     }
 
     /// Connections with a request in flight; with HTTP/2, streams.
@@ -139,6 +151,9 @@ impl BrokenOff {
         }
     }
 }
+/// The reasons for which tunnels end. Each has a series from the start, so that its first increase
+/// is seen.
+const TUNNEL_END_REASONS: [&str; 6] = ["closed", "expired", "idle", "lifetime", "refused", "stopped"];
 
 /// The metric families of all upstreams.
 #[derive(Debug)]
@@ -148,6 +163,7 @@ pub(super) struct UpstreamFamilies {
     broken_off: Family<BrokenOffLabels, Counter>,
     connect_failures: Family<ServerLabels, Counter>,
     tunnels_refused: Family<LimitLabels, Counter>,
+    tunnel_ends: Family<EndLabels, Counter>,
     components: Arc<ComponentRegistry<Connections>>,
 }
 
@@ -159,6 +175,7 @@ impl UpstreamFamilies {
             broken_off: Family::default(),
             connect_failures: Family::default(),
             tunnels_refused: Family::default(),
+            tunnel_ends: Family::default(),
             components: Arc::default(),
         };
         registry.register_with_unit(
@@ -183,6 +200,7 @@ impl UpstreamFamilies {
             "Responses of an upstream that did not reach their end, by reason",
             families.broken_off.clone(),
         );
+        registry.register("tunnels_ended", "Tunnels that have ended, by the reason", families.tunnel_ends.clone());
         registry.register(
             "tunnels_refused",
             "Tunnels that were refused because a limit was reached",
@@ -207,6 +225,9 @@ impl UpstreamFamilies {
     }
 
     pub(super) fn handle(&self, upstream: &Arc<str>) -> UpstreamMetrics {
+        for reason in TUNNEL_END_REASONS {
+            self.tunnel_ends.get_or_create_owned(&EndLabels { upstream: Arc::clone(upstream), reason });
+        }
         let labels = UpstreamLabels { upstream: Arc::clone(upstream) };
         let refused =
             |limit| self.tunnels_refused.get_or_create_owned(&LimitLabels { upstream: Arc::clone(upstream), limit });
@@ -220,6 +241,7 @@ impl UpstreamFamilies {
                 self.broken_off.get_or_create_owned(&labels)
             }),
             connect_failures: self.connect_failures.clone(),
+            tunnel_ends: self.tunnel_ends.clone(),
             tunnels_over_limit: refused("max_tunnels"),
             tunnels_over_client_limit: refused("max_tunnels_per_client"),
         }))
@@ -247,4 +269,10 @@ struct ServerLabels {
 struct LimitLabels {
     upstream: Arc<str>,
     limit: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct EndLabels {
+    upstream: Arc<str>,
+    reason: &'static str,
 }

@@ -169,6 +169,12 @@ impl KeyStore {
         self.is_usable(current_keys, now).then(|| Arc::clone(&current_keys.set))
     }
 
+    /// Changes after each attempt to fetch keys, which may have replaced the current set.
+    #[must_use]
+    pub fn fetches(&self) -> watch::Receiver<u64> {
+        self.attempts.subscribe()
+    }
+
     /// For each key of the current set, the algorithms that it can be used with.
     #[must_use]
     pub fn algorithms_of_keys(&self) -> Vec<Vec<Algorithm>> {

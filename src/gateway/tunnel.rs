@@ -1,0 +1,111 @@
+//! Tunnels: opens the tunnel that an admitted request was upgraded to, and closes it when the
+//! request would no longer be admitted.
+//!
+//! A decision holds for the moment, and a tunnel lasts. So the tunnel's task calls [`decide`] again
+//! whenever something has changed that the decision depends on: the configuration, or the keys of
+//! the issuer whose token opened the tunnel. It keeps the head of the request without its
+//! credentials, and the proof that the token was valid in place of the token.
+
+use std::future::pending;
+use std::sync::Arc;
+
+use tokio::sync::{oneshot, watch};
+
+use super::decide::{Caller, Credentials, Decision, decide};
+use super::observer::NoObserver;
+use super::request::{Peer, RequestHead};
+use super::response::body::Body;
+use super::response::context::ResponseContext;
+use super::response::record::Record;
+use super::runtime::{CurrentRuntime, Runtime};
+use super::worker::Worker;
+use crate::upstream::ServerAddress;
+use crate::upstream::upgrade::{BytesTransferred, Tunnel};
+
+/// The request that a tunnel was opened for, to be judged again.
+#[derive(Debug)]
+pub(super) struct TunnelRequest {
+    /// Without credentials.
+    pub(super) head: RequestHead,
+    pub(super) caller: Caller,
+    pub(super) peer: Peer,
+}
+
+/// Relays bytes through `tunnel` once the 101 is sent. Returns the body of that 101, which is empty
+/// and starts the tunnel when it receives the request's record.
+pub(super) fn open(worker: &Worker, tunnel: Tunnel, request: TunnelRequest) -> Body {
+    let (record_sender, record_receiver) = oneshot::channel::<Box<Record>>();
+    let (runtime, shutdown) = (Arc::clone(worker.runtime()), worker.shutdown());
+    tokio::task::spawn_local(async move {
+        // If the client disconnects before the 101, the sender is dropped and no tunnel opens.
+        let Ok(record) = record_receiver.await else { return };
+        let mut record = TunnelRecord { record, transferred: BytesTransferred::default() };
+        let server = tunnel.upstream.server().clone();
+        let refused = request.refused(&runtime, &server);
+        let end = tunnel.relay(refused, shutdown, record.transferred.clone()).await;
+        record.record.set_tunnel_end(end);
+    });
+    Body::for_tunnel(record_sender)
+}
+
+impl TunnelRequest {
+    /// Resolves when the request would no longer be admitted, with the reason for the log.
+    async fn refused(&self, current: &CurrentRuntime, server: &ServerAddress) -> &'static str {
+        let mut reloads = current.reloads();
+        loop {
+            let runtime = current.load_full();
+            // Subscribed to before the decision, so that no change is missed.
+            let mut key_fetches = self.key_fetches(&runtime);
+            reloads.mark_unchanged();
+            if let Err(reason) = self.judge(&runtime, server).await {
+                return reason;
+            }
+            tokio::select! {
+                () = changed(Some(&mut reloads)) => {}
+                () = changed(key_fetches.as_mut()) => {}
+            }
+        }
+    }
+
+    /// Changes when the keys of the caller's issuer may have changed; `None` without a caller.
+    fn key_fetches(&self, runtime: &Runtime) -> Option<watch::Receiver<u64>> {
+        let issuer = self.caller.principal()?.issuer_name();
+        Some(runtime.issuers().by_name(issuer)?.keys().fetches())
+    }
+
+    /// Whether the request would be admitted now, and to the server that it was sent to.
+    async fn judge(&self, runtime: &Arc<Runtime>, server: &ServerAddress) -> Result<(), &'static str> {
+        let (head, credentials) = (self.head.clone(), Credentials::Established(&self.caller));
+        let mut response = ResponseContext::without_record(runtime, &head, &self.peer);
+        let decision = decide(head, credentials, &self.peer, runtime, &mut response, &mut NoObserver).await;
+        match decision.map_err(|refusal| refusal.reason())? {
+            Decision::Admitted(admitted) => {
+                let servers = admitted.permit().routed().route().upstream().servers();
+                let leads_there = servers.iter().any(|one| one.address() == server);
+                if leads_there { Ok(()) } else { Err("the route leads to other servers") }
+            }
+            Decision::Preflight(_) => Err("the gateway itself responds to this request"),
+        }
+    }
+}
+
+/// Waits for a change. Never resolves if there is nothing that can change.
+async fn changed(receiver: Option<&mut watch::Receiver<u64>>) {
+    let Some(receiver) = receiver else { return pending().await };
+    if receiver.changed().await.is_err() {
+        pending().await
+    }
+}
+
+/// Completes the record at the end of a tunnel, also when the process stops and drops the tunnel.
+struct TunnelRecord {
+    record: Box<Record>,
+    transferred: BytesTransferred,
+}
+
+impl Drop for TunnelRecord {
+    fn drop(&mut self) {
+        self.record.set_complete();
+        self.record.add_tunnel_bytes(self.transferred.up(), self.transferred.down());
+    }
+}
