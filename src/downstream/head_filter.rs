@@ -10,8 +10,12 @@
 //! judge of it: where it would refuse a request, or where it is not clear that both agree, the
 //! filter lets everything pass.
 
+mod chunks;
+
 use std::io::BufRead as _;
 use std::mem;
+
+use chunks::{AfterChunk, ChunkPosition};
 
 /// How much of a line is kept that arrives in several reads, in bytes. Enough for a field that
 /// states a framing.
@@ -60,23 +64,6 @@ enum LinePart {
     Path,
     Query,
     Version,
-}
-
-/// Where the next byte of a chunked body belongs (RFC 9112 §7.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ChunkPosition {
-    /// The size so far.
-    Size(u64),
-    /// After the size: white space and extensions.
-    Extension(u64),
-    SizeEnd(u64),
-    Data(u64),
-    DataCr,
-    DataEnd,
-    Trailer,
-    InTrailer,
-    TrailerEnd,
-    LastEnd,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,7 +120,11 @@ impl HeadFilter {
                 Position::Chunks(position) => {
                     let (next, count) = position.advance(output.remaining());
                     output.pass(count);
-                    self.position = next;
+                    self.position = match next {
+                        AfterChunk::Body(next) => Position::Chunks(next),
+                        AfterChunk::End => START,
+                        AfterChunk::Malformed => Position::Unknown,
+                    };
                 }
                 Position::Offered | Position::Unknown => output.pass(output.remaining().len()),
             }
@@ -212,7 +203,7 @@ impl HeadFilter {
     fn end_of_head(&mut self) {
         let Framing { length, coding, offers_upgrade } = mem::take(&mut self.framing);
         self.position = match (coding, length) {
-            (Some(Coding::Chunked), _) => Position::Chunks(ChunkPosition::Size(0)),
+            (Some(Coding::Chunked), _) => Position::Chunks(ChunkPosition::FIRST),
             (Some(Coding::Unclear), _) | (None, Some(Length::Unclear)) => Position::Unknown,
             (None, Some(Length::Bytes(length @ 1..))) => Position::Body(length),
             (None, Some(Length::Bytes(0)) | None) if offers_upgrade => Position::Offered,
@@ -231,47 +222,6 @@ fn field_value<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 fn parse_length(value: &[u8]) -> Option<u64> {
     // `parse` alone would accept a sign.
     if value.iter().all(u8::is_ascii_digit) { str::from_utf8(value).ok()?.parse().ok() } else { None }
-}
-
-impl ChunkPosition {
-    /// Where the byte after `bytes` belongs, or after as many of them as belong together; and how
-    /// many these are.
-    fn advance(self, bytes: &[u8]) -> (Position, usize) {
-        if let Self::Data(left) = self {
-            let count = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            let left = left - count as u64;
-            return (Position::Chunks(if left == 0 { Self::DataCr } else { Self::Data(left) }), count);
-        }
-        let byte = bytes[0];
-        // `None` where hyper refuses the body.
-        let next = match self {
-            Self::Size(size) => match byte {
-                b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' => {
-                    let digit = char::from(byte).to_digit(16).map_or(0, u64::from);
-                    size.checked_mul(16).map(|size| Self::Size(size + digit))
-                }
-                b' ' | b'\t' | b';' => Some(Self::Extension(size)),
-                b'\r' => Some(Self::SizeEnd(size)),
-                _ => None,
-            },
-            Self::Extension(size) => match byte {
-                b'\r' => Some(Self::SizeEnd(size)),
-                b'\n' => None,
-                _ => Some(self),
-            },
-            Self::SizeEnd(0) => (byte == b'\n').then_some(Self::Trailer),
-            Self::SizeEnd(size) => (byte == b'\n').then_some(Self::Data(size)),
-            Self::Data(_) => Some(self),
-            Self::DataCr => (byte == b'\r').then_some(Self::DataEnd),
-            Self::DataEnd => (byte == b'\n').then_some(Self::Size(0)),
-            Self::Trailer => Some(if byte == b'\r' { Self::LastEnd } else { Self::InTrailer }),
-            Self::InTrailer => Some(if byte == b'\r' { Self::TrailerEnd } else { Self::InTrailer }),
-            Self::TrailerEnd => (byte == b'\n').then_some(Self::Trailer),
-            Self::LastEnd if byte == b'\n' => return (START, 1),
-            Self::LastEnd => None,
-        };
-        (next.map_or(Position::Unknown, Position::Chunks), 1)
-    }
 }
 
 /// What a byte of the request line means for the part that it follows.

@@ -128,6 +128,22 @@ async fn large_bodies_pass_complete() {
     assert_eq!((unlimited.status, &unlimited.json()["body_length"]), (200, &json!(11 * MIB)));
 }
 
+/// What a half-closed connection means: TCP does not tell a client that only sends no more from one
+/// that has left, and docs/life-of-a-request.md says which of them the gateway assumes.
+#[tokio::test]
+async fn a_client_that_closes_its_sending_side_has_left() {
+    let Fixture { gateway, origin, .. } = &Fixture::start(config()).await;
+    let head = origin.delay("/public/delayed");
+    let mut conn = Conn::open(gateway.addr()).await;
+    conn.send("GET /public/delayed HTTP/1.1\r\nHost: g\r\n\r\n").await;
+    origin.wait_for_requests(1).await;
+    conn.finish_sending().await;
+    assert_eq!(conn.read_to_close().await, b"");
+    drop(head);
+    let line = only_access_line(gateway).await;
+    assert_eq!((&line["status"], &line["reason"]), (&json!(499), &json!("the client left")));
+}
+
 /// C6, DO-3: a client that disconnects leaves no upstream request behind, and is logged.
 #[tokio::test]
 async fn a_client_that_disconnects_aborts_its_upstream_request() {

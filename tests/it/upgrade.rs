@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::client::Conn;
+use crate::support::client::{self, Conn};
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 use crate::support::nginx::Nginx;
@@ -106,6 +106,23 @@ async fn an_upstream_that_ignores_the_upgrade_responds_as_usual() {
         assert_eq!(response.header("upgrade"), None);
     }
     assert_eq!(conn.request("GET", "/token/1", &[], b"").await.status, 401, "each request is authorized separately");
+}
+
+/// RFC 9110 §15.5.22, and RFC 9113 §8.6: HTTP/2 has no such field.
+#[tokio::test]
+async fn a_426_says_which_protocol_the_client_has_to_use() {
+    let fixture = Fixture::start(Config::minimal()).await;
+    for (name, status, upgrade) in [("required", 426, Some("websocket")), ("only offered", 200, None)] {
+        let fields = [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")];
+        fixture.origin.behave("/public/ws", Behaviour::response(status, &fields, "no"));
+        let response = fixture.connect().await.request("GET", "/public/ws", &[], b"").await;
+        assert_eq!((response.status, response.header("upgrade")), (status, upgrade), "{name}");
+        let option = response.headers_named("connection").iter().any(|value| value.eq_ignore_ascii_case("upgrade"));
+        assert_eq!(option, upgrade.is_some(), "{name}");
+        let response = client::h2(fixture.gateway.addr()).await.get("/public/ws", &[]).await;
+        assert_eq!((response.status, response.header("upgrade")), (status, None), "{name}, HTTP/2");
+        assert_eq!((response.header("connection"), response.header("sec-websocket-version")), (None, Some("13")));
+    }
 }
 
 /// Threats UP-1, UP-3, A90: `h2c` and TLS would change who parses the following bytes

@@ -74,6 +74,7 @@ pub(crate) async fn send(
     let (request, route) = routed.into_parts();
     let upgrade = PendingUpgrade::of(runtime, &request, &tail, &route)?;
     let trailers = trailers_for(&request.headers);
+    let client_can_upgrade = request.version == Version::HTTP_11;
     let UpstreamRequest { request: outgoing, client_upgrade } =
         UpstreamRequest::new(*request, tail, &route, &caller, context.request_id())?;
     let progress = outgoing.body().progress();
@@ -99,7 +100,12 @@ pub(crate) async fn send(
     head.version = Version::HTTP_11;
     head.extensions.clear();
     match (body, client_upgrade.zip(upgrade), upgraded_to) {
-        (UpstreamBody::Stream(body), _, _) => {
+        (UpstreamBody::Stream(body), _, required) => {
+            // RFC 9110 §15.5.22: a 426 says which protocol the client has to use.
+            if let (426, true, Some(protocols)) = (head.status.as_u16(), client_can_upgrade, required) {
+                head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+                head.headers.insert(header::UPGRADE, protocols);
+            }
             Ok(Forwarded::Response(Response::from_parts(head, Body::stream(body, deadline))))
         }
         (UpstreamBody::Tunnel(opened), Some((client, upgrade)), Some(protocol)) => {
