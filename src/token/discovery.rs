@@ -8,7 +8,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::error::KeyError;
-use super::strict_json;
+use super::provider_document::{self, DocumentFault};
 use crate::outbound::{AddressScope, is_secure_url};
 use crate::primitives::escape::escape_for_log;
 
@@ -28,8 +28,9 @@ pub(crate) fn document_url(issuer: &str) -> String {
 /// [`KeyError::DiscoveryMalformed`]; [`KeyError::IssuerDiffers`] unless the document's `issuer` is
 /// the same, byte for byte (RFC 8414 §3.3); [`KeyError::JwksUriRefused`].
 pub(crate) fn jwks_uri(document: &[u8], issuer: &str, source: &Url) -> Result<Url, KeyError> {
-    let document = strict_json::read_object(document).map_err(|_| KeyError::DiscoveryMalformed)?;
-    let text = |member: &str| document.get(member).and_then(Value::as_str).ok_or(KeyError::DiscoveryMalformed);
+    let document = provider_document::read(document).map_err(KeyError::DiscoveryMalformed)?;
+    let malformed = KeyError::DiscoveryMalformed(DocumentFault::Members);
+    let text = |member: &str| document.get(member).and_then(Value::as_str).ok_or_else(|| malformed.clone());
     let found = text("issuer")?;
     if found != issuer {
         let only_slash = found.strip_suffix('/') == Some(issuer) || issuer.strip_suffix('/') == Some(found);
@@ -93,15 +94,22 @@ mod tests {
             assert_eq!(read(ISSUER, source, &document(found)), Err(expected), "{found}");
         }
         for malformed in [
-            "",
-            "[]",
             "{}",
             r#"{"issuer":7,"jwks_uri":"https://idp.test/keys"}"#,
             r#"{"issuer":"https://idp.test/realms/shop"}"#,
             r#"{"issuer":"https://idp.test/realms/shop","jwks_uri":["https://idp.test/keys"]}"#,
+            r#"{"issuer":null,"jwks_uri":"https://idp.test/keys"}"#,
+        ] {
+            let expected = Err(KeyError::DiscoveryMalformed(DocumentFault::Members));
+            assert_eq!(read(ISSUER, source, malformed), expected, "{malformed}");
+        }
+        for malformed in [
+            "",
+            "[]",
             r#"{"issuer":"https://evil.test","issuer":"https://idp.test/realms/shop","jwks_uri":"https://idp.test/keys"}"#,
         ] {
-            assert_eq!(read(ISSUER, source, malformed), Err(KeyError::DiscoveryMalformed), "{malformed}");
+            let expected = Err(KeyError::DiscoveryMalformed(DocumentFault::NotAnObject));
+            assert_eq!(read(ISSUER, source, malformed), expected, "{malformed}");
         }
     }
 

@@ -7,7 +7,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::jwks::JwksError;
+use super::jwks::{JwksError, MAX_CANDIDATES};
+use super::provider_document::DocumentFault;
 use crate::outbound::{self, SetupError};
 
 /// Why a token is not accepted. For logs and metrics: the client learns only that the token has
@@ -90,6 +91,10 @@ pub enum VerifyError {
     /// `nbf` is later than now plus the leeway (RFC 7519 §4.1.5).
     #[error("token is not valid yet")]
     NotYetValid,
+    /// More keys may have signed the token than are tried, because it names none of them or they
+    /// have the same name. None of those that were tried did.
+    #[error("more than {MAX_CANDIDATES} keys fit the token; the first {MAX_CANDIDATES} have not signed it")]
+    TooManyKeysFit,
     /// `exp`, or another claim that the profile requires, is missing (RFC 9068 §2.2).
     #[error("required claim `{claim}` is missing")]
     RequiredClaimMissing {
@@ -142,6 +147,7 @@ impl VerifyError {
             Self::RequiredClaimMissing { .. } => "required claim missing",
             Self::SenderConstrained => "sender-constrained without proof",
             Self::SubjectMissing => "subject missing",
+            Self::TooManyKeysFit => "too many keys fit",
             Self::TokenTypeNotAllowed => "token type not allowed",
             Self::UnknownIssuer => "issuer not configured",
             Self::UnknownKey => "key unknown",
@@ -164,7 +170,7 @@ impl VerifyError {
     /// against the client's address.
     #[must_use]
     pub fn is_costly(&self) -> bool {
-        matches!(self, Self::BadSignature | Self::UnknownKey)
+        matches!(self, Self::BadSignature | Self::TooManyKeysFit | Self::UnknownKey)
     }
 }
 
@@ -173,10 +179,17 @@ impl VerifyError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
+    /// The response is compressed or encoded in another way. The request has asked for none
+    /// (RFC 9110 §12.5.3).
+    #[error("response has content encoding `{encoding}`, which was not asked for")]
+    ContentEncoding {
+        /// What `Content-Encoding` says, escaped and cut.
+        encoding: String,
+    },
     /// The discovery document is not a JSON object with the required members (OpenID Connect
     /// Discovery §3).
-    #[error("discovery document is malformed")]
-    DiscoveryMalformed,
+    #[error("discovery document is malformed{0}")]
+    DiscoveryMalformed(DocumentFault),
     /// There was no complete response.
     #[error("cannot fetch: {0}")]
     Fetch(#[from] outbound::Error),
@@ -262,6 +275,11 @@ mod tests {
             (
                 KeyError::Fetch(outbound::Error::ResponseTooLarge { max_bytes: 10 }),
                 "cannot fetch: response is larger than the limit of 10 bytes",
+            ),
+            (KeyError::DiscoveryMalformed(DocumentFault::Members), "discovery document is malformed"),
+            (
+                KeyError::KeySet(JwksError::Malformed(DocumentFault::Gzip)),
+                "the issuer's key set is malformed; it is compressed with gzip, which was not asked for",
             ),
             (KeyError::KeySet(JwksError::Empty), "the issuer's key set is empty"),
             (KeyError::Status { status: 404 }, "response has status 404"),

@@ -6,6 +6,8 @@
 pub enum KeyRejection {
     /// `alg` is not supported, or is not for this type of key.
     Algorithm,
+    /// The set has more keys than are read from it.
+    BeyondLimit,
     /// `crv` is not supported, or does not belong to this `kty`.
     Curve,
     /// The RSA exponent is 1, even, or longer than 33 bits.
@@ -16,9 +18,9 @@ pub enum KeyRejection {
     KeyOperations,
     /// `kty` is missing or not supported.
     KeyType,
-    /// A member is missing, has the wrong type, or is not strict base64url.
+    /// A member is missing, has the wrong type, or is not base64.
     Malformed,
-    /// The RSA modulus is even, has leading zeros, or does not have 2048 to 8192 bits.
+    /// The RSA modulus is even, or does not have 2048 to 8192 bits.
     Modulus,
     /// The point is not on the curve, or has small order.
     Point,
@@ -36,6 +38,7 @@ impl KeyRejection {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Algorithm => "algorithm not supported",
+            Self::BeyondLimit => "beyond the limit of 500 keys",
             Self::Curve => "curve not supported",
             Self::Exponent => "bad RSA exponent",
             Self::KeyId => "bad key id",

@@ -20,6 +20,7 @@ mod key_rejection;
 pub(crate) mod key_store;
 pub(crate) mod number;
 pub(crate) mod principal;
+mod provider_document;
 pub(crate) mod raw;
 pub(crate) mod strict_json;
 #[cfg(test)]

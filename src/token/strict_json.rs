@@ -39,6 +39,22 @@ pub(crate) fn read_object(text: &[u8]) -> Result<Map<String, Value>, NotStrictJs
     if let Value::Object(members) = read(text)? { Ok(members) } else { Err(NotStrictJson) }
 }
 
+/// Removes every member whose value is null from the object and from all objects in it. Elements of
+/// arrays stay: their places have a meaning.
+pub(crate) fn remove_nulls(members: &mut Map<String, Value>) {
+    members.retain(|_, value| !value.is_null());
+    members.values_mut().for_each(remove_nulls_below);
+}
+
+/// The recursion is bounded, because [`read`] limits the depth.
+fn remove_nulls_below(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(remove_nulls_below),
+        Value::Object(members) => remove_nulls(members),
+        Value::Bool(_) | Value::Null | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
 struct Strict;
 
 impl<'de> DeserializeSeed<'de> for Strict {
@@ -143,6 +159,14 @@ mod tests {
     fn values_are_the_same_as_those_of_serde_json() {
         let text = br#"{"a":-1,"b":18446744073709551615,"c":1.5e3,"d":"\u00e9\n","e":[[]],"f":{},"g":null,"h":false}"#;
         assert_eq!(read(text), Ok(serde_json::from_slice(text).unwrap()));
+    }
+
+    #[test]
+    fn null_members_are_removed_at_any_depth_and_null_elements_are_not() {
+        let text = br#"{"a":null,"b":[null,{"c":null,"d":1}],"e":{"f":{"g":null}}}"#;
+        let mut members = read_object(text).unwrap();
+        remove_nulls(&mut members);
+        assert_eq!(Value::Object(members), serde_json::json!({ "b": [null, { "d": 1 }], "e": { "f": {} } }));
     }
 
     #[test]

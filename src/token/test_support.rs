@@ -32,8 +32,7 @@ pub(crate) enum TestKey {
 /// Generated once, because an RSA key takes long to generate.
 pub(crate) static RSA: LazyLock<TestKey> = LazyLock::new(TestKey::rsa);
 pub(crate) static OTHER_RSA: LazyLock<TestKey> = LazyLock::new(TestKey::rsa);
-pub(crate) static P256: LazyLock<TestKey> =
-    LazyLock::new(|| TestKey::Ec(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap(), "P-256"));
+pub(crate) static P256: LazyLock<TestKey> = LazyLock::new(TestKey::p256);
 pub(crate) static P384: LazyLock<TestKey> =
     LazyLock::new(|| TestKey::Ec(EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap(), "P-384"));
 pub(crate) static ED25519: LazyLock<TestKey> = LazyLock::new(|| TestKey::Ed(Ed25519KeyPair::generate().unwrap()));
@@ -41,6 +40,10 @@ pub(crate) static ED25519: LazyLock<TestKey> = LazyLock::new(|| TestKey::Ed(Ed25
 impl TestKey {
     fn rsa() -> Self {
         Self::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).unwrap())
+    }
+
+    pub(crate) fn p256() -> Self {
+        Self::Ec(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap(), "P-256")
     }
 
     /// The public key as a JWK with the id `kid`.
@@ -104,6 +107,20 @@ pub(crate) fn b64(bytes: &[u8]) -> String {
 
 pub(crate) fn jwks(keys: &[Value]) -> Vec<u8> {
     json!({ "keys": keys }).to_string().into_bytes()
+}
+
+/// `base` with some members changed; `null` removes a member.
+pub(crate) fn with(base: &Value, changes: &Value) -> Value {
+    let mut jwk = base.clone();
+    for (name, value) in changes.as_object().unwrap() {
+        let members = jwk.as_object_mut().unwrap();
+        if value.is_null() {
+            members.remove(name)
+        } else {
+            members.insert(name.clone(), value.clone())
+        };
+    }
+    jwk
 }
 
 pub(crate) fn claims() -> Value {

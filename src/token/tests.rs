@@ -131,6 +131,13 @@ async fn a_token_without_a_key_id_is_verified_with_every_key_for_its_algorithm()
     assert_eq!(fixture.outcome(&token(&OTHER_RSA)).await, Ok(()));
     let fixture = Fixture::new(idle_settings(), &[OTHER_RSA.jwk("k2")]);
     assert_eq!(fixture.outcome(&token(&RSA)).await, Err(VerifyError::BadSignature));
+    // More keys fit than are tried: whether one of the others signed the token is not known.
+    let mut keys: Vec<_> = (0..8).map(|number| OTHER_RSA.jwk(&number.to_string())).collect();
+    keys.push(RSA.jwk("last"));
+    let fixture = Fixture::new(idle_settings(), &keys);
+    assert_eq!(fixture.outcome(&token(&OTHER_RSA)).await, Ok(()));
+    assert_eq!(fixture.outcome(&token(&RSA)).await, Err(VerifyError::TooManyKeysFit));
+    assert_eq!(fixture.outcome(&RSA.rs256("last", &claims())).await, Ok(()));
 }
 
 /// Threats J-10, J-13, J-14, J-17, J-18, J-47: malformed tokens with a valid signature.

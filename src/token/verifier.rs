@@ -146,8 +146,9 @@ impl Verifier {
         let keys = self.keys.key_set_for(header.kid.as_deref(), header.algorithm).await?;
         // The time spent waiting for a fetch does not count as verification.
         let waited = self.clock.monotonic_micros().saturating_sub(requested);
-        let candidates = match keys.lookup(header.kid.as_deref(), header.algorithm) {
-            KeyLookup::Found(candidates) => candidates,
+        let (candidates, if_none_signed) = match keys.lookup(header.kid.as_deref(), header.algorithm) {
+            KeyLookup::Found(candidates) => (candidates, VerifyError::BadSignature),
+            KeyLookup::TooMany(candidates) => (candidates, VerifyError::TooManyKeysFit),
             KeyLookup::AlgorithmMismatch => return Err(VerifyError::KeyMismatch),
             KeyLookup::NotFound => return Err(VerifyError::UnknownKey),
         };
@@ -157,7 +158,7 @@ impl Verifier {
             .map(|key| key.identity());
         let took = self.clock.monotonic_micros().saturating_sub(started).saturating_sub(waited);
         self.metrics.record_verification(Duration::from_micros(took));
-        let signer = signer.ok_or(VerifyError::BadSignature)?;
+        let signer = signer.ok_or(if_none_signed)?;
         let now = self.clock.now();
         // The token may have expired while its key was fetched.
         if now >= accepted.expires_at {

@@ -15,6 +15,7 @@ use url::Url;
 
 use super::error::KeyError;
 use crate::outbound::{Client, ClientLimits, Request, SetupError, TrustedRoots, UrlPolicy};
+use crate::primitives::escape::escape_for_log;
 
 /// Largest document that is read, in bytes. Real key sets have 1 to 20 KiB.
 pub(super) const MAX_DOCUMENT_BYTES: usize = 512 * 1024;
@@ -72,7 +73,8 @@ impl KeyFetcher {
     ///
     /// # Errors
     ///
-    /// [`KeyError::Fetch`], or [`KeyError::Status`] for any status other than 200.
+    /// [`KeyError::Fetch`]; [`KeyError::Status`] for any status other than 200;
+    /// [`KeyError::ContentEncoding`].
     ///
     /// # Cancel safety
     ///
@@ -81,13 +83,24 @@ impl KeyFetcher {
         let mut request = Request::get(url);
         let accept = HeaderValue::from_static("application/json, application/jwk-set+json");
         request.headers.insert(header::ACCEPT, accept);
+        request.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let response = self.0.send(request).await?;
         if response.status() != StatusCode::OK {
             return Err(KeyError::Status { status: response.status().as_u16() });
         }
+        if let Some(encoding) = content_encoding(response.headers()) {
+            return Err(KeyError::ContentEncoding { encoding });
+        }
         let lifetime = lifetime(response.headers());
         Ok(FetchedDocument { body: response.into_body().await?, lifetime })
     }
+}
+
+/// What `Content-Encoding` says, for an error message; `None` if the body is the document itself.
+fn content_encoding(headers: &HeaderMap) -> Option<String> {
+    let encoding = headers.get(header::CONTENT_ENCODING)?;
+    let is_identity = encoding.is_empty() || encoding.as_bytes().eq_ignore_ascii_case(b"identity");
+    (!is_identity).then(|| escape_for_log(&String::from_utf8_lossy(encoding.as_bytes())))
 }
 
 /// How long a response may be used (RFC 9111 §4.2): `max-age` minus `Age`, within

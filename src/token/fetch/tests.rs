@@ -17,6 +17,20 @@ async fn a_document_comes_with_its_lifetime() {
     assert_eq!(fetch(&server).await, Ok(expected));
     let head = server.last_head("/keys");
     assert!(head.contains("accept: application/json, application/jwk-set+json\r\n"), "{head}");
+    assert!(head.contains("accept-encoding: identity\r\n"), "{head}");
+}
+
+/// A cache in front of a provider may compress although nobody asked for it.
+#[tokio::test]
+async fn an_encoded_body_is_named() {
+    let server = TestServer::start();
+    for (value, accepted) in [("identity", true), ("Identity", true), ("", true), ("gzip", false), ("br, gzip", false)]
+    {
+        server.put("/keys", &format!("content-encoding: {value}\r\n"), b"{}");
+        let fetched = fetch(&server).await.map(|document| document.body);
+        let refused = KeyError::ContentEncoding { encoding: value.to_owned() };
+        assert_eq!(fetched, if accepted { Ok(b"{}".to_vec()) } else { Err(refused) }, "{value}");
+    }
 }
 
 /// Threats J-64, J-65. The body of such a response does not matter: it is not even read.

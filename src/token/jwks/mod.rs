@@ -13,21 +13,22 @@ use serde_json::Value;
 use super::algorithm::{Algorithm, Family};
 use super::jwk::{self, MAX_KID_BYTES, Material, ParsedKeys};
 use super::key_rejection::KeyRejection;
-use super::strict_json;
+use super::provider_document::{self, DocumentFault};
 
-/// Most keys in a set. Issuers publish two to five; far more than that is a mistake.
-const MAX_KEYS: usize = 100;
+/// Most keys that are read from a set; the rest is skipped. Most issuers publish two to five; some
+/// publish one for each client.
+pub(super) const MAX_KEYS: usize = 500;
 
 /// Most keys that a signature is checked against. Keys may share an id, and a token may name none.
-const MAX_CANDIDATES: usize = 8;
+pub(super) const MAX_CANDIDATES: usize = 8;
 
 /// Why a document is not a usable key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JwksError {
     /// Not a JSON object with unique members and an array `keys`.
-    #[error("the issuer's key set is malformed")]
-    Malformed,
+    #[error("the issuer's key set is malformed{0}")]
+    Malformed(DocumentFault),
     /// `keys` is empty.
     #[error("the issuer's key set is empty")]
     Empty,
@@ -38,12 +39,6 @@ pub enum JwksError {
         keys: usize,
         /// Why the first one was rejected.
         rejection: KeyRejection,
-    },
-    /// More than [`MAX_KEYS`].
-    #[error("the issuer's key set has {keys} keys, more than {MAX_KEYS}")]
-    TooMany {
-        /// How many there are.
-        keys: usize,
     },
 }
 
@@ -78,8 +73,10 @@ pub struct KeySet {
 /// The keys that may have signed a token.
 #[derive(Clone, Debug)]
 pub enum KeyLookup<'a> {
-    /// At least one key.
+    /// At least one key, and at most [`MAX_CANDIDATES`].
     Found(Vec<&'a VerificationKey>),
+    /// More than [`MAX_CANDIDATES`]: the first of them.
+    TooMany(Vec<&'a VerificationKey>),
     /// A key has that id, but none of that id is for that algorithm.
     AlgorithmMismatch,
     /// No key has that id; or the token names no id, and no key is for its algorithm.
@@ -158,16 +155,18 @@ impl KeySet {
     ///
     /// [`JwksError`], also if no key in it is usable.
     pub fn read(document: &[u8]) -> Result<Self, JwksError> {
-        let document = strict_json::read_object(document).map_err(|_| JwksError::Malformed)?;
-        let Some(Value::Array(jwks)) = document.get("keys") else { return Err(JwksError::Malformed) };
+        let document = provider_document::read(document).map_err(JwksError::Malformed)?;
+        let Some(Value::Array(jwks)) = document.get("keys") else {
+            return Err(JwksError::Malformed(DocumentFault::Members));
+        };
         if jwks.is_empty() {
             return Err(JwksError::Empty);
         }
-        if jwks.len() > MAX_KEYS {
-            return Err(JwksError::TooMany { keys: jwks.len() });
-        }
         let (mut keys, mut rejected, mut first_rejection) = (Vec::<VerificationKey>::new(), BTreeMap::new(), None);
-        for jwk in jwks {
+        if jwks.len() > MAX_KEYS {
+            rejected.insert(KeyRejection::BeyondLimit, jwks.len() - MAX_KEYS);
+        }
+        for jwk in jwks.iter().take(MAX_KEYS) {
             match VerificationKey::read(jwk) {
                 Ok(key) if keys.iter().any(|other| other.identity == key.identity) => {}
                 Ok(key) => keys.push(key),
@@ -186,15 +185,19 @@ impl KeySet {
     /// The keys that may have signed a token with this header.
     ///
     /// Compares ids exactly. Without an id in the token, or if keys share an id, returns all keys
-    /// that allow the algorithm, at most [`MAX_CANDIDATES`]. All of them belong to the issuer, so
-    /// it does not matter which one verifies the signature.
+    /// that allow the algorithm, or the first of them. All of them belong to the issuer, so it does
+    /// not matter which one verifies the signature.
     #[must_use]
     pub fn lookup(&self, kid: Option<&str>, algorithm: Algorithm) -> KeyLookup<'_> {
         let mut named = self.keys.iter().filter(|key| kid.is_none() || key.kid() == kid).peekable();
         if named.peek().is_none() {
             return KeyLookup::NotFound;
         }
-        let allowed: Vec<_> = named.filter(|key| key.allows(algorithm)).take(MAX_CANDIDATES).collect();
+        let mut allowing = named.filter(|key| key.allows(algorithm));
+        let allowed: Vec<_> = allowing.by_ref().take(MAX_CANDIDATES).collect();
+        if allowing.next().is_some() {
+            return KeyLookup::TooMany(allowed);
+        }
         match (allowed.is_empty(), kid) {
             (false, _) => KeyLookup::Found(allowed),
             (true, Some(_)) => KeyLookup::AlgorithmMismatch,

@@ -292,7 +292,7 @@ impl KeyStore {
         let set = self.usable_keys(self.clock.monotonic_micros())?;
         match set.lookup(kid, algorithm) {
             KeyLookup::AlgorithmMismatch => return Some(Err(VerifyError::KeyMismatch)),
-            KeyLookup::Found(_) => {}
+            KeyLookup::Found(_) | KeyLookup::TooMany(_) => {}
             KeyLookup::NotFound => return None,
         }
         Some(Ok(set))

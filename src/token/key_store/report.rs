@@ -27,6 +27,7 @@ pub(super) fn key_set_changed(issuer: &str, previous: Option<&KeySet>, set: &Key
                 );
             }
             KeyRejection::Algorithm
+            | KeyRejection::BeyondLimit
             | KeyRejection::Curve
             | KeyRejection::Exponent
             | KeyRejection::KeyId

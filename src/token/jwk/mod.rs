@@ -159,18 +159,21 @@ fn check_purpose(jwk: &Jwk) -> Result<(), KeyRejection> {
     }
 }
 
-/// RFC 7518 §6.2.1: coordinates have the full length of the field.
+/// RFC 7518 §6.2.1: coordinates have the full length of the field. Some issuers leave leading zeros
+/// out or add some, which changes nothing about the number.
 fn ec(jwk: &Jwk) -> Result<Material, KeyRejection> {
-    let (family, bytes, algorithm): (_, _, &'static dyn VerificationAlgorithm) = match curve(jwk)? {
+    let (family, bytes, algorithm): (_, usize, &'static dyn VerificationAlgorithm) = match curve(jwk)? {
         "P-256" => (Family::EcP256, 32, &ECDSA_P256_SHA256_FIXED),
         "P-384" => (Family::EcP384, 48, &ECDSA_P384_SHA384_FIXED),
         _ => return Err(KeyRejection::Curve),
     };
-    let (x, y) = (number(jwk, "x")?, number(jwk, "y")?);
-    if x.len() != bytes || y.len() != bytes {
-        return Err(KeyRejection::Point);
+    let mut point = vec![4];
+    for member in ["x", "y"] {
+        let coordinate = number(jwk, member)?;
+        let zeros = bytes.checked_sub(coordinate.len()).ok_or(KeyRejection::Point)?;
+        point.resize(point.len() + zeros, 0);
+        point.extend(coordinate);
     }
-    let point = [&[4], &x[..], &y[..]].concat();
     // Parsing includes the check that the point is on the curve.
     parsed(algorithm, &point).ok_or(KeyRejection::Point)?;
     Ok(Material::Ec { family, point })
@@ -181,7 +184,7 @@ fn okp(jwk: &Jwk) -> Result<Material, KeyRejection> {
     if curve(jwk)? != "Ed25519" {
         return Err(KeyRejection::Curve);
     }
-    let point = number(jwk, "x")?;
+    let point = octets(jwk, "x")?;
     let bytes: &[u8; 32] = point.as_slice().try_into().map_err(|_| KeyRejection::Point)?;
     // A point that is not on the curve verifies no signature. A point of small order could verify
     // many, and the library does not refuse it.
@@ -195,17 +198,17 @@ fn okp(jwk: &Jwk) -> Result<Material, KeyRejection> {
 /// verification is too slow, and the library refuses the key.
 const MODULUS_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
-/// RFC 7518 §6.3.1: modulus and exponent have no leading zero octets.
+/// RFC 7518 §6.3.1 allows no leading zero octets in modulus and exponent; some issuers write them
+/// all the same, because their libraries add one to show that the number is positive.
 fn rsa(jwk: &Jwk) -> Result<Material, KeyRejection> {
     let (modulus, exponent) = (number(jwk, "n")?, number(jwk, "e")?);
     let is_odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
-    let has_leading_zero = |number: &[u8]| number.first().is_none_or(|first| *first == 0);
-    if has_leading_zero(&modulus) || !is_odd(&modulus) || !MODULUS_BITS.contains(&bits(&modulus)) {
+    if !is_odd(&modulus) || !MODULUS_BITS.contains(&bits(&modulus)) {
         return Err(KeyRejection::Modulus);
     }
     // 33 bits is the limit of the library. With an exponent of 1, every signature would be its own
     // message.
-    if has_leading_zero(&exponent) || !is_odd(&exponent) || exponent == [1] || bits(&exponent) > 33 {
+    if !is_odd(&exponent) || exponent == [1] || bits(&exponent) > 33 {
         return Err(KeyRejection::Exponent);
     }
     let components = RsaPublicKeyComponents { n: &modulus, e: &exponent };
@@ -224,8 +227,25 @@ fn curve(jwk: &Jwk) -> Result<&str, KeyRejection> {
     jwk.get("crv").and_then(Value::as_str).ok_or(KeyRejection::Curve)
 }
 
+/// A big-endian number, without leading zeros.
 fn number(jwk: &Jwk, member: &str) -> Result<Vec<u8>, KeyRejection> {
+    let mut octets = octets(jwk, member)?;
+    let zeros = octets.iter().take_while(|octet| **octet == 0).count();
+    octets.drain(..zeros);
+    Ok(octets)
+}
+
+/// RFC 7518 §2 requires base64url without padding. Padding and the standard alphabet (RFC 4648 §4)
+/// are accepted too: some issuers write them, and unlike in a token, nothing depends on there being
+/// one spelling only. The key's identity is computed from the octets.
+fn octets(jwk: &Jwk, member: &str) -> Result<Vec<u8>, KeyRejection> {
     let text = jwk.get(member).and_then(Value::as_str).ok_or(KeyRejection::Malformed)?;
+    let url_safe = |byte| match byte {
+        b'+' => b'-',
+        b'/' => b'_',
+        other => other,
+    };
+    let text: Vec<u8> = text.trim_end_matches('=').bytes().map(url_safe).collect();
     URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyRejection::Malformed)
 }
 
@@ -267,3 +287,6 @@ fn has_small_order(point: &[u8; 32]) -> bool {
     unsigned[31] &= 0x7f;
     [ZERO, ONE, MINUS_ONE, EIGHTH, MINUS_EIGHTH].contains(&unsigned)
 }
+
+#[cfg(test)]
+mod tests;
