@@ -27,10 +27,9 @@ use crate::gateway::response::refusal::Refusal;
 use crate::gateway::runtime::Runtime;
 use crate::gateway::worker::Worker;
 use crate::primitives::min_rate::WaitAllowance;
-use crate::primitives::random;
 use crate::upstream::body::{MaxBody, RequestBody, RequestBodyFault, Trailers};
 use crate::upstream::exchange::ExchangeOptions;
-use crate::upstream::headers::forwarding::{write_traceparent, write_via};
+use crate::upstream::headers::trace::{remove_invalid_trace, write_via};
 use crate::upstream::headers::{X_REQUEST_ID, retain_end_to_end};
 use crate::upstream::response::{UpstreamBody, UpstreamResponse};
 use crate::upstream::tunnel_limits::{TunnelClient, TunnelPermit};
@@ -273,7 +272,7 @@ fn build_headers(request: InboundRequest, route: &Route, caller: &Caller, reques
     hop.write(&mut headers, &host_field, &client.reported);
     write_via(&mut headers, version);
     headers.insert(X_REQUEST_ID, request_id.clone());
-    write_traceparent(&mut headers, random::bytes(), random::bytes());
+    remove_invalid_trace(&mut headers);
     for (name, value) in caller.headers() {
         headers.insert(name, value.clone());
     }

@@ -1,21 +1,15 @@
-//! Forwarding headers: tell the upstream about the hops from the client to the gateway.
-//! `Forwarded`, `X-Forwarded-*`, `Via` and `traceparent`.
+//! Forwarding headers: tell the upstream about the hops from the client to the gateway. `Forwarded`
+//! and `X-Forwarded-*`.
 //!
-//! Both families of forwarding fields are written from the same values, so that a backend learns
-//! the same client, scheme and host from either. Without a proxy in front of the gateway, most of
-//! the text is the same for every request on a connection, so [`Hop`] renders it once.
+//! Both families are written from the same values, so that a backend learns the same client, scheme
+//! and host from either. Without a proxy in front of the gateway, most of the text is the same for
+//! every request on a connection, so [`Hop`] renders it once.
 
 use std::cell::RefCell;
 use std::fmt::{self, Display, Write as _};
 use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-
-use crate::primitives::random;
-
-/// The gateway's name in `Via` (RFC 9110 §7.6.3).
-static VIA: HeaderValue = HeaderValue::from_static("1.1 portcullis");
-static VIA_FROM_HTTP_2: HeaderValue = HeaderValue::from_static("2 portcullis");
 
 /// The addresses of the client and of the proxies that the request has passed.
 pub(crate) static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -25,8 +19,6 @@ pub(crate) static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forw
 pub(crate) static X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 /// The scheme that the client used.
 pub(crate) static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// What trusted proxies report about a request before it reached the gateway's peer. Nothing by
 /// default, as for a request whose peer is not a trusted proxy.
@@ -176,55 +168,4 @@ impl<'a, I: Iterator<Item = &'a IpAddr> + Clone> Display for Joined<I> {
 
 fn value(text: String) -> HeaderValue {
     HeaderValue::try_from(text).expect("addresses and a checked host are printable ASCII")
-}
-
-/// Appends the gateway to `Via`.
-pub(crate) fn write_via(headers: &mut HeaderMap, received: http::Version) {
-    let via = if received == http::Version::HTTP_2 { &VIA_FROM_HTTP_2 } else { &VIA };
-    headers.append(header::VIA, via.clone());
-}
-
-/// Continues the request's trace, or starts one (W3C Trace Context, level 1).
-///
-/// `span` becomes the parent id that the upstream receives; `new_trace` becomes the trace id if the
-/// request has no valid `traceparent`.
-pub(crate) fn write_traceparent(headers: &mut HeaderMap, new_trace: [u8; 16], span: [u8; 8]) {
-    let mut text = *b"00-................................-................-00";
-    let mut received = headers.get_all(&TRACEPARENT).iter();
-    let continued = match (received.next(), received.next()) {
-        (Some(only), None) => only.to_str().ok().and_then(trace_of),
-        _ => None,
-    };
-    if let Some((trace, flags)) = continued {
-        text[3..35].copy_from_slice(trace.as_bytes());
-        text[53..55].copy_from_slice(flags.as_bytes());
-    } else {
-        // Without a valid `traceparent`, a `tracestate` belongs to no trace.
-        headers.remove(&TRACESTATE);
-        random::write_hex(&new_trace, &mut text[3..35]);
-    }
-    random::write_hex(&span, &mut text[36..52]);
-    headers.insert(&TRACEPARENT, HeaderValue::from_bytes(&text).expect("hexadecimal digits and dashes"));
-}
-
-/// The trace id and the flags of a `traceparent`, if it is valid.
-fn trace_of(text: &str) -> Option<(&str, &str)> {
-    let bytes = text.as_bytes();
-    let dashes = bytes.len() >= 55 && [2, 35, 52].iter().all(|&at| bytes[at] == b'-');
-    let digits = |range: std::ops::Range<usize>| {
-        bytes[range].iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')).then_some(())
-    };
-    if !dashes {
-        return None;
-    }
-    digits(0..2)?;
-    digits(3..35)?;
-    digits(36..52)?;
-    digits(53..55)?;
-    let version = &text[0..2];
-    // Version 00 has exactly these four parts; later versions may add more after another dash.
-    let length_fits = if version == "00" { bytes.len() == 55 } else { bytes.len() == 55 || bytes[55] == b'-' };
-    let (trace, parent) = (&text[3..35], &text[36..52]);
-    let valid = version != "ff" && length_fits && trace.bytes().any(|b| b != b'0') && parent.bytes().any(|b| b != b'0');
-    valid.then_some((trace, &text[53..55]))
 }

@@ -1,10 +1,11 @@
 //! Headers that the gateway does not forward, and those that it writes for upstreams.
 //!
-//! [`names`] classifies header names; [`forwarding`] writes the headers about the hop and the
-//! trace. Identity headers are not written here.
+//! [`names`] classifies header names; [`forwarding`] writes the headers about the hops, and
+//! [`trace`] those about the trace. Identity headers are not written here.
 
 pub(crate) mod forwarding;
 pub(crate) mod names;
+pub(crate) mod trace;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 

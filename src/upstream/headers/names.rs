@@ -32,7 +32,8 @@ pub(crate) enum Class {
     Forwarding,
     /// Every other `X-Forwarded-*`. Forwarded from trusted proxies that write this family.
     ForwardingExtension,
-    /// Traces the request across hops: `Via` and `traceparent`, which the gateway continues.
+    /// Traces the request across hops: `Via`, which the gateway continues, and `traceparent`, which
+    /// passes if it is valid.
     Trace,
     /// Tells a backend a path, method, host or address other than the request's, which no route has
     /// checked. Forwarded from trusted proxies only.
