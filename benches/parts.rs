@@ -12,6 +12,7 @@ use divan::{AllocProfiler, Bencher};
 use http::{HeaderMap, HeaderValue, Method, header};
 use portcullis::clock::Clock;
 use portcullis::internals::Host;
+use portcullis::internals::KeyOrigin;
 use portcullis::internals::Metrics;
 use portcullis::internals::Quota;
 use portcullis::internals::Table;
@@ -157,12 +158,12 @@ fn limit(bencher: Bencher<'_, '_>, keys: u64) {
     // Spreads the keys as hashes are spread.
     let spread = |key: u64| key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     for key in 0..keys {
-        table.take(spread(key), &quota, now);
+        table.take(spread(key), KeyOrigin::Verified, &quota, now);
     }
     bencher.bench_local(|| {
         next = (next + 1) % keys;
         now += 1;
-        black_box(table.take(spread(next), &quota, now));
+        black_box(table.take(spread(next), KeyOrigin::Verified, &quota, now));
     });
 }
 

@@ -60,8 +60,8 @@ pub mod internals {
     pub use crate::plan::Plan;
     pub use crate::plan::adopt::Adopter;
     pub use crate::primitives::{random, shutdown};
-    pub use crate::rate_limit::Quota;
     pub use crate::rate_limit::table::Table;
+    pub use crate::rate_limit::{KeyOrigin, Quota};
     pub use crate::telemetry::LineFormat;
     pub use crate::telemetry::access_log::AccessLog;
     pub use crate::telemetry::metrics::Metrics;

@@ -17,6 +17,7 @@ static PER_PROCESS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 enum Kind {
     Address = 1,
     Parts = 2,
+    Network = 3,
 }
 
 /// The key of an address.
@@ -31,6 +32,20 @@ pub(crate) fn address(ip: IpAddr) -> u64 {
         IpAddr::V6(v6) => hasher.write(&v6.octets()[..8]),
     }
     hasher.finish()
+}
+
+/// The key of everything that one customer of a network provider is usually given: an IPv4 address,
+/// whose key [`address`] returns as well, or the first 48 bits of an IPv6 address (RFC 6177 §2).
+#[must_use]
+pub(crate) fn network(ip: IpAddr) -> u64 {
+    match ip.to_canonical() {
+        IpAddr::V4(_) => address(ip),
+        IpAddr::V6(v6) => {
+            let mut hasher = new_hasher(Kind::Network);
+            hasher.write(&v6.octets()[..6]);
+            hasher.finish()
+        }
+    }
 }
 
 /// The key of several texts in order. Each is hashed with its length, so that `("ab", "c")` and
@@ -81,6 +96,21 @@ mod tests {
         ] {
             assert_eq!(key(one) == key(other), is_same, "{name}");
         }
+    }
+
+    #[test]
+    fn networks_have_one_key_each() {
+        let of = |ip: &str| network(ip.parse().unwrap());
+        for (name, one, other, is_same) in [
+            ("an IPv4 address", "192.0.2.1", "::ffff:192.0.2.1", true),
+            ("another IPv4 address", "192.0.2.1", "192.0.2.2", false),
+            ("another /64 of the same /48", "2001:db8:1:2::1", "2001:db8:1:ffff::1", true),
+            ("another /48", "2001:db8:1::1", "2001:db8:2::1", false),
+        ] {
+            assert_eq!(of(one) == of(other), is_same, "{name}");
+        }
+        assert_eq!(of("192.0.2.1"), key("192.0.2.1"));
+        assert_ne!(of("2001:db8::1"), key("2001:db8::1"), "a /48 is not its first /64");
     }
 
     #[test]

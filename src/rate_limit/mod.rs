@@ -13,6 +13,7 @@ pub(crate) mod table;
 use std::time::Duration;
 
 pub(crate) use store::CellStore;
+pub use table::KeyOrigin;
 
 /// A rate and a burst: `count` requests per `period`, of which `burst` may come at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

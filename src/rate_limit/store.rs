@@ -4,16 +4,16 @@
 //! trip. The table answers immediately.
 
 use super::table::Table;
-use super::{Quota, QuotaDecision};
+use super::{KeyOrigin, Quota, QuotaDecision};
 
 /// Counts by key, as [GCRA](super) decides.
 pub trait CellStore {
     /// Counts one for `key` if `quota` allows it. `now_micros` is monotonic time, in microseconds.
-    fn take(&self, key: u64, quota: &Quota, now_micros: u64) -> impl Future<Output = QuotaDecision>;
+    fn take(&self, key: u64, origin: KeyOrigin, quota: &Quota, now_micros: u64) -> impl Future<Output = QuotaDecision>;
 }
 
 impl CellStore for Table {
-    async fn take(&self, key: u64, quota: &Quota, now_micros: u64) -> QuotaDecision {
-        Self::take(self, key, quota, now_micros)
+    async fn take(&self, key: u64, origin: KeyOrigin, quota: &Quota, now_micros: u64) -> QuotaDecision {
+        Self::take(self, key, origin, quota, now_micros)
     }
 }

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::primitives::clock::Clock;
 use crate::rate_limit::table::Table;
-use crate::rate_limit::{CellStore, Quota, QuotaDecision, fields, key};
+use crate::rate_limit::{CellStore, KeyOrigin, Quota, QuotaDecision, fields, key};
 use crate::telemetry::metrics::LimitMetrics;
 use crate::token::{ClaimPath, Principal, number};
 use crate::upstream::headers::names::is_same;
@@ -181,7 +181,8 @@ impl<S: CellStore> Limiter<S> {
     /// Counts a request against its budget, unless the budget is used up.
     pub async fn take(&self, input: LimitInput<'_>) -> LimitOutcome<'_> {
         let AppliedQuota { quota, policy } = self.budget(input.principal);
-        let decision = self.cells.take(self.key(input), quota, self.clock.monotonic_micros()).await;
+        let now = self.clock.monotonic_micros();
+        let decision = self.cells.take(self.key(input), self.origin(input), quota, now).await;
         self.usage.count(&decision);
         LimitOutcome { limit: &self.settings.name, decision, policy }
     }
@@ -214,6 +215,20 @@ impl<S: CellStore> Limiter<S> {
             },
             (LimitKey::Issuer, Some(caller)) => key::strings(&["issuer", caller.issuer()]),
             (LimitKey::Subject, Some(caller)) => caller.subject_hash(),
+        }
+    }
+
+    /// Whether the client could have made up the key of this request.
+    fn origin(&self, input: LimitInput<'_>) -> KeyOrigin {
+        match (&self.settings.key, input.principal) {
+            (LimitKey::Header(_) | LimitKey::Ip, _)
+            | (LimitKey::Claim(_) | LimitKey::Client | LimitKey::Issuer | LimitKey::Subject, None) => {
+                KeyOrigin::Client(input.client_ip)
+            }
+            (LimitKey::Route, _)
+            | (LimitKey::Claim(_) | LimitKey::Client | LimitKey::Issuer | LimitKey::Subject, Some(_)) => {
+                KeyOrigin::Verified
+            }
         }
     }
 
@@ -300,18 +315,66 @@ impl FailureGuard {
     /// Whether another failure of `client` would be within the budget. Does not count a failure.
     #[must_use]
     pub fn check(&self, client: IpAddr) -> LimitOutcome<'_> {
-        let decision = self.table.peek(key::address(client), &self.quota, self.clock.monotonic_micros());
+        let now = self.clock.monotonic_micros();
+        let decision = self.table.peek(key::address(client), KeyOrigin::Client(client), &self.quota, now);
         self.usage.count(&decision);
         LimitOutcome { limit: &self.name, decision, policy: &self.policy }
     }
 
     /// Counts a failure of `client`.
     pub fn count(&self, client: IpAddr) {
-        self.table.take(key::address(client), &self.quota, self.clock.monotonic_micros());
+        let now = self.clock.monotonic_micros();
+        self.table.take(key::address(client), KeyOrigin::Client(client), &self.quota, now);
     }
 
     /// Publishes how many cells are in use. Called at each scrape.
     pub fn report(&self) {
         self.usage.report(&self.table);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::primitives::clock::ManualClock;
+    use crate::telemetry::metrics::Metrics;
+
+    /// A limiter of one request per hour with room for 100 keys.
+    fn limiter(key: LimitKey) -> Limiter {
+        let quota = Quota { count: 1, period: Duration::from_secs(3600), burst: 1 };
+        let clock = ManualClock::at(1_800_000_000).clock();
+        let metrics = Metrics::new(clock.clone()).limit("calls");
+        let settings = LimitSettings { name: "calls".into(), key, quota, tiers: None };
+        Limiter { cells: Table::new(100), ..Limiter::new(settings, metrics, clock) }
+    }
+
+    /// How many of `count` requests, each with another key, the limiter allows.
+    async fn count_allowed(limiter: &Limiter, count: u32, address: impl Fn(u32) -> IpAddr) -> usize {
+        let mut allowed = 0;
+        for number in 0..count {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-api-key", HeaderValue::from(number));
+            let input = LimitInput { client_ip: address(number), headers: &headers, route: "calls", principal: None };
+            allowed += usize::from(limiter.take(input).await.require_allowed().is_ok());
+        }
+        allowed
+    }
+
+    /// Threat RL-7: the client makes up header values, or uses the addresses of its IPv6 network.
+    #[tokio::test]
+    async fn one_client_gets_no_more_keys_than_its_share() {
+        let header = limiter(LimitKey::Header(HeaderName::from_static("x-api-key")));
+        assert_eq!(count_allowed(&header, 1_000, |_| [192, 0, 2, 1].into()).await, 11);
+        assert_eq!(count_allowed(&header, 1, |_| [192, 0, 2, 2].into()).await, 0, "the value is in use");
+        let ip = limiter(LimitKey::Ip);
+        let in_one_network = |number: u32| {
+            let subnet = u16::try_from(number).unwrap();
+            std::net::Ipv6Addr::new(0x2001, 0xdb8, 1, subnet, 0, 0, 0, 1).into()
+        };
+        assert_eq!(count_allowed(&ip, 1_000, in_one_network).await, 11);
+        let in_many_networks = |number: u32| std::net::Ipv4Addr::from_bits(number << 8).into();
+        assert_eq!(count_allowed(&ip, 80, in_many_networks).await, 80, "others have their own share");
     }
 }

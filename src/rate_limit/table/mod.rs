@@ -2,15 +2,20 @@
 //!
 //! Keys come from clients, so the table never grows. A cell whose TAT is in the past is equivalent
 //! to no cell, and the table reuses it. A cell whose TAT is in the future is never evicted:
-//! otherwise an attacker could evict its own cell by sending many other keys. When no cell is free,
-//! all new keys share one *overflow cell* and are limited together like a single key. That neither
-//! lifts the limit nor affects clients that already have a cell.
+//! otherwise an attacker could evict its own cell by sending many other keys.
+//!
+//! **No client can fill the table.** A network occupies at most a tenth of it with keys that it can
+//! make up (see [`KeyOrigin`]); beyond that, its new keys are counted as one, the network's. If
+//! many networks fill the table together, new keys share *overflow cells*: made-up keys with those
+//! of the same network, verified ones with a few others. Neither lifts the limit, and neither
+//! affects clients that already have a cell.
 //!
 //! **Concurrency.** Counting a request of a known key takes no lock. A cell is a pair of atomics,
 //! so reusing it must not let a request of the old key count against the new one. Three rules
 //! ensure this:
-//! 1. A cell is released only if its TAT is in the past, by exchanging exactly that TAT for `FREE`
-//!    or `RESERVED`. After that the new key is written, and then its TAT.
+//! 1. A cell is released only if its TAT is in the past, by exchanging exactly that TAT for
+//!    `RESERVED`. The thread that did so has the cell to itself until it stores another TAT: it
+//!    writes the new owner and key, and then the TAT, or `FREE`.
 //! 2. A reader loads the TAT *before* the key, and counts by exchanging the TAT that it loaded.
 //! 3. The TAT of a cell only ever increases, so a TAT that a reader loaded does not reappear.
 //!    Threads whose clocks differ by more than one interval could break this for a released cell;
@@ -19,15 +24,27 @@
 //! New keys are inserted under a mutex chosen by the key. Without it two threads could insert the
 //! same key into two cells, which would double its burst.
 
+mod share;
+
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+pub use share::KeyOrigin;
+
+use share::{Owner, Shares};
 
 use super::gcra;
 use super::{Quota, QuotaDecision};
 
-/// Default number of keys, which takes 3.2 MB. An attacker needs as many addresses or users to fill
-/// the table.
+/// Default number of keys, which takes 4.8 MB.
 pub(crate) const DEFAULT_CAPACITY: usize = 100_000;
+
+/// The part of the capacity that one network may occupy with keys that it can make up: enough for
+/// the customers behind the largest shared addresses.
+const NETWORK_SHARE: usize = 10;
+
+/// Number of overflow cells.
+const OVERFLOW_CELLS: usize = 1024;
 
 /// The TAT of each key, in a fixed number of cells. Shared by all threads.
 #[derive(Debug)]
@@ -39,7 +56,10 @@ pub struct Table {
     occupied: AtomicUsize,
     /// Where the next insertion starts to sweep.
     cursor: AtomicUsize,
-    overflow: AtomicU64,
+    shares: Shares,
+    /// The TAT of each overflow cell.
+    overflow: Box<[AtomicU64]>,
+    /// Number of requests whose key got no cell of its own.
     overflowed: AtomicU64,
     insert_locks: [Mutex<()>; INSERT_LOCKS],
 }
@@ -49,12 +69,14 @@ struct Cell {
     /// The TAT in nanoseconds, `FREE` or `RESERVED`.
     tat: AtomicU64,
     key: AtomicU64,
+    /// Which network the cell is counted for.
+    owner: Owner,
 }
 
 /// Marks a cell without a key. No TAT is 0, because a TAT is later than the time of a request.
 const FREE: u64 = 0;
 
-/// Marks a cell whose key is being written; above [`gcra::MAX_TAT`].
+/// Marks a cell that one thread has to itself; above [`gcra::MAX_TAT`].
 const RESERVED: u64 = u64::MAX;
 
 /// Number of cells, starting at its home cell, in which a key may be stored. With half of the cells
@@ -62,7 +84,7 @@ const RESERVED: u64 = u64::MAX;
 const WINDOW: usize = 32;
 
 /// Cells per key of capacity. Half of the cells stay free, so that windows do not fill up. A cell
-/// takes 16 bytes.
+/// takes 24 bytes.
 const CELLS_PER_KEY: usize = 2;
 
 /// Number of cells that each insertion sweeps. An insertion takes one cell, so the sweep covers the
@@ -71,6 +93,16 @@ const STRIPE: usize = 64;
 
 /// Number of locks for insertions: that many keys can be inserted at the same time.
 const INSERT_LOCKS: usize = 64;
+
+/// What an insertion stores.
+#[derive(Clone, Copy)]
+struct NewCell {
+    key: u64,
+    /// The TAT.
+    next: u64,
+    /// The network that the cell counts against, unless the key is verified.
+    network: Option<u64>,
+}
 
 /// The result of a search for a key.
 enum Lookup {
@@ -88,7 +120,7 @@ impl Default for Table {
 }
 
 impl Table {
-    /// A table for `capacity` keys, at least 1. Allocates about 32 bytes per key at once.
+    /// A table for `capacity` keys, at least 1. Allocates about 48 bytes per key at once.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         let capacity = capacity.max(1);
@@ -97,7 +129,8 @@ impl Table {
             capacity,
             occupied: AtomicUsize::new(0),
             cursor: AtomicUsize::new(0),
-            overflow: AtomicU64::new(FREE),
+            shares: Shares::new((capacity / NETWORK_SHARE).max(1)),
+            overflow: (0..OVERFLOW_CELLS).map(|_| AtomicU64::new(FREE)).collect(),
             overflowed: AtomicU64::new(0),
             insert_locks: [const { Mutex::new(()) }; INSERT_LOCKS],
         }
@@ -106,10 +139,19 @@ impl Table {
     /// Counts a request of `key` if `quota` allows it. `now_micros` is monotonic time.
     ///
     /// The quota may differ between calls, also for the same key, which keeps what it has used.
-    pub fn take(&self, key: u64, quota: &Quota, now_micros: u64) -> QuotaDecision {
+    pub fn take(&self, key: u64, origin: KeyOrigin, quota: &Quota, now_micros: u64) -> QuotaDecision {
         let now = nanos(now_micros);
         if let Some(decision) = self.count_existing(key, quota, now) {
             return decision;
+        }
+        let network = origin.network();
+        let own_key = key;
+        let key = self.within_share(own_key, network);
+        if key != own_key {
+            self.overflowed.fetch_add(1, Ordering::Relaxed);
+            if let Some(decision) = self.count_existing(key, quota, now) {
+                return decision;
+            }
         }
         // The lock guards no data of its own, and every step of an insertion leaves the table
         // consistent, so a poisoned lock is safe to use.
@@ -120,20 +162,33 @@ impl Table {
         let first = gcra::evaluate(FREE, now, quota);
         let Some(next) = first.next else { return first.decision };
         self.sweep_stripe(now);
-        let is_inserted = self.insert(key, next, now);
+        let is_inserted = self.insert(NewCell { key, next, network }, now);
         drop(lock);
-        if is_inserted { first.decision } else { self.count_overflow(quota, now) }
+        if is_inserted {
+            return first.decision;
+        }
+        if key == own_key {
+            self.overflowed.fetch_add(1, Ordering::Relaxed);
+        }
+        self.count_overflow(network.unwrap_or(key), quota, now)
     }
 
     /// Decides without counting the request: `remaining` and `full_after` describe the state before
     /// it.
     #[must_use]
-    pub fn peek(&self, key: u64, quota: &Quota, now_micros: u64) -> QuotaDecision {
+    pub fn peek(&self, key: u64, origin: KeyOrigin, quota: &Quota, now_micros: u64) -> QuotaDecision {
         let now = nanos(now_micros);
+        if let Lookup::Found(_, tat) = self.find(key) {
+            return gcra::peek(tat, now, quota);
+        }
+        let network = origin.network();
+        let key = self.within_share(key, network);
         match self.find(key) {
             Lookup::Found(_, tat) => gcra::peek(tat, now, quota),
             Lookup::Missing if self.has_room(key, now) => gcra::peek(FREE, now, quota),
-            Lookup::Missing => gcra::peek(self.overflow.load(Ordering::Acquire), now, quota),
+            Lookup::Missing => {
+                gcra::peek(self.overflow_cell(network.unwrap_or(key)).load(Ordering::Acquire), now, quota)
+            }
         }
     }
 
@@ -144,8 +199,8 @@ impl Table {
         self.occupied.load(Ordering::Relaxed)
     }
 
-    /// Number of requests decided with the overflow cell since the table was created. It grows when
-    /// there are more active keys than cells.
+    /// Number of requests since the table was created whose key got no cell of its own. It grows
+    /// when there are more active keys than cells, or than cells for the client's network.
     #[must_use]
     pub fn overflow_count(&self) -> u64 {
         self.overflowed.load(Ordering::Relaxed)
@@ -171,13 +226,23 @@ impl Table {
         }
     }
 
-    fn count_overflow(&self, quota: &Quota, now: u64) -> QuotaDecision {
-        self.overflowed.fetch_add(1, Ordering::Relaxed);
+    /// The key to count a new key by: its network's, if that occupies as many cells as it may.
+    fn within_share(&self, key: u64, network: Option<u64>) -> u64 {
+        network.filter(|network| self.shares.is_used_up(*network)).unwrap_or(key)
+    }
+
+    fn overflow_cell(&self, key: u64) -> &AtomicU64 {
+        let index = usize::try_from(key % OVERFLOW_CELLS as u64).expect("a remainder is less than the divisor");
+        &self.overflow[index]
+    }
+
+    fn count_overflow(&self, key: u64, quota: &Quota, now: u64) -> QuotaDecision {
+        let cell = self.overflow_cell(key);
         loop {
-            let tat = self.overflow.load(Ordering::Acquire);
+            let tat = cell.load(Ordering::Acquire);
             let evaluation = gcra::evaluate(tat, now, quota);
             let Some(next) = evaluation.next else { return evaluation.decision };
-            if compare_exchange(&self.overflow, tat, next) {
+            if compare_exchange(cell, tat, next) {
                 return evaluation.decision;
             }
         }
@@ -197,9 +262,9 @@ impl Table {
 
     /// Inserts a key that has no cell into its window; returns whether there was room. The key's
     /// lock must be held.
-    fn insert(&self, key: u64, next: u64, now: u64) -> bool {
+    fn insert(&self, new: NewCell, now: u64) -> bool {
         let occupied = &self.occupied;
-        for index in self.window(key) {
+        for index in self.window(new.key) {
             let cell = &self.cells[index];
             let tat = cell.tat.load(Ordering::Acquire);
             if tat == RESERVED || tat > now {
@@ -213,8 +278,9 @@ impl Table {
                 continue;
             }
             if compare_exchange(&cell.tat, tat, RESERVED) {
-                cell.key.store(key, Ordering::Release);
-                cell.tat.store(next, Ordering::Release);
+                self.shares.assign(&cell.owner, new.network);
+                cell.key.store(new.key, Ordering::Release);
+                cell.tat.store(new.next, Ordering::Release);
                 return true;
             }
             if !is_counted {
@@ -242,7 +308,9 @@ impl Table {
     fn free_if_past(&self, cell: &Cell, now: u64) {
         let tat = cell.tat.load(Ordering::Acquire);
         // The key may stay: no reader looks at the key of a free cell.
-        if tat != FREE && tat <= now && compare_exchange(&cell.tat, tat, FREE) {
+        if tat != FREE && tat <= now && compare_exchange(&cell.tat, tat, RESERVED) {
+            self.shares.assign(&cell.owner, None);
+            cell.tat.store(FREE, Ordering::Release);
             self.occupied.fetch_sub(1, Ordering::AcqRel);
         }
     }

@@ -28,7 +28,7 @@ impl LimitMetrics {
         self.0.limited.inc();
     }
 
-    /// Counts requests that were decided with the overflow cell because the table was full.
+    /// Counts requests whose key got no cell of its own.
     pub fn count_overflows(&self, requests: u64) {
         self.0.overflow.inc_by(requests);
     }
@@ -54,7 +54,7 @@ impl LimitFamilies {
         registry.register("limited", "Requests that exceeded a rate limit", families.limited.clone());
         registry.register(
             "limiter_overflow",
-            "Requests that shared the overflow cell because a rate limit's table was full",
+            "Requests whose key got no cell of its own in a rate limit's table",
             families.overflow.clone(),
         );
         registry.register_collector(Box::new(ComponentGauge {
