@@ -80,8 +80,11 @@ pub enum VerifyError {
     #[error("lifetime is too long")]
     LifetimeTooLong,
     /// An ID token, refresh token or logout token.
-    #[error("not an access token")]
-    NotAnAccessToken,
+    #[error("not an access token: claim `{claim}` says so")]
+    NotAnAccessToken {
+        /// The claim that says so: a fixed name.
+        claim: &'static str,
+    },
     /// A segment is not strict base64url without padding (RFC 7515 §2).
     #[error("not base64url")]
     NotBase64Url,
@@ -104,9 +107,12 @@ pub enum VerifyError {
     /// Bound to a key by `cnf` (RFC 7800), but sent without proof of possession of that key.
     #[error("sender-constrained token without proof of possession")]
     SenderConstrained,
-    /// The subject is missing, empty, too long, not a string, or contains control characters.
+    /// The subject is missing, empty, too long, or contains control characters.
     #[error("token has no usable subject")]
     SubjectMissing,
+    /// The subject is a number, or has another wrong type (RFC 7519 §4.1.2).
+    #[error("subject is not a string")]
+    SubjectNotAString,
     /// The profile does not allow the header's `typ` (RFC 8725 §3.11).
     #[error("token type is not allowed")]
     TokenTypeNotAllowed,
@@ -118,8 +124,19 @@ pub enum VerifyError {
     UnknownKey,
 }
 
+/// A reason followed by the name of the claim, as in `required claim missing: exp`. All texts are
+/// fixed, and never contain a claim's value.
+macro_rules! with_claim {
+    ($reason:literal, $claim:expr, [$($name:literal),*]) => {
+        match *$claim {
+            $($name => concat!($reason, ": ", $name),)*
+            _ => $reason,
+        }
+    };
+}
+
 impl VerifyError {
-    /// A fixed text per variant, for logs and metrics. The documentation lists these texts.
+    /// A fixed text per variant and claim, for logs. The documentation lists these texts.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
@@ -128,7 +145,13 @@ impl VerifyError {
             Self::AudienceMalformed => "audience malformed",
             Self::AudienceMismatch => "audience is another",
             Self::BadSignature => "signature invalid",
-            Self::ClaimType { .. } => "claim of the wrong type",
+            Self::ClaimType { claim } => {
+                with_claim!(
+                    "claim of the wrong type",
+                    claim,
+                    ["exp", "nbf", "iat", "client", "sub", "client_id", "jti"]
+                )
+            }
             Self::ClaimsMalformed => "claims malformed",
             Self::CriticalExtension => "header extension not supported",
             Self::Encrypted => "encrypted token",
@@ -140,13 +163,18 @@ impl VerifyError {
             Self::KeyMismatch => "key not for this algorithm",
             Self::KeysUnavailable { .. } => "keys unavailable",
             Self::LifetimeTooLong => "lifetime too long",
-            Self::NotAnAccessToken => "not an access token",
+            Self::NotAnAccessToken { claim } => {
+                with_claim!("not an access token", claim, ["typ", "token_use", "events", "at_hash", "c_hash", "nonce"])
+            }
             Self::NotBase64Url => "not base64url",
             Self::NotThreeSegments => "not a JWT",
             Self::NotYetValid => "not valid yet",
-            Self::RequiredClaimMissing { .. } => "required claim missing",
+            Self::RequiredClaimMissing { claim } => {
+                with_claim!("required claim missing", claim, ["exp", "aud", "iat", "sub", "client_id", "jti"])
+            }
             Self::SenderConstrained => "sender-constrained without proof",
             Self::SubjectMissing => "subject missing",
+            Self::SubjectNotAString => "subject is not a string",
             Self::TooManyKeysFit => "too many keys fit",
             Self::TokenTypeNotAllowed => "token type not allowed",
             Self::UnknownIssuer => "issuer not configured",
@@ -262,6 +290,17 @@ mod tests {
         assert!(VerifyError::BadSignature.is_costly() && VerifyError::UnknownKey.is_costly());
         assert!(!VerifyError::Expired { ago_seconds: 1 }.is_costly());
         assert!(!VerifyError::KeysUnavailable { retry_after: Duration::ZERO }.is_costly());
+    }
+
+    #[test]
+    fn a_reason_names_the_claim() {
+        for (error, expected) in [
+            (VerifyError::ClaimType { claim: "exp" }, "claim of the wrong type: exp"),
+            (VerifyError::NotAnAccessToken { claim: "at_hash" }, "not an access token: at_hash"),
+            (VerifyError::RequiredClaimMissing { claim: "jti" }, "required claim missing: jti"),
+        ] {
+            assert_eq!(error.reason(), expected);
+        }
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(crate) struct Header {
 pub(crate) enum TokenType {
     /// `at+jwt` (RFC 9068 §2.1).
     AccessToken,
+    /// `JOSE` (RFC 7515 §4.1.9), which says no more than that the token is a compact JWS.
+    Jose,
     /// `JWT` (RFC 7519 §5.1).
     Jwt,
     /// Anything else, such as a DPoP proof (RFC 9449 §4.2), a logout token or a security event.
@@ -74,6 +76,8 @@ impl TokenType {
         let typ = without_prefix(typ);
         if typ.eq_ignore_ascii_case("at+jwt") {
             Self::AccessToken
+        } else if typ.eq_ignore_ascii_case("jose") {
+            Self::Jose
         } else if typ.eq_ignore_ascii_case("jwt") {
             Self::Jwt
         } else {
@@ -119,6 +123,8 @@ mod tests {
             (r#"{"alg":"RS256","typ":"AT+JWT"}"#, Ok(rs256(None, TokenType::AccessToken))),
             (r#"{"alg":"RS256","typ":"Application/AT+jwt"}"#, Ok(rs256(None, TokenType::AccessToken))),
             (r#"{"alg":"RS256","typ":"application/jwt"}"#, Ok(rs256(None, TokenType::Jwt))),
+            (r#"{"alg":"RS256","typ":"JOSE"}"#, Ok(rs256(None, TokenType::Jose))),
+            (r#"{"alg":"RS256","typ":"JOSE+JSON"}"#, Ok(rs256(None, TokenType::Other))),
             (r#"{"alg":"RS256","typ":"dpop+jwt"}"#, Ok(rs256(None, TokenType::Other))),
             (r#"{"alg":"RS256","typ":"logout+jwt"}"#, Ok(rs256(None, TokenType::Other))),
             (r#"{"alg":"RS256","typ":"secevent+jwt"}"#, Ok(rs256(None, TokenType::Other))),

@@ -183,7 +183,8 @@ impl Issuers {
     /// # Errors
     ///
     /// [`VerifyError`] for the first check that fails.
-    pub fn check_claims(&self, claims: Map<String, Value>) -> Result<Principal, VerifyError> {
+    pub fn check_claims(&self, mut claims: Map<String, Value>) -> Result<Principal, VerifyError> {
+        strict_json::remove_nulls(&mut claims);
         self.verifier_for(&claims)?.check_claims(claims)
     }
 

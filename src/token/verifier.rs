@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::IssuerSettings;
 use super::claims::{self, ValidatedClaims};
 use super::error::{IssuerSetupError, VerifyError};
-use super::header::Header;
+use super::header::{Header, TokenType};
 use super::jwks::{KeyIdentity, KeyLookup};
 use super::key_store::KeyStore;
 use super::principal::Principal;
@@ -95,7 +95,8 @@ impl Verifier {
     ///
     /// [`VerifyError`] for the first check that fails.
     pub(super) fn check_claims(&self, claims: Map<String, Value>) -> Result<Principal, VerifyError> {
-        let accepted = claims::check(&claims, &self.settings, self.clock.now())?;
+        // Without a header, no type says that the token is an access token.
+        let accepted = claims::check(&claims, TokenType::Absent, &self.settings, self.clock.now())?;
         Ok(self.principal(accepted, claims))
     }
 
@@ -141,7 +142,7 @@ impl Verifier {
             return Err(VerifyError::AlgorithmNotAllowed);
         }
         claims::check_token_type(header.token_type, self.settings.profile)?;
-        let accepted = claims::check(&claims, &self.settings, self.clock.now())?;
+        let accepted = claims::check(&claims, header.token_type, &self.settings, self.clock.now())?;
         let requested = self.clock.monotonic_micros();
         let keys = self.keys.key_set_for(header.kid.as_deref(), header.algorithm).await?;
         // The time spent waiting for a fetch does not count as verification.

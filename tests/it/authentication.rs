@@ -228,7 +228,7 @@ async fn every_bad_token_but_an_expired_one_gets_the_same_response() {
         ("another audience", sign(fixture.token().claim("aud", "api2"))),
         ("no subject", sign(fixture.token().without("sub"))),
         ("not valid yet", sign(fixture.token().claim("nbf", 1_900_000_000))),
-        ("an ID token", sign(fixture.token().claim("nonce", "n"))),
+        ("an ID token", sign(fixture.token().claim("at_hash", "h"))),
         ("bound to a key", sign(fixture.token().claim("cnf", json!({"jkt": "x"})))),
         ("a critical extension", sign(fixture.token().header("crit", json!(["exp"])))),
         ("encrypted", "e30.e30.AAAA.AAAA.AAAA".to_owned()),

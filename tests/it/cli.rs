@@ -141,6 +141,9 @@ fn explain_shows_the_rule_behind_a_decision_and_its_line() {
         directory.write(name, claims.to_string()).to_str().expect("UTF-8").to_owned()
     };
     let reader = claims("reader.json", "orders:read", json!([]));
+    let now = portcullis::clock::Clock::system().now().seconds();
+    let id_token = json!({ "iss": "https://idp.example", "aud": "api", "sub": "alice", "exp": now + 60, "nonce": "n" });
+    let id_token = directory.write("id_token.json", id_token.to_string());
     let url = "https://api.example/orders/7";
     for (name, arguments, status, parts) in [
         ("public", vec!["GET", "/anything"], 0, vec!["note  host       none given", "allowed", "public: no token"]),
@@ -150,6 +153,12 @@ fn explain_shows_the_rule_behind_a_decision_and_its_line() {
             vec!["GET", url, "--claims", &reader],
             1,
             vec!["403 access_denied", "pass  demand", "FAIL  demand", "roles staff", ":21 routes[1].roles"],
+        ),
+        (
+            "the claims of an ID token",
+            vec!["GET", url, "--claims", id_token.to_str().expect("UTF-8")],
+            1,
+            vec!["401 token_invalid (not an access token: nonce)"],
         ),
         ("a dot segment", vec!["GET", "https://api.example/a/../b"], 1, vec!["400 path_refused"]),
         ("a method without a route", vec!["POST", url], 1, vec!["405 method_not_allowed"]),

@@ -248,12 +248,30 @@ async fn refuses_types_other_than_an_access_tokens() {
     let fixture = start().await;
     let key = TestKey::rsa("k1");
     let mut rows = vec![("absent", fixture.token().without_header("typ").sign(&key), Ok(()))];
-    for typ in ["at+jwt", "AT+JWT", "application/at+jwt", "Application/AT+JWT", "JWT", "jwt", "application/jwt"] {
+    for typ in [
+        "at+jwt",
+        "AT+JWT",
+        "application/at+jwt",
+        "Application/AT+JWT",
+        "JWT",
+        "jwt",
+        "application/jwt",
+        "JOSE",
+        "application/jose",
+    ] {
         rows.push((typ, fixture.token().header("typ", typ).sign(&key), Ok(())));
     }
-    for typ in
-        ["id_token", "dpop+jwt", "logout+jwt", "secevent+jwt", "token-introspection+jwt", "JOSE", "at+jwt ", "", "at"]
-    {
+    for typ in [
+        "id_token",
+        "dpop+jwt",
+        "logout+jwt",
+        "secevent+jwt",
+        "token-introspection+jwt",
+        "JOSE+JSON",
+        "at+jwt ",
+        "",
+        "at",
+    ] {
         rows.push((typ, fixture.token().header("typ", typ).sign(&key), Err("token type not allowed")));
     }
     for typ in [json!(null), json!(["at+jwt"]), json!(1)] {

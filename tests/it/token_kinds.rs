@@ -12,27 +12,52 @@ use crate::support::fixture::Fixture;
 async fn refuses_tokens_of_other_kinds_and_sender_constrained_tokens() {
     let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
     let with = |claim: &str, value: Value| fixture.token().claim(claim, value).to_jwt();
-    let (other, bound) = (Err("not an access token"), Err("sender-constrained without proof"));
+    let bound = Err("sender-constrained without proof");
     let mut rows = vec![
         ("typ Bearer, as Keycloak sends it", with("typ", json!("Bearer")), Ok(())),
         ("token_use access, as Cognito sends it", with("token_use", json!("access")), Ok(())),
     ];
-    for (claim, value) in [
-        ("nonce", json!("n")),
-        ("at_hash", json!("x")),
-        ("c_hash", json!("x")),
-        ("typ", json!("ID")),
-        ("typ", json!("Refresh")),
-        ("typ", json!("Offline")),
-        ("typ", json!("Logout")),
-        ("token_use", json!("id")),
-        ("events", json!({"http://schemas.openid.net/event/backchannel-logout": {}})),
+    for (claim, value, reason) in [
+        ("at_hash", json!("x"), "not an access token: at_hash"),
+        ("c_hash", json!("x"), "not an access token: c_hash"),
+        ("typ", json!("ID"), "not an access token: typ"),
+        ("typ", json!("Refresh"), "not an access token: typ"),
+        ("typ", json!("Offline"), "not an access token: typ"),
+        ("typ", json!("Logout"), "not an access token: typ"),
+        ("token_use", json!("id"), "not an access token: token_use"),
+        ("events", json!({"http://schemas.openid.net/event/backchannel-logout": {}}), "not an access token: events"),
     ] {
-        rows.push((claim, with(claim, value), other));
+        rows.push((claim, with(claim, value), Err(reason)));
     }
-    for value in [json!({"jkt": "x"}), json!({"x5t#S256": "x"}), json!({}), json!(null), json!("x")] {
+    for value in [json!({"jkt": "x"}), json!({"x5t#S256": "x"}), json!({}), json!("x")] {
         rows.push(("cnf", with("cnf", value), bound));
     }
+    rows.push(("cnf null", with("cnf", json!(null)), Ok(())));
+    fixture.assert_verdicts("/token/x", rows).await;
+}
+
+/// Keycloak before 25, Azure B2C and Casdoor write `nonce` into access tokens: it marks an ID token
+/// only where nothing marks an access token.
+#[tokio::test]
+async fn accepts_an_access_token_with_a_nonce() {
+    let fixture = Fixture::start(Config::minimal().without_auth_failure_limit()).await;
+    let token = || fixture.token().without("scope").header("typ", "JWT").claim("nonce", "n");
+    let refused = Err("not an access token: nonce");
+    let rows = [
+        ("nothing marks it", token().to_jwt(), refused),
+        ("at+jwt", token().header("typ", "at+jwt").to_jwt(), Ok(())),
+        ("typ Bearer", token().claim("typ", "Bearer").to_jwt(), Ok(())),
+        ("token_use access", token().claim("token_use", "access").to_jwt(), Ok(())),
+        ("scope", token().claim("scope", "orders:read").to_jwt(), Ok(())),
+        ("scp", token().claim("scp", json!(["orders:read"])).to_jwt(), Ok(())),
+        ("an empty nonce", token().claim("nonce", "").to_jwt(), Ok(())),
+        ("a scope that is null", token().claim("scope", json!(null)).to_jwt(), refused),
+        (
+            "at_hash beside it",
+            token().claim("scp", "a").claim("at_hash", "h").to_jwt(),
+            Err("not an access token: at_hash"),
+        ),
+    ];
     fixture.assert_verdicts("/token/x", rows).await;
 }
 
@@ -48,16 +73,23 @@ async fn the_rfc9068_profile_requires_its_type_and_claims() {
         ("long type", full().header("typ", "application/at+jwt").to_jwt(), Ok(())),
         ("type JWT", full().header("typ", "JWT").to_jwt(), Err("token type not allowed")),
         ("no type", full().without_header("typ").to_jwt(), Err("token type not allowed")),
-        ("an ID token's claim", full().claim("nonce", "n").to_jwt(), Err("not an access token")),
+        ("an ID token's claim", full().claim("at_hash", "h").to_jwt(), Err("not an access token: at_hash")),
+        ("a nonce", full().claim("nonce", "n").to_jwt(), Ok(())),
         ("no audience", full().without("aud").to_jwt(), Err("audience missing")),
         ("no subject", full().without("sub").to_jwt(), Err("subject missing")),
         ("no issuer", full().without("iss").to_jwt(), Err("issuer missing")),
     ];
-    for claim in ["exp", "iat", "client_id", "jti"] {
-        rows.push((claim, full().without(claim).to_jwt(), Err("required claim missing")));
+    for (claim, reason) in [
+        ("exp", "required claim missing: exp"),
+        ("iat", "required claim missing: iat"),
+        ("client_id", "required claim missing: client_id"),
+        ("jti", "required claim missing: jti"),
+    ] {
+        rows.push((claim, full().without(claim).to_jwt(), Err(reason)));
+        rows.push((claim, full().claim(claim, json!(null)).to_jwt(), Err(reason)));
     }
-    for value in [json!(7), json!(""), json!(null)] {
-        rows.push(("jti", full().claim("jti", value).to_jwt(), Err("claim of the wrong type")));
+    for value in [json!(7), json!("")] {
+        rows.push(("jti", full().claim("jti", value).to_jwt(), Err("claim of the wrong type: jti")));
     }
     fixture.assert_verdicts("/token/x", rows).await;
 }
@@ -77,8 +109,12 @@ async fn the_id_token_profile_accepts_id_tokens_only() {
                 ("with a nonce", token("JWT").claim("nonce", "n").claim("at_hash", "x").to_jwt(), Ok(())),
                 ("no type", token("JWT").without_header("typ").claim("nonce", "n").to_jwt(), Ok(())),
                 ("an access token", token("at+jwt").to_jwt(), Err("token type not allowed")),
-                ("a refresh token", token("JWT").claim("typ", "Refresh").to_jwt(), Err("not an access token")),
-                ("a logout token", token("JWT").claim("events", json!({})).to_jwt(), Err("not an access token")),
+                ("a refresh token", token("JWT").claim("typ", "Refresh").to_jwt(), Err("not an access token: typ")),
+                (
+                    "a logout token",
+                    token("JWT").claim("events", json!({})).to_jwt(),
+                    Err("not an access token: events"),
+                ),
                 ("for another audience", token("JWT").claim("aud", "api2").to_jwt(), Err("audience is another")),
             ],
         )

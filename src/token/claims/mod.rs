@@ -1,7 +1,8 @@
 //! Claims (RFC 7519 §4): checks what a token says against the issuer's settings and the time.
 //!
-//! These checks run before the signature is verified, so no claim can be trusted yet. A claim with
-//! the wrong type makes the token invalid and never counts as absent, except for scopes and roles.
+//! These checks run before the signature is verified, so no claim can be trusted yet. A claim that
+//! is null counts as absent. A claim with another wrong type makes the token invalid and never
+//! counts as absent, except for scopes and roles.
 
 use std::time::Duration;
 
@@ -65,13 +66,16 @@ impl Default for ClaimSources {
     }
 }
 
-/// Parses a payload: one JSON object with unique members.
+/// Parses a payload: one JSON object with unique members. Members that are null are removed, so
+/// that whatever reads a claim sees them as absent.
 ///
 /// # Errors
 ///
 /// [`VerifyError::ClaimsMalformed`].
 pub(crate) fn read(payload: &[u8]) -> Result<Map<String, Value>, VerifyError> {
-    strict_json::read_object(payload).map_err(|_| VerifyError::ClaimsMalformed)
+    let mut claims = strict_json::read_object(payload).map_err(|_| VerifyError::ClaimsMalformed)?;
+    strict_json::remove_nulls(&mut claims);
+    Ok(claims)
 }
 
 /// The `iss` claim: a string (RFC 7519 §4.1.1). An array is refused even if one element matches.
@@ -90,18 +94,19 @@ pub(crate) fn issuer(claims: &Map<String, Value>) -> Result<&str, VerifyError> {
 /// [`VerifyError::TokenTypeNotAllowed`].
 pub(crate) fn check_token_type(token_type: TokenType, profile: Profile) -> Result<(), VerifyError> {
     let is_allowed = match (profile, token_type) {
-        (Profile::Default, TokenType::AccessToken | TokenType::Jwt | TokenType::Absent)
+        (Profile::Default, TokenType::AccessToken | TokenType::Jose | TokenType::Jwt | TokenType::Absent)
         | (Profile::IdToken, TokenType::Jwt | TokenType::Absent)
         | (Profile::Rfc9068, TokenType::AccessToken) => true,
         (Profile::Default, TokenType::Other)
-        | (Profile::IdToken, TokenType::AccessToken | TokenType::Other)
-        | (Profile::Rfc9068, TokenType::Jwt | TokenType::Other | TokenType::Absent) => false,
+        | (Profile::IdToken, TokenType::AccessToken | TokenType::Jose | TokenType::Other)
+        | (Profile::Rfc9068, TokenType::Jose | TokenType::Jwt | TokenType::Other | TokenType::Absent) => false,
     };
     if is_allowed { Ok(()) } else { Err(VerifyError::TokenTypeNotAllowed) }
 }
 
 /// Checks `claims` against `settings` at the time `now`: every rule except those on header and
-/// signature.
+/// signature. `token_type` is what the header says, which counts when the claims alone do not show
+/// the kind of token.
 ///
 /// # Errors
 ///
@@ -109,6 +114,7 @@ pub(crate) fn check_token_type(token_type: TokenType, profile: Profile) -> Resul
 /// audience, subject, client, profile.
 pub(crate) fn check(
     claims: &Map<String, Value>,
+    token_type: TokenType,
     settings: &IssuerSettings,
     now: WallTime,
 ) -> Result<ValidatedClaims, VerifyError> {
@@ -117,7 +123,7 @@ pub(crate) fn check(
     if issuer(claims)? != &*settings.issuer {
         return Err(VerifyError::UnknownIssuer);
     }
-    check_is_access_token(claims, settings.profile)?;
+    check_is_access_token(claims, token_type, settings.profile)?;
     // A token that is bound to a key (RFC 7800 §3.1) requires proof of possession of that key.
     // Accepting it as a bearer token would defeat the binding (RFC 9449 §7.2, RFC 8705 §3).
     if claims.contains_key("cnf") {
@@ -148,24 +154,41 @@ pub(crate) fn check(
 
 /// Refuses tokens that the same issuer signs with the same keys for another purpose (RFC 8725 §2.8,
 /// RFC 9068 §5).
-fn check_is_access_token(claims: &Map<String, Value>, profile: Profile) -> Result<(), VerifyError> {
+fn check_is_access_token(
+    claims: &Map<String, Value>,
+    token_type: TokenType,
+    profile: Profile,
+) -> Result<(), VerifyError> {
+    let refused = |claim| Err(VerifyError::NotAnAccessToken { claim });
     let is_one_of = |claim: &str, values: &[&str]| {
         let text = claims.get(claim).and_then(Value::as_str);
         text.is_some_and(|text| values.iter().any(|value| text.eq_ignore_ascii_case(value)))
     };
     // No profile accepts refresh tokens, logout tokens or security events. Only the latter two have
     // `events` (OpenID Connect Back-Channel Logout §2.4, RFC 8417 §2.2).
-    if is_one_of("typ", &["Refresh", "Offline", "Logout"]) || claims.contains_key("events") {
-        return Err(VerifyError::NotAnAccessToken);
+    if is_one_of("typ", &["Refresh", "Offline", "Logout"]) {
+        return refused("typ");
+    }
+    if claims.contains_key("events") {
+        return refused("events");
     }
     match profile {
         Profile::IdToken => Ok(()),
+        Profile::Default | Profile::Rfc9068 if is_one_of("typ", &["ID"]) => refused("typ"),
+        Profile::Default | Profile::Rfc9068 if is_one_of("token_use", &["id"]) => refused("token_use"),
         Profile::Default | Profile::Rfc9068 => {
-            let id_token_claims = ["nonce", "at_hash", "c_hash"];
-            let is_id_token = is_one_of("typ", &["ID"])
-                || is_one_of("token_use", &["id"])
-                || id_token_claims.iter().any(|claim| claims.contains_key(*claim));
-            if is_id_token { Err(VerifyError::NotAnAccessToken) } else { Ok(()) }
+            // Only ID tokens have these (OpenID Connect Core §3.1.3.6, §3.3.2.11).
+            if let Some(claim) = ["at_hash", "c_hash"].into_iter().find(|claim| claims.contains_key(*claim)) {
+                return refused(claim);
+            }
+            // Several issuers copy `nonce` into access tokens as well, so a sign of an access token
+            // outweighs it. An empty one says nothing.
+            let has_nonce = claims.get("nonce").is_some_and(|nonce| nonce != "");
+            let is_access_token = token_type == TokenType::AccessToken
+                || is_one_of("typ", &["Bearer"])
+                || is_one_of("token_use", &["access"])
+                || ["scope", "scp"].iter().any(|claim| claims.contains_key(*claim));
+            if has_nonce && !is_access_token { refused("nonce") } else { Ok(()) }
         }
     }
 }
@@ -257,7 +280,8 @@ fn audiences(claims: &Map<String, Value>, sources: &[ClaimPath]) -> Result<Vec<S
 const MAX_SUBJECT_BYTES: usize = 4 * 1024;
 
 fn subject(claims: &Map<String, Value>, sources: &[ClaimPath]) -> Result<String, VerifyError> {
-    let subject = first_present(claims, sources).and_then(Value::as_str).ok_or(VerifyError::SubjectMissing)?;
+    let subject = first_present(claims, sources).ok_or(VerifyError::SubjectMissing)?;
+    let subject = subject.as_str().ok_or(VerifyError::SubjectNotAString)?;
     if subject.is_empty() || subject.len() > MAX_SUBJECT_BYTES || subject.chars().any(char::is_control) {
         return Err(VerifyError::SubjectMissing);
     }

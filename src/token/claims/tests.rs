@@ -10,7 +10,7 @@ fn check_changed(changes: &Value) -> Result<ValidatedClaims, VerifyError> {
 }
 
 fn check_changed_with(changes: &Value, settings: &IssuerSettings) -> Result<ValidatedClaims, VerifyError> {
-    check(&claims_with(changes), settings, WallTime::from_seconds(NOW))
+    check(&claims_with(changes), TokenType::Jwt, settings, WallTime::from_seconds(NOW))
 }
 
 fn outcome(changes: &Value, settings: &IssuerSettings) -> Result<(), VerifyError> {
@@ -18,7 +18,7 @@ fn outcome(changes: &Value, settings: &IssuerSettings) -> Result<(), VerifyError
 }
 
 fn raw(text: &str) -> Result<(), VerifyError> {
-    check(&read(text.as_bytes())?, &idle_settings(), WallTime::from_seconds(NOW)).map(drop)
+    check(&read(text.as_bytes())?, TokenType::Jwt, &idle_settings(), WallTime::from_seconds(NOW)).map(drop)
 }
 
 /// Threats J-22 … J-28, A01; RFC 7519 §4.1.4 to §4.1.6. The leeway is 30 s.
@@ -60,13 +60,36 @@ fn now_must_lie_within_the_validity_period() {
     ] {
         assert_eq!(outcome(&changes, &idle_settings()), expected, "{name}");
     }
-    // In the rows above, `null` removes a claim. Here the claim itself is `null`.
-    assert_eq!(raw(r#"{"iss":"https://idp.test","aud":"api","sub":"a","exp":null}"#), type_of("exp"));
-    assert_eq!(raw(r#"{"iss":"https://idp.test","aud":"api","sub":"a","exp":2e9,"nbf":null}"#), type_of("nbf"));
     assert_eq!(
         raw(r#"{"iss":"https://idp.test","aud":"api","sub":"a","exp":1e400}"#),
         Err(VerifyError::ClaimsMalformed)
     );
+}
+
+/// Some issuers write every claim that they know of. In the other tables, `null` removes a claim;
+/// here the claim itself is null.
+#[test]
+fn a_claim_that_is_null_counts_as_absent() {
+    let with =
+        |members: &str| raw(&format!(r#"{{"iss":"https://idp.test","aud":"api","sub":"a","exp":2e9{members}}}"#));
+    for claim in ["nbf", "iat", "azp", "client_id", "scope", "nonce", "at_hash", "cnf", "events", "typ", "token_use"] {
+        assert_eq!(with(&format!(r#","{claim}":null"#)), Ok(()), "{claim}");
+    }
+    for (payload, expected) in [
+        (r#"{"iss":null,"aud":"api","sub":"a","exp":2e9}"#, VerifyError::IssuerMissing),
+        (r#"{"iss":"https://idp.test","aud":null,"sub":"a","exp":2e9}"#, VerifyError::AudienceMissing),
+        (r#"{"iss":"https://idp.test","aud":"api","sub":null,"exp":2e9}"#, VerifyError::SubjectMissing),
+        (
+            r#"{"iss":"https://idp.test","aud":"api","sub":"a","exp":null}"#,
+            VerifyError::RequiredClaimMissing { claim: "exp" },
+        ),
+        (r#"{"iss":"https://idp.test","aud":["api",null],"sub":"a","exp":2e9}"#, VerifyError::AudienceMalformed),
+        (r#"{"iss":"https://idp.test","aud":"api","sub":null,"sub":"a","exp":2e9}"#, VerifyError::ClaimsMalformed),
+    ] {
+        assert_eq!(raw(payload), Err(expected), "{payload}");
+    }
+    let nested = read(br#"{"realm_access":{"roles":null,"x":1},"groups":[{"id":null}]}"#).unwrap();
+    assert_eq!(Value::Object(nested), json!({ "realm_access": { "x": 1 }, "groups": [{}] }));
 }
 
 /// Threat J-28. With a maximum lifetime, the times must also be consistent.
@@ -164,23 +187,24 @@ fn the_issuer_must_match_exactly() {
 
 /// Threat J-38.
 #[test]
-fn the_subject_is_printable_and_bounded() {
-    for (sub, accepted) in [
-        (json!("alice"), true),
-        (json!("auth0|5f7c8ec7c33c6c004bbafe82"), true),
-        (json!("Ünal"), true),
-        (json!("x".repeat(4_096)), true),
-        (json!("x".repeat(4_097)), false),
-        (json!(null), false),
-        (json!(""), false),
-        (json!(7), false),
-        (json!({}), false),
-        (json!(["alice"]), false),
-        (json!("a\r\nX-Identity-Subject: root"), false),
-        (json!("a\u{0}"), false),
-        (json!("a\u{85}"), false),
+fn the_subject_is_a_printable_and_bounded_string() {
+    let (missing, not_a_string) = (Err(VerifyError::SubjectMissing), Err(VerifyError::SubjectNotAString));
+    for (sub, expected) in [
+        (json!("alice"), Ok(())),
+        (json!("auth0|5f7c8ec7c33c6c004bbafe82"), Ok(())),
+        (json!("Ünal"), Ok(())),
+        (json!("x".repeat(4_096)), Ok(())),
+        (json!("x".repeat(4_097)), missing.clone()),
+        (json!(null), missing.clone()),
+        (json!(""), missing.clone()),
+        (json!("a\r\nX-Identity-Subject: root"), missing.clone()),
+        (json!("a\u{0}"), missing.clone()),
+        (json!("a\u{85}"), missing),
+        (json!(7), not_a_string.clone()),
+        (json!({}), not_a_string.clone()),
+        (json!(["alice"]), not_a_string.clone()),
+        (json!(false), not_a_string),
     ] {
-        let expected = if accepted { Ok(()) } else { Err(VerifyError::SubjectMissing) };
         assert_eq!(outcome(&json!({ "sub": sub }), &idle_settings()), expected, "{sub}");
     }
 }
@@ -192,7 +216,7 @@ fn subject_and_client_come_from_the_configured_claims() {
     assert_eq!(check_changed_with(&json!({ "uid": "00u1" }), &settings).unwrap().subject, "00u1");
     assert_eq!(check_changed_with(&json!({}), &settings).unwrap().subject, "alice");
     // A malformed claim is refused; the next one is not tried.
-    assert_eq!(outcome(&json!({ "uid": 7 }), &settings), Err(VerifyError::SubjectMissing));
+    assert_eq!(outcome(&json!({ "uid": 7 }), &settings), Err(VerifyError::SubjectNotAString));
     for (changes, client) in [
         (json!({ "client_id": "svc", "azp": "web" }), Some("svc")),
         (json!({ "azp": "web" }), Some("web")),
@@ -237,42 +261,59 @@ fn scopes_and_roles_of_all_configured_claims_are_combined() {
 /// Threats J-16, J-44; RFC 8725 §2.8, RFC 9449 §7.2.
 #[test]
 fn tokens_of_other_kinds_are_refused() {
-    let not_access = || Err(VerifyError::NotAnAccessToken);
-    let [default, id_token, strict] = [Profile::Default, Profile::IdToken, Profile::Rfc9068]
-        .map(|profile| IssuerSettings { profile, ..idle_settings() });
-    let full = |extra: Value| {
-        let mut changes = json!({ "client_id": "svc", "jti": "1" });
-        changes.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-        changes
-    };
-    for (name, extra, by_default, as_id_token) in [
+    let refused = |claim| Err(VerifyError::NotAnAccessToken { claim });
+    let bound = || Err(VerifyError::SenderConstrained);
+    let with_profile = |profile| IssuerSettings { profile, ..idle_settings() };
+    let [default, id_token, strict] = [Profile::Default, Profile::IdToken, Profile::Rfc9068].map(with_profile);
+    for (name, extra, as_access_token, as_id_token) in [
         ("nothing special", json!({}), Ok(()), Ok(())),
         ("typ Bearer, as Keycloak has it", json!({ "typ": "Bearer" }), Ok(()), Ok(())),
         ("token_use access", json!({ "token_use": "access" }), Ok(()), Ok(())),
-        ("typ ID", json!({ "typ": "ID" }), not_access(), Ok(())),
-        ("token_use id", json!({ "token_use": "id" }), not_access(), Ok(())),
-        ("nonce", json!({ "nonce": "x" }), not_access(), Ok(())),
-        ("at_hash", json!({ "at_hash": "x" }), not_access(), Ok(())),
-        ("c_hash", json!({ "c_hash": "x" }), not_access(), Ok(())),
-        ("typ Refresh", json!({ "typ": "Refresh" }), not_access(), not_access()),
-        ("typ Offline", json!({ "typ": "offline" }), not_access(), not_access()),
-        ("events", json!({ "events": {} }), not_access(), not_access()),
-        (
-            "cnf",
-            json!({ "cnf": { "jkt": "x" } }),
-            Err(VerifyError::SenderConstrained),
-            Err(VerifyError::SenderConstrained),
-        ),
-        (
-            "cnf, malformed",
-            json!({ "cnf": 7 }),
-            Err(VerifyError::SenderConstrained),
-            Err(VerifyError::SenderConstrained),
-        ),
+        ("typ ID", json!({ "typ": "ID" }), refused("typ"), Ok(())),
+        ("token_use id", json!({ "token_use": "id" }), refused("token_use"), Ok(())),
+        ("at_hash", json!({ "at_hash": "x" }), refused("at_hash"), Ok(())),
+        ("c_hash", json!({ "c_hash": "x" }), refused("c_hash"), Ok(())),
+        ("typ Refresh", json!({ "typ": "Refresh" }), refused("typ"), refused("typ")),
+        ("typ Offline", json!({ "typ": "offline" }), refused("typ"), refused("typ")),
+        ("events", json!({ "events": {} }), refused("events"), refused("events")),
+        ("cnf", json!({ "cnf": { "jkt": "x" } }), bound(), bound()),
+        ("cnf, malformed", json!({ "cnf": 7 }), bound(), bound()),
     ] {
-        assert_eq!(outcome(&extra, &default), by_default, "{name}");
-        assert_eq!(outcome(&full(extra.clone()), &strict), by_default, "{name}, strictly");
+        let strictly = claims_with(&json!({ "client_id": "svc", "jti": "1" })).into_iter();
+        let strictly = strictly.chain(extra.as_object().unwrap().clone()).collect();
+        let strictly = check(&strictly, TokenType::AccessToken, &strict, WallTime::from_seconds(NOW));
+        assert_eq!(outcome(&extra, &default), as_access_token, "{name}");
+        assert_eq!(strictly.map(drop), as_access_token, "{name}, strictly");
         assert_eq!(outcome(&extra, &id_token), as_id_token, "{name}, as an ID token");
+    }
+}
+
+/// Keycloak before 25, Azure B2C and Casdoor write `nonce` into access tokens. It marks an ID token
+/// only where nothing marks an access token, and outweighs none of the other marks.
+#[test]
+fn a_sign_of_an_access_token_outweighs_a_nonce() {
+    let refused = |claim| Err(VerifyError::NotAnAccessToken { claim });
+    let plain = TokenType::Jwt;
+    for (name, token_type, extra, expected) in [
+        ("a nonce alone", plain, json!({ "nonce": "x" }), refused("nonce")),
+        ("a nonce alone, of another type", plain, json!({ "nonce": 7 }), refused("nonce")),
+        ("no type", TokenType::Absent, json!({ "nonce": "x" }), refused("nonce")),
+        ("an empty nonce, as Casdoor writes it", plain, json!({ "nonce": "" }), Ok(())),
+        ("header at+jwt", TokenType::AccessToken, json!({ "nonce": "x" }), Ok(())),
+        ("typ Bearer, as Keycloak", plain, json!({ "nonce": "x", "typ": "Bearer" }), Ok(())),
+        ("token_use access", plain, json!({ "nonce": "x", "token_use": "access" }), Ok(())),
+        ("scope", plain, json!({ "nonce": "x", "scope": "openid" }), Ok(())),
+        ("scp, as Azure B2C", plain, json!({ "nonce": "defaultNonce", "scp": "read" }), Ok(())),
+        ("scope and at_hash", plain, json!({ "nonce": "x", "scope": "a", "at_hash": "h" }), refused("at_hash")),
+        ("scope and c_hash", plain, json!({ "scope": "a", "c_hash": "h" }), refused("c_hash")),
+        ("scope and typ ID", plain, json!({ "scope": "a", "typ": "ID" }), refused("typ")),
+        ("scope and token_use id", plain, json!({ "scope": "a", "token_use": "id" }), refused("token_use")),
+        ("at+jwt and at_hash", TokenType::AccessToken, json!({ "at_hash": "h" }), refused("at_hash")),
+    ] {
+        let without_scope = claims_with(&json!({ "scope": null })).into_iter();
+        let claims = without_scope.chain(extra.as_object().unwrap().clone()).collect();
+        let checked = check(&claims, token_type, &idle_settings(), WallTime::from_seconds(NOW));
+        assert_eq!(checked.map(drop), expected, "{name}");
     }
 }
 
@@ -298,11 +339,11 @@ fn rfc_9068_requires_all_its_claims() {
 /// Threat J-15; RFC 9068 §4.
 #[test]
 fn each_profile_allows_its_token_types() {
-    use TokenType::{Absent, AccessToken, Jwt, Other};
+    use TokenType::{Absent, AccessToken, Jose, Jwt, Other};
     for (profile, allowed, refused) in [
-        (Profile::Default, &[AccessToken, Jwt, Absent][..], &[Other][..]),
-        (Profile::IdToken, &[Jwt, Absent], &[AccessToken, Other]),
-        (Profile::Rfc9068, &[AccessToken], &[Jwt, Other, Absent]),
+        (Profile::Default, &[AccessToken, Jose, Jwt, Absent][..], &[Other][..]),
+        (Profile::IdToken, &[Jwt, Absent], &[AccessToken, Jose, Other]),
+        (Profile::Rfc9068, &[AccessToken], &[Jose, Jwt, Other, Absent]),
     ] {
         assert!(allowed.iter().all(|kind| check_token_type(*kind, profile).is_ok()), "{profile:?}");
         assert!(
