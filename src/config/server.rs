@@ -46,8 +46,7 @@ pub struct Server {
     pub max_body_size: Size,
     /// Longest access token, at most `max_header_size`; a longer one is 401 before it is parsed.
     pub max_token_size: Size,
-    /// Limit on tokens with a bad signature or an unknown key, per client address; `"off"` turns it
-    /// off.
+    /// Limit on tokens with a bad signature, per client address; `"off"` turns it off.
     pub auth_failures: AuthFailures,
     /// The `realm` in `WWW-Authenticate`.
     pub realm: String,

@@ -83,6 +83,7 @@ impl Gateway {
     ) -> impl Future<Output = Response<Body>> + use<> {
         let (gateway, peer) = (Rc::clone(self), peer.clone());
         let runtime = self.worker.current();
+        self.worker.watch_for_proxies(&runtime, peer.address(), request.headers());
         let mut context =
             ResponseContext::new(&runtime, request.method(), request.uri().path(), request.version(), &peer);
         let (head, tail) = RequestHead::split(request);

@@ -2,8 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Once};
 
+use http::HeaderMap;
+
+use super::client_address::{ProxyDetector, has_forwarding_fields};
 use super::runtime::{CurrentRuntime, Runtime};
 use crate::primitives::shutdown::Shutdown;
 use crate::upstream::pool::Pools;
@@ -14,6 +18,7 @@ pub struct Worker {
     source: Arc<CurrentRuntime>,
     latest: RefCell<Arc<Runtime>>,
     pools: Pools,
+    proxy_detector: ProxyDetector,
     shutdown: Shutdown,
 }
 
@@ -22,7 +27,7 @@ impl Worker {
     #[must_use]
     pub fn new(source: Arc<CurrentRuntime>, shutdown: Shutdown) -> Self {
         let latest = RefCell::new(source.load_full());
-        Self { source, latest, pools: Pools::default(), shutdown }
+        Self { source, latest, pools: Pools::default(), proxy_detector: ProxyDetector::default(), shutdown }
     }
 
     /// The runtime for a request that is received now.
@@ -42,6 +47,22 @@ impl Worker {
             self.pools.retain(|id| servers.contains(&id));
         }
         Arc::clone(&latest)
+    }
+
+    /// Warns, once per process, if a proxy sends nearly all requests and no proxy is trusted.
+    pub(super) fn watch_for_proxies(&self, runtime: &Runtime, peer: IpAddr, headers: &HeaderMap) {
+        static WARNING: Once = Once::new();
+        if runtime.settings().trusted_proxies.is_empty()
+            && self.proxy_detector.observe(peer, || has_forwarding_fields(headers))
+        {
+            WARNING.call_once(|| {
+                tracing::warn!(
+                    %peer,
+                    "nearly all requests come from one address and have forwarding headers; if it is a proxy, list it \
+                     in server.trusted_proxies, or limits by address count all of its clients together"
+                );
+            });
+        }
     }
 
     /// The pools of upstream connections.

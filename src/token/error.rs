@@ -194,11 +194,12 @@ impl VerifyError {
         if let Self::KeysUnavailable { retry_after } = self { Some(*retry_after) } else { None }
     }
 
-    /// Whether the refusal cost a public-key operation or a search for a key. Such refusals count
-    /// against the client's address.
+    /// Whether the refusal cost a public-key operation. Such refusals count against the client's
+    /// address. An unknown key costs nothing: keys are fetched at most once per cooldown, whoever
+    /// asks.
     #[must_use]
     pub fn is_costly(&self) -> bool {
-        matches!(self, Self::BadSignature | Self::TooManyKeysFit | Self::UnknownKey)
+        matches!(self, Self::BadSignature | Self::TooManyKeysFit)
     }
 }
 
@@ -287,7 +288,8 @@ mod tests {
 
     #[test]
     fn only_refusals_that_cost_work_are_costly() {
-        assert!(VerifyError::BadSignature.is_costly() && VerifyError::UnknownKey.is_costly());
+        assert!(VerifyError::BadSignature.is_costly());
+        assert!(!VerifyError::UnknownKey.is_costly());
         assert!(!VerifyError::Expired { ago_seconds: 1 }.is_costly());
         assert!(!VerifyError::KeysUnavailable { retry_after: Duration::ZERO }.is_costly());
     }

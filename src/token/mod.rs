@@ -177,6 +177,17 @@ impl Issuers {
         self.verifier_for(&claims)?.verify(&parts, &header, claims).await
     }
 
+    /// The hash of the subject that `token` claims ([`Principal::subject_hash`]), if the signature
+    /// is all that is left to check: everything else is right, and its key is in the current set.
+    /// Neither waits nor costs a public-key operation. The claim is not verified.
+    #[must_use]
+    pub fn claimed_subject(&self, token: &RawToken<'_>) -> Option<u64> {
+        let parts = token.parts().ok()?;
+        let header = Header::read(&parts.header).ok()?;
+        let claims = claims::read(&parts.payload).ok()?;
+        self.verifier_for(&claims).ok()?.claimed_subject(&header, &claims)
+    }
+
     /// The principal of a token with these claims, provided that its header and signature were
     /// valid. Checks the claims only. For `explain`.
     ///

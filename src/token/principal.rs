@@ -39,7 +39,7 @@ impl Principal {
         accepted: ValidatedClaims,
         claims: Map<String, Value>,
     ) -> Self {
-        let subject_hash = hash(&issuer, &accepted.subject);
+        let subject_hash = subject_hash(&issuer, &accepted.subject);
         let (pseudonym, binding) = (OnceLock::new(), Binding::Bearer);
         Self { issuer_name, issuer, accepted, claims, subject_hash, pseudonym, binding }
     }
@@ -165,7 +165,8 @@ fn has(sorted: &[Box<str>], name: &str) -> bool {
     sorted.binary_search_by(|candidate| (**candidate).cmp(name)).is_ok()
 }
 
-fn hash(issuer: &str, subject: &str) -> u64 {
+/// See [`Principal::subject_hash`].
+pub(super) fn subject_hash(issuer: &str, subject: &str) -> u64 {
     static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     let mut hasher = KEY.build_hasher();
     // Each part is preceded by its length, so that moving a byte from one part to the other changes
@@ -183,9 +184,9 @@ mod tests {
 
     #[test]
     fn a_subject_is_counted_per_issuer() {
-        assert_eq!(hash("https://a", "alice"), hash("https://a", "alice"));
-        assert_ne!(hash("https://a", "alice"), hash("https://b", "alice"));
-        assert_ne!(hash("https://a", "alice"), hash("https://aa", "lice"));
+        assert_eq!(subject_hash("https://a", "alice"), subject_hash("https://a", "alice"));
+        assert_ne!(subject_hash("https://a", "alice"), subject_hash("https://b", "alice"));
+        assert_ne!(subject_hash("https://a", "alice"), subject_hash("https://aa", "lice"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::error::{IssuerSetupError, VerifyError};
 use super::header::{Header, TokenType};
 use super::jwks::{KeyIdentity, KeyLookup};
 use super::key_store::KeyStore;
-use super::principal::Principal;
+use super::principal::{self, Principal};
 use super::raw::Parts;
 use super::verdict_cache::Proof;
 use crate::primitives::clock::{Clock, Moment};
@@ -138,11 +138,7 @@ impl Verifier {
         claims: Map<String, Value>,
     ) -> Result<Verification, VerifyError> {
         let started = self.clock.monotonic_micros();
-        if !self.settings.algorithms.contains(&header.algorithm) {
-            return Err(VerifyError::AlgorithmNotAllowed);
-        }
-        claims::check_token_type(header.token_type, self.settings.profile)?;
-        let accepted = claims::check(&claims, header.token_type, &self.settings, self.clock.now())?;
+        let accepted = self.check_without_key(header, &claims)?;
         let requested = self.clock.monotonic_micros();
         let keys = self.keys.key_set_for(header.kid.as_deref(), header.algorithm).await?;
         // The time spent waiting for a fetch does not count as verification.
@@ -168,6 +164,27 @@ impl Verifier {
         let principal = self.principal(accepted, claims);
         let proof = Proof::by_key(&principal, self.id, signer, &keys, now);
         Ok(Verification { principal, proof })
+    }
+
+    /// The checks that need neither a key nor the signature.
+    fn check_without_key(&self, header: &Header, claims: &Map<String, Value>) -> Result<ValidatedClaims, VerifyError> {
+        if !self.settings.algorithms.contains(&header.algorithm) {
+            return Err(VerifyError::AlgorithmNotAllowed);
+        }
+        claims::check_token_type(header.token_type, self.settings.profile)?;
+        claims::check(claims, header.token_type, &self.settings, self.clock.now())
+    }
+
+    /// The hash of the claimed subject, if only the signature is left to check.
+    pub(super) fn claimed_subject(&self, header: &Header, claims: &Map<String, Value>) -> Option<u64> {
+        let accepted = self.check_without_key(header, claims).ok()?;
+        let keys = self.keys.usable_keys(self.clock.monotonic_micros())?;
+        match keys.lookup(header.kid.as_deref(), header.algorithm) {
+            KeyLookup::Found(_) | KeyLookup::TooMany(_) => {
+                Some(principal::subject_hash(&self.settings.issuer, &accepted.subject))
+            }
+            KeyLookup::AlgorithmMismatch | KeyLookup::NotFound => None,
+        }
     }
 
     fn principal(&self, accepted: ValidatedClaims, claims: Map<String, Value>) -> Principal {

@@ -141,7 +141,7 @@ async fn a_client_that_closes_its_sending_side_has_left() {
     assert_eq!(conn.read_to_close().await, b"");
     drop(head);
     let line = only_access_line(gateway).await;
-    assert_eq!((&line["status"], &line["reason"]), (&json!(499), &json!("the client left")));
+    assert_eq!((&line["status"], &line["reason"]), (&json!(499), &json!("client left")));
 }
 
 /// C6, DO-3: a client that disconnects leaves no upstream request behind, and is logged.

@@ -13,6 +13,9 @@
 //! the client is then the furthest address that a trusted proxy has reported.
 
 mod forwarded;
+mod untrusted_proxy;
+
+pub(crate) use untrusted_proxy::ProxyDetector;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -58,6 +61,12 @@ impl TrustedProxies {
         Self { networks: networks.into_iter().map(canonical_network).collect(), family }
     }
 
+    /// Whether no proxy is trusted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty()
+    }
+
     /// Whether `ip` is the address of a trusted proxy.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {
@@ -81,6 +90,12 @@ impl Client {
         let ip = reported.addresses.first().copied().unwrap_or(peer);
         Self { ip, peer_trust: PeerTrust::Trusted(trusted.family), reported }
     }
+}
+
+/// Whether a request says that it was forwarded, truly or not.
+#[must_use]
+pub(crate) fn has_forwarding_fields(headers: &HeaderMap) -> bool {
+    headers.contains_key(&X_FORWARDED_FOR) || headers.contains_key(FORWARDED)
 }
 
 /// The hops in `Forwarded`, with the scheme and host of the furthest element that was read.

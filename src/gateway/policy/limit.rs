@@ -254,82 +254,28 @@ fn scalar_text(value: &Value) -> Option<String> {
 
 /// The metrics of a limit: refused requests, and how full the table is.
 #[derive(Debug)]
-struct Usage {
+pub(super) struct Usage {
     metrics: LimitMetrics,
     /// The number of overflows published so far.
     published_overflows: AtomicU64,
 }
 
 impl Usage {
-    fn new(metrics: LimitMetrics) -> Self {
+    pub(super) fn new(metrics: LimitMetrics) -> Self {
         Self { metrics, published_overflows: AtomicU64::new(0) }
     }
 
-    fn count(&self, decision: &QuotaDecision) {
+    pub(super) fn count(&self, decision: &QuotaDecision) {
         match decision {
             QuotaDecision::Allowed { .. } => {}
             QuotaDecision::Exceeded { .. } => self.metrics.count_limited(),
         }
     }
 
-    fn report(&self, table: &Table) {
+    pub(super) fn report(&self, table: &Table) {
         self.metrics.cells().set(table.occupied() as u64);
         let all = table.overflow_count();
         self.metrics.count_overflows(all.saturating_sub(self.published_overflows.swap(all, Ordering::Relaxed)));
-    }
-}
-
-/// The guard against token failures that are costly to detect: bad signatures and unknown keys, per
-/// client address.
-///
-/// Counts failures only. Above the limit, the gateway refuses a token without a cached verdict
-/// before it verifies the signature. A token with a cached verdict is still accepted, so that an
-/// attacker cannot lock out other callers behind the same address.
-#[derive(Debug)]
-pub struct FailureGuard {
-    quota: Quota,
-    table: Table,
-    usage: Usage,
-    clock: Clock,
-    name: Arc<str>,
-    policy: HeaderValue,
-}
-
-impl FailureGuard {
-    /// The name under which responses and metrics show the guard.
-    pub const NAME: &'static str = "auth_failures";
-
-    /// A guard without any failures.
-    #[must_use]
-    pub fn new(quota: Quota, metrics: LimitMetrics, clock: Clock) -> Self {
-        let policy = fields::policy(Self::NAME, &quota);
-        Self { quota, table: Table::default(), usage: Usage::new(metrics), clock, name: Self::NAME.into(), policy }
-    }
-
-    /// The failures that an address is allowed.
-    #[must_use]
-    pub fn quota(&self) -> &Quota {
-        &self.quota
-    }
-
-    /// Whether another failure of `client` would be within the budget. Does not count a failure.
-    #[must_use]
-    pub fn check(&self, client: IpAddr) -> LimitOutcome<'_> {
-        let now = self.clock.monotonic_micros();
-        let decision = self.table.peek(key::address(client), KeyOrigin::Client(client), &self.quota, now);
-        self.usage.count(&decision);
-        LimitOutcome { limit: &self.name, decision, policy: &self.policy }
-    }
-
-    /// Counts a failure of `client`.
-    pub fn count(&self, client: IpAddr) {
-        let now = self.clock.monotonic_micros();
-        self.table.take(key::address(client), KeyOrigin::Client(client), &self.quota, now);
-    }
-
-    /// Publishes how many cells are in use. Called at each scrape.
-    pub fn report(&self) {
-        self.usage.report(&self.table);
     }
 }
 

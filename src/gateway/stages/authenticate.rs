@@ -1,7 +1,7 @@
 //! Authentication: reads the access token of a request and finds out who is calling.
 //!
 //! Checks a token (RFC 6750) in the order of cost: is it in the cache? has the client's address
-//! sent too many invalid tokens? is it valid? A public route ignores tokens. A route with optional
+//! sent too many forged tokens? is it valid? A public route ignores tokens. A route with optional
 //! access accepts a request without a token, but refuses an invalid token.
 
 use std::sync::Arc;
@@ -172,23 +172,22 @@ async fn verify<O: Observer>(
     routed: &RoutedRequest,
     cx: &mut StageContext<'_, O>,
 ) -> Result<Arc<VerifiedCaller>, Refusal> {
-    let client = routed.request().client.ip;
+    let (client, issuers) = (routed.request().client.ip, cx.runtime.issuers());
     let guard = cx.runtime.failure_guard();
-    if let Some(guard) = guard {
-        let outcome = guard.check(client);
-        outcome.require_allowed().inspect_err(|_| cx.response.add_limit(&outcome))?;
-    }
-    match cx.runtime.issuers().verify(&token).await {
-        Ok(verification) => Ok(cx.runtime.callers().insert(*digest, verification, cx.runtime.identity())),
-        Err(error) => {
-            if let Some(guard) = guard
-                && error.is_costly()
-            {
-                guard.count(client);
-            }
-            Err(error.into())
+    let allowance = guard.map(|guard| guard.check(client, || issuers.claimed_subject(&token))).transpose();
+    let allowance = allowance.map_err(|refused| {
+        cx.response.add_limit(&refused.outcome);
+        refused.exceeded
+    })?;
+    let verified = issuers.verify(&token).await;
+    if let (Some(guard), Some(allowance)) = (guard, allowance) {
+        match &verified {
+            Ok(verification) => guard.remember(client, verification.principal.subject_hash()),
+            Err(error) if error.is_costly() => guard.count(client, allowance),
+            Err(_) => {}
         }
     }
+    Ok(cx.runtime.callers().insert(*digest, verified?, cx.runtime.identity()))
 }
 
 /// Checks whether the route accepts the issuer and the audiences of a valid token.
