@@ -53,8 +53,14 @@ struct Limits {
     connection_timeout: Duration,
 }
 
-const LIMITS: Limits =
-    Limits { connections: 64, header_timeout: Duration::from_secs(5), connection_timeout: Duration::from_secs(30) };
+/// Concurrent connections.
+pub(crate) const MAX_CONNECTIONS: usize = 64;
+
+const LIMITS: Limits = Limits {
+    connections: MAX_CONNECTIONS,
+    header_timeout: Duration::from_secs(5),
+    connection_timeout: Duration::from_secs(30),
+};
 
 /// Longest request head in bytes. hyper accepts no smaller limit.
 const MAX_HEAD_BYTES: usize = 8 * 1024;

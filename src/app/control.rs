@@ -11,8 +11,8 @@ use tokio::task::JoinHandle;
 use super::readiness::ReadinessState;
 use super::source::{self, Environment, Look};
 use super::watch::{Finding, Watch};
-use super::{StartError, apply_log_settings, block_on_local};
-use crate::downstream::connection_limits::ConnectionLimits;
+use super::{StartError, apply_log_settings, block_on_local, file_descriptors};
+use crate::downstream::connection_limits::{ConnectionLimits, Maximum};
 use crate::gateway::CurrentRuntime;
 use crate::plan::Plan;
 use crate::plan::adopt::Adopter;
@@ -42,6 +42,8 @@ pub(super) struct Control {
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
     pub(super) connection_limits: Arc<ConnectionLimits>,
+    /// The limit on open files; `None`: there is none.
+    pub(super) descriptor_limit: Option<usize>,
     pub(super) trigger: Arc<Trigger>,
     pub(super) readiness: Arc<ReadinessState>,
 }
@@ -108,11 +110,12 @@ impl Control {
         if let Some(changed) = self.plan.needs_restart(&plan) {
             return Err(StartError::NeedsRestart(changed));
         }
+        let possible = file_descriptors::max_connections(&plan, self.descriptor_limit)?;
         let next = self.adopter.adopt(&plan, Some(&self.runtime.load_full()))?;
         apply_log_settings(plan.log)?;
         next.issuers().take_over(self.runtime.load().issuers());
         self.runtime.replace(next);
-        self.connection_limits.resize(plan.server.max_connections);
+        self.connection_limits.resize(Maximum { configured: plan.server.max_connections, possible });
         self.plan = plan;
         Ok(())
     }

@@ -10,6 +10,7 @@
 //! - The **access log thread** and the **event log thread** write what the others have queued.
 
 mod control;
+mod file_descriptors;
 mod readiness;
 mod running;
 mod source;
@@ -31,7 +32,7 @@ use tokio::sync::mpsc;
 
 use crate::config::problem::Problems;
 use crate::downstream::balancer::{self, Balancer};
-use crate::downstream::connection_limits::ConnectionLimits;
+use crate::downstream::connection_limits::{ConnectionLimits, Maximum};
 use crate::downstream::listener::{self, BindError};
 use crate::downstream::{self, Downstream};
 use crate::gateway::{CurrentRuntime, Gateway, Worker};
@@ -42,6 +43,7 @@ use crate::primitives::shutdown::{self, Shutdown};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{AccessLog, logging};
 use control::Control;
+use file_descriptors::TooFewDescriptors;
 use readiness::ReadinessState;
 use threads::ThreadGroup;
 use watch::{LookTimes, Watch};
@@ -103,6 +105,9 @@ pub enum StartError {
     /// The gateway cannot listen on an address.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The limit on open files is too low.
+    #[error(transparent)]
+    FileDescriptors(#[from] TooFewDescriptors),
     /// The gateway is stopping.
     #[error("the gateway is stopping")]
     Stopping,
@@ -133,6 +138,8 @@ pub fn start(options: Options) -> Result<RunningGateway, StartError> {
     let look = source::first_look(&options.source, &options.clock, options.config_settle_time, std::thread::sleep)?;
     let plan = source::compile(&options.source, &look, &options.environment)?;
     apply_log_settings(plan.log)?;
+    let descriptor_limit = file_descriptors::raise_limit();
+    let max_connections = file_descriptors::max_connections(&plan, descriptor_limit)?;
     let access_log = start_access_log(options.access_sink, &plan, &metrics)?;
     let mut adopter = Adopter::new(Arc::clone(&metrics), options.clock.clone(), access_log.clone());
     let runtime = CurrentRuntime::new(adopter.adopt(&plan, None)?);
@@ -145,7 +152,10 @@ pub fn start(options: Options) -> Result<RunningGateway, StartError> {
 
     let (trigger, shutdown) = shutdown::channel();
     let trigger = Arc::new(trigger);
-    let connection_limits = ConnectionLimits::new(plan.server.max_connections, metrics.connections());
+    let connection_limits = ConnectionLimits::new(
+        Maximum { configured: plan.server.max_connections, possible: max_connections },
+        metrics.connections(),
+    );
     let readiness = Arc::new(ReadinessState::new(Arc::clone(&runtime)));
     let mut threads = ThreadGroup::new(Arc::clone(&trigger));
     let workers = WorkerResources { runtime: &runtime, limits: &connection_limits, shutdown: &shutdown };
@@ -163,6 +173,7 @@ pub fn start(options: Options) -> Result<RunningGateway, StartError> {
         metrics,
         clock: options.clock,
         connection_limits,
+        descriptor_limit,
         trigger: Arc::clone(&trigger),
         readiness,
     };

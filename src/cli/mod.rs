@@ -118,6 +118,7 @@ fn failed(error: &StartError) -> ExitCode {
             ExitCode::from(CONFIG)
         }
         StartError::Bind(_)
+        | StartError::FileDescriptors(_)
         | StartError::Stopping
         | StartError::NeedsRestart(_)
         | StartError::Thread(_)

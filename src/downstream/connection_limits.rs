@@ -20,7 +20,9 @@ use crate::telemetry::metrics::ConnectionMetrics;
 /// The limits on client connections. Shared by all workers.
 #[derive(Debug)]
 pub struct ConnectionLimits {
-    max: AtomicUsize,
+    configured: AtomicUsize,
+    /// At most `configured`.
+    possible: AtomicUsize,
     /// One permit for each connection that may be open.
     permits: Arc<Semaphore>,
     by_client: Shares,
@@ -28,6 +30,15 @@ pub struct ConnectionLimits {
     metrics: ConnectionMetrics,
     client_limit_log: LogInterval,
     accept_error_log: LogInterval,
+}
+
+/// The maximum number of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Maximum {
+    /// `max_connections`.
+    pub configured: usize,
+    /// What the limit on file descriptors has room for; at most `configured`.
+    pub possible: usize,
 }
 
 /// What an open connection holds of the limits, until it is dropped.
@@ -39,12 +50,13 @@ pub(super) struct ConnectionPermit {
 }
 
 impl ConnectionLimits {
-    /// Limits of at most `max` connections.
+    /// Limits of at most `max` connections in all.
     #[must_use]
-    pub fn new(max: usize, metrics: &ConnectionMetrics) -> Arc<Self> {
+    pub fn new(max: Maximum, metrics: &ConnectionMetrics) -> Arc<Self> {
         Arc::new(Self {
-            max: AtomicUsize::new(max),
-            permits: Arc::new(Semaphore::new(max)),
+            configured: AtomicUsize::new(max.configured),
+            possible: AtomicUsize::new(max.possible),
+            permits: Arc::new(Semaphore::new(max.possible)),
             by_client: Shares::default(),
             idle: IdleConnections::new(metrics.clone()),
             metrics: metrics.clone(),
@@ -53,12 +65,13 @@ impl ConnectionLimits {
         })
     }
 
-    /// Allows at most `max` connections from now on. Connections beyond a smaller maximum stay
+    /// Allows at most so many connections from now on. Connections beyond a smaller maximum stay
     /// open; their permits are withdrawn as they close.
     ///
     /// Must be called on a local runtime, and by one thread only.
-    pub fn resize(&self, max: usize) {
-        let current = self.max.swap(max, Ordering::Relaxed);
+    pub fn resize(&self, Maximum { configured, possible: max }: Maximum) {
+        self.configured.store(configured, Ordering::Relaxed);
+        let current = self.possible.swap(max, Ordering::Relaxed);
         if max > current {
             self.permits.add_permits(max - current);
         } else if let Some(fewer) = u32::try_from(current - max).ok().and_then(NonZeroU32::new) {
@@ -82,7 +95,7 @@ impl ConnectionLimits {
     /// Returns `None` if it has that many and none of them is idle.
     pub(super) async fn admit(&self, client: IpAddr, max_of_client: Option<usize>) -> Option<ConnectionPermit> {
         // Its own share comes first: a client at its limit must not make others lose a connection.
-        let share = self.share(client, max_of_client.unwrap_or(usize::MAX))?;
+        let share = self.share(client, max_of_client.map_or(usize::MAX, |max| self.possible_share(max)))?;
         let permit = if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             permit
         } else {
@@ -90,6 +103,13 @@ impl ConnectionLimits {
             Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed")
         };
         Some(ConnectionPermit { _permit: permit, _share: share, idle: self.idle.handle(client) })
+    }
+
+    /// `share` of the configured maximum as a share of the possible one, so that one client does
+    /// not have all connections where fewer are possible than configured.
+    fn possible_share(&self, share: usize) -> usize {
+        let (configured, possible) = (self.configured.load(Ordering::Relaxed), self.possible.load(Ordering::Relaxed));
+        if possible < configured { (share * possible / configured).max(1) } else { share }
     }
 
     fn share(&self, client: IpAddr, max: usize) -> Option<Share> {

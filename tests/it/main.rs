@@ -15,6 +15,7 @@ mod demo;
 mod documents;
 mod drain;
 mod early_refusals;
+mod file_descriptors;
 mod framing;
 mod http2;
 mod http2_clients;
