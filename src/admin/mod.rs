@@ -8,11 +8,14 @@
 mod guard;
 mod responses;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::request::Parts;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -20,8 +23,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{self, AbortHandle, JoinError, JoinSet};
+use tokio::time::timeout;
 
+use crate::primitives::client_network::client_network;
+use crate::primitives::log_interval::LogInterval;
 use crate::primitives::shutdown::{Phase, Shutdown};
 use crate::telemetry::Metrics;
 
@@ -44,10 +50,14 @@ pub(crate) struct ReadinessReport {
 /// Limits on the resources that clients can use.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// Concurrent connections. Further ones wait in the kernel's backlog.
+    /// Concurrent connections. For a further one, the oldest is closed.
     connections: usize,
+    /// Of these, connections of one client.
+    connections_per_client: usize,
     /// Time from accept to the end of the request head.
     header_timeout: Duration,
+    /// Time for a request body to arrive that is read only to be discarded.
+    body_timeout: Duration,
     /// Time from accept to the end of the response. hyper has no timeout for a client that does not
     /// read.
     connection_timeout: Duration,
@@ -58,8 +68,10 @@ pub(crate) const MAX_CONNECTIONS: usize = 64;
 
 const LIMITS: Limits = Limits {
     connections: MAX_CONNECTIONS,
-    header_timeout: Duration::from_secs(5),
-    connection_timeout: Duration::from_secs(30),
+    connections_per_client: MAX_CONNECTIONS / 4,
+    header_timeout: Duration::from_secs(2),
+    body_timeout: Duration::from_secs(1),
+    connection_timeout: Duration::from_secs(10),
 };
 
 /// Longest request head in bytes. hyper accepts no smaller limit.
@@ -108,16 +120,27 @@ async fn serve_with_limits(
     let server = Arc::new(AdminServer { readiness, metrics, on_loopback });
     // Dropping the set on return aborts the remaining connections.
     let mut connections = JoinSet::new();
+    let mut open = OpenConnections::default();
+    let accept_errors = LogInterval::default();
     loop {
         tokio::select! {
             () = shutdown.reached(Phase::Stopped) => return Ok(()),
-            Some(ended) = connections.join_next() => log_panic(ended),
-            accepted = listener.accept(), if connections.len() < limits.connections => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(serve_connection(limits, Arc::clone(&server), stream));
+            Some(ended) = connections.join_next_with_id() => {
+                let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
+                open.remove(id);
+                log_panic(ended);
+            }
+            accepted = listener.accept() => match accepted {
+                Ok((stream, address)) => {
+                    let client = client_network(address.ip());
+                    open.make_room(client, limits);
+                    let task = connections.spawn(serve_connection(limits, Arc::clone(&server), stream));
+                    open.add(client, task);
                 }
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "admin: cannot accept a connection");
+                    if let Some(left_out) = accept_errors.is_due() {
+                        tracing::warn!(%error, left_out, "admin: cannot accept a connection");
+                    }
                     tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             },
@@ -125,11 +148,42 @@ async fn serve_with_limits(
     }
 }
 
+/// The open connections, the oldest first.
+///
+/// A response takes milliseconds, so that the oldest connections are those of clients that hold
+/// them on purpose or have failed. They give way: a scrape or a health check never waits for them.
+#[derive(Debug, Default)]
+struct OpenConnections(VecDeque<(IpAddr, AbortHandle)>);
+
+impl OpenConnections {
+    /// Closes the oldest connection of `client` if it has its share, or else the oldest of all if
+    /// there are as many as there may be.
+    fn make_room(&mut self, client: IpAddr, limits: Limits) {
+        let is_of_client = |(owner, _): &&(IpAddr, AbortHandle)| *owner == client;
+        let oldest = if self.0.iter().filter(is_of_client).count() >= limits.connections_per_client {
+            self.0.iter().position(|one| is_of_client(&one))
+        } else {
+            (self.0.len() >= limits.connections).then_some(0)
+        };
+        if let Some((_, task)) = oldest.and_then(|oldest| self.0.remove(oldest)) {
+            task.abort();
+        }
+    }
+
+    fn add(&mut self, client: IpAddr, task: AbortHandle) {
+        self.0.push_back((client, task));
+    }
+
+    fn remove(&mut self, id: task::Id) {
+        self.0.retain(|(_, task)| task.id() != id);
+    }
+}
+
 /// Serves one connection.
 async fn serve_connection(limits: Limits, server: Arc<AdminServer>, stream: TcpStream) {
     let service = service_fn(move |request| {
         let server = Arc::clone(&server);
-        async move { Ok::<_, Infallible>(server.respond(request).await) }
+        async move { Ok::<_, Infallible>(server.respond(request, limits.body_timeout).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -138,20 +192,27 @@ async fn serve_connection(limits: Limits, server: Arc<AdminServer>, stream: TcpS
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     // An operator cannot act on a client that disconnects, is too slow or does not speak HTTP.
-    let _ = tokio::time::timeout(limits.connection_timeout, connection).await;
+    let _ = timeout(limits.connection_timeout, connection).await;
 }
 
-fn log_panic(ended: Result<(), JoinError>) {
-    if let Err(error) = ended {
+fn log_panic(ended: Result<(task::Id, ()), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
         tracing::error!(error = &error as &dyn std::error::Error, "admin: the task of a connection failed");
     }
 }
 
 impl AdminServer {
-    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn respond(&self, request: Request<Incoming>, body_timeout: Duration) -> Response<Full<Bytes>> {
         let (parts, body) = request.into_parts();
+        let response = self.response_to(&parts);
         // Closing a connection with unread data resets it, and the client loses the response.
-        let _ = Limited::new(body, MAX_BODY_BYTES).collect().await;
+        let _ = timeout(body_timeout, Limited::new(body, MAX_BODY_BYTES).collect()).await;
+        response
+    }
+
+    fn response_to(&self, parts: &Parts) -> Response<Full<Bytes>> {
         if let Err(reason) = guard::check(&parts.headers, &parts.uri, self.on_loopback) {
             return responses::forbidden(reason);
         }

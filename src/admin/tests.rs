@@ -221,18 +221,80 @@ fn a_panic_ends_one_connection_only() {
 }
 
 #[test]
-fn idle_clients_time_out_and_free_their_connection_for_others() {
-    let limits = Limits { connections: 1, header_timeout: Duration::from_millis(50), ..LIMITS };
+fn idle_clients_time_out() {
+    let limits = Limits { header_timeout: Duration::from_millis(50), ..LIMITS };
     let admin = AdminFixture::start(limits, Arc::new(ManualReadiness::default()));
     let mut idle = admin.connect();
     idle.write_all(b"GET /livez HT").unwrap();
-    assert_eq!(status(&admin.get("/livez")), 200);
     assert_ne!(status(&read_all(&mut idle)), 200);
+}
+
+/// Limits that only the number of connections brings about.
+const PATIENT: Limits = Limits {
+    header_timeout: Duration::from_secs(3600),
+    body_timeout: Duration::from_secs(3600),
+    connection_timeout: Duration::from_secs(3600),
+    ..LIMITS
+};
+
+/// Threat DO-9: clients that hold connections, whatever they have sent, do not keep a scrape out.
+#[test]
+fn the_oldest_connection_gives_way_to_a_new_one() {
+    for (name, sent) in [
+        ("nothing", ""),
+        ("half a head", "GET /livez HT"),
+        ("half a body", "POST /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx"),
+    ] {
+        let admin = AdminFixture::start(PATIENT, Arc::new(ManualReadiness::default()));
+        let mut held = Vec::new();
+        for _ in 0..2 * PATIENT.connections {
+            let mut stream = admin.connect();
+            stream.write_all(sent.as_bytes()).unwrap();
+            held.push(stream);
+        }
+        assert_eq!(status(&admin.get("/metrics")), 200, "{name}");
+        assert_eq!(read_all(&mut held[0]), "", "{name}: the oldest is closed");
+    }
+}
+
+/// Threat DO-9: one client has a share, and takes the place of its own connections only.
+#[test]
+fn a_client_at_its_share_loses_its_own_connections_only() {
+    let client = |last: u8| IpAddr::from([192, 0, 2, last]);
+    let limits = Limits { connections: 3, connections_per_client: 2, ..LIMITS };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let mut tasks = JoinSet::<()>::new();
+        let mut open = OpenConnections::default();
+        for (arriving, expected) in
+            [(1, vec![1]), (2, vec![1, 2]), (2, vec![1, 2, 2]), (2, vec![1, 2, 2]), (3, vec![2, 2, 3])]
+        {
+            open.make_room(client(arriving), limits);
+            open.add(client(arriving), tasks.spawn(std::future::pending()));
+            let owners: Vec<IpAddr> = open.0.iter().map(|(owner, _)| *owner).collect();
+            assert_eq!(owners, expected.into_iter().map(client).collect::<Vec<_>>());
+        }
+        let ended = tasks.join_next_with_id().await.unwrap().unwrap_err();
+        assert!(ended.is_cancelled(), "a connection that gave way is closed");
+    });
+}
+
+/// A request whose body does not arrive is answered all the same.
+#[test]
+fn the_response_does_not_depend_on_the_body() {
+    let limits = Limits { body_timeout: Duration::from_millis(50), ..PATIENT };
+    let admin = AdminFixture::start(limits, Arc::new(ManualReadiness::default()));
+    for (name, host, expect) in
+        [("forbidden", "evil.test".to_owned(), 403), ("a method", admin.address.to_string(), 405)]
+    {
+        let response = admin.raw(&format!("POST /livez HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9\r\n\r\nx"));
+        assert_eq!(status(&response), expect, "{name}: {response}");
+    }
 }
 
 #[test]
 fn a_connection_times_out_even_if_its_request_does_not_end() {
-    let limits = Limits { connection_timeout: Duration::from_millis(50), ..LIMITS };
+    let limits = Limits { connection_timeout: Duration::from_millis(50), ..PATIENT };
     let admin = AdminFixture::start(limits, Arc::new(ManualReadiness::default()));
     let request = format!("POST /livez HTTP/1.1\r\nHost: {}\r\nContent-Length: 5\r\n\r\n", admin.address);
     assert_eq!(admin.raw(&request), "");
