@@ -21,7 +21,7 @@ use portcullis::internals::{
     VerdictCache, Verification, Verifier,
 };
 use portcullis::internals::{CorsPolicy, Origins};
-use portcullis::internals::{NormalPath, PathParameters};
+use portcullis::internals::{NormalPath, UnusualForms};
 use portcullis::internals::{PathPattern, Pattern, RouteMatch, RouteTable};
 use token::{TestKey, TokenBuilder};
 
@@ -138,12 +138,13 @@ fn route(bencher: Bencher<'_, '_>, routes: usize) {
         host: None,
         path: PathPattern::parse(&format!("/service-{number}/{{id}}/items/*")).expect("a pattern"),
         methods: vec![Method::GET],
+        unusual_paths: UnusualForms::NONE,
     };
     let table = RouteTable::build((0..routes).map(pattern).collect()).expect("no two routes are the same");
     let host = Host::parse("api.example").expect("a host");
     let target = format!("/service-{}/4711/items/a/b", routes / 2);
     bencher.bench_local(|| {
-        let path = NormalPath::parse(black_box(&target), PathParameters::Allow).expect("a path");
+        let path = NormalPath::parse(black_box(&target), UnusualForms::ALL).expect("a path");
         let choice = table.find(&host, &path, &Method::GET);
         assert!(matches!(choice, RouteMatch::Found(_)), "{choice:?}");
     });

@@ -53,7 +53,7 @@ pub mod internals {
     pub use crate::downstream::listener::bind;
     pub use crate::downstream::{Downstream, serve};
     pub use crate::gateway::matching::host::Host;
-    pub use crate::gateway::matching::path::{NormalPath, PathParameters};
+    pub use crate::gateway::matching::path::{NormalPath, UnusualForms};
     pub use crate::gateway::matching::{PathPattern, Pattern, RouteMatch, RouteTable};
     pub use crate::gateway::policy::cors_policy::{CorsPolicy, Origins};
     pub use crate::gateway::{CurrentRuntime, Gateway, Worker};

@@ -24,8 +24,15 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
     best.map(|(_, candidate)| candidate)
 }
 
-/// [`nearest`] as a hint: "did you mean `scopes`?"
+/// Keys that earlier versions had, and what to write in their place.
+const RENAMED: [(&str, &str); 1] = [("path_parameters", "write `unusual_paths = [\"parameters\"]` to accept `;`")];
+
+/// [`nearest`] as a hint: "did you mean `scopes`?" For a key that earlier versions had, what took
+/// its place.
 pub(crate) fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    if let Some((_, hint)) = RENAMED.iter().find(|(renamed, _)| *renamed == name) {
+        return Some((*hint).to_owned());
+    }
     nearest(name, candidates).map(|candidate| format!("did you mean {}?", super::problem::quoted(candidate)))
 }
 

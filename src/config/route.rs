@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::body_idle_timeout::BodyIdleTimeout;
 use super::field_order;
-use super::units::{Access, ByteRate, ClaimValue, OneOrMany, PathParameters, SizeOrUnlimited, TimeSpan};
+use super::units::{Access, ByteRate, ClaimValue, OneOrMany, SizeOrUnlimited, TimeSpan, UnusualPath};
 
 /// One route.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
@@ -82,8 +82,10 @@ pub struct Route {
     pub max_body_size: Option<SizeOrUnlimited>,
     /// Whether to forward requests that would be refused, and only log and count the refusal.
     pub report_only: bool,
-    /// What happens to a path with a `;`.
-    pub path_parameters: PathParameters,
+    /// Forms of path that are refused elsewhere and accepted here: `"parameters"` (`;`),
+    /// `"encoded_slash"` (`%2F`), `"empty_segment"` (`//`), `"double_escape"` (`%25` before two hex
+    /// digits).
+    pub unusual_paths: Vec<UnusualPath>,
 }
 
 impl Default for Route {
@@ -115,7 +117,7 @@ impl Default for Route {
             min_body_rate: None,
             max_body_size: None,
             report_only: false,
-            path_parameters: PathParameters::Refuse,
+            unusual_paths: Vec::new(),
         }
     }
 }

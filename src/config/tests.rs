@@ -55,6 +55,16 @@ access = "open"
 }
 
 #[test]
+fn a_key_of_an_earlier_version_is_reported_with_what_took_its_place() {
+    insta::assert_snapshot!(report("[[routes]]\npath_parameters = \"allow\"\nunusual_paths = [\"slash\"]"), @r#"
+    gateway.toml: 2 problems
+      line 2  routes[0].path_parameters: unknown key `path_parameters`
+              hint: write `unusual_paths = ["parameters"]` to accept `;`
+      line 3  routes[0].unusual_paths[0]: `slash` is not one of "double_escape", "empty_segment", "encoded_slash", "parameters"
+    "#);
+}
+
+#[test]
 fn a_syntax_error_is_reported_with_its_line() {
     let report = report("[server\nlisten = \"x\"\n");
     assert!(report.starts_with("gateway.toml: 1 problem\n  line 1  "), "{report}");

@@ -42,6 +42,11 @@ fn a_broken_rule_is_reported_with_its_key() {
     let route = "[[routes]]\npath = \"/a\"\nupstream = \"up\"\n";
     for (name, addition, expected) in [
         ("no addition", "", None),
+        (
+            "a form of path that is listed twice",
+            "[[routes]]\npath = \"/forms\"\nupstream = \"up\"\nunusual_paths = [\"parameters\", \"encoded_slash\", \"parameters\"]",
+            Some("routes[1].unusual_paths[2]"),
+        ),
         ("several addresses", "[server]\nlisten = [\"127.0.0.1:1\", \"[::1]:1\"]", None),
         ("a host name to listen on", "[server]\nlisten = \"localhost\"", Some("server.listen")),
         ("the same address twice", "[server]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:1\"]", Some("server.listen[1]")),

@@ -161,6 +161,17 @@ fn explain_shows_the_rule_behind_a_decision_and_its_line() {
             vec!["401 token_invalid (not an access token: nonce)"],
         ),
         ("a dot segment", vec!["GET", "https://api.example/a/../b"], 1, vec!["400 path_refused"]),
+        (
+            "a form that the route could accept",
+            vec!["GET", "https://api.example/orders/a%2Fb"],
+            1,
+            vec![
+                "400 path_refused (path_encoded_slash)",
+                "FAIL  path       the path has an escaped `/`: a route accepts it with unusual_paths = [\"encoded_slash\"]",
+                ":15 routes[1].unusual_paths]",
+            ],
+        ),
+        ("a path of two readings", vec!["GET", "https://api.example/orders/a%3Fb/c"], 1, vec!["(path_ambiguous)"]),
         ("a method without a route", vec!["POST", url], 1, vec!["405 method_not_allowed"]),
     ] {
         let output = portcullis(&[&["explain", "-c", &file], &arguments[..]].concat());

@@ -79,16 +79,6 @@ pub enum LogLevel {
     Debug,
 }
 
-/// What happens to a path with a `;`.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PathParameters {
-    /// It is matched like any other path.
-    Allow,
-    /// The response is 400.
-    Refuse,
-}
-
 /// The kind of token that an issuer's tokens must be.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -99,4 +89,18 @@ pub enum Profile {
     IdToken,
     /// Access tokens with everything that RFC 9068 requires.
     Rfc9068,
+}
+
+/// A form of path that is refused unless a route accepts it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnusualPath {
+    /// `%25` before two hex digits.
+    DoubleEscape,
+    /// `//`, but not at the start.
+    EmptySegment,
+    /// `%2F`, as part of a name.
+    EncodedSlash,
+    /// `;`.
+    Parameters,
 }

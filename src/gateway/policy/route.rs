@@ -55,8 +55,6 @@ pub struct RouteSettings {
     pub min_body_rate: Option<MinRate>,
     /// Whether the route only counts and logs refusals instead of enforcing them.
     pub report_only: bool,
-    /// Whether `;` is accepted in the path.
-    pub path_parameters: bool,
     /// The route's `WWW-Authenticate` values.
     pub challenges: Challenges,
 }

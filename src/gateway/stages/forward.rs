@@ -248,7 +248,7 @@ pub(crate) fn build_target(request: &InboundRequest, route: &Route) -> Result<Ur
 
 /// `path` without the prefix `strip`, which is removed only at the end of a segment, and with `add`
 /// in front.
-fn replace_prefix(path: &str, strip: Option<&str>, add: Option<&str>) -> String {
+pub(super) fn replace_prefix(path: &str, strip: Option<&str>, add: Option<&str>) -> String {
     let rest = strip
         .and_then(|prefix| path.strip_prefix(prefix))
         .filter(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -13,7 +13,7 @@ use http::{Method, Uri, Version};
 use super::StageContext;
 use crate::gateway::client_address::Client;
 use crate::gateway::matching::host::{Host, HostRefusal};
-use crate::gateway::matching::path::{NormalPath, PathMarks, PathParameters};
+use crate::gateway::matching::path::{NormalPath, PathMarks, UnusualForms};
 use crate::gateway::observer::{Check, Observer, Stage};
 use crate::gateway::policy::IdentityHeaders;
 use crate::gateway::request::{Peer, RequestHead};
@@ -213,11 +213,11 @@ fn parse_host(head: &RequestHead) -> Result<(Host, HeaderValue), Refusal> {
     }
 }
 
-/// The normal form of the path, if it differs from the path as received, and its marks. Path
-/// parameters are allowed here, because the route decides whether it accepts them.
+/// The normal form of the path, if it differs from the path as received, and its marks. Unusual
+/// forms pass here, because the route decides whether it accepts them.
 fn normalize_path(target: &Uri) -> Result<(Option<Box<str>>, PathMarks), Refusal> {
     let raw = target.path();
-    let normal = NormalPath::parse(raw, PathParameters::Allow).map_err(Refusal::Path)?;
+    let normal = NormalPath::parse(raw, UnusualForms::ALL).map_err(Refusal::Path)?;
     Ok(((normal.as_str() != raw).then(|| normal.as_str().into()), normal.marks()))
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::StageContext;
+use super::forward::replace_prefix;
 use super::normalize::InboundRequest;
 use crate::gateway::matching::host::Host;
 use crate::gateway::matching::path::{NormalPath, PathRefusal};
@@ -101,30 +102,15 @@ impl RoutedRequest {
 /// # Errors
 ///
 /// 404 if no route matches the path, 405 with `Allow` if none of those that do allows the method,
-/// 400 for a path with `;`, unless a route matches it and allows path parameters, and for a path
-/// that backends may interpret differently.
+/// 400 for a path in an unusual form, unless a route matches it and accepts the form, and for a
+/// path that backends may interpret differently.
 pub(crate) fn route<O: Observer>(
     request: Box<InboundRequest>,
     cx: &mut StageContext<'_, O>,
 ) -> Result<RoutingOutcome, Refusal> {
     cx.enter(Stage::Routing);
-    let find = |method: &Method| find(&request.host, &request.path(), method, cx.runtime);
-    let requested_method = preflight_method(&request.method, &request.headers);
-    let asked = requested_method.and_then(|method| find(&Method::from_bytes(method.as_bytes()).ok()?).ok());
-    let decision = asked.as_ref().and_then(|asked| preflight_decision(asked, &request));
-    let (route, decision, asks_for_other_route) = match (asked, decision) {
-        (Some(asked), Some(decision)) => (asked, Some(decision), false),
-        (Some(asked), None) => {
-            let route = find(&request.method)?;
-            let is_other = !Arc::ptr_eq(&asked, &route);
-            (route, None, is_other)
-        }
-        (None, _) => {
-            let route = find(&request.method)?;
-            let decision = requested_method.and_then(|_| preflight_decision(&route, &request));
-            (route, decision, false)
-        }
-    };
+    let Selection { route, decision, asks_for_other_route } =
+        select(&request, cx.runtime).map_err(|no_route| no_route.report(cx))?;
     cx.response.set_route(&route);
     cx.check(|| {
         let settings = route.settings();
@@ -136,6 +122,46 @@ pub(crate) fn route<O: Observer>(
     })
 }
 
+/// The route that applies to a request.
+struct Selection {
+    route: Arc<Route>,
+    /// The answer to a preflight; `None` for any other request, and for one that is not answered.
+    decision: Option<OriginDecision>,
+    asks_for_other_route: bool,
+}
+
+/// Why no route applies to a request.
+struct NoRoute {
+    refusal: Refusal,
+    /// The route that matches and its key that decides, if there are any.
+    decided_by: Option<(Arc<Route>, &'static str)>,
+}
+
+fn select(request: &InboundRequest, runtime: &Runtime) -> Result<Selection, NoRoute> {
+    let find = |method: &Method| find(&request.host, &request.path(), method, runtime);
+    let Some(method) = preflight_method(&request.method, &request.headers) else {
+        return Ok(Selection { route: find(&request.method)?, decision: None, asks_for_other_route: false });
+    };
+    let asked = Method::from_bytes(method.as_bytes()).ok().map(|method| find(&method));
+    match asked {
+        Some(Ok(asked)) => {
+            if let Some(decision) = preflight_decision(&asked, request) {
+                return Ok(Selection { route: asked, decision: Some(decision), asks_for_other_route: false });
+            }
+            let route = find(&request.method)?;
+            let asks_for_other_route = !Arc::ptr_eq(&asked, &route);
+            Ok(Selection { route, decision: None, asks_for_other_route })
+        }
+        // The path is refused to the request that the preflight asks about.
+        Some(Err(no_route)) if matches!(no_route.refusal, Refusal::Path(_)) => Err(no_route),
+        Some(Err(_)) | None => {
+            let route = find(&request.method)?;
+            let decision = preflight_decision(&route, request);
+            Ok(Selection { route, decision, asks_for_other_route: false })
+        }
+    }
+}
+
 /// The decision on the origin of a preflight. `None` if the gateway does not answer the preflight:
 /// the route has no policy, or is `report_only` and its policy would deny the origin.
 fn preflight_decision(route: &Route, request: &InboundRequest) -> Option<OriginDecision> {
@@ -145,22 +171,55 @@ fn preflight_decision(route: &Route, request: &InboundRequest) -> Option<OriginD
 }
 
 /// The route for a host, a path in normal form and a method.
-fn find(host: &Host, path: &NormalPath<'_>, method: &Method, runtime: &Runtime) -> Result<Arc<Route>, Refusal> {
+fn find(host: &Host, path: &NormalPath<'_>, method: &Method, runtime: &Runtime) -> Result<Arc<Route>, NoRoute> {
+    let no_route = |refusal| NoRoute { refusal, decided_by: None };
     if is_reserved_path(path.as_str()) {
-        return Err(Refusal::RouteNotFound);
+        return Err(no_route(Refusal::RouteNotFound));
     }
-    let parameters_refused = || Refusal::Path(PathRefusal::Parameters);
+    let route = |index: usize| Arc::clone(&runtime.routes()[index]);
     match runtime.table().find(host, path, method) {
-        RouteMatch::Found(index) => {
-            let route = Arc::clone(&runtime.routes()[index]);
-            let refused = path.has_parameters() && !route.settings().path_parameters;
-            if refused { Err(parameters_refused()) } else { Ok(route) }
+        RouteMatch::Found(index) => check_forwarded_path(route(index), path),
+        RouteMatch::Ambiguous => Err(no_route(Refusal::Path(PathRefusal::Ambiguous))),
+        RouteMatch::MethodNotAllowed(allow) => Err(no_route(Refusal::MethodNotAllowed { allow })),
+        RouteMatch::NotFound => Err(no_route(Refusal::RouteNotFound)),
+        RouteMatch::UnusualForm { form, route: index } => Err(NoRoute {
+            refusal: Refusal::Path(PathRefusal::Unusual(form)),
+            decided_by: index.map(|index| (route(index), "unusual_paths")),
+        }),
+    }
+}
+
+/// Returns the route if the path without its `strip_prefix` obeys the rules of all paths. Only a
+/// path in an unusual form may not: `/files//host/x` becomes `//host/x`.
+fn check_forwarded_path(route: Arc<Route>, path: &NormalPath<'_>) -> Result<Arc<Route>, NoRoute> {
+    let settings = route.settings();
+    if path.forms().is_empty() || settings.strip_prefix.is_none() {
+        return Ok(route);
+    }
+    let forwarded = replace_prefix(path.as_str(), settings.strip_prefix.as_deref(), settings.add_prefix.as_deref());
+    match NormalPath::parse(&forwarded, settings.pattern.unusual_paths) {
+        Ok(_) => Ok(route),
+        Err(refusal) => Err(NoRoute { refusal: Refusal::Path(refusal), decided_by: Some((route, "strip_prefix")) }),
+    }
+}
+
+impl NoRoute {
+    /// Reports what decided, and returns the refusal.
+    fn report<O: Observer>(self, cx: &mut StageContext<'_, O>) -> Refusal {
+        if let Refusal::Path(path) = &self.refusal {
+            cx.check(|| {
+                let check = if let PathRefusal::Unusual(form) = path {
+                    let key = format!("unusual_paths = [\"{}\"]", form.name());
+                    Check::failed("path", format!("{path}: a route accepts it with {key}"))
+                } else {
+                    Check::failed("path", path.to_string())
+                };
+                match &self.decided_by {
+                    Some((route, key)) => check.with_key(route.settings().key(key)),
+                    None => check,
+                }
+            });
         }
-        // A path with `;` matches fewer patterns than the path that some backends make of it. 404
-        // and 405 would say that there is no such route.
-        RouteMatch::MethodNotAllowed(_) | RouteMatch::NotFound if path.has_parameters() => Err(parameters_refused()),
-        RouteMatch::Ambiguous => Err(Refusal::Path(PathRefusal::Ambiguous)),
-        RouteMatch::MethodNotAllowed(allow) => Err(Refusal::MethodNotAllowed { allow }),
-        RouteMatch::NotFound => Err(Refusal::RouteNotFound),
+        self.refusal
     }
 }

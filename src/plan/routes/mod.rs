@@ -15,7 +15,7 @@ use super::server::min_body_rate;
 use super::syntax::{check_name, nonzero_duration};
 use crate::config::key_path::{child, element};
 use crate::config::problem::quoted;
-use crate::config::units::{PathParameters, SizeOrUnlimited};
+use crate::config::units::SizeOrUnlimited;
 use crate::config::{BodyIdleTimeout, Problems, Route};
 use crate::gateway::matching::{Pattern, RouteTable};
 use crate::gateway::policy::{Challenges, CorsPolicy, RouteSettings};
@@ -115,7 +115,6 @@ fn compile_route(
         },
         min_body_rate: min_body_rate(route.min_body_rate.unwrap_or(definitions.min_body_rate)),
         report_only: route.report_only,
-        path_parameters: route.path_parameters == PathParameters::Allow,
         challenges: Challenges::for_route(definitions.realm, &access),
         access,
     })

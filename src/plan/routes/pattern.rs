@@ -5,8 +5,9 @@ use http::Method;
 
 use crate::config::key_path::{child, element};
 use crate::config::problem::quoted;
+use crate::config::units::UnusualPath;
 use crate::config::{Problems, Route};
-use crate::gateway::matching::path::PathPrefix;
+use crate::gateway::matching::path::{PathPrefix, UnusualForm, UnusualForms};
 use crate::gateway::matching::{HostPattern, PathPattern, Pattern, targets_reserved_path};
 use crate::plan::syntax::parse_method;
 
@@ -18,7 +19,25 @@ pub(super) fn compile_pattern(key_path: &str, route: &Route, problems: &mut Prob
     };
     let path = compile_path(&child(key_path, "path"), route.path.as_deref(), problems);
     let methods = compile_methods(&child(key_path, "methods"), route.methods.as_deref(), problems);
-    Some(Pattern { host: host?, path: path?, methods })
+    let unusual_paths = compile_unusual_paths(&child(key_path, "unusual_paths"), &route.unusual_paths, problems);
+    Some(Pattern { host: host?, path: path?, methods, unusual_paths })
+}
+
+fn compile_unusual_paths(key_path: &str, forms: &[UnusualPath], problems: &mut Problems) -> UnusualForms {
+    let mut accepted = UnusualForms::NONE;
+    for (index, form) in forms.iter().enumerate() {
+        let form = match form {
+            UnusualPath::DoubleEscape => UnusualForm::DoubleEscape,
+            UnusualPath::EmptySegment => UnusualForm::EmptySegment,
+            UnusualPath::EncodedSlash => UnusualForm::EncodedSlash,
+            UnusualPath::Parameters => UnusualForm::Parameters,
+        };
+        if accepted.contains(form) {
+            problems.add(element(key_path, index), format!("{} is listed twice", quoted(form.name())));
+        }
+        accepted.insert(form);
+    }
+    accepted
 }
 
 fn parse_host(key_path: &str, text: &str, problems: &mut Problems) -> Option<HostPattern> {

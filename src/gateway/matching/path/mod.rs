@@ -3,21 +3,30 @@
 //!
 //! Part of the normalize stage. Backends interpret paths differently: some merge slashes, some
 //! remove `;parameters`, some decode twice, some treat `\` as `/`. A path that two backends could
-//! interpret differently is refused here, so that the route that matches a path is the right one
-//! for what the upstream makes of that path. Only the spelling of escapes is changed (RFC 3986
-//! §6.2.2). The caller limits the length of the request target and passes the path without the
-//! query.
+//! interpret differently is refused here, or recognized as an [unusual form](UnusualForm) that only
+//! a route can accept, so that the route that matches a path is the right one for what the upstream
+//! makes of that path. Only the spelling of escapes is changed (RFC 3986 §6.2.2), and bytes that
+//! browsers leave unescaped are escaped. The caller limits the length of the request target and
+//! passes the path without the query.
 
+#[cfg(test)]
+pub(super) mod backend_model;
+mod double_escape;
+mod forms;
 mod normal_form;
 mod readings;
 mod refusal;
+mod segments;
 
 use std::borrow::Cow;
 use std::fmt;
 
+pub(crate) use forms::UnusualForm;
+pub use forms::UnusualForms;
+pub(crate) use readings::Reading;
 pub(crate) use refusal::{MAX_SEGMENTS, PathRefusal};
 
-/// A path in normal form: absolute, without dot segments, without empty segments except the last,
+/// A path in normal form: absolute, without dot segments in any reading, not beginning with `//`,
 /// with the escapes of unreserved characters decoded and the hex digits of all others in upper
 /// case.
 ///
@@ -33,8 +42,8 @@ pub struct NormalPath<'a> {
 pub(crate) struct PathMarks {
     /// Whether the path has a percent escape.
     has_escapes: bool,
-    /// Whether the path has a raw `;`.
-    has_parameters: bool,
+    /// The unusual forms that the path has, in any reading.
+    forms: UnusualForms,
     /// Whether the path has [`readings`](NormalPath::readings) other than itself.
     has_readings: bool,
 }
@@ -46,28 +55,25 @@ pub(crate) struct PathMarks {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathPrefix(Box<str>);
 
-/// Whether segments may have `;parameters` (RFC 3986 §3.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PathParameters {
-    /// A raw `;` is kept as part of its segment.
-    Allow,
-    /// A raw `;` is refused.
-    Refuse,
-}
-
 impl<'a> NormalPath<'a> {
     /// Brings `raw`, the path of a request target without its query, into normal form.
     ///
-    /// Takes time linear in the length, and allocates only if something has to be rewritten.
+    /// Takes time linear in the length. Allocates only if something has to be rewritten, or if the
+    /// path has an encoded slash or a double escape.
     ///
     /// # Errors
     ///
-    /// A [`PathRefusal`] for every path that two backends could interpret differently.
-    pub fn parse(raw: &'a str, parameters: PathParameters) -> Result<Self, PathRefusal> {
+    /// A [`PathRefusal`] for every path that two backends could interpret differently, unless the
+    /// forms in which they differ are all `accepted`.
+    pub fn parse(raw: &'a str, accepted: UnusualForms) -> Result<Self, PathRefusal> {
         if !raw.starts_with('/') {
             return Err(PathRefusal::NotAbsolute);
         }
-        normal_form::normalize(raw, parameters)
+        let path = normal_form::normalize(raw)?;
+        match path.forms().first_not_in(accepted) {
+            Some(form) => Err(PathRefusal::Unusual(form)),
+            None => Ok(path),
+        }
     }
 
     /// Wraps text and marks of a path that [`NormalPath::parse`] returned before, without checking
@@ -102,18 +108,17 @@ impl<'a> NormalPath<'a> {
         self.marks.has_escapes
     }
 
-    /// Everything that a backend may make of the path, except the path itself: without parameters,
-    /// spaces at the ends of names, and what it takes for a query. Empty for most paths. `None` if
-    /// there are too many.
-    pub(super) fn readings(&self) -> Option<Vec<String>> {
-        if self.marks.has_readings { readings::readings(&self.text) } else { Some(Vec::new()) }
+    /// Everything that a backend may make of the path, except the path itself. Empty for most
+    /// paths. `None` if there are too many.
+    pub(super) fn readings(&self) -> Option<Vec<Reading>> {
+        if self.marks.has_readings { readings::readings(&self.text, self.marks.forms) } else { Some(Vec::new()) }
     }
 
-    /// Whether the path has a raw `;`. Lets the caller parse with [`PathParameters::Allow`] before
-    /// it knows the route, which has the setting.
+    /// The unusual forms that the path has, as it is or as a backend may read it. Lets the caller
+    /// parse with [`UnusualForms::ALL`] before it knows the route, which accepts them or not.
     #[must_use]
-    pub fn has_parameters(&self) -> bool {
-        self.marks.has_parameters
+    pub fn forms(&self) -> UnusualForms {
+        self.marks.forms
     }
 }
 
@@ -129,9 +134,10 @@ impl PathPrefix {
     ///
     /// # Errors
     ///
-    /// The [`PathRefusal`] that a request with this path would get; `;` is always refused.
+    /// The [`PathRefusal`] that a request with this path would get from a route that accepts no
+    /// unusual form.
     pub fn parse(text: &str) -> Result<Self, PathRefusal> {
-        let path = NormalPath::parse(text, PathParameters::Refuse)?;
+        let path = NormalPath::parse(text, UnusualForms::NONE)?;
         let text = path.as_str();
         Ok(Self(text.strip_suffix('/').unwrap_or(text).into()))
     }

@@ -1,12 +1,14 @@
-//! Normal form: which bytes of a path are rewritten, and which paths are refused.
+//! Normal form: which bytes of a path are rewritten, and which are refused.
 
 use std::borrow::Cow;
 
-use super::{MAX_SEGMENTS, NormalPath, PathMarks, PathParameters, PathRefusal};
+use super::forms::UnusualForm;
+use super::segments::check_segments;
+use super::{NormalPath, PathMarks, PathRefusal};
 
 /// Whether `byte` is an unreserved character (RFC 3986 §2.3), whose escape means the same as
 /// itself.
-const fn is_unreserved(byte: u8) -> bool {
+pub(super) const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
@@ -19,8 +21,21 @@ pub(super) const fn is_plain(byte: u8) -> bool {
         )
 }
 
+/// The escape of a byte that RFC 3986 does not allow in a path, but that browsers and other URL
+/// libraries leave as it is (URL standard, "path percent-encode set"; `^` is in that set only since
+/// 2024).
+const fn missing_escape(byte: u8) -> Option<&'static str> {
+    match byte {
+        b'[' => Some("%5B"),
+        b']' => Some("%5D"),
+        b'^' => Some("%5E"),
+        b'|' => Some("%7C"),
+        _ => None,
+    }
+}
+
 /// Brings `raw`, which starts with `/`, into normal form.
-pub(super) fn normalize(raw: &str, parameters: PathParameters) -> Result<NormalPath<'_>, PathRefusal> {
+pub(super) fn normalize(raw: &str) -> Result<NormalPath<'_>, PathRefusal> {
     let bytes = raw.as_bytes();
     let mut rewrite = Rewrite { raw, text: None };
     let mut marks = PathMarks::default();
@@ -28,21 +43,21 @@ pub(super) fn normalize(raw: &str, parameters: PathParameters) -> Result<NormalP
     while let Some(&byte) = bytes.get(at) {
         if byte != b'%' {
             if !is_plain(byte) {
-                return Err(PathRefusal::ForbiddenByte);
+                let escape = missing_escape(byte).ok_or(PathRefusal::ForbiddenByte)?;
+                marks.has_escapes = true;
+                rewrite.replace(at).push_str(escape);
+                at += 1;
+                continue;
             }
             if byte == b';' {
-                if parameters == PathParameters::Refuse {
-                    return Err(PathRefusal::Parameters);
-                }
-                marks.has_parameters = true;
-                marks.has_readings = true;
+                marks.forms.insert(UnusualForm::Parameters);
             }
             rewrite.keep(at, 1);
             at += 1;
             continue;
         }
         match decode_escape(bytes, at)? {
-            b'/' | b'\\' => return Err(PathRefusal::EncodedSeparator),
+            b'\\' => return Err(PathRefusal::EncodedBackslash),
             0..=0x1F | 0x7F => return Err(PathRefusal::EncodedControl),
             value if is_unreserved(value) => {
                 rewrite.replace(at).push(char::from(value));
@@ -59,6 +74,9 @@ pub(super) fn normalize(raw: &str, parameters: PathParameters) -> Result<NormalP
             value => {
                 marks.has_escapes = true;
                 marks.has_readings |= matches!(value, b' ' | b'#' | b';' | b'?');
+                if value == b'/' {
+                    marks.forms.insert(UnusualForm::EncodedSlash);
+                }
                 rewrite.keep_escape(at);
                 at += 3;
             }
@@ -71,13 +89,16 @@ pub(super) fn normalize(raw: &str, parameters: PathParameters) -> Result<NormalP
 
 /// The byte that the escape at `at` encodes.
 fn decode_escape(bytes: &[u8], at: usize) -> Result<u8, PathRefusal> {
-    let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-    match (bytes.get(at), digit(at + 1), digit(at + 2)) {
-        (Some(b'%'), Some(high), Some(low)) => {
-            Ok(u8::try_from(high * 16 + low).expect("two hex digits are at most 255"))
-        }
-        _ => Err(PathRefusal::BrokenEscape),
+    match bytes.get(at) {
+        Some(b'%') => hex_value(&bytes[at + 1..]).ok_or(PathRefusal::BrokenEscape),
+        Some(_) | None => Err(PathRefusal::BrokenEscape),
     }
+}
+
+/// The value of the two hex digits that `bytes` begins with.
+pub(super) fn hex_value(bytes: &[u8]) -> Option<u8> {
+    let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    Some(u8::try_from(digit(0)? * 16 + digit(1)?).expect("two hex digits are at most 255"))
 }
 
 /// The number of escapes, from `at` on, that encode one UTF-8 character. `lead` is its first byte.
@@ -98,57 +119,6 @@ fn utf8_escapes(bytes: &[u8], at: usize, lead: u8) -> Result<usize, PathRefusal>
     }
     std::str::from_utf8(&character[..length]).map_err(|_| PathRefusal::InvalidUtf8)?;
     Ok(length)
-}
-
-/// Checks the rules that concern more than one character. The characters of `text` are already in
-/// normal form.
-fn check_segments(text: &str, marks: &mut PathMarks) -> Result<(), PathRefusal> {
-    // The search needs the normal form: in `%25%32%66`, the two digits are themselves escaped.
-    let is_double_escape =
-        |five: &[u8]| five.starts_with(b"%25") && five[3].is_ascii_hexdigit() && five[4].is_ascii_hexdigit();
-    if marks.has_escapes && text.as_bytes().windows(5).any(is_double_escape) {
-        return Err(PathRefusal::DoubleEscape);
-    }
-    let mut segments = text[1..].split('/').enumerate().peekable();
-    while let Some((index, segment)) = segments.next() {
-        if index >= MAX_SEGMENTS {
-            return Err(PathRefusal::TooManySegments);
-        }
-        let is_last = segments.peek().is_none();
-        if segment.starts_with(';') || (segment.is_empty() && !is_last) {
-            return Err(PathRefusal::EmptySegment);
-        }
-        if is_dot_segment(segment) {
-            return Err(PathRefusal::DotSegment);
-        }
-        marks.has_readings |= segment.ends_with('.');
-    }
-    Ok(())
-}
-
-/// Whether `segment` is `.` or `..`, also for a backend that removes parameters, spaces or what it
-/// treats as a query.
-///
-/// Servlet containers remove `;…` before they resolve dots, Windows drops dots and spaces at the
-/// end of a name, some frameworks drop spaces at its start, and a backend that decodes before it
-/// parses ends the path at `?` and `#`. More than two dots are a name, unless there are spaces
-/// among them.
-fn is_dot_segment(segment: &str) -> bool {
-    if !segment.starts_with(['.', '%']) {
-        return false;
-    }
-    let (mut rest, mut dots, mut spaces) = (segment, 0, 0);
-    loop {
-        if let Some(after) = rest.strip_prefix('.') {
-            (rest, dots) = (after, dots + 1);
-        } else if let Some(after) = rest.strip_prefix("%20") {
-            (rest, spaces) = (after, spaces + 1);
-        } else {
-            break;
-        }
-    }
-    let is_whole = rest.is_empty() || [";", "%3B", "%3F", "%23"].iter().any(|end| rest.starts_with(end));
-    is_whole && dots > 0 && (dots <= 2 || spaces > 0)
 }
 
 /// The result of the normalization: borrows `raw` until the first change, then copies it.

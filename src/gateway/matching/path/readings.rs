@@ -9,12 +9,26 @@
 //!
 //! Escapes that no step looks at stay as they are; the table decodes them when it compares.
 
+use super::double_escape::{decode_twice, has_double_escape};
+use super::forms::{UnusualForm, UnusualForms};
+
 /// The most readings of one path. Paths in use have one or two.
-pub(crate) const MAX_READINGS: usize = 64;
+const MAX_READINGS: usize = 64;
+
+/// What a backend may make of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// The path, in normal form except that segments may be empty.
+    pub text: String,
+    /// Whether an encoded slash, which a route accepts as part of a name, is read as a separator.
+    pub splits_names: bool,
+}
 
 /// Something that a backend may do to a path.
 #[derive(Clone, Copy, Debug)]
 enum Step {
+    /// Decodes twice.
+    DecodeTwice,
     /// Takes what follows `//` at the start for a host, as in a URL without a scheme (RFC 3986
     /// §4.2).
     DropHost,
@@ -26,57 +40,84 @@ enum Step {
     RemoveDecodedParameters,
     /// Removes parameters.
     RemoveParameters,
+    /// Decodes first, and so takes an encoded slash for a separator.
+    SplitNames,
     /// Drops spaces around a name, and dots and spaces at its end, as Windows does.
-    Trim,
+    TrimNames,
 }
 
 impl Step {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
+        Self::DecodeTwice,
         Self::DropHost,
         Self::EndAtQuery,
         Self::MergeSlashes,
         Self::RemoveDecodedParameters,
         Self::RemoveParameters,
-        Self::Trim,
+        Self::SplitNames,
+        Self::TrimNames,
     ];
 
-    /// `path` after this step, or `None` if there is nothing for it to do.
-    fn apply(self, path: &str) -> Option<String> {
+    /// Whether some backend does this to a path with these forms.
+    fn applies_to(self, forms: UnusualForms) -> bool {
+        match self {
+            Self::DecodeTwice => forms.contains(UnusualForm::DoubleEscape),
+            Self::SplitNames => forms.contains(UnusualForm::EncodedSlash),
+            Self::DropHost
+            | Self::EndAtQuery
+            | Self::MergeSlashes
+            | Self::RemoveDecodedParameters
+            | Self::RemoveParameters
+            | Self::TrimNames => true,
+        }
+    }
+
+    /// What this step may make of `path`; nothing if there is nothing for it to do.
+    fn apply(self, path: &str) -> Vec<String> {
         let has = |needle: &str| path.contains(needle);
         match self {
+            // The whole path has been decoded twice before; no part of it has anything else.
+            Self::DecodeTwice if has_double_escape(path) => decode_twice(path).into_iter().collect(),
             Self::DropHost => {
-                let rest = path.strip_prefix("//")?;
-                Some(rest.find('/').map_or("/", |slash| &rest[slash..]).to_owned())
+                let rest = path.strip_prefix("//");
+                rest.map(|rest| rest.find('/').map_or("/", |slash| &rest[slash..]).to_owned()).into_iter().collect()
             }
-            Self::EndAtQuery => {
-                let end = find_any(path, &["%3F", "%23"]);
-                (end < path.len()).then(|| path[..end].to_owned())
+            Self::EndAtQuery => vec![path[..find_any(path, &["%3F", "%23"])].to_owned()],
+            Self::MergeSlashes if has("//") => vec![merge_slashes(path)],
+            Self::RemoveDecodedParameters if has("%3B") || has(";") => {
+                change_names(path, |name| &name[..find_any(name, &[";", "%3B"])])
             }
-            Self::MergeSlashes => has("//").then(|| merge_slashes(path)),
-            Self::RemoveDecodedParameters => (has("%3B") || has(";"))
-                .then(|| map_segments(path, |segment| &segment[..find_any(segment, &[";", "%3B"])])),
-            Self::RemoveParameters => {
-                has(";").then(|| map_segments(path, |segment| &segment[..find_any(segment, &[";"])]))
-            }
-            Self::Trim => (has("%20") || has("./") || path.ends_with('.')).then(|| map_segments(path, trim)),
+            Self::RemoveParameters if has(";") => change_names(path, |name| &name[..find_any(name, &[";"])]),
+            Self::SplitNames => vec![path.replace("%2F", "/")],
+            Self::TrimNames if has("%20") || has("./") || path.ends_with('.') => change_names(path, trim),
+            Self::DecodeTwice
+            | Self::MergeSlashes
+            | Self::RemoveDecodedParameters
+            | Self::RemoveParameters
+            | Self::TrimNames => Vec::new(),
         }
     }
 }
 
-/// Everything that a backend may make of `path`, except `path` itself. `None` if there are more
-/// than [`MAX_READINGS`].
-pub(super) fn readings(path: &str) -> Option<Vec<String>> {
-    let mut found: Vec<String> = Vec::new();
-    let mut next = Some(path.to_owned());
+/// Everything that a backend may make of `path`, which has these forms, except `path` itself.
+/// `None` if there are more than [`MAX_READINGS`].
+pub(super) fn readings(path: &str, forms: UnusualForms) -> Option<Vec<Reading>> {
+    let mut found: Vec<Reading> = Vec::new();
+    let mut next = Some(Reading { text: path.to_owned(), splits_names: false });
     let mut visited = 0;
     while let Some(current) = next {
-        for step in Step::ALL {
-            let Some(changed) = step.apply(&current) else { continue };
-            if changed != path && !found.contains(&changed) {
+        for step in Step::ALL.into_iter().filter(|step| step.applies_to(forms)) {
+            let splits_names = current.splits_names || matches!(step, Step::SplitNames);
+            for text in step.apply(&current.text) {
+                // A reading that can also be had without splitting names counts as one without.
+                let is_known = |known: &Reading| known.text == text && (splits_names || !known.splits_names);
+                if text == path || found.iter().any(is_known) {
+                    continue;
+                }
                 if found.len() == MAX_READINGS {
                     return None;
                 }
-                found.push(changed);
+                found.push(Reading { text, splits_names });
             }
         }
         next = found.get(visited).cloned();
@@ -101,13 +142,28 @@ fn merge_slashes(path: &str) -> String {
     merged
 }
 
-fn map_segments(path: &str, change: impl Fn(&str) -> &str) -> String {
-    let mut changed = String::with_capacity(path.len());
-    for segment in path[1..].split('/') {
-        changed.push('/');
-        changed.push_str(change(segment));
-    }
-    changed
+/// `path` with its names changed, in two ways: once all that stay names, and, for each that
+/// `change` leaves nothing of, that one alone. A backend may change some segments only, such as the
+/// last. Which, makes a difference only for those that become empty: `{id}` matches them before and
+/// not after.
+fn change_names(path: &str, change: impl Fn(&str) -> &str) -> Vec<String> {
+    let rebuild = |emptied: Option<usize>| {
+        let mut changed = String::with_capacity(path.len());
+        for (index, name) in path[1..].split('/').enumerate() {
+            changed.push('/');
+            match emptied {
+                Some(emptied) if emptied == index => {}
+                Some(_) => changed.push_str(name),
+                None if change(name).is_empty() => changed.push_str(name),
+                None => changed.push_str(change(name)),
+            }
+        }
+        changed
+    };
+    let becomes_empty = |(_, name): &(usize, &str)| !name.is_empty() && change(name).is_empty();
+    let emptied = path[1..].split('/').enumerate().filter(becomes_empty).map(|(index, _)| Some(index));
+    // One more than is allowed suffices to refuse the path.
+    std::iter::once(None).chain(emptied.take(MAX_READINGS)).map(rebuild).collect()
 }
 
 fn trim(segment: &str) -> &str {

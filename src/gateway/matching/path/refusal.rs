@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use super::forms::UnusualForm;
+
 /// Why a path is refused. No variant contains text of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PathRefusal {
@@ -15,35 +17,36 @@ pub enum PathRefusal {
     /// `.` or `..`, plain or escaped, also if only a backend that cuts off a suffix would see one.
     #[error("the path has a `.` or `..` segment")]
     DotSegment,
-    /// `%25` before two hex digits: a backend that decodes twice would get another path.
-    #[error("the path has a percent escape that is itself escaped")]
-    DoubleEscape,
-    /// `//`, or a segment that consists of parameters only.
-    #[error("the path has an empty segment")]
-    EmptySegment,
+    /// `%5C`.
+    #[error("the path has an escaped `\\`")]
+    EncodedBackslash,
     /// `%00`–`%1F` or `%7F`.
     #[error("the path has an escaped control character")]
     EncodedControl,
-    /// `%2F` or `%5C`.
-    #[error("the path has an escaped `/` or `\\`")]
-    EncodedSeparator,
-    /// A raw byte that RFC 3986 §3.3 does not allow in a path: `\`, controls, spaces, quotes,
-    /// brackets, braces, `^`, `|`, and everything beyond ASCII.
+    /// A raw byte that RFC 3986 §3.3 does not allow in a path, and that browsers escape: `\`,
+    /// controls, spaces, quotes, braces, `<`, `>`, and everything beyond ASCII.
     #[error("the path has a character that RFC 3986 does not allow in a path")]
     ForbiddenByte,
     /// Escapes that are not valid UTF-8. A careless decoder reads overlong forms such as `%C0%AE`
     /// as dots.
     #[error("the path has escaped bytes that are not UTF-8")]
     InvalidUtf8,
+    /// The path begins with `//`, which some servers and every browser take for the name of a host,
+    /// as it is or with its escapes decoded.
+    #[error("the path begins with an empty segment")]
+    LeadingEmptySegment,
+    /// Escapes that are escaped more than once, which not even `double_escape` accepts.
+    #[error("the path has a percent escape that is escaped more than once")]
+    NestedEscape,
     /// The path does not start with `/`.
     #[error("the path does not start with `/`")]
     NotAbsolute,
-    /// A raw `;`, with [`PathParameters::Refuse`](super::PathParameters::Refuse).
-    #[error("the path has a `;`")]
-    Parameters,
     /// More than [`MAX_SEGMENTS`].
     #[error("the path has more than {MAX_SEGMENTS} segments")]
     TooManySegments,
+    /// A form that the route does not accept.
+    #[error("the path has {}", describe(*.0))]
+    Unusual(UnusualForm),
 }
 
 /// The most segments that a path may have. Bounds the depth of matching; paths in use have about a
@@ -58,15 +61,27 @@ impl PathRefusal {
             Self::Ambiguous => "path_ambiguous",
             Self::BrokenEscape => "path_broken_escape",
             Self::DotSegment => "path_dot_segment",
-            Self::DoubleEscape => "path_double_escape",
-            Self::EmptySegment => "path_empty_segment",
+            Self::EncodedBackslash => "path_encoded_backslash",
             Self::EncodedControl => "path_encoded_control",
-            Self::EncodedSeparator => "path_encoded_separator",
             Self::ForbiddenByte => "path_forbidden_byte",
             Self::InvalidUtf8 => "path_invalid_utf8",
+            Self::LeadingEmptySegment => "path_leading_empty_segment",
+            Self::NestedEscape => "path_nested_escape",
             Self::NotAbsolute => "path_not_absolute",
-            Self::Parameters => "path_parameters",
             Self::TooManySegments => "path_too_many_segments",
+            Self::Unusual(UnusualForm::DoubleEscape) => "path_double_escape",
+            Self::Unusual(UnusualForm::EmptySegment) => "path_empty_segment",
+            Self::Unusual(UnusualForm::EncodedSlash) => "path_encoded_slash",
+            Self::Unusual(UnusualForm::Parameters) => "path_parameters",
         }
+    }
+}
+
+fn describe(form: UnusualForm) -> &'static str {
+    match form {
+        UnusualForm::DoubleEscape => "a percent escape that is itself escaped",
+        UnusualForm::EmptySegment => "an empty segment",
+        UnusualForm::EncodedSlash => "an escaped `/`",
+        UnusualForm::Parameters => "a `;`",
     }
 }

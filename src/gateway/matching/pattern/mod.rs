@@ -9,7 +9,7 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::gateway::matching::host::{Host, HostRefusal};
-use crate::gateway::matching::path::{NormalPath, PathParameters, PathPrefix, PathRefusal};
+use crate::gateway::matching::path::{NormalPath, PathPrefix, PathRefusal, UnusualForms};
 
 /// The hosts that a route matches: one name, or `*.example.com`, which is every name with at least
 /// one more label.
@@ -114,8 +114,8 @@ impl fmt::Display for HostPattern {
 impl PathPattern {
     /// Parses a path as the operator writes it.
     ///
-    /// `;` is refused even if the route allows it in requests: the table compares literals with
-    /// request paths both with and without their parameters.
+    /// Unusual forms are refused even if the route accepts them in requests: a literal with one
+    /// would itself have several readings.
     ///
     /// # Errors
     ///
@@ -141,7 +141,7 @@ impl PathPattern {
         if ends_with_star {
             example.push_str("/x");
         }
-        let example = NormalPath::parse(&example, PathParameters::Refuse)?;
+        let example = NormalPath::parse(&example, UnusualForms::NONE)?;
         let segments = example
             .segments()
             .zip(names)

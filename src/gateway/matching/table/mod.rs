@@ -23,7 +23,7 @@ pub use self::outcome::RouteMatch;
 use self::tree::{Comparison, Node};
 use super::pattern::{HostPattern, PathPattern, is_reserved_path};
 use crate::gateway::matching::host::Host;
-use crate::gateway::matching::path::NormalPath;
+use crate::gateway::matching::path::{NormalPath, UnusualForms};
 
 /// What a route matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Pattern {
     pub path: PathPattern,
     /// The methods; an empty list matches every method. `GET` includes `HEAD`.
     pub methods: Vec<Method>,
+    /// The unusual forms of path that the route accepts.
+    pub unusual_paths: UnusualForms,
 }
 
 /// All routes, ready to be matched.
@@ -45,6 +47,8 @@ pub struct RouteTable {
     wildcard: Vec<(Box<str>, Node)>,
     /// The tree of the routes without a host.
     any_host: Node,
+    /// The unusual forms that each route accepts.
+    unusual_paths: Vec<UnusualForms>,
     /// Whether a pattern has an escape. Then even a path without escapes can be interpreted as that
     /// pattern.
     has_escapes: bool,
@@ -61,6 +65,7 @@ impl RouteTable {
         let mut conflicts = Vec::new();
         for (index, pattern) in patterns.into_iter().enumerate() {
             table.has_escapes |= pattern.path.has_escapes();
+            table.unusual_paths.push(pattern.unusual_paths);
             let root = match &pattern.host {
                 None => &mut table.any_host,
                 Some(host) if host.is_wildcard() => get_or_insert(&mut table.wildcard, host.name()),
@@ -76,25 +81,46 @@ impl RouteTable {
     pub fn find(&self, host: &Host, path: &NormalPath<'_>, method: &Method) -> RouteMatch {
         let host = host.name();
         let leaf = self.find_leaf(host, path.as_str(), Comparison::Exact);
-        if self.is_ambiguous(leaf, host, path) {
-            return RouteMatch::Ambiguous;
+        let found = leaf.map_or(RouteMatch::NotFound, |leaf| leaf.find(method));
+        if !path.forms().is_empty()
+            && let Some(refused) = self.refuse_form(&found, path.forms())
+        {
+            return refused;
         }
-        leaf.map_or(RouteMatch::NotFound, |leaf| leaf.find(method))
+        if self.is_ambiguous(leaf, host, path) { RouteMatch::Ambiguous } else { found }
+    }
+
+    /// The refusal of a path with these forms, unless a route was found that accepts all of them.
+    /// Such a path matches fewer patterns than what some backends make of it: 404 and 405 would say
+    /// that there is no such route.
+    fn refuse_form(&self, found: &RouteMatch, forms: UnusualForms) -> Option<RouteMatch> {
+        let route = match found {
+            RouteMatch::Found(index) => Some(*index),
+            RouteMatch::Ambiguous
+            | RouteMatch::MethodNotAllowed(_)
+            | RouteMatch::NotFound
+            | RouteMatch::UnusualForm { .. } => None,
+        };
+        let accepted = route.map_or(UnusualForms::NONE, |index| self.unusual_paths[index]);
+        forms.first_not_in(accepted).map(|form| RouteMatch::UnusualForm { form, route })
     }
 
     /// Whether a backend may read `path`, which matches `leaf` as it is sent, as a path that
     /// matches something else, or that the gateway serves itself.
     fn is_ambiguous(&self, leaf: Option<&Leaf>, host: &str, path: &NormalPath<'_>) -> bool {
-        let agrees = |reading: &str| match (leaf, self.find_leaf(host, reading, Comparison::Decoded)) {
+        let agrees = |reading: &str, may_be_unknown| match (leaf, self.find_leaf(host, reading, Comparison::Decoded)) {
             (Some(one), Some(other)) => std::ptr::eq(one, other),
             (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
+            (Some(_), None) => may_be_unknown,
+            (None, Some(_)) => false,
         };
-        if (self.has_escapes || path.has_escapes()) && !agrees(path.as_str()) {
+        if (self.has_escapes || path.has_escapes()) && !agrees(path.as_str(), false) {
             return true;
         }
         let Some(readings) = path.readings() else { return true };
-        readings.iter().any(|reading| is_reserved_path(reading) || !agrees(reading))
+        // A route accepts an encoded slash as part of a name, which `{id}` binds. With the slash as
+        // a separator, no pattern need match; only one of another route would be bypassed.
+        readings.iter().any(|reading| is_reserved_path(&reading.text) || !agrees(&reading.text, reading.splits_names))
     }
 
     /// All routes, the most specific first, as the operator is shown them.

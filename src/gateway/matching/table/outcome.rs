@@ -2,6 +2,8 @@
 
 use http::HeaderValue;
 
+use crate::gateway::matching::path::UnusualForm;
+
 /// Two routes that match the same requests: they have the same host and path pattern, apart from
 /// the names of bound segments, and a method in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,4 +29,11 @@ pub enum RouteMatch {
     MethodNotAllowed(HeaderValue),
     /// No pattern matches.
     NotFound,
+    /// The path has an unusual form that the route does not accept, or no route matches it.
+    UnusualForm {
+        /// The form.
+        form: UnusualForm,
+        /// The index of the route.
+        route: Option<usize>,
+    },
 }

@@ -12,7 +12,9 @@ fn warned(routes: &[&str]) -> Vec<String> {
          [upstreams.main]\nservers = [\"http://127.0.0.1:9\"]\n",
     );
     for route in routes {
-        text += &format!("[[routes]]\nupstream = \"main\"\n{route}\n");
+        text.push_str("[[routes]]\nupstream = \"main\"\n");
+        text.push_str(route);
+        text.push('\n');
     }
     let plan = Plan::compile(load_text("gateway.toml", &text, &|_| None)).unwrap();
     let brief = |warning: Warning| {

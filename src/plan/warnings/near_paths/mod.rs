@@ -10,7 +10,7 @@ use http::Method;
 use super::Warning;
 use crate::config::problem::quoted;
 use crate::gateway::matching::host::Host;
-use crate::gateway::matching::path::{NormalPath, PathParameters};
+use crate::gateway::matching::path::{NormalPath, UnusualForms};
 use crate::gateway::matching::{Pattern, RouteMatch, RouteTable};
 use crate::gateway::policy::{Access, RouteSettings};
 
@@ -108,7 +108,7 @@ fn serving_routes(pattern: &Pattern, path: &str, table: &RouteTable) -> Vec<usiz
         let label = if host.is_wildcard() { "any." } else { "" };
         format!("{label}{}", host.name())
     });
-    let (Ok(host), Ok(normal)) = (Host::parse(&host), NormalPath::parse(path, PathParameters::Refuse)) else {
+    let (Ok(host), Ok(normal)) = (Host::parse(&host), NormalPath::parse(path, UnusualForms::NONE)) else {
         return Vec::new();
     };
     let methods = if pattern.methods.is_empty() { &METHODS[..] } else { &pattern.methods };
