@@ -38,7 +38,8 @@ pub struct Issuer {
     /// File with the key set, read at startup and at each refresh; nothing is fetched.
     /// Default: none.
     pub jwks_file: Option<PathBuf>,
-    /// PEM file with the certificate authorities that this issuer's HTTPS is verified against.
+    /// PEM file with the certificate authorities that this issuer's HTTPS is verified against, read
+    /// at startup and at each fetch.
     /// Default: the system's.
     pub ca_file: Option<PathBuf>,
     /// Claim that identifies the caller. The first that is present counts.

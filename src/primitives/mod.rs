@@ -1,12 +1,14 @@
 //! Building blocks that know nothing about gateways: clocks, randomness, shutdown, timers, backoff,
-//! shares of clients, field syntax.
+//! files, shares of clients, field syntax.
 
 pub(crate) mod backoff;
+pub(crate) mod blocking;
 pub(crate) mod client_network;
 pub mod clock;
 pub(crate) mod coalescing_stream;
 pub(crate) mod escape;
 pub(crate) mod field_syntax;
+pub(crate) mod file;
 pub(crate) mod lazy_timer;
 pub(crate) mod local_executor;
 pub(crate) mod log_interval;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::jwks::{JwksError, MAX_CANDIDATES};
 use super::provider_document::DocumentFault;
 use crate::outbound::{self, SetupError};
+use crate::primitives::file::ReadError;
 
 /// Why a token is not accepted. For logs and metrics: the client learns only that the token has
 /// expired, or that it is not valid.
@@ -223,17 +224,8 @@ pub enum KeyError {
     #[error("cannot fetch: {0}")]
     Fetch(#[from] outbound::Error),
     /// The key file cannot be read.
-    #[error("cannot read the file: {cause}")]
-    File {
-        /// The operating system's error message.
-        cause: String,
-    },
-    /// The key file exceeds the size limit.
-    #[error("file is larger than the limit of {max_bytes} bytes")]
-    FileTooLarge {
-        /// The limit.
-        max_bytes: usize,
-    },
+    #[error("cannot read the file: {0}")]
+    File(#[from] ReadError),
     /// The discovery document belongs to another issuer. Compared byte for byte (RFC 8414 §3.3).
     #[error(
         "discovery document is for issuer `{found}`, not the configured one{}",
@@ -254,6 +246,9 @@ pub enum KeyError {
     /// The document is not a usable key set.
     #[error(transparent)]
     KeySet(#[from] JwksError),
+    /// The HTTP client cannot be set up with the `ca_file` as it is now.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
     /// The response has a status other than 200. Redirects are not followed.
     #[error("response has status {status}")]
     Status {

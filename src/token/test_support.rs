@@ -22,6 +22,20 @@ use crate::telemetry::metrics::{IssuerMetrics, Metrics};
 pub(crate) const NOW: u64 = 1_800_000_000;
 pub(crate) const ISSUER: &str = "https://idp.test";
 
+/// A certificate of an authority that has signed nothing; valid until 2126.
+pub(crate) const CERTIFICATE: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBjDCCATGgAwIBAgIUJmghBotqaxIVRh0VphczeHSSOSswCgYIKoZIzj0EAwIw\n\
+GjEYMBYGA1UEAwwPcG9ydGN1bGxpcyB0ZXN0MCAXDTI2MTEyNzAwNTcwM1oYDzIx\n\
+MjYxMTAzMDA1NzAzWjAaMRgwFgYDVQQDDA9wb3J0Y3VsbGlzIHRlc3QwWTATBgcq\n\
+hkjOPQIBBggqhkjOPQMBBwNCAAQbsWeIurlMJmvAaNkUBhhxa/pYycEAMCcW2E8q\n\
+CX3XwkFV6ZeNQPDtrdTasNAuU/GtcRed5JxGdtVp1ZAoImjBo1MwUTAdBgNVHQ4E\n\
+FgQUANiFMtnVuap9etohmgQ8lBg2E4swHwYDVR0jBBgwFoAUANiFMtnVuap9etoh\n\
+mgQ8lBg2E4swDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNJADBGAiEA8naf\n\
+UOaoNXPQ1/kl8fL61vqjp6ph315G8hSKsqLxIVYCIQC1ra412blAMOAdWaMCortT\n\
+6D3qn+0PuWYV5U1D8C25Tw==\n\
+-----END CERTIFICATE-----\n";
+
 /// A key pair.
 pub(crate) enum TestKey {
     Ec(EcdsaKeyPair, &'static str),

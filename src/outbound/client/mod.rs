@@ -41,8 +41,13 @@ pub(crate) struct ClientLimits {
 /// Whose certificates a server must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TrustedRoots {
-    /// The certificates in this PEM file, and no others.
-    File(PathBuf),
+    /// The certificates in this PEM text, and no others.
+    Certificates {
+        /// The file that the text is from, for error messages.
+        path: PathBuf,
+        /// The text.
+        pem: Vec<u8>,
+    },
     /// None: every TLS handshake fails. For plain http on a system that has no certificates.
     None,
     /// Those that the system trusts.
@@ -82,7 +87,7 @@ pub(crate) struct Response {
 }
 
 impl Client {
-    /// Sets up a client. Reads the certificates, but connects to nothing.
+    /// Sets up a client. Connects to nothing, and reads no files but those of the system.
     ///
     /// # Errors
     ///
@@ -98,7 +103,9 @@ impl Client {
             .pool_max_idle_per_host(0)
             .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")));
         match roots {
-            TrustedRoots::File(path) => builder = builder.tls_certs_only(read_certificates(path)?),
+            TrustedRoots::Certificates { path, pem } => {
+                builder = builder.tls_certs_only(parse_certificates(path, pem)?);
+            }
             TrustedRoots::None => builder = builder.tls_certs_only([]),
             TrustedRoots::System => {}
         }
@@ -180,11 +187,9 @@ impl Response {
     }
 }
 
-fn read_certificates(path: &Path) -> Result<Vec<reqwest::Certificate>, SetupError> {
+fn parse_certificates(path: &Path, pem: &[u8]) -> Result<Vec<reqwest::Certificate>, SetupError> {
     let unusable = |cause: String| SetupError::CaFile { path: path.to_owned(), cause };
-    let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
-    let certificates =
-        reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable(innermost_cause(&error)))?;
+    let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(|error| unusable(innermost_cause(&error)))?;
     if certificates.is_empty() {
         return Err(unusable("it contains no certificate".to_owned()));
     }

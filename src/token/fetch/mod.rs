@@ -7,6 +7,7 @@
 
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header;
@@ -16,6 +17,7 @@ use url::Url;
 use super::error::KeyError;
 use crate::outbound::{Client, ClientLimits, Request, SetupError, TrustedRoots, UrlPolicy};
 use crate::primitives::escape::escape_for_log;
+use crate::primitives::file::{FileReader, ReadError};
 
 /// Largest document that is read, in bytes. Real key sets have 1 to 20 KiB.
 pub(super) const MAX_DOCUMENT_BYTES: usize = 512 * 1024;
@@ -35,9 +37,27 @@ const LIMITS: ClientLimits = ClientLimits {
 /// anything from `no-store` and 15 seconds to a month.
 const LIFETIME_SECONDS: RangeInclusive<u64> = 60..=24 * 60 * 60;
 
+/// Largest `ca_file`, in bytes. The bundles that systems trust have less than 300 KiB.
+const MAX_CA_FILE_BYTES: usize = 4 * 1024 * 1024;
+
 /// Fetches documents for one issuer.
+#[derive(Debug)]
+pub(crate) struct KeyFetcher {
+    url_policy: UrlPolicy,
+    ca_file: Option<FileReader>,
+    trust: Mutex<Trust>,
+}
+
+/// The client of the last attempt, and whom it trusts.
 #[derive(Clone, Debug)]
-pub(crate) struct KeyFetcher(Client);
+struct Trust {
+    roots: TrustedRoots,
+    client: Client,
+}
+
+/// One attempt to fetch keys, of one document or several.
+#[derive(Debug)]
+pub(crate) struct FetchAttempt(Client);
 
 /// The body of a complete response with status 200.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +71,7 @@ pub(crate) struct FetchedDocument {
 
 impl KeyFetcher {
     /// A fetcher for the issuer whose keys, or whose discovery document, are at `url`. It trusts
-    /// the certificates in `ca_file`, or else those of the system.
+    /// the certificates in `ca_file`, or else those of the system. Blocks while it reads the file.
     ///
     /// # Errors
     ///
@@ -59,16 +79,46 @@ impl KeyFetcher {
     pub(crate) fn new(url: &Url, ca_file: Option<&Path>) -> Result<Self, SetupError> {
         let is_http = url.scheme() == "http";
         let url_policy = if is_http { UrlPolicy::HttpsOrLoopback } else { UrlPolicy::HttpsOnly };
-        let roots = match ca_file {
-            Some(path) => TrustedRoots::File(path.to_owned()),
+        let ca_file = ca_file.map(|path| FileReader::new(path, MAX_CA_FILE_BYTES));
+        let roots = match &ca_file {
+            Some(file) => certificates(file, file.read_blocking())?,
             // Without the system's certificates, an issuer on this machine also works on a system
             // that has none.
             None if is_http => TrustedRoots::None,
             None => TrustedRoots::System,
         };
-        Client::new(&roots, url_policy, LIMITS).map(Self)
+        let client = Client::new(&roots, url_policy, LIMITS)?;
+        Ok(Self { url_policy, ca_file, trust: Mutex::new(Trust { roots, client }) })
     }
 
+    /// Begins an attempt to fetch keys: reads the `ca_file`, which may have changed, so that a
+    /// certificate authority can be replaced without a reload.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::Setup`]. An attempt with the certificates of before would hide that the file
+    /// has become unusable.
+    pub(crate) async fn begin(&self) -> Result<FetchAttempt, KeyError> {
+        let lock = || self.trust.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(file) = &self.ca_file else { return Ok(FetchAttempt(lock().client.clone())) };
+        let roots = certificates(file, file.read().await)?;
+        let mut trust = lock();
+        if trust.roots != roots {
+            *trust = Trust { client: Client::new(&roots, self.url_policy, LIMITS)?, roots };
+        }
+        Ok(FetchAttempt(trust.client.clone()))
+    }
+}
+
+fn certificates(file: &FileReader, content: Result<Vec<u8>, ReadError>) -> Result<TrustedRoots, SetupError> {
+    let path = file.path().to_owned();
+    match content {
+        Ok(pem) => Ok(TrustedRoots::Certificates { path, pem }),
+        Err(error) => Err(SetupError::CaFile { path, cause: error.to_string() }),
+    }
+}
+
+impl FetchAttempt {
     /// Fetches the document at `url`.
     ///
     /// # Errors

@@ -3,10 +3,12 @@
 use super::*;
 use crate::outbound::Error;
 use crate::outbound::test_support::{TestServer, Then};
+use crate::primitives::random;
+use crate::token::test_support::CERTIFICATE;
 
 async fn fetch(server: &TestServer) -> Result<FetchedDocument, KeyError> {
     let url = server.url("/keys");
-    KeyFetcher::new(&url, None).unwrap().get(&url).await
+    KeyFetcher::new(&url, None).unwrap().begin().await?.get(&url).await
 }
 
 #[tokio::test]
@@ -61,8 +63,42 @@ async fn plain_http_is_allowed_only_if_the_configured_url_uses_it() {
     let server = TestServer::start();
     server.put("/keys", "", b"{}");
     let configured = "https://127.0.0.1/".parse().unwrap();
-    let fetched = KeyFetcher::new(&configured, None).unwrap().get(&server.url("/keys")).await;
+    let fetched = KeyFetcher::new(&configured, None).unwrap().begin().await.unwrap().get(&server.url("/keys")).await;
     assert_eq!(fetched, Err(KeyError::Fetch(Error::SchemeNotAllowed)));
+}
+
+/// The certificates of the attempt are those that are in the file now.
+#[tokio::test]
+async fn the_ca_file_is_read_again_at_each_attempt() {
+    let path = std::env::temp_dir().join(format!("portcullis-{}.pem", random::hex(&random::bytes::<8>())));
+    let url = "https://idp.test/keys".parse().unwrap();
+    let setup = |path: &Path| KeyFetcher::new(&url, Some(path));
+    assert!(matches!(setup(&path), Err(SetupError::CaFile { .. })));
+    let (certificate, other) = (CERTIFICATE.to_owned(), CERTIFICATE.repeat(2));
+    std::fs::write(&path, &certificate).unwrap();
+    let fetcher = setup(&path).unwrap();
+    let pem = || match &fetcher.trust.lock().unwrap().roots {
+        TrustedRoots::Certificates { pem, .. } => String::from_utf8(pem.clone()).unwrap(),
+        TrustedRoots::None | TrustedRoots::System => panic!("the certificates of the file"),
+    };
+    assert!(fetcher.begin().await.is_ok() && pem() == certificate);
+    for (name, content, expected) in [
+        ("damaged", Some("-----BEGIN CERTIFICATE-----".to_owned()), None),
+        ("replaced", Some(other.clone()), Some(&other)),
+        ("removed", None, None),
+        ("as before", Some(certificate.clone()), Some(&certificate)),
+    ] {
+        match &content {
+            Some(content) => std::fs::write(&path, content).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+        let attempt = fetcher.begin().await.map(drop);
+        match expected {
+            Some(expected) => assert!(attempt.is_ok() && pem() == *expected, "{name}: {attempt:?}"),
+            None => assert!(matches!(attempt, Err(KeyError::Setup(SetupError::CaFile { .. }))), "{name}: {attempt:?}"),
+        }
+    }
+    std::fs::remove_file(&path).unwrap();
 }
 
 /// RFC 9111 §4.2, within one minute and one day.

@@ -1,18 +1,17 @@
 //! Key origin: fetches an issuer's keys by discovery, from a URL or from a file.
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt as _;
 use url::Url;
 
 use super::schedule::{FetchCause, FetchScope, micros};
 use crate::outbound::is_secure_url;
 use crate::primitives::escape::escape_for_log;
+use crate::primitives::file::FileReader;
 use crate::token::discovery;
 use crate::token::error::{IssuerSetupError, KeyError};
-use crate::token::fetch::{KeyFetcher, MAX_DOCUMENT_BYTES};
+use crate::token::fetch::{FetchAttempt, KeyFetcher, MAX_DOCUMENT_BYTES};
 use crate::token::jwks::KeySet;
 use crate::token::{IssuerSettings, KeySource};
 
@@ -20,7 +19,7 @@ use crate::token::{IssuerSettings, KeySource};
 #[derive(Debug)]
 pub(super) enum Origin {
     Discovery(Discovery),
-    File(PathBuf),
+    File(FileReader),
     Url { url: Url, fetcher: KeyFetcher },
 }
 
@@ -61,7 +60,7 @@ impl Origin {
                 fetcher: fetcher(url)?,
                 last: Mutex::default(),
             }),
-            KeySource::JwksFile(path) => Self::File(path.clone()),
+            KeySource::JwksFile(path) => Self::File(FileReader::new(path, MAX_DOCUMENT_BYTES)),
             KeySource::JwksUrl(url) => Self::Url { url: url.clone(), fetcher: fetcher(url)? },
         })
     }
@@ -70,22 +69,20 @@ impl Origin {
     pub(super) async fn fetch(&self, request: FetchRequest) -> Result<FetchedKeys, KeyError> {
         match self {
             Self::Discovery(discovery) => discovery.fetch(request).await,
-            Self::File(path) => Ok(FetchedKeys::of_file(read_file(path).await?)),
-            Self::Url { url, fetcher } => fetch_key_set(fetcher, url, FetchScope::Everything).await,
+            Self::File(file) => Ok(FetchedKeys::of_file(KeySet::read(&file.read().await?)?)),
+            Self::Url { url, fetcher } => fetch_key_set(&fetcher.begin().await?, url, FetchScope::Everything).await,
         }
     }
 
-    /// The keys, if they are in a file: read synchronously, for the start of the process.
+    /// The keys, if they are in a file. Blocks for as long as the file system does.
     pub(super) fn read_at_start(&self) -> Result<Option<FetchedKeys>, IssuerSetupError> {
-        match self {
-            Self::File(path) => {
-                let unusable = |error| IssuerSetupError::JwksFile { path: path.clone(), error };
-                let text = read_bounded(path).map_err(|error| unusable(file_error(&error)))?;
-                let set = KeySet::read(&check_size(text).map_err(unusable)?).map_err(|error| unusable(error.into()))?;
-                Ok(Some(FetchedKeys::of_file(set)))
-            }
-            Self::Discovery(_) | Self::Url { .. } => Ok(None),
-        }
+        let file = match self {
+            Self::File(file) => file,
+            Self::Discovery(_) | Self::Url { .. } => return Ok(None),
+        };
+        let set = file.read_blocking().map_err(KeyError::from).and_then(|text| Ok(KeySet::read(&text)?));
+        let unusable = |error| IssuerSetupError::JwksFile { path: file.path().to_owned(), error };
+        set.map(|set| Some(FetchedKeys::of_file(set))).map_err(unusable)
     }
 }
 
@@ -127,17 +124,18 @@ impl Discovery {
             let is_reusable = request.cause == FetchCause::UnknownKey && request.now < reusable_until;
             (if is_reusable { last.jwks_uri.clone() } else { None }, reusable_until)
         };
+        let attempt = self.fetcher.begin().await?;
         let (uri, reusable_until, scope) = if let Some(uri) = known_uri {
             (uri, reusable_until, FetchScope::KeysOnly)
         } else {
-            let document = self.fetcher.get(&self.document_url).await?;
+            let document = attempt.get(&self.document_url).await?;
             let uri = discovery::jwks_uri(&document.body, &self.issuer, &self.document_url)?;
             let previous = lock().jwks_uri.replace(uri.clone());
             self.report_other_host(previous.as_ref(), &uri);
             let lifetime = document.lifetime.unwrap_or(request.refresh).min(request.refresh);
             (uri, request.now.saturating_add(micros(lifetime)), FetchScope::Everything)
         };
-        let fetched = fetch_key_set(&self.fetcher, &uri, scope).await?;
+        let fetched = fetch_key_set(&attempt, &uri, scope).await?;
         lock().reusable_until = reusable_until;
         Ok(fetched)
     }
@@ -152,32 +150,7 @@ impl Discovery {
     }
 }
 
-async fn fetch_key_set(fetcher: &KeyFetcher, url: &Url, scope: FetchScope) -> Result<FetchedKeys, KeyError> {
-    let document = fetcher.get(url).await?;
+async fn fetch_key_set(attempt: &FetchAttempt, url: &Url, scope: FetchScope) -> Result<FetchedKeys, KeyError> {
+    let document = attempt.get(url).await?;
     Ok(FetchedKeys { set: KeySet::read(&document.body)?, lifetime: document.lifetime, scope, url: Some(url.clone()) })
-}
-
-async fn read_file(path: &Path) -> Result<KeySet, KeyError> {
-    let mut text = Vec::new();
-    let file = tokio::fs::File::open(path).await.map_err(|error| file_error(&error))?;
-    file.take(MAX_DOCUMENT_BYTES as u64 + 1).read_to_end(&mut text).await.map_err(|error| file_error(&error))?;
-    Ok(KeySet::read(&check_size(text)?)?)
-}
-
-fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
-    use std::io::Read as _;
-    let mut text = Vec::new();
-    std::fs::File::open(path)?.take(MAX_DOCUMENT_BYTES as u64 + 1).read_to_end(&mut text)?;
-    Ok(text)
-}
-
-fn check_size(text: Vec<u8>) -> Result<Vec<u8>, KeyError> {
-    if text.len() > MAX_DOCUMENT_BYTES {
-        return Err(KeyError::FileTooLarge { max_bytes: MAX_DOCUMENT_BYTES });
-    }
-    Ok(text)
-}
-
-fn file_error(error: &std::io::Error) -> KeyError {
-    KeyError::File { cause: error.to_string() }
 }

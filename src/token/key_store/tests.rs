@@ -7,6 +7,7 @@ use super::*;
 use crate::outbound;
 use crate::outbound::test_support::{TestServer, Then};
 use crate::primitives::clock::ManualClock;
+use crate::primitives::file::ReadError;
 use crate::primitives::shutdown;
 use crate::token::test_support::{ISSUER, NOW, OTHER_RSA, P256, RSA, jwks, metrics, settings};
 
@@ -264,11 +265,14 @@ async fn a_file_is_read_at_the_start_and_at_each_refresh() {
     let store = |path: &std::path::Path| {
         KeyStore::new(&settings(KeySource::JwksFile(path.to_owned())), ManualClock::at(NOW).clock(), metrics())
     };
-    assert!(matches!(store(&path), Err(IssuerSetupError::JwksFile { error: KeyError::File { .. }, .. })));
+    assert!(matches!(store(&path), Err(IssuerSetupError::JwksFile { error: KeyError::File(_), .. })));
     std::fs::write(&path, b"{}").unwrap();
     assert!(matches!(store(&path), Err(IssuerSetupError::JwksFile { error: KeyError::KeySet(_), .. })));
     std::fs::write(&path, vec![b' '; 512 * 1024 + 1]).unwrap();
-    assert!(matches!(store(&path), Err(IssuerSetupError::JwksFile { error: KeyError::FileTooLarge { .. }, .. })));
+    assert!(matches!(
+        store(&path),
+        Err(IssuerSetupError::JwksFile { error: KeyError::File(ReadError::TooLarge { .. }), .. })
+    ));
     std::fs::write(&path, jwks(&[RSA.jwk("k1")])).unwrap();
     let store = store(&path).unwrap();
     assert!(store.status().ready && store.key_set_for(Some("k1"), Algorithm::Rs256).await.is_ok());
@@ -276,8 +280,27 @@ async fn a_file_is_read_at_the_start_and_at_each_refresh() {
     assert_eq!(store.fetch_once().await, Ok(()));
     assert!(store.key_set_for(Some("k2"), Algorithm::Rs256).await.is_ok());
     std::fs::remove_file(&path).unwrap();
-    assert!(matches!(store.fetch_once().await, Err(KeyError::File { .. })));
+    assert!(matches!(store.fetch_once().await, Err(KeyError::File(_))));
     assert!(store.status().ready);
+}
+
+/// A pipe that nothing is written to would keep its reader for ever.
+#[tokio::test]
+async fn a_key_file_that_is_a_pipe_is_refused_at_the_start_and_at_a_refresh() {
+    let path = std::env::temp_dir().join(format!("portcullis-{}.json", random::hex(&random::bytes::<8>())));
+    let make_pipe = || assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let store = || KeyStore::new(&settings(KeySource::JwksFile(path.clone())), ManualClock::at(NOW).clock(), metrics());
+    let not_regular = KeyError::File(ReadError::NotRegular);
+    make_pipe();
+    assert!(matches!(store(), Err(IssuerSetupError::JwksFile { error, .. }) if error == not_regular));
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, jwks(&[RSA.jwk("k1")])).unwrap();
+    let store = store().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    make_pipe();
+    assert_eq!(store.fetch_once().await, Err(not_regular));
+    assert!(store.status().ready, "the keys of before stay in use");
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[test]
