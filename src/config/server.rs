@@ -105,6 +105,9 @@ pub struct Identity {
     /// `"scopes"`, `"roles"` or `"claim:PATH"`. A table in the file replaces the default as a
     /// whole.
     pub headers: BTreeMap<String, String>,
+    /// Identity headers of other systems, such as `"Remote-User"`, that are forwarded from trusted
+    /// proxies. All others are removed.
+    pub pass: Vec<String>,
 }
 
 impl Default for Identity {
@@ -116,7 +119,8 @@ impl Default for Identity {
             ("X-Identity-Scopes", "scopes"),
             ("X-Identity-Roles", "roles"),
         ];
-        Self { headers: headers.map(|(name, source)| (name.to_owned(), source.to_owned())).into() }
+        let headers = headers.map(|(name, source)| (name.to_owned(), source.to_owned())).into();
+        Self { headers, pass: Vec::new() }
     }
 }
 

@@ -2,14 +2,20 @@
 
 use http::HeaderName;
 
-use super::syntax::parse_header_name;
-use crate::config::key_path::child;
+use super::syntax::{listed_twice, parse_header_name};
+use crate::config::key_path::{child, element};
 use crate::config::problem::quoted;
-use crate::config::{Identity, Problems};
+use crate::config::{Identity, Problems, Server};
 use crate::gateway::policy::identity::{IdentityHeaders, IdentitySource};
-use crate::upstream::headers::names::Class;
+use crate::upstream::headers::names::{Class, is_same};
 
-pub(super) fn compile(identity: &Identity, problems: &mut Problems) -> IdentityHeaders {
+pub(super) fn compile(identity: &Identity, server: &Server, problems: &mut Problems) -> IdentityHeaders {
+    let headers = compile_headers(identity, problems);
+    let passed = compile_passed(identity, server, &headers, problems);
+    IdentityHeaders::new(headers, passed)
+}
+
+fn compile_headers(identity: &Identity, problems: &mut Problems) -> Vec<(HeaderName, IdentitySource)> {
     let mut headers: Vec<(HeaderName, IdentitySource)> = Vec::new();
     for (name, source_text) in &identity.headers {
         let key_path = child("identity.headers", name);
@@ -29,12 +35,47 @@ pub(super) fn compile(identity: &Identity, problems: &mut Problems) -> IdentityH
             );
             continue;
         }
-        if headers.iter().any(|(other, _)| *other == name) {
-            problems
-                .add(key_path, format!("{} is listed twice; header names are case-insensitive", quoted(name.as_str())));
+        if headers.iter().any(|(other, _)| is_same(other.as_str(), name.as_str())) {
+            problems.add(key_path, listed_twice(&name));
             continue;
         }
         headers.extend(source.map(|source| (name, source)));
     }
-    IdentityHeaders::new(headers)
+    headers
+}
+
+/// The names in `pass`. One that changes nothing is a problem: the operator expects something of
+/// it.
+fn compile_passed(
+    identity: &Identity,
+    server: &Server,
+    headers: &[(HeaderName, IdentitySource)],
+    problems: &mut Problems,
+) -> Vec<HeaderName> {
+    let mut passed: Vec<HeaderName> = Vec::new();
+    for (index, text) in identity.pass.iter().enumerate() {
+        let key_path = element("identity.pass", index);
+        let Some(name) = parse_header_name(&key_path, text, problems) else { continue };
+        if headers.iter().any(|(owned, _)| is_same(owned.as_str(), name.as_str())) {
+            problems.add(key_path, format!("{} is in `headers`, so only the gateway sets it", quoted(name.as_str())));
+        } else if Class::of(&name) != Class::ForeignIdentity {
+            problems.add_with_hint(
+                key_path,
+                format!("{} is not an identity header of another system", quoted(name.as_str())),
+                "docs/configuration.md lists those that are removed unless they are named here",
+            );
+        } else if passed.contains(&name) {
+            problems.add(key_path, format!("{} is listed twice", quoted(name.as_str())));
+        } else {
+            passed.push(name);
+        }
+    }
+    if !identity.pass.is_empty() && server.trusted_proxies.is_empty() {
+        problems.add_with_hint(
+            "identity.pass",
+            "there are no trusted proxies that could send these headers",
+            "list the proxies in `server.trusted_proxies`, or remove `pass`",
+        );
+    }
+    passed
 }

@@ -106,7 +106,7 @@ impl Plan {
         let issuers = issuers::compile(&config.issuers, problems);
         let upstreams = upstreams::compile(&config.upstreams, problems);
         let limits = limits::compile(&config.limits, problems);
-        let identity = identity::compile(&config.identity, problems);
+        let identity = identity::compile(&config.identity, &config.server, problems);
         let realm = server::compile_realm(&config.server, problems);
         let definitions = routes::Definitions {
             issuers: &config.issuers,

@@ -45,6 +45,12 @@ pub(super) fn controlled_by_gateway(name: &HeaderName) -> String {
     format!("the gateway controls the header {}; it cannot be configured here", quoted(name.as_str()))
 }
 
+/// The problem with a header name that is the same as an earlier one.
+pub(super) fn listed_twice(name: &HeaderName) -> String {
+    let why = "case does not matter in header names, and neither do `_` and `.` for `-`";
+    format!("{} is listed twice; {why}", quoted(name.as_str()))
+}
+
 /// Parses the value of a header.
 pub(super) fn parse_header_value(key_path: &str, text: &str, problems: &mut Problems) -> Option<HeaderValue> {
     let value = HeaderValue::from_str(text).ok().filter(|value| value.to_str().is_ok());

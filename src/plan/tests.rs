@@ -40,6 +40,7 @@ fn a_minimal_file_compiles_to_a_plan_with_the_defaults() {
 #[expect(clippy::too_many_lines, reason = "one table")]
 fn a_broken_rule_is_reported_with_its_key() {
     let route = "[[routes]]\npath = \"/a\"\nupstream = \"up\"\n";
+    let pass = |names| format!("[server]\ntrusted_proxies = [\"10.0.0.1\"]\n[identity]\npass = {names}");
     for (name, addition, expected) in [
         ("no addition", "", None),
         (
@@ -180,6 +181,31 @@ fn a_broken_rule_is_reported_with_its_key() {
             "[identity.headers]\nX-Forwarded-For = \"subject\"",
             Some("identity.headers.X-Forwarded-For"),
         ),
+        (
+            "identity in a header that names another path",
+            "[identity.headers]\nX-Original-URL = \"subject\"",
+            Some("identity.headers.X-Original-URL"),
+        ),
+        (
+            "identity headers of other systems",
+            "[identity.headers]\nX-Forwarded-User = \"subject\"\nRemote-User = \"subject\"\nX-SSL-Client-DN = \"client\"",
+            None,
+        ),
+        (
+            "two spellings of an identity header",
+            "[identity.headers]\nX-User = \"subject\"\nX_User = \"client\"",
+            Some("identity.headers.X_User"),
+        ),
+        ("passed identity", &pass(r#"["Remote-User", "SM_USER"]"#), None),
+        ("passed identity twice", &pass(r#"["Remote-User", "remote-user"]"#), Some("identity.pass[1]")),
+        ("passed identity that would pass anyway", &pass(r#"["X-User"]"#), Some("identity.pass[0]")),
+        ("passed identity that is the gateway's", &pass(r#"["X-Identity-Subject"]"#), Some("identity.pass[0]")),
+        (
+            "passed identity that the gateway sets",
+            &(pass(r#"["X-Forwarded-User"]"#) + "\n[identity.headers]\nX-Forwarded-User = \"subject\""),
+            Some("identity.pass[0]"),
+        ),
+        ("passed identity without a proxy", "[identity]\npass = [\"Remote-User\"]", Some("identity.pass")),
         (
             "an unknown identity source",
             "[identity.headers]\nX-Identity-Subject = \"sub\"",

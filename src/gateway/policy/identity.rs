@@ -24,6 +24,9 @@ pub struct IdentityHeaders {
     headers: Vec<(HeaderName, IdentitySource)>,
     /// The configured names other than `X-Identity-*`. The gateway owns `X-Identity-*` in any case.
     owned: OwnedNames,
+    /// The identity headers of other systems that trusted proxies may send, in exactly this
+    /// spelling.
+    passed: Box<[HeaderName]>,
 }
 
 /// The source of an identity header's value.
@@ -59,12 +62,13 @@ impl IdentitySource {
 }
 
 impl IdentityHeaders {
-    /// Sends `headers` in this order.
+    /// Sends `headers` in this order, and lets trusted proxies send identity headers of other
+    /// systems whose names are in `passed`.
     #[must_use]
-    pub fn new(headers: Vec<(HeaderName, IdentitySource)>) -> Self {
+    pub fn new(headers: Vec<(HeaderName, IdentitySource)>, passed: Vec<HeaderName>) -> Self {
         let names = headers.iter().map(|(name, _)| name);
         let owned = OwnedNames::new(names.filter(|name| Class::of(name) != Class::Identity).cloned());
-        Self { headers, owned }
+        Self { headers, owned, passed: passed.into() }
     }
 
     /// Whether only the gateway may write this header: `X-Identity-*` and every configured name, in
@@ -77,7 +81,14 @@ impl IdentityHeaders {
     /// Whether the gateway forwards a request header to the upstream as the peer sent it.
     #[must_use]
     pub fn passes_upstream(&self, name: &HeaderName, trust: PeerTrust) -> bool {
-        names::passes_upstream(name, trust) && !self.owned.contains(name)
+        (names::passes_upstream(name, trust) || self.is_passed(name, trust)) && !self.owned.contains(name)
+    }
+
+    fn is_passed(&self, name: &HeaderName, trust: PeerTrust) -> bool {
+        match trust {
+            PeerTrust::Trusted(_) => self.passed.contains(name),
+            PeerTrust::Untrusted => false,
+        }
     }
 
     /// Whether the gateway forwards a response header or a trailer to the client as the upstream
@@ -162,12 +173,31 @@ fn encode(text: &str, separators: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::headers::ForwardingFamily;
 
     fn headers() -> IdentityHeaders {
-        IdentityHeaders::new(vec![
-            (HeaderName::from_static("x-identity-subject"), IdentitySource::Subject),
-            (HeaderName::from_static("x-user"), IdentitySource::Subject),
-        ])
+        let headers = ["x-identity-subject", "x-user", "x-forwarded-user"]
+            .map(|name| (HeaderName::from_static(name), IdentitySource::Subject));
+        IdentityHeaders::new(headers.into(), vec![HeaderName::from_static("remote-user")])
+    }
+
+    /// Identity headers of other systems: from trusted proxies, and only those that are listed.
+    /// What the gateway itself writes passes from no peer.
+    #[test]
+    fn foreign_identity_passes_from_trusted_proxies_if_it_is_listed() {
+        let trusted = PeerTrust::Trusted(ForwardingFamily::XForwarded);
+        for (name, from_trusted) in [
+            ("remote-user", true),
+            ("remote_user", false),
+            ("remote-groups", false),
+            ("x-forwarded-user", false),
+            ("x-user", false),
+            ("ssl-client-verify", true),
+        ] {
+            let passes = [trusted, PeerTrust::Untrusted]
+                .map(|trust| headers().passes_upstream(&HeaderName::from_static(name), trust));
+            assert_eq!(passes, [from_trusted, false], "{name}");
+        }
     }
 
     /// CVE-2025-64484 and similar: a backend that folds names treats an alias as the real header.

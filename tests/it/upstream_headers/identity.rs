@@ -82,6 +82,36 @@ async fn forged_identity_headers_never_reach_the_upstream() {
     );
 }
 
+/// HH-1, HH-8: what backends made for other systems read can be filled by the gateway, and is then
+/// the gateway's alone.
+#[tokio::test]
+async fn identity_headers_of_other_systems_can_be_the_gateways() {
+    let names = ["X-Forwarded-User", "X-Auth-Request-Email", "Remote-User", "X-WEBAUTH-USER", "X-SSL-Client-DN"];
+    let table = names.map(|name| format!("{name} = \"subject\"\n")).concat();
+    for proxies in ["[]", "[\"127.0.0.1\"]"] {
+        let config = Config::minimal()
+            .add("server", &format!("trusted_proxies = {proxies}"))
+            .append(&format!("[identity.headers]\n{table}"));
+        let fixture = Fixture::start(config).await;
+        let aliases = names.map(|name| name.replace('-', "_"));
+        let mut fields: Vec<_> =
+            names.iter().copied().chain(aliases.iter().map(String::as_str)).map(|n| (n, "admin")).collect();
+        fields.extend([("X-Forwarded-Groups", "admin"), ("X-Identity-Subject", "admin")]);
+        let anonymous = forwarded(&fixture, "/public/a", &fields).await;
+        let bearer = fixture.bearer("alice");
+        fields.push(("Authorization", &bearer));
+        let known = forwarded(&fixture, "/token/a", &fields).await;
+        for name in names {
+            let name = name.to_ascii_lowercase();
+            assert_eq!(values(&anonymous, &name), Vec::<&str>::new(), "{proxies}: {name}");
+            assert_eq!(values(&known, &name), ["alice"], "{proxies}: {name}");
+        }
+        for received in [anonymous, known] {
+            assert!(!received.headers.iter().any(|(_, value)| value == "admin"), "{:?}", received.headers);
+        }
+    }
+}
+
 /// HH-1, RS-1: a value can neither break a header nor be mistaken for another value.
 #[tokio::test]
 async fn identity_values_are_encoded_and_bounded_or_omitted() {

@@ -1,8 +1,10 @@
-//! Header names that the gateway treats specially: one table, one class per name.
+//! Header names that the gateway treats specially: one class per name.
 //!
 //! The class of a header decides whether it is forwarded, whether `Connection` may remove it, and
-//! whether a route or `[identity]` may set it. A name that is not in the table is
+//! whether a route or `[identity]` may set it. A name that is not in the [`table`] is
 //! [`Class::Ordinary`] and is forwarded unchanged.
+
+mod table;
 
 use http::HeaderName;
 
@@ -35,14 +37,19 @@ pub(crate) enum Class {
     /// Traces the request across hops: `Via`, which the gateway continues, and `traceparent`, which
     /// passes if it is valid.
     Trace,
-    /// Tells a backend a path, method, host or address other than the request's, which no route has
-    /// checked. Forwarded from trusted proxies only.
+    /// Tells a backend an address or a scheme other than the connection's, or what else a proxy
+    /// tells its backends. Forwarded from trusted proxies only.
     ProxyOnly,
-    /// Tells a backend a method other than the request's, which no route has checked. Never
-    /// forwarded.
-    MethodOverride,
+    /// Tells a backend a path, method or host other than the request's, which no route has checked.
+    /// Never forwarded, since proxies pass these on as clients send them.
+    Override,
+    /// The certificate that a client has shown to a TLS proxy. Forwarded from trusted proxies only.
+    ClientCertificate,
     /// `X-Identity-*`: written only by the gateway, even those that are not configured.
     Identity,
+    /// Tells backends of other systems who the caller is. Not forwarded, except from trusted
+    /// proxies under a name that the configuration lists.
+    ForeignIdentity,
     /// Controls browsers and clients in responses: `WWW-Authenticate` and `Access-Control-*`.
     ResponsePolicy,
     /// Any other name.
@@ -54,44 +61,7 @@ impl Class {
     /// [`fold_name`].
     #[must_use]
     pub(crate) fn of(name: &HeaderName) -> Self {
-        Self::of_folded(&fold_name(name.as_str()))
-    }
-
-    fn of_folded(name: &str) -> Self {
-        match name {
-            "connection" | "expect" | "keep-alive" | "proxy-connection" | "te" | "trailer" | "transfer-encoding"
-            | "upgrade" => Self::Connection,
-            "http2-settings" | "proxy" | "proxy-authenticate" | "proxy-authorization" => Self::HopByHop,
-            "host" => Self::Host,
-            "content-length" | "x-request-id" => Self::Message,
-            "authorization" | "cookie" | "origin" => Self::Requester,
-            "forwarded" => Self::Forwarding,
-            "traceparent" | "via" => Self::Trace,
-            "client-cert" | "client-cert-chain" | "true-client-ip" => Self::ProxyOnly,
-            "www-authenticate" => Self::ResponsePolicy,
-            _ if name.starts_with("x-") => Self::of_extension(name),
-            _ if name.starts_with("access-control-") => Self::ResponsePolicy,
-            _ => Self::Ordinary,
-        }
-    }
-
-    fn of_extension(name: &str) -> Self {
-        match name {
-            "x-client-ip"
-            | "x-cluster-client-ip"
-            | "x-original-host"
-            | "x-original-method"
-            | "x-original-uri"
-            | "x-original-url"
-            | "x-real-ip"
-            | "x-rewrite-url" => Self::ProxyOnly,
-            "x-http-method" | "x-http-method-override" | "x-method-override" => Self::MethodOverride,
-            "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-port" | "x-forwarded-proto" => Self::Forwarding,
-            _ if name.starts_with("x-forwarded-") => Self::ForwardingExtension,
-            _ if name.starts_with("x-accel-") || name.starts_with("x-envoy-") => Self::ProxyOnly,
-            _ if name.starts_with("x-identity-") => Self::Identity,
-            _ => Self::Ordinary,
-        }
+        table::class_of(&fold_name(name.as_str()))
     }
 
     /// Whether the header describes one connection, so that it is not forwarded in either
@@ -107,8 +77,10 @@ impl Class {
             | Self::ForwardingExtension
             | Self::Trace
             | Self::ProxyOnly
-            | Self::MethodOverride
+            | Self::Override
+            | Self::ClientCertificate
             | Self::Identity
+            | Self::ForeignIdentity
             | Self::ResponsePolicy
             | Self::Ordinary => false,
         }
@@ -125,8 +97,10 @@ impl Class {
             | Self::ForwardingExtension
             | Self::Trace
             | Self::ProxyOnly
-            | Self::MethodOverride
+            | Self::Override
+            | Self::ClientCertificate
             | Self::Identity
+            | Self::ForeignIdentity
             | Self::ResponsePolicy
             | Self::Ordinary => true,
         }
@@ -143,8 +117,10 @@ impl Class {
             | Self::ForwardingExtension
             | Self::Trace
             | Self::ProxyOnly
-            | Self::MethodOverride
+            | Self::Override
+            | Self::ClientCertificate
             | Self::Identity
+            | Self::ForeignIdentity
             | Self::ResponsePolicy
             | Self::Ordinary => true,
         }
@@ -160,11 +136,13 @@ impl Class {
             | Self::Requester
             | Self::Forwarding
             | Self::ForwardingExtension
-            | Self::Trace => false,
+            | Self::Trace
+            | Self::Override => false,
             Self::HopByHop
             | Self::ProxyOnly
-            | Self::MethodOverride
+            | Self::ClientCertificate
             | Self::Identity
+            | Self::ForeignIdentity
             | Self::ResponsePolicy
             | Self::Ordinary => true,
         }
@@ -178,10 +156,11 @@ impl Class {
             | Self::HopByHop
             | Self::Message
             | Self::Forwarding
-            | Self::MethodOverride
-            | Self::Identity => false,
+            | Self::Override
+            | Self::Identity
+            | Self::ForeignIdentity => false,
             Self::ForwardingExtension => trust == PeerTrust::Trusted(ForwardingFamily::XForwarded),
-            Self::ProxyOnly => trust != PeerTrust::Untrusted,
+            Self::ProxyOnly | Self::ClientCertificate => trust != PeerTrust::Untrusted,
             Self::Host | Self::Requester | Self::Trace | Self::ResponsePolicy | Self::Ordinary => true,
         }
     }
@@ -214,7 +193,7 @@ pub enum ForwardingFamily {
 #[must_use]
 pub(crate) fn passes_upstream(name: &HeaderName, trust: PeerTrust) -> bool {
     if !is_alias(name.as_str()) {
-        return Class::of_folded(name.as_str()).passes_from(trust);
+        return table::class_of(name.as_str()).passes_from(trust);
     }
     match Class::of(name) {
         Class::Ordinary | Class::ResponsePolicy => true,
@@ -227,8 +206,10 @@ pub(crate) fn passes_upstream(name: &HeaderName, trust: PeerTrust) -> bool {
         | Class::ForwardingExtension
         | Class::Trace
         | Class::ProxyOnly
-        | Class::MethodOverride
-        | Class::Identity => false,
+        | Class::Override
+        | Class::ClientCertificate
+        | Class::Identity
+        | Class::ForeignIdentity => false,
     }
 }
 
@@ -289,13 +270,18 @@ mod tests {
             ("x.forwarded.host", Class::Forwarding),
             ("x-forwarded-prefix", Class::ForwardingExtension),
             ("X_Forwarded_Ssl", Class::ForwardingExtension),
-            ("X_Original_URL", Class::ProxyOnly),
-            ("client_cert", Class::ProxyOnly),
-            ("x_http_method_override", Class::MethodOverride),
+            ("X_Original_URL", Class::Override),
+            ("CF-Connecting-IP", Class::ProxyOnly),
+            ("client_cert", Class::ClientCertificate),
+            ("SSL-Client-Verify", Class::ClientCertificate),
+            ("Remote_User", Class::ForeignIdentity),
+            ("X-WEBAUTH-USER", Class::ForeignIdentity),
+            ("SM_USER", Class::ForeignIdentity),
+            ("x_http_method_override", Class::Override),
             ("x_request_id", Class::Message),
             ("transfer_encoding", Class::Connection),
             ("proxy_authorization", Class::HopByHop),
-            ("x-forwarded", Class::Ordinary),
+            ("x-forwarded", Class::ProxyOnly),
             ("x-other", Class::Ordinary),
             ("accept", Class::Ordinary),
         ] {
@@ -312,6 +298,11 @@ mod tests {
             ("x-real_ip", false, false),
             ("x-http-method-override", false, false),
             ("x_http_method_override", false, false),
+            ("x-original-url", false, false),
+            ("ssl-client-verify", false, true),
+            ("ssl_client_verify", false, false),
+            ("remote-user", false, false),
+            ("remote_user", false, false),
             ("content_length", false, false),
             ("x-identity-roles", false, false),
             ("authorization", true, true),
