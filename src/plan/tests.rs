@@ -290,6 +290,22 @@ fn a_broken_rule_of_a_route_is_reported_with_its_key() {
             Some("routes[0].set_headers.X-A"),
         ),
         (
+            "two spellings of a header",
+            "path = \"/a\"\nset_headers = { X-A = \"1\", X_a = \"2\" }\nupstream = \"up\"",
+            Some("routes[0].set_headers.X_a"),
+        ),
+        (
+            "removing and setting one header, in two spellings",
+            "path = \"/a\"\nset_headers = { X-A = \"1\" }\nremove_headers = [\"X_A\"]\nupstream = \"up\"",
+            None,
+        ),
+        (
+            "removing Date",
+            "path = \"/a\"\nremove_response_headers = [\"Server\", \"Date\"]\nupstream = \"up\"",
+            Some("routes[0].remove_response_headers[1]"),
+        ),
+        ("setting Date", "path = \"/a\"\nset_response_headers = { Date = \"x\" }\nupstream = \"up\"", None),
+        (
             "the challenge header",
             "path = \"/a\"\nset_response_headers = { WWW-Authenticate = \"x\" }\nupstream = \"up\"",
             Some("routes[0].set_response_headers.WWW-Authenticate"),

@@ -268,11 +268,13 @@ fn build_headers(request: InboundRequest, route: &Route, caller: &Caller, reques
     if !forwards_credential(route, caller) {
         headers.remove(header::AUTHORIZATION);
     }
-    route.settings().request_headers.apply(&mut headers);
     hop.write(&mut headers, &host_field, &client.reported);
     write_via(&mut headers, version);
-    headers.insert(X_REQUEST_ID, request_id.clone());
     remove_invalid_trace(&mut headers);
+    // After the headers above, so that a route can set and remove them; before those that no route
+    // may change.
+    route.settings().request_headers.apply(&mut headers);
+    headers.insert(X_REQUEST_ID, request_id.clone());
     for (name, value) in caller.headers() {
         headers.insert(name, value.clone());
     }

@@ -3,6 +3,7 @@
 
 use serde_json::json;
 
+use crate::support::client::h2;
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 use crate::support::origin::{Behaviour, RecordedRequest};
@@ -301,6 +302,84 @@ async fn host_is_the_clients_or_the_upstreams_as_configured() {
         assert_eq!(values(&received, "host"), [expected], "{mode}");
         assert_eq!(received.header("x-forwarded-host"), Some("Shop.Example:81"), "{mode}");
     }
+}
+
+/// HH-9: a backend may read `X_Tenant` as `X-Tenant`, and may see either of two such fields.
+#[tokio::test]
+async fn what_a_route_sets_or_removes_counts_in_every_spelling() {
+    let keys = r#"
+access = "public"
+set_headers = { X-Tenant = "shop", X_Plan = "gold" }
+remove_headers = ["X-Secret", "X_Debug"]
+"#;
+    let fixture = Fixture::start(Config::minimal().route("set", keys)).await;
+    let fields: Vec<(&str, &str)> = [
+        "X-Tenant",
+        "X_Tenant",
+        "X.Tenant",
+        "x_TENANT",
+        "X-Plan",
+        "X_Plan",
+        "X.Plan",
+        "X-Secret",
+        "X_Secret",
+        "X.Secret",
+        "X-Debug",
+        "X_Debug",
+        "Content_Length",
+        "Transfer_Encoding",
+        "Transfer.Encoding",
+        "X_Request_Id",
+    ]
+    .map(|name| (name, "clients"))
+    .into();
+    let similar = [("X-Tenants", "1"), ("XTenant", "2"), ("X_Other", "3")];
+    let fields = [&fields[..], &similar].concat();
+    for (name, received) in [
+        ("HTTP/1.1", forwarded(&fixture, "/set/a", &fields).await),
+        ("HTTP/2", {
+            let lower: Vec<_> = fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), *value)).collect();
+            let lower: Vec<_> = lower.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+            assert_eq!(h2(fixture.gateway.addr()).await.get("/set/a", &lower).await.status, 200);
+            fixture.origin.requests().pop().expect("a request at the origin")
+        }),
+    ] {
+        assert!(!received.headers.iter().any(|(_, value)| value == "clients"), "{name}: {:?}", received.headers);
+        assert_eq!(
+            (values(&received, "x-tenant"), values(&received, "x_plan")),
+            (vec!["shop"], vec!["gold"]),
+            "{name}"
+        );
+        assert_eq!(["x-tenants", "xtenant", "x_other"].map(|n| received.header(n)), [Some("1"), Some("2"), Some("3")]);
+    }
+}
+
+/// A route's rules come after what the gateway writes, so that every entry has its effect.
+#[tokio::test]
+async fn a_route_can_remove_and_set_what_the_gateway_writes() {
+    let removing = r#"
+access = "public"
+remove_headers = ["Forwarded", "Via", "X-Forwarded-For", "X_Forwarded_Host", "traceparent", "tracestate"]
+"#;
+    let setting = r#"
+access = "public"
+set_headers = { X-Forwarded-Proto = "https", X-Forwarded-Prefix = "/shop", Via = "1.1 edge", traceparent = "00-1" }
+"#;
+    let fixture = Fixture::start(Config::minimal().route("removing", removing).route("setting", setting)).await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let fields = [("traceparent", trace), ("tracestate", "a=1"), ("Via", "1.0 fred"), ("X-Forwarded-Prefix", "/evil")];
+    let received = forwarded(&fixture, "/removing/a", &fields).await;
+    for name in ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "traceparent", "tracestate"] {
+        assert_eq!(values(&received, name), Vec::<&str>::new(), "{name}");
+    }
+    assert_eq!(received.header("x-forwarded-proto"), Some("http"), "the others stay");
+    let received = forwarded(&fixture, "/setting/a", &fields).await;
+    for (name, value) in
+        [("x-forwarded-proto", "https"), ("x-forwarded-prefix", "/shop"), ("via", "1.1 edge"), ("traceparent", "00-1")]
+    {
+        assert_eq!(values(&received, name), [value], "{name}");
+    }
+    assert_eq!(received.header("x-forwarded-for"), Some("127.0.0.1"), "the others stay");
 }
 
 /// The headers that a route sets and removes, also on refusals.
