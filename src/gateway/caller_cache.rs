@@ -37,6 +37,12 @@ impl VerifiedCaller {
         &self.headers
     }
 
+    /// Whether the caller's token is still valid at `now`.
+    #[must_use]
+    pub fn is_still_valid(&self, issuers: &Issuers, now: Moment) -> bool {
+        self.proof.as_ref().is_some_and(|proof| issuers.revalidate(proof, now))
+    }
+
     /// The approximate memory of a header besides its value, in bytes: its name and its array
     /// element.
     const HEADER_BYTES: usize = 96;
@@ -86,12 +92,6 @@ impl CallerCache {
         }
         let verification = Verification { principal: caller.principal.clone(), proof: verdict.proof().clone() };
         Some(self.insert(*digest, verification, identity))
-    }
-
-    /// Whether the token of a caller that was verified before is still valid at `now`.
-    #[must_use]
-    pub fn is_still_valid(&self, caller: &VerifiedCaller, issuers: &Issuers, now: Moment) -> bool {
-        caller.proof.as_ref().is_some_and(|proof| issuers.revalidate(proof, now))
     }
 
     /// Caches and returns the caller of a token that has just been verified.

@@ -91,9 +91,12 @@ impl TunnelRequest {
 
 /// Waits for a change. Never resolves if there is nothing that can change.
 async fn changed(receiver: Option<&mut watch::Receiver<u64>>) {
-    let Some(receiver) = receiver else { return pending().await };
-    if receiver.changed().await.is_err() {
-        pending().await
+    let has_changed = match receiver {
+        Some(receiver) => receiver.changed().await.is_ok(),
+        None => false,
+    };
+    if !has_changed {
+        pending::<()>().await;
     }
 }
 

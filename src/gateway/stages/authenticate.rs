@@ -102,8 +102,7 @@ async fn identify<O: Observer>(routed: &RoutedRequest, cx: &mut StageContext<'_,
         }
         Credentials::Established(Caller::Anonymous) => return accept_anonymous(routed.route(), cx),
         Credentials::Established(Caller::Known(caller)) => {
-            let (runtime, now) = (cx.runtime, cx.response.received_at());
-            if !runtime.callers().is_still_valid(caller, runtime.issuers(), now) {
+            if !caller.is_still_valid(cx.runtime.issuers(), cx.response.received_at()) {
                 return Err(Refusal::TokenInvalid(TokenFault::Withdrawn));
             }
             Arc::clone(caller)
