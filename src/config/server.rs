@@ -108,6 +108,9 @@ pub struct Identity {
     /// Identity headers of other systems, such as `"Remote-User"`, that are forwarded from trusted
     /// proxies. All others are removed.
     pub pass: Vec<String>,
+    /// Longest value of an identity header, after encoding; at most `"32 KiB"`. A header with a
+    /// longer one is omitted.
+    pub max_value_size: Size,
 }
 
 impl Default for Identity {
@@ -120,7 +123,7 @@ impl Default for Identity {
             ("X-Identity-Roles", "roles"),
         ];
         let headers = headers.map(|(name, source)| (name.to_owned(), source.to_owned())).into();
-        Self { headers, pass: Vec::new() }
+        Self { headers, pass: Vec::new(), max_value_size: Size::kib(4) }
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use super::policy::IdentityHeaders;
+use super::policy::identity::RenderedIdentity;
 use crate::primitives::clock::Moment;
 use crate::telemetry::metrics::Metrics;
 use crate::token::{Issuers, Principal, Proof, TokenDigest, VerdictCache, Verification};
@@ -17,8 +18,8 @@ use crate::token::{Issuers, Principal, Proof, TokenDigest, VerdictCache, Verific
 #[derive(Debug)]
 pub struct VerifiedCaller {
     principal: Principal,
-    headers: Box<[(HeaderName, HeaderValue)]>,
-    /// The settings that `headers` were rendered with.
+    rendered: RenderedIdentity,
+    /// The settings that the headers were rendered with.
     identity: Arc<IdentityHeaders>,
     /// Why the token is valid; `None` if its claims were assumed.
     proof: Option<Proof>,
@@ -34,7 +35,14 @@ impl VerifiedCaller {
     /// The identity headers for upstreams.
     #[must_use]
     pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
-        &self.headers
+        &self.rendered.headers
+    }
+
+    /// The names of the identity headers that are omitted because their value is too long,
+    /// separated by commas.
+    #[must_use]
+    pub fn omitted_headers(&self) -> Option<&str> {
+        self.rendered.omitted.as_deref()
     }
 
     /// Whether the caller's token is still valid at `now`.
@@ -48,7 +56,7 @@ impl VerifiedCaller {
     const HEADER_BYTES: usize = 96;
 
     fn estimated_bytes(&self) -> usize {
-        let headers = self.headers.iter().map(|(_, value)| Self::HEADER_BYTES + value.len()).sum::<usize>();
+        let headers = self.headers().iter().map(|(_, value)| Self::HEADER_BYTES + value.len()).sum::<usize>();
         self.principal.estimated_bytes() + headers
     }
 }
@@ -119,7 +127,7 @@ impl CallerCache {
         identity: &Arc<IdentityHeaders>,
         proof: Option<Proof>,
     ) -> Arc<VerifiedCaller> {
-        let headers = identity.render(&principal, &self.metrics);
-        Arc::new(VerifiedCaller { principal, headers, identity: Arc::clone(identity), proof })
+        let rendered = identity.render(&principal, &self.metrics);
+        Arc::new(VerifiedCaller { principal, rendered, identity: Arc::clone(identity), proof })
     }
 }

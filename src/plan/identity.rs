@@ -9,10 +9,22 @@ use crate::config::{Identity, Problems, Server};
 use crate::gateway::policy::identity::{IdentityHeaders, IdentitySource};
 use crate::upstream::headers::names::{Class, is_same};
 
+/// Upper limit of `max_value_size`, in bytes. Few servers accept a larger request head, and the
+/// cache keeps the values of every caller.
+const MAX_VALUE_BYTES: u64 = 32 * 1024;
+
 pub(super) fn compile(identity: &Identity, server: &Server, problems: &mut Problems) -> IdentityHeaders {
     let headers = compile_headers(identity, problems);
     let passed = compile_passed(identity, server, &headers, problems);
-    IdentityHeaders::new(headers, passed)
+    let max_value_size = identity.max_value_size;
+    if !(1..=MAX_VALUE_BYTES).contains(&max_value_size.bytes()) {
+        problems.add_with_hint(
+            "identity.max_value_size",
+            format!("`{max_value_size}` is not between `1 B` and `32 KiB`"),
+            "check how large a request head your services accept",
+        );
+    }
+    IdentityHeaders::new(headers, passed, usize::try_from(max_value_size.bytes()).unwrap_or(usize::MAX))
 }
 
 fn compile_headers(identity: &Identity, problems: &mut Problems) -> Vec<(HeaderName, IdentitySource)> {

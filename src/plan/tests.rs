@@ -205,6 +205,9 @@ fn a_broken_rule_is_reported_with_its_key() {
             &(pass(r#"["X-Forwarded-User"]"#) + "\n[identity.headers]\nX-Forwarded-User = \"subject\""),
             Some("identity.pass[0]"),
         ),
+        ("the largest identity headers", "[identity]\nmax_value_size = \"32 KiB\"", None),
+        ("larger ones", "[identity]\nmax_value_size = \"33 KiB\"", Some("identity.max_value_size")),
+        ("identity headers without a byte", "[identity]\nmax_value_size = \"0 B\"", Some("identity.max_value_size")),
         ("passed identity without a proxy", "[identity]\npass = [\"Remote-User\"]", Some("identity.pass")),
         (
             "an unknown identity source",

@@ -184,6 +184,24 @@ fn explain_shows_the_rule_behind_a_decision_and_its_line() {
 }
 
 #[test]
+fn explain_names_an_identity_header_that_is_omitted() {
+    let directory = TempDir::new();
+    let config = Config::minimal().to_toml("https://idp.example", crate::support::closed_port());
+    let file = directory.write("gateway.toml", config);
+    let exp = portcullis::clock::Clock::system().now().seconds() + 60;
+    let claims =
+        json!({ "iss": "https://idp.example", "aud": "api", "sub": "alice", "exp": exp, "roles": ["r".repeat(5000)] });
+    let claims = directory.write("claims.json", claims.to_string());
+    let [file, claims] = [&file, &claims].map(|path| path.to_str().expect("UTF-8"));
+    let output = portcullis(&["explain", "-c", file, "GET", "/token/a", "--claims", claims]);
+    let printed = text(&output.stdout);
+    assert_eq!(code(&output), 0, "{printed}{}", text(&output.stderr));
+    for part in ["x-identity-subject: alice", "x-identity-roles: omitted, the value is too long"] {
+        assert!(printed.contains(part), "{part} in\n{printed}");
+    }
+}
+
+#[test]
 fn explain_verifies_a_real_token_and_prints_json() {
     let directory = TempDir::new();
     let file = write_config(&directory);

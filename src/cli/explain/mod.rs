@@ -143,6 +143,12 @@ fn describe_forwarding(admitted: &Admitted, trace: &mut Trace) -> Result<(), Ref
     for (name, value) in permit.caller().headers() {
         trace.check(|| Check::noted("header", format!("{name}: {}", value.to_str().unwrap_or_default())));
     }
+    if let Some(names) = permit.caller().omitted_headers() {
+        trace.check(|| {
+            Check::noted("header", format!("{names}: omitted, the value is too long"))
+                .with_key("identity.max_value_size")
+        });
+    }
     Ok(())
 }
 

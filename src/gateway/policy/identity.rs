@@ -14,10 +14,6 @@ use crate::token::{ClaimPath, Principal, number};
 use crate::upstream::headers::PeerTrust;
 use crate::upstream::headers::names::{self, Class, OwnedNames};
 
-/// Longest identity header value, in bytes. Many servers refuse a head above 8 KiB, and one claim
-/// must not take all of that.
-const MAX_VALUE_BYTES: usize = 4 * 1024;
-
 /// The identity headers, compiled from `[identity.headers]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IdentityHeaders {
@@ -27,6 +23,16 @@ pub struct IdentityHeaders {
     /// The identity headers of other systems that trusted proxies may send, in exactly this
     /// spelling.
     passed: Box<[HeaderName]>,
+    max_value_bytes: usize,
+}
+
+/// The identity headers of one caller.
+#[derive(Debug)]
+pub struct RenderedIdentity {
+    /// The headers to send.
+    pub headers: Box<[(HeaderName, HeaderValue)]>,
+    /// The names of those that are omitted because their value is too long, separated by commas.
+    pub omitted: Option<Box<str>>,
 }
 
 /// The source of an identity header's value.
@@ -62,13 +68,13 @@ impl IdentitySource {
 }
 
 impl IdentityHeaders {
-    /// Sends `headers` in this order, and lets trusted proxies send identity headers of other
-    /// systems whose names are in `passed`.
+    /// Sends `headers` in this order, with values of at most `max_value_bytes`, and lets trusted
+    /// proxies send identity headers of other systems whose names are in `passed`.
     #[must_use]
-    pub fn new(headers: Vec<(HeaderName, IdentitySource)>, passed: Vec<HeaderName>) -> Self {
+    pub fn new(headers: Vec<(HeaderName, IdentitySource)>, passed: Vec<HeaderName>, max_value_bytes: usize) -> Self {
         let names = headers.iter().map(|(name, _)| name);
         let owned = OwnedNames::new(names.filter(|name| Class::of(name) != Class::Identity).cloned());
-        Self { headers, owned, passed: passed.into() }
+        Self { headers, owned, passed: passed.into(), max_value_bytes }
     }
 
     /// Whether only the gateway may write this header: `X-Identity-*` and every configured name, in
@@ -100,20 +106,30 @@ impl IdentityHeaders {
     }
 
     /// The identity headers of `principal`. A header is omitted if the token lacks its source, or
-    /// if its value is longer than [`MAX_VALUE_BYTES`], which is counted.
+    /// if its value is too long. The latter is counted and logged: the upstream cannot tell it from
+    /// a caller without roles.
     #[must_use]
-    pub fn render(&self, principal: &Principal, metrics: &Metrics) -> Box<[(HeaderName, HeaderValue)]> {
+    pub fn render(&self, principal: &Principal, metrics: &Metrics) -> RenderedIdentity {
         let mut rendered = Vec::with_capacity(self.headers.len());
+        let mut omitted = String::new();
         for (name, source) in &self.headers {
             let Some(value) = source.value(principal) else { continue };
-            if value.len() > MAX_VALUE_BYTES {
+            if value.len() > self.max_value_bytes {
                 metrics.count_omitted_identity_header();
-                tracing::debug!(header = %name, bytes = value.len(), "identity header omitted: too long");
+                tracing::warn!(
+                    header = %name,
+                    issuer = &**principal.issuer_name(),
+                    bytes = value.len(),
+                    max_value_size = self.max_value_bytes,
+                    "identity header omitted: its value is too long"
+                );
+                let separator = if omitted.is_empty() { "" } else { "," };
+                omitted.extend([separator, name.as_str()]);
                 continue;
             }
             rendered.push((name.clone(), HeaderValue::try_from(value).expect("an encoded value is printable ASCII")));
         }
-        rendered.into()
+        RenderedIdentity { headers: rendered.into(), omitted: (!omitted.is_empty()).then(|| omitted.into()) }
     }
 }
 
@@ -178,7 +194,7 @@ mod tests {
     fn headers() -> IdentityHeaders {
         let headers = ["x-identity-subject", "x-user", "x-forwarded-user"]
             .map(|name| (HeaderName::from_static(name), IdentitySource::Subject));
-        IdentityHeaders::new(headers.into(), vec![HeaderName::from_static("remote-user")])
+        IdentityHeaders::new(headers.into(), vec![HeaderName::from_static("remote-user")], 4096)
     }
 
     /// Identity headers of other systems: from trusted proxies, and only those that are listed.

@@ -278,6 +278,7 @@ impl Drop for Record {
             would_reject: self.reported_code,
             issuer: self.caller.as_ref().map(|caller| &**caller.principal().issuer_name()),
             subject,
+            identity_omitted: self.caller.as_ref().and_then(|caller| caller.omitted_headers()),
             client: self.client,
             bytes_in: self.bytes_in + self.body_progress.as_ref().map_or(0, Progress::bytes),
             bytes_out: self.bytes_out,

@@ -69,6 +69,15 @@ impl Caller {
             Self::Known(caller) => caller.headers(),
         }
     }
+
+    /// The names of the identity headers that are omitted because their value is too long.
+    #[must_use]
+    pub(crate) fn omitted_headers(&self) -> Option<&str> {
+        match self {
+            Self::Anonymous => None,
+            Self::Known(caller) => caller.omitted_headers(),
+        }
+    }
 }
 
 /// Finds out who is calling.

@@ -54,6 +54,9 @@ pub struct AccessLine<'a> {
     pub issuer: Option<&'a str>,
     /// The subject, or [its pseudonym](super::pseudonym::hash_subject).
     pub subject: Option<&'a str>,
+    /// The names of the identity headers that the upstream does not receive because their value is
+    /// too long.
+    pub identity_omitted: Option<&'a str>,
     /// The client's address.
     pub client: IpAddr,
     /// Bytes of the request body.
@@ -149,6 +152,7 @@ impl AccessLine<'_> {
         optional(&mut line, "would_reject", self.would_reject);
         optional(&mut line, "issuer", self.issuer);
         optional(&mut line, "subject", self.subject);
+        optional(&mut line, "identity_omitted", self.identity_omitted);
         line.unescaped("client", self.client);
         line.literal("bytes_in", self.bytes_in);
         line.literal("bytes_out", self.bytes_out);

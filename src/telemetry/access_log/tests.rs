@@ -58,6 +58,7 @@ const fn full() -> AccessLine<'static> {
         would_reject: None,
         issuer: Some("main"),
         subject: Some("5f2b6c1d9e8a7b30"),
+        identity_omitted: Some("x-identity-roles"),
         client: IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
         bytes_in: 0,
         bytes_out: 211,
@@ -76,6 +77,7 @@ const fn sparse() -> AccessLine<'static> {
         would_reject: None,
         issuer: None,
         subject: None,
+        identity_omitted: None,
         upstream: None,
         server: None,
         upstream_duration: None,
@@ -92,12 +94,12 @@ fn rendered(line: &AccessLine<'_>, format: LineFormat) -> String {
 
 #[test]
 fn a_line_in_json_has_the_promised_fields() {
-    insta::assert_snapshot!(rendered(&full(), LineFormat::Json), @r#"{"time":"2025-01-01T00:00:00.000Z","request_id":"01JGFJJZ00","route":"orders","method":"GET","path":"/orders/7","status":403,"code":"scope_insufficient","reason":"a scope is missing","issuer":"main","subject":"5f2b6c1d9e8a7b30","client":"::1","bytes_in":0,"bytes_out":211,"duration_ms":1234.567,"upstream":"backend","upstream_ms":0.999}"#);
+    insta::assert_snapshot!(rendered(&full(), LineFormat::Json), @r#"{"time":"2025-01-01T00:00:00.000Z","request_id":"01JGFJJZ00","route":"orders","method":"GET","path":"/orders/7","status":403,"code":"scope_insufficient","reason":"a scope is missing","issuer":"main","subject":"5f2b6c1d9e8a7b30","identity_omitted":"x-identity-roles","client":"::1","bytes_in":0,"bytes_out":211,"duration_ms":1234.567,"upstream":"backend","upstream_ms":0.999}"#);
 }
 
 #[test]
 fn a_line_in_text_has_the_same_fields() {
-    insta::assert_snapshot!(rendered(&full(), LineFormat::Text), @r#"time=2025-01-01T00:00:00.000Z request_id=01JGFJJZ00 route=orders method=GET path=/orders/7 status=403 code=scope_insufficient reason="a scope is missing" issuer=main subject=5f2b6c1d9e8a7b30 client=::1 bytes_in=0 bytes_out=211 duration_ms=1234.567 upstream=backend upstream_ms=0.999"#);
+    insta::assert_snapshot!(rendered(&full(), LineFormat::Text), @r#"time=2025-01-01T00:00:00.000Z request_id=01JGFJJZ00 route=orders method=GET path=/orders/7 status=403 code=scope_insufficient reason="a scope is missing" issuer=main subject=5f2b6c1d9e8a7b30 identity_omitted=x-identity-roles client=::1 bytes_in=0 bytes_out=211 duration_ms=1234.567 upstream=backend upstream_ms=0.999"#);
 }
 
 #[test]

@@ -1,14 +1,24 @@
 //! Identity headers: what the upstream learns about the caller comes from the verified token,
 //! whatever the client sends.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::time::SystemTime;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::{forwarded, values};
-use crate::support::client::h2;
+use crate::support::client::{self, h2};
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
-use crate::support::origin::RecordedRequest;
+use crate::support::idp::Idp;
+use crate::support::origin::{Origin, RecordedRequest};
+use crate::support::process::ChildGuard;
+use crate::support::temporary::TempDir;
+use crate::support::token::TokenBuilder;
+use crate::support::with_deadline;
 
 /// The identity headers, in any spelling that a backend may treat as ours, sorted.
 fn identity(received: &RecordedRequest) -> Vec<(String, String)> {
@@ -162,8 +172,65 @@ X-User = "claim:/https:~1~1e.example~1user"
         assert_eq!(values(&received, header), expected.into_iter().collect::<Vec<_>>(), "{name}");
         assert!(!received.headers.iter().any(|(_, value)| value == "admin"), "{name}: {:?}", received.headers);
     }
-    let omitted = fixture.gateway.metric("portcullis_identity_headers_omitted_total").await;
-    assert!((omitted - 2.0).abs() < f64::EPSILON, "{omitted}");
+    assert_eq!(fixture.gateway.count("portcullis_identity_headers_omitted_total").await, 2);
+}
+
+/// `identity.max_value_size`: a header that is too long does not vanish silently.
+#[tokio::test]
+async fn an_omitted_identity_header_is_in_the_access_log_of_each_request() {
+    let roles = |count: usize| (0..count).map(|number| format!("{number:0>99}")).collect::<Vec<_>>();
+    for (setting, largest) in
+        [("", 40), ("[identity]\nmax_value_size = \"32 KiB\"", 80), ("[identity]\nmax_value_size = \"100 B\"", 1)]
+    {
+        let config = Config::minimal().add("server", "max_header_size = \"128 KiB\"\nmax_token_size = \"64 KiB\"");
+        let config = if setting.is_empty() { config } else { config.append(setting) };
+        let fixture = Fixture::start(config).await;
+        let fits = fixture.token().claim("roles", roles(largest)).to_bearer();
+        let received = forwarded(&fixture, "/token/a", &[("Authorization", &fits)]).await;
+        assert_eq!(values(&received, "x-identity-roles"), [roles(largest).join(",")], "{setting}");
+        let too_long = fixture.token().claim("roles", roles(if largest == 80 { 330 } else { 100 })).to_bearer();
+        for _ in 0..2 {
+            let received = forwarded(&fixture, "/token/a", &[("Authorization", &too_long)]).await;
+            assert_eq!(received.header("x-identity-roles"), None, "{setting}");
+            assert_eq!(received.header("x-identity-subject"), Some("alice"), "{setting}: the others stay");
+        }
+        let lines = fixture.gateway.wait_for_access_lines(3).await;
+        let omitted: Vec<_> = lines.iter().map(|line| line["identity_omitted"].as_str()).collect();
+        assert_eq!(omitted, [None, Some("x-identity-roles"), Some("x-identity-roles")], "{setting}");
+        let count = fixture.gateway.count("portcullis_identity_headers_omitted_total").await;
+        assert_eq!(count, 1, "{setting}: once for each token");
+    }
+}
+
+/// An operator learns the header's name without looking for it.
+#[tokio::test]
+async fn an_omitted_identity_header_is_a_warning_with_its_name() {
+    let (idp, origin, directory) = (Idp::start().await, Origin::start().await, TempDir::new());
+    let config = Config::minimal().append("[identity]\nmax_value_size = \"64 B\"");
+    let file = directory.write("gateway.toml", config.to_toml(&idp.issuer(), origin.addr()));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+    command.arg("run").arg("-c").arg(file).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut process = ChildGuard(command.spawn().expect("the program starts"));
+    let log = BufReader::new(process.0.stderr.take().expect("a pipe"));
+    let (sender, mut events) = mpsc::unbounded_channel();
+    std::thread::spawn(move || log.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    let mut wait_for = async |key: &str| loop {
+        let line = with_deadline(key, events.recv()).await.expect("the process has not ended");
+        let event: Value = serde_json::from_str(&line).expect("events are JSON");
+        if event.get(key).is_some() {
+            return event;
+        }
+    };
+    let addr = wait_for("address").await["address"].as_str().expect("a text").parse().expect("an address");
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
+    let bearer = TokenBuilder::at(&idp.issuer(), now).claim("roles", json!(["r".repeat(65)])).to_bearer();
+    let answered = async { while client::get(addr, "/token/a", &[("Authorization", &bearer)]).await.status != 200 {} };
+    with_deadline("an answer, once there are keys", answered).await;
+    let event = wait_for("header").await;
+    let names = ["level", "message", "header", "issuer", "bytes", "max_value_size"];
+    let expected =
+        json!(["warn", "identity header omitted: its value is too long", "x-identity-roles", "main", 65, 64]);
+    assert_eq!(json!(names.map(|name| event[name].clone())), expected);
 }
 
 /// A name that a backend may treat as one of ours, or that only resembles one.
