@@ -304,6 +304,17 @@ async fn the_policy_replaces_the_upstreams_cors_headers() {
     }
 }
 
+/// The route for `OPTIONS` only reports, so the upstream answers a preflight that the method's route
+/// leaves alone.
+#[tokio::test]
+async fn report_only_leaves_a_preflight_for_another_route_to_the_upstream() {
+    let config = config().route("delete", "path = \"/tried/*\"\nmethods = [\"DELETE\"]");
+    let fixture = Fixture::start(config).await;
+    fixture.origin.behave("/tried/1", Behaviour::response(200, &[("Access-Control-Allow-Origin", "*")], "{}"));
+    let response = preflight(&fixture, "/tried/1", SHOP, "DELETE").await;
+    assert_eq!((response.status, cors_headers(&response)), (200, vec!["allow-origin: *".to_owned()]));
+}
+
 /// `report_only`: an origin that the policy denies is reported, and the upstream's
 /// headers remain.
 #[tokio::test]

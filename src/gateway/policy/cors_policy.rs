@@ -210,6 +210,23 @@ mod tests {
         assert_eq!(headers.get_all(header::VARY).iter().collect::<Vec<_>>(), ["Accept", "Origin"]);
     }
 
+    /// RFC 9110 §12.5.5: `*` says that the response varies by more than headers.
+    #[test]
+    fn vary_names_the_origin_once() {
+        for (before, after) in [
+            (&["*"][..], &["*"][..]),
+            (&["Accept, origin"], &["Accept, origin"]),
+            (&["Accept", "ORIGIN"], &["Accept", "ORIGIN"]),
+            (&["X-Origin"], &["X-Origin", "Origin"]),
+            (&[], &["Origin"]),
+        ] {
+            let mut headers: HeaderMap =
+                before.iter().map(|value| (header::VARY, HeaderValue::from_static(value))).collect();
+            listed().write(&OriginDecision::Denied, &mut headers);
+            assert_eq!(headers.get_all(header::VARY).iter().collect::<Vec<_>>(), after);
+        }
+    }
+
     #[test]
     fn a_denied_origin_gets_vary_and_nothing_else() {
         let mut headers = HeaderMap::new();

@@ -280,6 +280,19 @@ mod tests {
         RequestHead { method: Method::GET, target, version: Version::HTTP_11, headers, can_upgrade: true }
     }
 
+    /// The method, the target, and each name and value with the four bytes around them.
+    #[test]
+    fn a_head_is_as_large_as_http_1_writes_it() {
+        let head = RequestHead { target: Uri::from_static("/a?b"), ..head(b"close", &[]) };
+        let size = "GET".len() + "/a?b".len() + "connection".len() + "close".len() + 4;
+        assert_eq!(check_size(&head, size), Ok(()));
+        assert_eq!(check_size(&head, size - 1), Err(Refusal::HeadTooLarge));
+        let target = |length: usize| Uri::try_from("/".repeat(length)).unwrap();
+        let with_target = |length| RequestHead { target: target(length), ..self::head(b"close", &[]) };
+        assert_eq!(check_size(&with_target(MAX_TARGET_BYTES), usize::MAX), Ok(()));
+        assert_eq!(check_size(&with_target(MAX_TARGET_BYTES + 1), usize::MAX), Err(Refusal::UriTooLong));
+    }
+
     /// RFC 9110 §7.8: `protocol = protocol-name ["/" protocol-version]`, both of them tokens.
     #[test]
     fn an_upgrade_names_one_protocol_that_carries_no_requests() {

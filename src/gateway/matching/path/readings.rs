@@ -99,29 +99,32 @@ impl Step {
     }
 }
 
-/// Everything that a backend may make of `path`, which has these forms, except `path` itself.
-/// `None` if there are more than [`MAX_READINGS`].
+/// Everything that a backend may make of `path`, which has these forms, except `path` itself. `None`
+/// if there are more than [`MAX_READINGS`].
 pub(super) fn readings(path: &str, forms: UnusualForms) -> Option<Vec<Reading>> {
     let mut found: Vec<Reading> = Vec::new();
-    let mut next = Some(Reading { text: path.to_owned(), splits_names: false });
-    let mut visited = 0;
-    while let Some(current) = next {
-        for step in Step::ALL.into_iter().filter(|step| step.applies_to(forms)) {
-            let splits_names = current.splits_names || matches!(step, Step::SplitNames);
-            for text in step.apply(&current.text) {
-                // A reading that can also be had without splitting names counts as one without.
-                let is_known = |known: &Reading| known.text == text && (splits_names || !known.splits_names);
-                if text == path || found.iter().any(is_known) {
+    // A reading that can be had without splitting names is found in the first round, and so counts
+    // as one without.
+    for may_split_names in [false, true] {
+        let is_taken = |step: &Step| step.applies_to(forms) && (may_split_names || !matches!(step, Step::SplitNames));
+        let mut next = Some(path.to_owned());
+        let mut visited = 0;
+        while let Some(current) = next {
+            for text in Step::ALL.into_iter().filter(is_taken).flat_map(|step| step.apply(&current)) {
+                if text == path || found.iter().any(|known| known.text == text) {
                     continue;
                 }
                 if found.len() == MAX_READINGS {
                     return None;
                 }
-                found.push(Reading { text, splits_names });
+                found.push(Reading { text, splits_names: may_split_names });
             }
+            next = found.get(visited).map(|reading| reading.text.clone());
+            visited += 1;
         }
-        next = found.get(visited).cloned();
-        visited += 1;
+        if !forms.contains(UnusualForm::EncodedSlash) {
+            break;
+        }
     }
     Some(found)
 }

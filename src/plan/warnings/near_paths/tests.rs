@@ -120,6 +120,17 @@ fn what_no_weaker_route_serves_is_not_warned_of() {
             &["path = \"/*\"\nscopes = [\"a\", \"b\"]", "path = \"/admin\"\nscopes = [\"a\"]"],
         ),
         (
+            "scopes that imply any of them",
+            &["path = \"/*\"\nscopes = [\"a\", \"b\"]", "path = \"/admin\"\nany_scopes = [\"b\", \"c\"]"],
+        ),
+        (
+            "fewer of any scopes and roles",
+            &[
+                "path = \"/*\"\nany_scopes = [\"a\"]\nany_roles = [\"a\"]",
+                "path = \"/admin\"\nany_scopes = [\"a\", \"b\"]\nany_roles = [\"a\", \"b\"]",
+            ],
+        ),
+        (
             "a stricter catch-all",
             &["path = \"/*\"\nissuers = [\"main\"]\naudiences = [\"a\"]", "path = \"/admin\"\naudiences = [\"a\"]"],
         ),
