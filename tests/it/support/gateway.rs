@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::temporary::TempDir;
-use super::{client, with_deadline};
+use super::{canary, client, with_deadline};
 
 /// A running gateway. Dropping it stops it and removes its file.
 #[derive(Debug)]
@@ -37,6 +37,12 @@ impl Gateway {
 
     /// Like [`start`](Self::start), and checks the file for changes at this interval.
     pub(crate) async fn start_watching(toml: &str, clock: Clock, interval: Duration) -> Self {
+        canary::check().await;
+        Self::launch(toml, clock, interval).await
+    }
+
+    /// Like [`start_watching`](Self::start_watching), without the check that gateways serve.
+    pub(super) async fn launch(toml: &str, clock: Clock, interval: Duration) -> Self {
         let directory = TempDir::new();
         let config = directory.write("gateway.toml", toml);
         let (lines, access) = watch::channel(Vec::new());
