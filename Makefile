@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # Where Cargo builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-.PHONY: help demo test test-tools lint deny fuzz fmt reference bench bench-instructions bench-compare
+.PHONY: help demo test test-tools lint deny fuzz mutants fmt reference bench bench-instructions bench-compare
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,13 @@ fuzz: ## Load arbitrary configurations for a minute, with a nightly compiler
 	@scripts/doctor.sh build
 	@cp Cargo.lock fuzz/Cargo.lock
 	tool=$$(scripts/cargo-tool.sh cargo-fuzz 0.13.2) && RUSTUP_TOOLCHAIN=nightly CARGO_TARGET_DIR=$(abspath $(TARGET)/fuzz) $$tool run --sanitizer none config -- $(FUZZ)
+
+# A mutant takes about a minute, and there are two thousand; MUTANTS chooses, such as
+# `make mutants MUTANTS="--shard 1/50"`, `MUTANTS="--in-diff my.diff"` or `MUTANTS="--re rate_limit/gcra"`.
+# The build directory stays, so that dependencies are compiled once.
+mutants: ## Find faults that no test notices (.cargo/mutants.toml); all of them take more than a day
+	@scripts/doctor.sh build
+	tool=$$(scripts/cargo-tool.sh cargo-mutants 27.1.0) && CARGO_TARGET_DIR=$(abspath $(TARGET)/mutants/build) $$tool mutants --output $(TARGET)/mutants $(MUTANTS)
 
 bench: ## Time the gateway's parts and whole requests, with their allocations
 	@scripts/doctor.sh build

@@ -78,6 +78,7 @@ const FREE: u64 = 0;
 
 /// Marks a cell that one thread has to itself; above [`gcra::MAX_TAT`].
 const RESERVED: u64 = u64::MAX;
+const _: () = assert!(gcra::MAX_TAT < RESERVED, "no TAT is taken for the mark");
 
 /// Number of cells, starting at its home cell, in which a key may be stored. With half of the cells
 /// free, fewer than one key in a million finds its whole window taken.
