@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::loading::{Loaded, Loader, Loading};
 use super::readiness::ReadinessState;
 use super::source::{self, Environment, Look};
 use super::watch::{Finding, Watch};
@@ -37,7 +38,8 @@ pub(super) struct Control {
     pub(super) watch: Watch,
     pub(super) environment: Environment,
     pub(super) plan: Plan,
-    pub(super) adopter: Adopter,
+    pub(super) adopter: Arc<Adopter>,
+    pub(super) loader: Loader,
     pub(super) runtime: Arc<CurrentRuntime>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
@@ -62,6 +64,7 @@ impl Control {
         let mut shutdown_signal = shutdown.clone();
         let mut draining = false;
         let mut waiting: Vec<ReloadReply> = Vec::new();
+        let mut loading = None;
         loop {
             tokio::select! {
                 () = shutdown_signal.reached(Phase::Stopped) => return,
@@ -76,48 +79,61 @@ impl Control {
                         self.drain();
                     }
                 },
-                finding = self.watch.next() => {
-                    let outcome = self.reload(finding, &mut tasks, &shutdown).map_err(Arc::new);
-                    for reply in waiting.drain(..) {
-                        // An error means that the caller has stopped waiting.
-                        let _ = reply.send(outcome.clone());
+                finding = self.watch.next(), if loading.is_none() => {
+                    let replies = std::mem::take(&mut waiting);
+                    match finding {
+                        Finding::Load(look) => loading = Some(self.begin_reload(look, replies)),
+                        Finding::Unsettled => answer(replies, &self.conclude(Err(StartError::Unsettled))),
                     }
+                }
+                (replies, loaded) = Loading::finished(&mut loading) => {
+                    let outcome = loaded.and_then(|loaded| self.swap_in(loaded));
+                    if outcome.is_ok() {
+                        self.refresh_keys(&mut tasks, &shutdown);
+                    }
+                    answer(replies, &self.conclude(outcome));
                 }
             }
         }
     }
 
-    /// Compiles and adopts the configuration, and swaps it in. Changes nothing if a step fails.
-    fn reload(&mut self, finding: Finding, tasks: &mut RefreshTasks, shutdown: &Shutdown) -> Result<(), StartError> {
-        let outcome = match finding {
-            Finding::Load(look) => self.try_reload(&look),
-            Finding::Unsettled => Err(StartError::Unsettled),
-        };
+    /// Begins to compile and adopt what a look has found. Changes nothing yet.
+    fn begin_reload(&self, look: Look, replies: Vec<ReloadReply>) -> Loading<ReloadReply> {
+        let (source, environment) = (self.watch.source().clone(), Arc::clone(&self.environment));
+        let (adopter, previous) = (Arc::clone(&self.adopter), self.runtime.load_full());
+        let current = self.plan.clone();
+        self.loader.begin(replies, move || {
+            let plan = source::compile(&source, &look, &environment)?;
+            if let Some(changed) = current.needs_restart(&plan) {
+                return Err(StartError::NeedsRestart(changed));
+            }
+            let runtime = adopter.adopt(&plan, Some(&previous))?;
+            Ok(Loaded { plan, runtime })
+        })
+    }
+
+    /// Swaps in what has been loaded. Changes nothing if a step fails.
+    fn swap_in(&mut self, Loaded { plan, runtime }: Loaded) -> Result<(), StartError> {
+        let possible = file_descriptors::max_connections(&plan, self.descriptor_limit)?;
+        apply_log_settings(plan.log)?;
+        runtime.issuers().take_over(self.runtime.load().issuers());
+        self.runtime.replace(runtime);
+        self.connection_limits.resize(Maximum { configured: plan.server.max_connections, possible });
+        self.plan = plan;
+        Ok(())
+    }
+
+    /// Counts and logs the outcome of a reload, and makes it ready for all who wait for it.
+    fn conclude(&self, outcome: Result<(), StartError>) -> Result<(), Arc<StartError>> {
         self.metrics.count_reload(outcome.is_ok());
         match &outcome {
             Ok(()) => {
                 self.metrics.set_config_loaded(self.clock.now());
-                self.refresh_keys(tasks, shutdown);
                 tracing::info!("configuration reloaded");
             }
             Err(error) => tracing::warn!(%error, "configuration rejected; the previous one stays in use"),
         }
-        outcome
-    }
-
-    fn try_reload(&mut self, look: &Look) -> Result<(), StartError> {
-        let plan = source::compile(self.watch.source(), look, &self.environment)?;
-        if let Some(changed) = self.plan.needs_restart(&plan) {
-            return Err(StartError::NeedsRestart(changed));
-        }
-        let possible = file_descriptors::max_connections(&plan, self.descriptor_limit)?;
-        let next = self.adopter.adopt(&plan, Some(&self.runtime.load_full()))?;
-        apply_log_settings(plan.log)?;
-        next.issuers().take_over(self.runtime.load().issuers());
-        self.runtime.replace(next);
-        self.connection_limits.resize(Maximum { configured: plan.server.max_connections, possible });
-        self.plan = plan;
-        Ok(())
+        outcome.map_err(Arc::new)
     }
 
     /// Starts a refresh task for each key store without one, and aborts the tasks of removed
@@ -158,5 +174,13 @@ impl Control {
             let _ = tokio::time::timeout(timeout, all_closed).await;
             trigger.advance(Phase::Stopped);
         });
+    }
+}
+
+/// Tells the outcome of a reload to those who wait for it.
+fn answer(replies: Vec<ReloadReply>, outcome: &Result<(), Arc<StartError>>) {
+    for reply in replies {
+        // An error means that the caller has stopped waiting.
+        let _ = reply.send(outcome.clone());
     }
 }

@@ -5,12 +5,13 @@
 //! - **Worker threads** accept connections and serve requests. Each has its own single-threaded
 //!   runtime, and shares only read-only data and atomics with the others.
 //! - The **control thread** ([`control`]) refreshes keys, reloads and drains, so that slow work
-//!   does not delay requests.
+//!   does not delay requests. What it needs from files is read on other threads ([`loading`]).
 //! - The **admin thread** serves metrics and health checks, also while the workers are saturated.
 //! - The **access log thread** and the **event log thread** write what the others have queued.
 
 mod control;
 mod file_descriptors;
+mod loading;
 mod readiness;
 mod running;
 mod source;
@@ -38,12 +39,14 @@ use crate::downstream::{self, Downstream};
 use crate::gateway::{CurrentRuntime, Gateway, Worker};
 use crate::plan::adopt::{AdoptError, Adopter};
 use crate::plan::{LogPlan, Plan};
+use crate::primitives::blocking::NotAnswering;
 use crate::primitives::clock::Clock;
 use crate::primitives::shutdown::{self, Shutdown};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{AccessLog, logging};
 use control::Control;
 use file_descriptors::TooFewDescriptors;
+use loading::{Loaded, Loader};
 use readiness::ReadinessState;
 use threads::ThreadGroup;
 use watch::{LookTimes, Watch};
@@ -108,6 +111,9 @@ pub enum StartError {
     /// The limit on open files is too low.
     #[error(transparent)]
     FileDescriptors(#[from] TooFewDescriptors),
+    /// A file that the configuration refers to is on a file system that does not answer.
+    #[error("cannot read the files that the configuration refers to: {0}")]
+    NotAnswering(#[from] NotAnswering),
     /// The gateway is stopping.
     #[error("the gateway is stopping")]
     Stopping,
@@ -141,8 +147,12 @@ pub fn start(options: Options) -> Result<RunningGateway, StartError> {
     let descriptor_limit = file_descriptors::raise_limit();
     let max_connections = file_descriptors::max_connections(&plan, descriptor_limit)?;
     let access_log = start_access_log(options.access_sink, &plan, &metrics)?;
-    let mut adopter = Adopter::new(Arc::clone(&metrics), options.clock.clone(), access_log.clone());
-    let runtime = CurrentRuntime::new(adopter.adopt(&plan, None)?);
+    let adopter = Arc::new(Adopter::new(Arc::clone(&metrics), options.clock.clone(), access_log.clone()));
+    let Loaded { plan, runtime } = {
+        let adopter = Arc::clone(&adopter);
+        loading::load_at_start(move || adopter.adopt(&plan, None).map(|runtime| Loaded { plan, runtime }))??
+    };
+    let runtime = CurrentRuntime::new(runtime);
     let listeners = listener::bind(&plan.server.listen, plan.server.workers.count())?;
     let data = local_addresses(&listeners);
     let admin_listener = bind_admin(&plan)?;
@@ -169,6 +179,7 @@ pub fn start(options: Options) -> Result<RunningGateway, StartError> {
         environment: options.environment,
         plan,
         adopter,
+        loader: Loader::new(),
         runtime,
         metrics,
         clock: options.clock,

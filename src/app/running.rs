@@ -82,6 +82,13 @@ impl RunningGateway {
         async move { shutdown.reached(Phase::Stopped).await }
     }
 
+    /// Stops everything at once when it is called, without waiting: for a thread other than the one
+    /// that waits.
+    pub fn stopper(&self) -> impl Fn() + Send + use<> {
+        let trigger = Arc::clone(&self.trigger);
+        move || trigger.advance(Phase::Stopped)
+    }
+
     /// Waits until all threads have ended. Call it after [`RunningGateway::stopped`].
     pub fn wait(self) {
         self.join();

@@ -37,6 +37,8 @@ pub(super) enum Finding {
 #[derive(Debug)]
 pub(super) struct Watch<R = ConfigSource> {
     source: R,
+    /// Whether later looks can find another text.
+    can_change: bool,
     times: LookTimes,
     /// What was loaded last, successfully or not, so that a rejected file is reported once.
     loaded: Look,
@@ -70,8 +72,10 @@ impl Readable for ConfigSource {
 impl<R: Readable> Watch<R> {
     /// A watch of `source`, from which `loaded` has been loaded.
     pub(super) fn new(source: R, times: LookTimes, loaded: Look) -> Self {
-        let due = source.can_change().then(|| Instant::now() + times.poll_interval);
-        Self { source, times, loaded, seen: None, looks_left: None, due, reading: None }
+        // Asked once, since the question may block as well.
+        let can_change = source.can_change();
+        let due = can_change.then(|| Instant::now() + times.poll_interval);
+        Self { source, can_change, times, loaded, seen: None, looks_left: None, due, reading: None }
     }
 
     /// The source.
@@ -104,7 +108,7 @@ impl<R: Readable> Watch<R> {
                 Some(due) => sleep_until(due).await,
                 None => std::future::pending().await,
             }
-            if !self.source.can_change() {
+            if !self.can_change {
                 return self.loaded.clone();
             }
             let source = self.source.clone();
@@ -135,7 +139,7 @@ impl<R: Readable> Watch<R> {
             self.looks_left.take_if(|left| *left == 0).map(|_| Finding::Unsettled)
         };
         let pause = if self.looks_left.is_some() { self.times.settle_time } else { self.times.poll_interval };
-        self.due = self.source.can_change().then(|| now + pause);
+        self.due = self.can_change.then(|| now + pause);
         finding
     }
 }

@@ -113,7 +113,7 @@ fn load_plan(file: &ConfigFile) -> Result<Plan, Problems> {
 fn failed(error: &StartError) -> ExitCode {
     match error {
         StartError::Problems(problems) => report_problems(problems),
-        StartError::Adopt(_) => {
+        StartError::Adopt(_) | StartError::NotAnswering(_) => {
             eprintln!("error: {error}");
             ExitCode::from(CONFIG)
         }

@@ -1,11 +1,16 @@
 //! `portcullis run`: serves until a signal stops it.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{ConfigFile, failed};
 use crate::app::{self, Options, RunningGateway, block_on_local};
+
+/// How long the threads may take to end after a second signal. Without a stuck one they take
+/// milliseconds.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -52,11 +57,22 @@ fn serve(running: RunningGateway) -> ExitCode {
             }
         }
         running.drain();
-        let stopped = running.stopped();
+        let stop = running.stopper();
+        // On another thread: a second signal must be heard whatever the gateway waits for.
+        let mut ended = tokio::task::spawn_blocking(move || running.wait());
+        let second_signal = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
         tokio::select! {
-            () = stopped => running.wait(),
-            _ = terminate.recv() => running.stop(),
-            _ = interrupt.recv() => running.stop(),
+            _ = &mut ended => {}
+            () = second_signal => {
+                stop();
+                // A thread that is stuck in the operating system ends with the process.
+                let _ = tokio::time::timeout(STOP_TIMEOUT, ended).await;
+            }
         }
         let _ = sender.send(ExitCode::SUCCESS);
     });

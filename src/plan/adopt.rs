@@ -46,7 +46,7 @@ impl Adopter {
     /// # Errors
     ///
     /// A file that an issuer needs, such as its `ca_file`, cannot be used.
-    pub fn adopt(&mut self, plan: &Plan, previous: Option<&Runtime>) -> Result<Arc<Runtime>, AdoptError> {
+    pub fn adopt(&self, plan: &Plan, previous: Option<&Runtime>) -> Result<Arc<Runtime>, AdoptError> {
         let issuers = self.issuers(plan, previous)?;
         let upstreams = self.upstreams(plan, previous);
         let limiters = self.limiters(plan, previous);

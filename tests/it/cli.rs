@@ -376,3 +376,22 @@ async fn run_serves_while_its_events_are_not_read() {
     }
     drop(log);
 }
+
+/// However long the drain may take.
+#[tokio::test]
+async fn a_second_sigterm_ends_the_process_at_once() {
+    let (idp, origin, directory) = (Idp::start().await, Origin::start().await, TempDir::new());
+    let config = Config::minimal().replace("server", "drain_delay = \"1h\"");
+    let file = directory.write("gateway.toml", config.to_toml(&idp.issuer(), origin.addr()));
+    let mut run = RunProcess::start(file.to_str().expect("UTF-8"));
+    let admin = run.addresses[1];
+    run.signal("-TERM");
+    crate::support::with_deadline("draining", async {
+        while !client::get(admin, "/readyz", &[]).await.text().contains("draining") {}
+    })
+    .await;
+    run.signal("-TERM");
+    let ended = tokio::task::spawn_blocking(move || run.child.0.wait());
+    let status = crate::support::with_deadline("the end", ended).await.expect("no panic").expect("it ends");
+    assert_eq!(status.code(), Some(0));
+}

@@ -204,6 +204,24 @@ async fn a_reload_of_the_timing_keeps_cached_verdicts() {
     assert_eq!(fixture.verifications("accepted", "hit").await, 1, "other settings do end them");
 }
 
+/// A pipe that nothing is written to would hold up whoever opens it. The gateway rejects it, and
+/// goes on to reload, to refresh keys and to stop.
+#[tokio::test]
+async fn a_reload_with_a_file_that_is_a_pipe_is_rejected_and_holds_nothing_up() {
+    let (fixture, directory) = (Fixture::start(Config::minimal()).await, TempDir::new());
+    let pipe = directory.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo can be run").success());
+    for key in ["jwks_file", "ca_file"] {
+        let config = Config::minimal().add("issuers.main", &format!("{key} = \"{}\"", pipe.display()));
+        let error = fixture.try_reload(config).await.expect_err(key).to_string();
+        assert!(error.contains("issuers.main") && error.contains("not a regular file"), "{key}: {error}");
+    }
+    fixture.reload(extended()).await;
+    assert_eq!(fixture.get("/extra", &[]).await.status, 200);
+    fixture.gateway.drain();
+    fixture.gateway.wait_for_end().await;
+}
+
 /// Keys from another source are not known to be the issuer's. Readiness says that they are gone.
 #[tokio::test]
 async fn a_reload_that_loses_the_keys_of_an_issuer_is_not_ready() {
