@@ -127,8 +127,9 @@ async fn a_client_that_waits_is_served_once_a_connection_becomes_idle() {
     assert_eq!(first.read_to_close().await, b"");
 }
 
-/// No client keeps to this rate, whatever it does.
-const UNREACHABLE_RATE: &str = "body_idle_timeout = \"10m\"\nmin_body_rate = \"1000 GiB/s\"";
+/// No client keeps to this rate, whatever it does. The idle timeout is short, because it is also the
+/// longest grace.
+const UNREACHABLE_RATE: &str = "body_idle_timeout = \"500ms\"\nmin_body_rate = \"1000 GiB/s\"";
 
 /// Threat DO-6: a byte now and then is no progress. The client sends each byte as soon as the one
 /// before has arrived, and that is too slow for the rate of this test.
@@ -136,7 +137,7 @@ const UNREACHABLE_RATE: &str = "body_idle_timeout = \"10m\"\nmin_body_rate = \"1
 async fn a_request_body_that_arrives_byte_by_byte_is_408() {
     let config = Config::minimal()
         .add("server", UNREACHABLE_RATE)
-        .route("patient", "access = \"public\"\nmin_body_rate = \"off\"");
+        .route("patient", "access = \"public\"\nmin_body_rate = \"off\"\nbody_idle_timeout = \"10m\"");
     let fixture = Fixture::start(config).await;
     let head = |path: &str| format!("POST {path} HTTP/1.1\r\nHost: g\r\nContent-Length: 5000000\r\n\r\n");
     let (mut patient, mut slow) = (fixture.connect().await, fixture.connect().await);

@@ -208,7 +208,7 @@ async fn a_response_that_does_not_end_is_broken_off_with_its_connection() {
 /// test, so that it need not wait between the bytes.
 #[tokio::test]
 async fn aborts_a_response_whose_stream_window_opens_byte_by_byte() {
-    let lines = "body_idle_timeout = \"10m\"\nmin_body_rate = \"1000 GiB/s\"";
+    let lines = "body_idle_timeout = \"500ms\"\nmin_body_rate = \"1000 GiB/s\"";
     let fixture = Fixture::start(Config::minimal().add("server", lines)).await;
     fixture.origin.behave("/public/a", Behaviour::Large(1 << 40));
     let mut frames = Frames::open_with(&fixture, &NO_WINDOW).await;

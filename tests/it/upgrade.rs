@@ -125,28 +125,79 @@ async fn a_426_says_which_protocol_the_client_has_to_use() {
     }
 }
 
-/// Threats UP-1, UP-3, A90: `h2c` and TLS would change who parses the following bytes
-/// and are refused. Several protocols are refused too; an upgrade without its `Connection` option
-/// is ignored.
+/// RFC 9110 §7.8; threats UP-1, UP-3, A90: a server may ignore an upgrade. Those to another HTTP
+/// and to TLS would change who parses the following bytes, so the upstream does not learn of them.
+/// The client gets its response in HTTP/1.1, and what it sends next is a request of its own.
 #[tokio::test]
-async fn other_upgrades_are_refused_or_removed() {
+async fn an_offer_to_upgrade_that_is_not_passed_on_is_dropped() {
     let fixture = Fixture::start(Config::minimal()).await;
     fixture.origin.behave("/public/ws", Behaviour::Upgrade);
-    for (name, lines, status) in [
-        ("h2c", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n", 400),
-        ("TLS (RFC 2817)", "Connection: Upgrade\r\nUpgrade: TLS/1.2\r\n", 400),
-        ("HTTP itself", "Connection: Upgrade\r\nUpgrade: HTTP/2.0\r\n", 400),
-        ("several", "Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n", 400),
-        ("two fields", "Connection: Upgrade\r\nUpgrade: websocket\r\nUpgrade: h2c\r\n", 400),
-        ("another case", "Connection: upgrade\r\nUpgrade: H2C\r\n", 400),
+    let bearer = fixture.bearer("alice");
+    for (name, lines) in [
+        ("h2c", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"),
+        ("a draft of it", "Connection: upgrade\r\nUpgrade: h2c-14\r\n"),
+        ("another case", "Connection: upgrade\r\nUpgrade: H2C\r\n"),
+        ("TLS (RFC 2817)", "Connection: Upgrade\r\nUpgrade: TLS/1.2\r\n"),
+        ("HTTP itself", "Connection: Upgrade\r\nUpgrade: HTTP/2.0\r\n"),
+        ("several of them", "Connection: Upgrade\r\nUpgrade: HTTP/2.0, h2c\r\nUpgrade: TLS/1.0\r\n"),
+        ("several others", "Connection: Upgrade\r\nUpgrade: websocket, chat\r\n"),
+        ("two fields", "Connection: Upgrade\r\nUpgrade: websocket\r\nUpgrade: chat\r\n"),
+        ("malformed", "Connection: Upgrade\r\nUpgrade: websocket/\r\n"),
+        ("empty", "Connection: Upgrade\r\nUpgrade:\r\n"),
     ] {
+        let before = fixture.origin.requests().len();
         let mut conn = fixture.connect().await;
-        conn.send(format!("GET /public/ws HTTP/1.1\r\nHost: a\r\n{lines}\r\n")).await;
+        let hidden = "GET /token/hidden HTTP/1.1\r\nHost: a\r\n\r\n";
+        conn.send(format!("GET /public/ws2 HTTP/1.1\r\nHost: a\r\n{lines}\r\n{hidden}")).await;
         let response = conn.read_response().await;
-        assert_eq!((response.status, &response.json()["code"]), (status, &json!("framing_refused")), "{name}");
-        assert_eq!(conn.read_to_close().await, b"", "{name}: closed");
+        assert_eq!(response.status, 200, "{name}: {}", response.text());
+        assert_eq!((response.header("upgrade"), response.header("connection")), (None, None), "{name}");
+        assert_eq!(conn.read_response().await.status, 401, "{name}: what follows is authorized by itself");
+        let authorized = format!("GET /token/next HTTP/1.1\r\nHost: a\r\nAuthorization: {bearer}\r\n{lines}\r\n");
+        conn.send(authorized).await;
+        assert_eq!(conn.read_response().await.status, 200, "{name}: with a token");
+        let seen = fixture.origin.requests().split_off(before);
+        assert_eq!(seen.iter().map(|seen| &*seen.target).collect::<Vec<_>>(), ["/public/ws2", "/token/next"], "{name}");
+        for field in ["upgrade", "connection", "http2-settings"] {
+            assert!(seen.iter().all(|seen| seen.header(field).is_none()), "{name}: {field}");
+        }
     }
-    assert!(fixture.origin.requests().is_empty());
+    for (name, upgrade) in [("after h2c", "h2c, websocket"), ("before TLS", "websocket, TLS/1.2")] {
+        let mut conn = fixture.connect().await;
+        conn.send(format!("GET /public/ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n\r\n"))
+            .await;
+        let switched = conn.read_response().await;
+        assert_eq!((switched.status, switched.header("upgrade")), (101, Some("websocket")), "{name}");
+        echo(&mut conn, "ping").await;
+        assert_eq!(fixture.origin.requests().pop().expect(name).header("upgrade"), Some("websocket"), "{name}");
+    }
+}
+
+/// Threats UP-1, A90: a client that switches without waiting for the 101 has its bytes read as
+/// HTTP/1.1, and none of them reaches the upstream.
+#[tokio::test]
+async fn bytes_of_a_protocol_that_was_not_agreed_reach_no_upstream() {
+    let fixture = Fixture::start(Config::minimal()).await;
+    for (name, protocol, bytes, answer) in [
+        ("HTTP/2", "h2c", &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..], &b""[..]),
+        ("TLS", "TLS/1.2", b"\x16\x03\x01\0\x05\x01\0\0\x01\x03", b"HTTP/1.1 400 "),
+    ] {
+        let before = fixture.origin.requests().len();
+        let mut conn = fixture.connect().await;
+        let head = format!("GET /public/1 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n");
+        conn.send([head.as_bytes(), bytes].concat()).await;
+        assert_eq!(conn.read_response().await.status, 200, "{name}");
+        let rest = conn.read_to_close().await;
+        assert!(rest.starts_with(answer), "{name}: {}", String::from_utf8_lossy(&rest));
+        assert_eq!(rest.is_empty(), answer.is_empty(), "{name}: {}", String::from_utf8_lossy(&rest));
+        assert_eq!(fixture.origin.requests().len(), before + 1, "{name}");
+    }
+}
+
+/// RFC 9110 §7.8: an upgrade that the gateway cannot pass on is ignored.
+#[tokio::test]
+async fn an_upgrade_that_cannot_be_passed_on_is_removed() {
+    let fixture = Fixture::start(Config::minimal()).await;
     for (name, request) in [
         ("not named by Connection", "GET /public/1 HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n"),
         (

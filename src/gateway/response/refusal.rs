@@ -83,8 +83,6 @@ pub enum FramingFault {
     TwoFramings,
     /// `Transfer-Encoding` other than `chunked` alone, or in HTTP/1.0 (RFC 9112 §6.1).
     TransferEncoding,
-    /// An upgrade to a protocol that the gateway does not pass through.
-    Upgrade,
 }
 
 /// What is wrong with a request's credentials (RFC 6750 §3.1 `invalid_request`).
@@ -123,7 +121,6 @@ impl Refusal {
             Self::Framing(FramingFault::MalformedHead) => "malformed head",
             Self::Framing(FramingFault::TransferEncoding) => "transfer-encoding is not chunked alone",
             Self::Framing(FramingFault::TwoFramings) => "content-length and transfer-encoding",
-            Self::Framing(FramingFault::Upgrade) => "upgrade to a protocol that is not passed through",
             Self::Host(refusal) => refusal.reason(),
             Self::Path(refusal) => refusal.reason(),
             Self::RequestMalformed(CredentialFault::NotOneToken) => "authorization is not one token",

@@ -126,7 +126,7 @@ pub(crate) fn normalize<O: Observer>(
         Some(path) => Check::passed("path", format!("normal form is {path}")),
         None => Check::passed("path", "in normal form"),
     });
-    let upgrade = requested_upgrade(&head)?;
+    let upgrade = requested_upgrade(&head);
     let RequestHead { method, target, version, mut headers, .. } = head;
     remove_untrusted_headers(&mut headers, client.peer_trust, cx.runtime.identity());
     // Boxed, because it is half a kilobyte and each stage moves it.
@@ -222,28 +222,39 @@ fn normalize_path(target: &Uri) -> Result<(Option<Box<str>>, PathMarks), Refusal
 }
 
 /// The protocol that the client asks to switch to (RFC 9110 §7.8). `None` if it does not ask, or if
-/// the gateway ignores the upgrade, as it may: there is a body, or `Connection` does not name
-/// `Upgrade`.
+/// the gateway ignores the offer, as a server may. The upstream then does not learn of it, and what
+/// the client sends next is read as another request.
 ///
-/// `h2c`, HTTP and TLS are refused: they would carry requests that the gateway does not see. So is
-/// more than one protocol.
-fn requested_upgrade(head: &RequestHead) -> Result<Option<HeaderValue>, Refusal> {
-    let mut offers = head.headers.get_all(header::UPGRADE).iter();
-    let Some(protocol) = offers.next().filter(|_| head.can_upgrade) else { return Ok(None) };
+/// The gateway ignores an offer if there is a body, if `Connection` does not name `Upgrade`, or if
+/// it is not for exactly one protocol that can be passed on. Offers of HTTP and TLS do not count:
+/// what follows would be requests that the gateway does not see.
+fn requested_upgrade(head: &RequestHead) -> Option<HeaderValue> {
+    if !head.can_upgrade || !head.headers.contains_key(header::UPGRADE) {
+        return None;
+    }
     if !list_elements(&head.headers, &header::CONNECTION).any(|option| option.eq_ignore_ascii_case(b"upgrade")) {
-        return Ok(None);
+        return None;
     }
-    let (name, version) = match protocol.as_bytes().iter().position(|&byte| byte == b'/') {
-        Some(slash) => (&protocol.as_bytes()[..slash], Some(&protocol.as_bytes()[slash + 1..])),
-        None => (protocol.as_bytes(), None),
+    let mut offers = list_elements(&head.headers, &header::UPGRADE).filter(|offer| !would_carry_requests(offer));
+    match (offers.next(), offers.next()) {
+        (Some(only), None) if is_protocol(only) => HeaderValue::from_bytes(only).ok(),
+        (Some(_), _) | (None, _) => None,
+    }
+}
+
+/// HTTP under one of its names, `h2c` and its drafts among them, and TLS (RFC 2817).
+fn would_carry_requests(protocol: &[u8]) -> bool {
+    let is_or_begins_with = |name: &[u8]| {
+        protocol
+            .split_at_checked(name.len())
+            .is_some_and(|(start, rest)| start.eq_ignore_ascii_case(name) && matches!(rest, [] | [b'/' | b'-', ..]))
     };
-    let is_one = offers.next().is_none() && is_token(name) && version.is_none_or(is_token);
-    let would_carry_requests = [&b"h2c"[..], b"http", b"tls"].iter().any(|other| name.eq_ignore_ascii_case(other));
-    if is_one && !would_carry_requests {
-        Ok(Some(protocol.clone()))
-    } else {
-        Err(Refusal::Framing(FramingFault::Upgrade))
-    }
+    [&b"h2c"[..], b"h2", b"http", b"tls"].into_iter().any(is_or_begins_with)
+}
+
+/// Whether `text` is `protocol-name ["/" protocol-version]`, both of them tokens (RFC 9110 §7.8).
+fn is_protocol(text: &[u8]) -> bool {
+    text.splitn(2, |byte| *byte == b'/').all(is_token)
 }
 
 /// Removes the headers that describe one connection, those that only the gateway writes, and those
@@ -295,33 +306,41 @@ mod tests {
 
     /// RFC 9110 §7.8: `protocol = protocol-name ["/" protocol-version]`, both of them tokens.
     #[test]
-    fn an_upgrade_names_one_protocol_that_carries_no_requests() {
-        let refused = Err(Refusal::Framing(FramingFault::Upgrade));
-        let accepted = |protocol| Ok(Some(HeaderValue::from_static(protocol)));
+    fn an_upgrade_passes_to_one_protocol_that_carries_no_requests() {
         for (name, connection, upgrades, expected) in [
-            ("a protocol", &b"upgrade"[..], &["websocket"][..], accepted("websocket")),
-            ("with a version", b"Upgrade", &["chat/2.1"], accepted("chat/2.1")),
-            ("a name that begins with tls", b"upgrade", &["tlsx"], accepted("tlsx")),
-            ("next to an option that is not ASCII", b"\xe9, upgrade", &["websocket"], accepted("websocket")),
-            ("no option", b"close", &["websocket"], Ok(None)),
-            ("no field", b"upgrade", &[], Ok(None)),
-            ("h2c", b"upgrade", &["H2C"], refused.clone()),
-            ("HTTP", b"upgrade", &["HTTP/2.0"], refused.clone()),
-            ("TLS", b"upgrade", &["TLS/1.3"], refused.clone()),
-            ("two fields", b"upgrade", &["websocket", "chat"], refused.clone()),
-            ("a list", b"upgrade", &["websocket, chat"], refused.clone()),
-            ("an empty version", b"upgrade", &["websocket/"], refused.clone()),
-            ("two versions", b"upgrade", &["chat/2/1"], refused.clone()),
-            ("no name", b"upgrade", &["/2"], refused.clone()),
-            ("nothing", b"upgrade", &[""], refused.clone()),
+            ("a protocol", &b"upgrade"[..], &["websocket"][..], Some("websocket")),
+            ("with a version", b"Upgrade", &["chat/2.1"], Some("chat/2.1")),
+            ("a name that begins with tls", b"upgrade", &["tlsx"], Some("tlsx")),
+            ("a name that begins with h2", b"upgrade", &["h2o/1"], Some("h2o/1")),
+            ("next to an option that is not ASCII", b"\xe9, upgrade", &["websocket"], Some("websocket")),
+            ("next to HTTP and TLS", b"upgrade", &["h2c, websocket", "TLS/1.2"], Some("websocket")),
+            ("empty elements", b"upgrade", &["", ", websocket,"], Some("websocket")),
+            ("no option", b"close", &["websocket"], None),
+            ("no field", b"upgrade", &[], None),
+            ("h2c", b"upgrade", &["H2C"], None),
+            ("h2", b"upgrade", &["h2"], None),
+            ("a draft of h2c", b"upgrade", &["h2c-14"], None),
+            ("HTTP", b"upgrade", &["HTTP/2.0"], None),
+            ("TLS", b"upgrade", &["TLS/1.3"], None),
+            ("two fields", b"upgrade", &["websocket", "chat"], None),
+            ("a list", b"upgrade", &["websocket, chat"], None),
+            ("an empty version", b"upgrade", &["websocket/"], None),
+            ("two versions", b"upgrade", &["chat/2/1"], None),
+            ("no name", b"upgrade", &["/2"], None),
+            ("a space", b"upgrade", &["web socket"], None),
+            ("nothing", b"upgrade", &[""], None),
         ] {
-            assert_eq!(requested_upgrade(&head(connection, upgrades)), expected, "{name}");
+            assert_eq!(
+                requested_upgrade(&head(connection, upgrades)).as_ref().map(HeaderValue::as_bytes),
+                expected.map(str::as_bytes),
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn a_request_that_cannot_be_upgraded_ignores_the_field() {
-        let head = RequestHead { can_upgrade: false, ..head(b"upgrade", &["h2c"]) };
-        assert_eq!(requested_upgrade(&head), Ok(None));
+        let head = RequestHead { can_upgrade: false, ..head(b"upgrade", &["websocket"]) };
+        assert_eq!(requested_upgrade(&head), None);
     }
 }

@@ -18,7 +18,7 @@ pub(crate) enum Class {
     Connection,
     /// Describes one connection as well, or is harmful if forwarded: `Proxy` becomes the variable
     /// `HTTP_PROXY` in CGI programs, and `HTTP2-Settings` belongs to an upgrade that the gateway
-    /// refuses. Never forwarded, but a route may set it for its upstream.
+    /// does not pass on. Never forwarded, but a route may set it for its upstream.
     HopByHop,
     /// `Host`: checked in normalization, and written from the result.
     Host,
