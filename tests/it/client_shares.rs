@@ -5,7 +5,8 @@
 use crate::support::client::{Conn, h2};
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
-use crate::support::origin::Behaviour;
+use crate::support::origin::{Behaviour, RecordedRequest};
+use crate::support::with_deadline;
 
 const IDLE: &str = "portcullis_connections_idle";
 const REFUSED: &str = "portcullis_connections_refused_total";
@@ -146,17 +147,21 @@ async fn a_request_body_that_arrives_byte_by_byte_is_408() {
     slow.send(head("/public/a")).await;
     fixture.origin.wait_for_requests(2).await;
     let mut sent = 0;
-    let response = loop {
-        sent += 1;
-        patient.send("x").await;
-        let is_open = slow.try_send("x").await.is_ok();
-        let arrived = fixture.origin.wait_until("a byte of each", |all| all.iter().all(|one| one.body_length >= sent));
-        tokio::select! {
-            biased;
-            response = slow.read_response() => break response,
-            _ = arrived, if is_open => {}
+    let trickle = async {
+        loop {
+            sent += 1;
+            patient.send("x").await;
+            let is_open = slow.try_send("x").await.is_ok();
+            let enough = |all: &[RecordedRequest]| all.iter().all(|one| one.body_length >= sent);
+            let arrived = fixture.origin.wait_until("a byte of each", enough);
+            tokio::select! {
+                biased;
+                response = slow.read_response() => break response,
+                _ = arrived, if is_open => {}
+            }
         }
     };
+    let response = with_deadline("the end of the slow request", trickle).await;
     assert_eq!((response.status, &response.json()["code"]), (408, &"client_timeout".into()));
     fixture.origin.wait_for_open_connections(1).await;
     assert!(!fixture.origin.requests()[1].complete, "the upstream's request was broken off");
