@@ -37,7 +37,7 @@ pub(super) enum Finding {
 #[derive(Debug)]
 pub(super) struct Watch<R = ConfigSource> {
     source: R,
-    /// Whether later looks can find another text.
+    /// Whether later looks can find another text. Asked once: the file system may not answer later.
     can_change: bool,
     times: LookTimes,
     /// What was loaded last, successfully or not, so that a rejected file is reported once.
@@ -72,7 +72,6 @@ impl Readable for ConfigSource {
 impl<R: Readable> Watch<R> {
     /// A watch of `source`, from which `loaded` has been loaded.
     pub(super) fn new(source: R, times: LookTimes, loaded: Look) -> Self {
-        // Asked once, since the question may block as well.
         let can_change = source.can_change();
         let due = can_change.then(|| Instant::now() + times.poll_interval);
         Self { source, can_change, times, loaded, seen: None, looks_left: None, due, reading: None }
@@ -138,8 +137,10 @@ impl<R: Readable> Watch<R> {
             self.looks_left = self.looks_left.map(|left| left.saturating_sub(1));
             self.looks_left.take_if(|left| *left == 0).map(|_| Finding::Unsettled)
         };
-        let pause = if self.looks_left.is_some() { self.times.settle_time } else { self.times.poll_interval };
-        self.due = self.can_change.then(|| now + pause);
+        self.due = match self.looks_left {
+            Some(_) => Some(now + self.times.settle_time),
+            None => self.can_change.then(|| now + self.times.poll_interval),
+        };
         finding
     }
 }
@@ -236,6 +237,28 @@ mod tests {
             let (mut watch, _) = watch(looks);
             watch.request();
             assert_eq!(next(&mut watch).await, (finding, seconds), "{name}");
+        }
+    }
+
+    /// A text, or a pipe, which can be read only once.
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_cannot_change_is_read_at_the_start_only() {
+        #[derive(Clone)]
+        struct Fixed;
+        impl Readable for Fixed {
+            fn read(&self) -> Look {
+                unreachable!("it was read at the start")
+            }
+
+            fn can_change(&self) -> bool {
+                false
+            }
+        }
+        let mut watch = Watch::new(Fixed, TIMES, look("text"));
+        assert!(timeout(Duration::from_secs(3600), watch.next()).await.is_err());
+        for _ in 0..2 {
+            watch.request();
+            assert_eq!(watch.next().await, Finding::Load(look("text")), "a requested reload compiles it again");
         }
     }
 
