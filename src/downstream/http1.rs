@@ -14,13 +14,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::client_stream::{ClientStream, UnsolicitedWrites};
 use super::connection_context::ConnectionContext;
 use super::connection_state::{Awaiting, RequestGuard};
 use super::http_connection::{ConnectionEnd, HttpConnection, serve_connection};
+use super::linger::linger;
 use super::service::respond;
 use super::socket::ClientSocket;
 use crate::gateway::response::body::Body;
@@ -163,30 +164,6 @@ async fn write_response(socket: &mut ClientSocket, response: Response<Body>) {
     bytes.extend_from_slice(&text);
     // The connection is closed next, whether or not the client has read the response.
     let _ = timeout(TIMEOUT, socket.write_all(&bytes)).await;
-}
-
-/// Closes the connection so that the client can still read the response (RFC 9112 §9.6).
-///
-/// Closing a socket with unread bytes makes the kernel send a reset, which may overtake the
-/// response. So this closes the sending side first, then reads and drops what the client still
-/// sends, within limits.
-async fn linger(mut socket: ClientSocket) {
-    const TIMEOUT: Duration = Duration::from_secs(1);
-    const MAX_BYTES: usize = 1024 * 1024;
-    if socket.shutdown().await.is_err() {
-        return;
-    }
-    let _ = timeout(TIMEOUT, async {
-        let mut dropped = 0;
-        let mut buffer = vec![0; 16 * 1024];
-        while dropped < MAX_BYTES {
-            match socket.read(&mut buffer).await {
-                Ok(0) | Err(_) => return,
-                Ok(count) => dropped += count,
-            }
-        }
-    })
-    .await;
 }
 
 impl<S> HttpConnection for http1::UpgradeableConnection<TokioIo<ClientStream<CoalescingStream<ClientSocket>>>, S>

@@ -26,6 +26,7 @@ mod http2;
 mod http2_streams;
 mod http_connection;
 mod idle_connections;
+mod linger;
 mod protocol;
 mod service;
 mod socket;

@@ -62,9 +62,19 @@ mod tests {
             ("a request that begins like the preface", b"PRI * HTTP/1.1\r\n", Protocol::Http1),
             ("one letter", b"X", Protocol::Http1),
             ("the preface", PREFACE, Protocol::Http2),
+            ("the preface and more", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0", Protocol::Http2),
+            ("nearly the preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\rX", Protocol::Http1),
         ] {
             let (protocol, buffered) = detect_from(&[bytes]).await.unwrap();
             assert_eq!((protocol, &buffered[..]), (expected, bytes), "{name}");
+            // In two reads: from the first one, as far as needed.
+            let (mut client, mut server) = tokio::io::duplex(bytes.len().max(2) - 1);
+            let sending = tokio::io::AsyncWriteExt::write_all(&mut client, bytes);
+            let (detected, sent) = tokio::join!(detect(&mut server), sending);
+            let (protocol, buffered) = detected.unwrap();
+            sent.unwrap();
+            assert_eq!(protocol, expected, "{name}, in two reads");
+            assert!(bytes.starts_with(&buffered), "{name}, in two reads");
         }
     }
 

@@ -97,6 +97,23 @@ async fn an_incomplete_or_oversized_head_gets_one_response_one_count_and_one_log
     assert!((timeouts - 2.0).abs() < f64::EPSILON, "{timeouts}");
 }
 
+/// RFC 9112 §9.6: a close with unread bytes would be a reset, which may overtake the refusal.
+#[tokio::test]
+async fn a_client_that_still_sends_reads_the_whole_refusal_and_a_proper_end() {
+    let Fixture { gateway, .. } = &Fixture::start(Config::minimal()).await;
+    for (name, head) in [
+        ("a malformed head", "GET /public/a\0 HTTP/1.1\r\nHost: g\r\n\r\n"),
+        ("a body that is not read", "POST /nowhere HTTP/1.1\r\nHost: g\r\nContent-Length: 9999999\r\n\r\n"),
+    ] {
+        let mut conn = Conn::open(gateway.addr()).await;
+        // More than the gateway reads before it refuses.
+        conn.send([head.as_bytes(), &vec![b'x'; 256 * 1024]].concat()).await;
+        let received = conn.read_to_end().await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let received = String::from_utf8_lossy(&received).into_owned();
+        assert!(received.starts_with("HTTP/1.1 40") && received.ends_with('}'), "{name}: {received}");
+    }
+}
+
 /// The counterpart: a head within the limits is accepted.
 #[tokio::test]
 async fn accepts_a_head_within_the_limits() {

@@ -1,11 +1,13 @@
 //! HTTP/2 clients that misuse their connection: they do not take their responses, cancel their
 //! requests, or leave the connection idle.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
-use crate::support::frames::{CANCEL, Frames, GET_REQUEST, NO_WINDOW, Outcome, kind};
+use crate::support::frames::{self, CANCEL, Frames, GET_REQUEST, NO_WINDOW, Outcome, kind};
 use crate::support::origin::Behaviour;
 
 /// `SETTINGS_INITIAL_WINDOW_SIZE` is 1: of each response, a stream may carry one byte.
@@ -63,6 +65,103 @@ async fn closes_a_connection_whose_client_takes_one_byte_of_each_response() {
     frames.headers(1, &get("/nowhere"), true).await;
     assert_eq!(frames.next_of(kind::DATA).await.payload.len(), 1);
     assert_closed_before_ping(&mut frames, "one byte").await;
+}
+
+/// The counterpart: only time that the client lets pass counts against it.
+#[tokio::test]
+async fn a_slow_upstream_is_no_fault_of_the_client() {
+    let fixture = Fixture::start(Config::minimal().add("server", "body_idle_timeout = \"100ms\"")).await;
+    let head = fixture.origin.delay("/public/delayed");
+    let mut waiting = Frames::open(&fixture).await;
+    waiting.headers(1, &get("/public/delayed"), true).await;
+    fixture.origin.wait_for_requests(1).await;
+    // Takes `body_idle_timeout`.
+    let mut stalled = Frames::open_with(&fixture, &NO_WINDOW).await;
+    stalled.headers(1, &get("/nowhere"), true).await;
+    stalled.next_of(kind::RST_STREAM).await;
+    drop(head);
+    assert_eq!(waiting.outcome(1).await, Outcome::Status(200));
+}
+
+/// The counterpart: a client that makes progress may take longer than the timeout in all.
+#[tokio::test]
+async fn a_client_that_opens_its_window_bit_by_bit_gets_the_whole_response() {
+    const STEP: u32 = 16 * 1024;
+    const STEPS: u64 = 20;
+    let fixture = Fixture::start(Config::minimal().add("server", "body_idle_timeout = \"1s\"")).await;
+    fixture.origin.behave("/public/large", Behaviour::Large(STEPS * u64::from(STEP)));
+    // `SETTINGS_INITIAL_WINDOW_SIZE` is one step.
+    let mut frames = Frames::open_with(&fixture, &[0, 4, 0, 0, 0x40, 0]).await;
+    frames.headers(1, &get("/public/large"), true).await;
+    let mut interval = tokio::time::interval(Duration::from_millis(80));
+    let (mut received, mut wanted) = (0, 0);
+    for _ in 0..STEPS {
+        wanted += u64::from(STEP);
+        while received < wanted {
+            received += frames.next_of(kind::DATA).await.payload.len() as u64;
+        }
+        interval.tick().await;
+        for stream in [0, 1] {
+            // The last step may come after the end.
+            let _ = frames.try_send(kind::WINDOW_UPDATE, 0, stream, &STEP.to_be_bytes()).await;
+        }
+    }
+}
+
+/// DO-3: what the gateway holds of a response for a client with large windows that does not read.
+#[tokio::test]
+async fn a_client_that_reads_nothing_does_not_make_the_gateway_read_the_whole_response() {
+    /// The largest window of a stream, and what makes the connection's as large (RFC 9113 §6.9.1).
+    const MAX_WINDOW: [u8; 6] = [0, 4, 0x7f, 0xff, 0xff, 0xff];
+    const INCREMENT: [u8; 4] = [0x7f, 0xff, 0, 0];
+    let length = 64 * 1024 * 1024;
+    let fixture = Fixture::start(Config::minimal().add("server", "body_idle_timeout = \"200ms\"")).await;
+    fixture.origin.behave("/public/large", Behaviour::Large(length));
+    let mut frames = Frames::open_with(&fixture, &MAX_WINDOW).await;
+    frames.send(kind::WINDOW_UPDATE, 0, 0, &INCREMENT).await;
+    frames.headers(1, &get("/public/large"), true).await;
+    let lines = fixture.gateway.wait_for_access_lines(1).await;
+    let taken = lines[0]["bytes_out"].as_u64().expect("a number");
+    assert!(taken < length / 2, "{taken}");
+    fixture.origin.wait_for_open_connections(0).await;
+}
+
+/// DO-2: HTTP/2 itself rejects a head far above the limit, so that it is not collected. See
+/// docs/answers.md: without a problem document, a request id or a line in the log.
+#[tokio::test]
+async fn a_head_far_above_the_limit_never_becomes_a_request() {
+    const END_STREAM: u8 = 1;
+    const END_HEADERS: u8 = 4;
+    let fixture = Fixture::start(Config::minimal().one_worker()).await;
+    let mut frames = Frames::open(&fixture).await;
+    let value = "a".repeat(120);
+    let fields = [&GET_REQUEST[..], &vec![("x-a", value.as_str()); 900]].concat();
+    let block = frames::block(&fields);
+    let mut fragments = block.chunks(16 * 1024).peekable();
+    frames.send(kind::HEADERS, END_STREAM, 1, fragments.next().expect("a block")).await;
+    while let Some(fragment) = fragments.next() {
+        let flags = if fragments.peek().is_none() { END_HEADERS } else { 0 };
+        // The gateway may close in the middle of the head.
+        let _ = frames.try_send(kind::CONTINUATION, flags, 1, fragment).await;
+    }
+    let outcome = frames.outcome(1).await;
+    assert_ne!(outcome, Outcome::Status(200));
+    assert_eq!(fixture.get("/nowhere", &[]).await.status, 404);
+    let lines = fixture.gateway.wait_for_access_lines(1).await;
+    assert_eq!(lines.iter().map(|line| &line["status"]).collect::<Vec<_>>(), [&json!(404)]);
+}
+
+/// The settings that the gateway announces (RFC 9113 §6.5.2) keep a correct client within limits.
+#[tokio::test]
+async fn announces_its_limits() {
+    let fixture = Fixture::start(Config::minimal().add("server", "max_header_size = \"16 KiB\"")).await;
+    let settings = Frames::open(&fixture).await.next_of(kind::SETTINGS).await.payload;
+    let value = |id: u16| {
+        let mut items = settings.chunks_exact(6).filter(|item| item[..2] == id.to_be_bytes());
+        items.next().map(|item| u32::from_be_bytes([item[2], item[3], item[4], item[5]]))
+    };
+    assert_eq!(value(3), Some(100), "concurrent streams");
+    assert!(value(6).is_some_and(|bytes| (32 * 1024..64 * 1024).contains(&bytes)), "the size of a head");
 }
 
 /// DO-3: a refusal is small; a client that opens no window for it is not waiting for it.
@@ -138,14 +237,17 @@ async fn a_client_that_cancels_its_requests_gets_goaway_and_is_then_disconnected
 /// The counterpart of the test above: as many requests are completed as cancelled.
 #[tokio::test]
 async fn a_client_that_completes_requests_too_may_cancel_others() {
-    let fixture = Fixture::start(Config::minimal()).await;
-    fixture.origin.behave("/public/hang", Behaviour::Hang);
-    let mut frames = Frames::open(&fixture).await;
-    for number in 1..=120 {
-        cancel(&mut frames, &fixture, 2 * number - 1).await;
-        let stream = 4 * number - 1;
-        frames.headers(stream, &get("/public/a"), true).await;
-        assert_eq!(frames.outcome(stream).await, Outcome::Status(200), "{number}");
+    for (name, path, status) in [("with a body", "/public/a", 200), ("without one", "/public/empty", 204)] {
+        let fixture = Fixture::start(Config::minimal()).await;
+        fixture.origin.behave("/public/hang", Behaviour::Hang);
+        fixture.origin.behave("/public/empty", Behaviour::response(204, &[], ""));
+        let mut frames = Frames::open(&fixture).await;
+        for number in 1..=120 {
+            cancel(&mut frames, &fixture, 2 * number - 1).await;
+            let stream = 4 * number - 1;
+            frames.headers(stream, &get(path), true).await;
+            assert_eq!(frames.outcome(stream).await, Outcome::Status(status), "{name}, {number}");
+        }
     }
 }
 

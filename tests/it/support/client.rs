@@ -197,6 +197,17 @@ impl Conn {
         self.take("the end of the connection", |bytes, closed| closed.then(|| (bytes.to_vec(), bytes.len()))).await
     }
 
+    /// Everything up to the end of the connection.
+    ///
+    /// # Errors
+    ///
+    /// If the other side resets the connection instead of closing it.
+    pub(crate) async fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
+        let mut received = std::mem::take(&mut self.buffer);
+        with_deadline("the end of the connection", self.stream.read_to_end(&mut received)).await?;
+        Ok(received)
+    }
+
     /// Reads a few bytes at a time, which is slower than anything sends, until the other side
     /// closes or resets the connection.
     pub(crate) async fn read_slowly_to_close(&mut self) {

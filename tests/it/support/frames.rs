@@ -24,6 +24,7 @@ pub(crate) mod kind {
     pub(crate) const PING: u8 = 6;
     pub(crate) const GO_AWAY: u8 = 7;
     pub(crate) const WINDOW_UPDATE: u8 = 8;
+    pub(crate) const CONTINUATION: u8 = 9;
 }
 
 /// A frame that the gateway has sent.
@@ -131,7 +132,8 @@ fn encode(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&[0, length[0], length[1], kind, flags], &stream[..], payload].concat()
 }
 
-fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+/// A header block (RFC 7541 §6.2.2): literal fields with names.
+pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let short = |text: &str| u8::try_from(text.len()).ok().filter(|length| *length < 127).expect("a short text");
     let field = |&(name, value): &(&str, &str)| {
         [&[0, short(name)], name.as_bytes(), &[short(value)], value.as_bytes()].concat()
