@@ -304,8 +304,8 @@ async fn the_policy_replaces_the_upstreams_cors_headers() {
     }
 }
 
-/// The route for `OPTIONS` only reports, so the upstream answers a preflight that the method's route
-/// leaves alone.
+/// The route for `OPTIONS` only reports, so the upstream answers a preflight that the method's
+/// route leaves alone.
 #[tokio::test]
 async fn report_only_leaves_a_preflight_for_another_route_to_the_upstream() {
     let config = config().route("delete", "path = \"/tried/*\"\nmethods = [\"DELETE\"]");

@@ -99,8 +99,8 @@ impl Step {
     }
 }
 
-/// Everything that a backend may make of `path`, which has these forms, except `path` itself. `None`
-/// if there are more than [`MAX_READINGS`].
+/// Everything that a backend may make of `path`, which has these forms, except `path` itself.
+/// `None` if there are more than [`MAX_READINGS`].
 pub(super) fn readings(path: &str, forms: UnusualForms) -> Option<Vec<Reading>> {
     let mut found: Vec<Reading> = Vec::new();
     // A reading that can be had without splitting names is found in the first round, and so counts

@@ -56,6 +56,23 @@ fn path_patterns_that_never_match_or_are_misleading_are_refused() {
 }
 
 #[test]
+fn examples_of_a_pattern_are_in_normal_form() {
+    for (pattern, example, other_case) in [
+        ("/a/{id}/b", "/a/x/b", Some("/A/x/B")),
+        ("/A/*", "/A", Some("/a/x")),
+        ("/aB/", "/aB/", Some("/AB/")),
+        ("/CAF%C3%89/%3A", "/CAF%C3%89/%3A", Some("/caf%C3%89/%3A")),
+        ("/caf%C3%A9", "/caf%C3%A9", Some("/CAF%C3%A9")),
+        ("/1/{id}", "/1/x", None),
+        ("/%C3%89", "/%C3%89", None),
+        ("/*", "", None),
+    ] {
+        let parsed = PathPattern::parse(pattern).unwrap();
+        assert_eq!((&*parsed.example(), parsed.example_in_other_case().as_deref()), (example, other_case), "{pattern}");
+    }
+}
+
+#[test]
 fn host_patterns_are_names_or_wildcards_without_port() {
     for (name, text, expect) in [
         ("name", "API.example.com.", Ok("api.example.com")),
