@@ -128,8 +128,8 @@ async fn a_client_that_waits_is_served_once_a_connection_becomes_idle() {
     assert_eq!(first.read_to_close().await, b"");
 }
 
-/// No client keeps to this rate, whatever it does. The idle timeout is short, because it is also the
-/// longest grace.
+/// No client keeps to this rate, whatever it does. The idle timeout is short, because it is also
+/// the longest grace.
 const UNREACHABLE_RATE: &str = "body_idle_timeout = \"500ms\"\nmin_body_rate = \"1000 GiB/s\"";
 
 /// Threat DO-6: a byte now and then is no progress. The client sends each byte as soon as the one
