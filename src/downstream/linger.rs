@@ -55,14 +55,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_client_reads_the_end_and_may_go_on_sending() {
         let (mut client, socket) = pair();
-        let lingering = tokio::spawn(linger(socket));
-        assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0, "the end of what the gateway sends");
-        client.write_all(&vec![b'x'; 10 * BUFFER_BYTES]).await.unwrap();
-        assert!(!lingering.is_finished());
         let before = Instant::now();
-        drop(client);
-        lingering.await.unwrap();
-        assert_eq!(before.elapsed(), Duration::ZERO, "the client has closed");
+        let sending = async {
+            assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0, "the end of what the gateway sends");
+            client.write_all(&vec![b'x'; 10 * BUFFER_BYTES]).await.unwrap();
+            drop(client);
+        };
+        tokio::join!(linger(socket), sending);
+        assert_eq!(before.elapsed(), Duration::ZERO, "it ends when the client has closed");
     }
 
     #[tokio::test(start_paused = true)]
@@ -77,9 +77,9 @@ mod tests {
     async fn a_client_may_not_send_without_end() {
         let (mut client, socket) = pair();
         let before = Instant::now();
-        let lingering = tokio::spawn(linger(socket));
-        client.write_all(&vec![b'x'; MAX_BYTES]).await.unwrap();
-        lingering.await.unwrap();
+        let all = vec![b'x'; MAX_BYTES];
+        let (sent, ()) = tokio::join!(client.write_all(&all), linger(socket));
+        sent.unwrap();
         assert_eq!(before.elapsed(), Duration::ZERO, "it has sent all that it may");
         client.write_all(b"x").await.unwrap_err();
     }
