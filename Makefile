@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # Where Cargo builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-.PHONY: help demo test test-tools lint deny fuzz mutants fmt reference bench bench-instructions bench-compare
+.PHONY: help demo test test-tools test-clients lint deny fuzz mutants fmt reference bench bench-instructions bench-compare
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,13 @@ test: ## Run all tests, after installing what they need
 test-tools: ## Install what some tests need: npm packages in tests/provider, nginx
 	@scripts/doctor.sh
 	@scripts/test-tools.sh
+
+# Not in CI: it downloads from Maven Central and PyPI, and needs Java.
+test-clients: ## Check Java's HttpClient, Spring and OpenTelemetry with a gateway in between; installs what it needs
+	@scripts/doctor.sh build
+	cargo build --locked
+	tests/clients/install.sh $(TARGET)/clients
+	python3 tests/clients/check.py $(TARGET)/debug/portcullis $(TARGET)/clients
 
 lint: ## Check formatting and lints as CI does
 	@scripts/doctor.sh build
