@@ -128,15 +128,16 @@ mod tests {
             ("a count of zero counts as one", quota(0, Duration::from_secs(1), 1), 1),
         ] {
             let (mut stored, mut now, mut allowed) = (0, 1_000 * MS, 0);
-            while now < 2_000 * MS {
+            while now < 2_000 * MS && allowed <= per_second {
                 match evaluate(stored, now, &quota) {
                     Evaluation { next: Some(next), .. } => {
                         stored = next;
                         allowed += 1;
                     }
                     Evaluation { decision: QuotaDecision::Exceeded { retry_after }, .. } => {
-                        now +=
-                            if quota.burst == 0 { 1_000 * MS } else { u64::try_from(retry_after.as_nanos()).unwrap() };
+                        let pause = u64::try_from(retry_after.as_nanos()).unwrap();
+                        assert!(pause > 0, "{name}");
+                        now += if quota.burst == 0 { 1_000 * MS } else { pause };
                     }
                     Evaluation { decision: QuotaDecision::Allowed { .. }, next: None } => {
                         unreachable!("an allowed request has a TAT to store")
