@@ -49,7 +49,7 @@ impl Loader {
         load: impl FnOnce() -> Result<Loaded, StartError> + Send + 'static,
     ) -> Loading<R> {
         let work = self.0.clone();
-        let outcome = async move { work.run(load).await.map_err(StartError::from).flatten() };
+        let outcome = async move { work.run(load).await.map_err(StartError::from).and_then(|loaded| loaded) };
         Loading { replies, outcome: Box::pin(outcome) }
     }
 }

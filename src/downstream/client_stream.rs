@@ -17,7 +17,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
-use super::connection_state::{Awaiting, ConnectionState};
+use super::connection_state::ConnectionState;
 use super::head_filter::{Filtered, HeadFilter};
 
 /// What the stream does with bytes that hyper writes while no request is in progress.
@@ -102,8 +102,7 @@ impl<S> ClientStream<S> {
         match self.unsolicited {
             UnsolicitedWrites::Send => bytes.len(),
             UnsolicitedWrites::Suppress => {
-                let awaits_request = self.state.awaiting() != Awaiting::Nothing;
-                let Filtered { unchanged, rest } = self.heads.filter(bytes, awaits_request);
+                let Filtered { unchanged, rest } = self.heads.filter(bytes, self.state.is_tunnel());
                 (self.buffered, self.consumed) = (rest, 0);
                 unchanged
             }

@@ -49,6 +49,8 @@ pub(super) struct ConnectionState {
     open_requests: AtomicU32,
     /// Whether every response has been flushed to the socket.
     responses_flushed: AtomicBool,
+    /// Whether a response has switched protocols.
+    is_tunnel: AtomicBool,
 }
 
 const NEVER: u64 = u64::MAX;
@@ -72,6 +74,7 @@ impl ConnectionState {
             idle_limit: AtomicU64::new(NEVER),
             open_requests: AtomicU32::new(0),
             responses_flushed: AtomicBool::new(true),
+            is_tunnel: AtomicBool::new(false),
         })
     }
 
@@ -89,6 +92,11 @@ impl ConnectionState {
             2 => Awaiting::Request,
             _ => Awaiting::Nothing,
         }
+    }
+
+    /// Whether the connection is a tunnel: what the client sends is no longer HTTP.
+    pub(super) fn is_tunnel(&self) -> bool {
+        self.is_tunnel.load(Relaxed)
     }
 
     /// Whether no request is in progress and every response has been flushed: hyper then writes
@@ -205,6 +213,13 @@ impl ConnectionState {
 /// A request in progress. Dropped with the response body, which ends the request.
 #[derive(Debug)]
 pub(super) struct RequestGuard(Arc<ConnectionState>);
+
+impl RequestGuard {
+    /// Records that the response switches protocols. To be called before hyper sends it.
+    pub(super) fn open_tunnel(&self) {
+        self.0.is_tunnel.store(true, Relaxed);
+    }
+}
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {

@@ -15,6 +15,9 @@ use super::connection_state::RequestGuard;
 use crate::gateway::response::body::Body;
 use crate::gateway::{Gateway, Peer};
 
+/// The status of a response after which the connection is a tunnel (RFC 9110 §15.2.2).
+const SWITCHING_PROTOCOLS: u16 = 101;
+
 /// Responds to a request of either protocol; `guard` is dropped with the response. `into_body`
 /// makes the body that the protocol needs.
 pub(super) fn respond<W>(
@@ -47,6 +50,9 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let response = ready!(self.response.as_mut().poll(cx));
         let (guard, into_body) = self.rest.take().expect("a future is not polled after it has completed");
+        if response.status().as_u16() == SWITCHING_PROTOCOLS {
+            guard.open_tunnel();
+        }
         Poll::Ready(Ok(response.map(|body| into_body(body.with_guard(guard)))))
     }
 }

@@ -403,3 +403,28 @@ async fn forwards_an_early_response_and_does_not_reuse_its_connection() {
     origin.wait_for_open_connections(1).await;
     assert_eq!(origin.requests().len(), 2, "the rest of the body is not a request");
 }
+
+/// FR-1: an offer to switch protocols that is not accepted changes nothing about how the bytes
+/// after it are read, wherever the reads end.
+#[tokio::test]
+async fn what_follows_an_offer_to_switch_protocols_is_read_as_hyper_reads_it() {
+    let offer = "GET /public/a HTTP/1.1\r\nHost: x\r\nUpgrade: foo\r\n\r\n";
+    // Its body looks like the end of a head, and a byte of it would be escaped in a head.
+    let body = format!("z /?{}  GET /public/smuggled HTTP/1.1\r\nHost: x\r\n\r\n", "<".repeat(18));
+    let length = format!("POST /public/b HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+    let fixture = Fixture::start(Config::minimal()).await;
+    let mut conn = fixture.connect().await;
+    let (start, end) = length.split_at(length.len() - 12);
+    conn.send(format!("{offer}{start}")).await;
+    assert_eq!(conn.read_response().await.status, 200);
+    conn.send(format!("{end}{body}")).await;
+    assert_eq!(conn.read_response().await.json()["body"], body.as_str());
+    let targets: Vec<_> = fixture.origin.requests().into_iter().map(|request| request.target).collect();
+    assert_eq!(targets, ["/public/a", "/public/b"]);
+
+    let both = "POST /public/c HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    let mut conn = fixture.connect().await;
+    conn.send(format!("{offer}{both}")).await;
+    assert_eq!(conn.read_response().await.status, 200);
+    assert_eq!(conn.read_response().await.status, 400);
+}

@@ -49,9 +49,7 @@ enum Position {
     /// The body, of which so many bytes are left.
     Body(u64),
     Chunks(ChunkPosition),
-    /// What follows a request that offers to switch protocols.
-    Offered,
-    /// Unknown until the connection ends.
+    /// Unknown until the connection ends: a tunnel, or a framing that hyper refuses.
     Unknown,
 }
 
@@ -70,7 +68,6 @@ enum LinePart {
 struct Framing {
     length: Option<Length>,
     coding: Option<Coding>,
-    offers_upgrade: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,12 +96,12 @@ impl HeadFilter {
         self.found_two_framings
     }
 
-    /// Looks at `bytes`, which follow those of the last call. `awaits_request` says that every
-    /// request before them has its response.
-    pub(super) fn filter(&mut self, bytes: &[u8], awaits_request: bool) -> Filtered {
-        if self.position == Position::Offered {
-            // Otherwise the bytes may belong to the new protocol.
-            self.position = if awaits_request { START } else { Position::Unknown };
+    /// Looks at `bytes`, which follow those of the last call. `is_tunnel` says that the gateway has
+    /// switched protocols. Until then hyper reads everything as HTTP, also after an offer to
+    /// switch: a client must wait for the 101 (RFC 9110 §7.8).
+    pub(super) fn filter(&mut self, bytes: &[u8], is_tunnel: bool) -> Filtered {
+        if is_tunnel {
+            self.position = Position::Unknown;
         }
         let mut output = Output { bytes, at: 0, diverged: None };
         while output.at < bytes.len() && !self.found_two_framings {
@@ -126,7 +123,7 @@ impl HeadFilter {
                         AfterChunk::Malformed => Position::Unknown,
                     };
                 }
-                Position::Offered | Position::Unknown => output.pass(output.remaining().len()),
+                Position::Unknown => output.pass(output.remaining().len()),
             }
         }
         output.finish()
@@ -194,19 +191,17 @@ impl HeadFilter {
                     self.framing.coding = Some(if is_chunked { Coding::Chunked } else { Coding::Unclear });
                 }
             }
-            Some(b'u') => self.framing.offers_upgrade |= field_value(line, b"upgrade").is_some(),
             Some(_) => {}
         }
         self.found_two_framings = self.framing.length.is_some() && self.framing.coding.is_some();
     }
 
     fn end_of_head(&mut self) {
-        let Framing { length, coding, offers_upgrade } = mem::take(&mut self.framing);
+        let Framing { length, coding } = mem::take(&mut self.framing);
         self.position = match (coding, length) {
             (Some(Coding::Chunked), _) => Position::Chunks(ChunkPosition::FIRST),
             (Some(Coding::Unclear), _) | (None, Some(Length::Unclear)) => Position::Unknown,
             (None, Some(Length::Bytes(length @ 1..))) => Position::Body(length),
-            (None, Some(Length::Bytes(0)) | None) if offers_upgrade => Position::Offered,
             (None, Some(Length::Bytes(0)) | None) => START,
         };
     }

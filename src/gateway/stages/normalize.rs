@@ -238,7 +238,7 @@ fn requested_upgrade(head: &RequestHead) -> Option<HeaderValue> {
     let mut offers = list_elements(&head.headers, &header::UPGRADE).filter(|offer| !would_carry_requests(offer));
     match (offers.next(), offers.next()) {
         (Some(only), None) if is_protocol(only) => HeaderValue::from_bytes(only).ok(),
-        (Some(_), _) | (None, _) => None,
+        (Some(_) | None, _) => None,
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
-use std::time::SystemTime;
 
+use portcullis::clock::Clock;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -222,7 +222,7 @@ async fn an_omitted_identity_header_is_a_warning_with_its_name() {
         }
     };
     let addr = wait_for("address").await["address"].as_str().expect("a text").parse().expect("an address");
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
+    let now = Clock::system().now().seconds();
     let bearer = TokenBuilder::at(&idp.issuer(), now).claim("roles", json!(["r".repeat(65)])).to_bearer();
     let answered = async { while client::get(addr, "/token/a", &[("Authorization", &bearer)]).await.status != 200 {} };
     with_deadline("an answer, once there are keys", answered).await;
