@@ -112,6 +112,20 @@ fn when_it_is_full_new_keys_share_cells_and_old_keys_keep_theirs() {
     }
 }
 
+#[test]
+fn peeking_sees_a_cell_that_can_be_reused() {
+    let table = Table::new(1);
+    let (first, second) = (7, 7 + OVERFLOW_CELLS as u64);
+    assert_eq!(count_allowed(&table, 1, 1, &quota(1), NOW), 1);
+    assert_eq!(count_allowed(&table, first, 100, &quota(50), NOW), 50, "in a shared cell");
+    assert!(!is_allowed(table.peek(second, VERIFIED, &quota(50), NOW)), "no other cell is free");
+    let later = NOW + SECOND;
+    assert_eq!(
+        table.peek(second, VERIFIED, &quota(50), later),
+        QuotaDecision::Allowed { remaining: 50, full_after: Duration::ZERO }
+    );
+}
+
 /// The address of a client, in a network of its own.
 fn client(number: u32) -> KeyOrigin {
     KeyOrigin::Client(std::net::Ipv4Addr::from_bits(number).into())
