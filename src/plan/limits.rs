@@ -13,6 +13,7 @@ use crate::config::units::Rate;
 use crate::config::{Limit, Problems};
 use crate::gateway::policy::{FailureGuard, LimitKey, LimitSettings, Tiers};
 use crate::rate_limit::Quota;
+use crate::upstream::headers::names::may_pass;
 
 const KEY_HINT: &str =
     "write \"ip\", \"subject\", \"client\", \"issuer\", \"route\", \"claim:PATH\" or \"header:NAME\"";
@@ -84,8 +85,14 @@ fn parse_key(key_path: &str, text: Option<&str>, problems: &mut Problems) -> Opt
     }
     if let Some(header) = text.strip_prefix("header:") {
         let name = HeaderName::try_from(header).ok();
-        if name.is_none() {
-            problems.add(key_path, format!("{} is not a valid header name", quoted(header)));
+        match &name {
+            Some(name) if !may_pass(name) => problems.add_with_hint(
+                key_path,
+                format!("{} is removed from every request before limits are counted", quoted(name.as_str())),
+                "to count by the client's address, write \"ip\"",
+            ),
+            Some(_) => {}
+            None => problems.add(key_path, format!("{} is not a valid header name", quoted(header))),
         }
         return name.map(LimitKey::Header);
     }

@@ -40,6 +40,7 @@ fn a_minimal_file_compiles_to_a_plan_with_the_defaults() {
 #[expect(clippy::too_many_lines, reason = "one table")]
 fn a_broken_rule_is_reported_with_its_key() {
     let route = "[[routes]]\npath = \"/a\"\nupstream = \"up\"\n";
+    let limit = |key| format!("[limits.l]\nkey = \"{key}\"\nrate = \"1/s\"");
     let pass = |names| format!("[server]\ntrusted_proxies = [\"10.0.0.1\"]\n[identity]\npass = {names}");
     for (name, addition, expected) in [
         ("no addition", "", None),
@@ -209,6 +210,11 @@ fn a_broken_rule_is_reported_with_its_key() {
         ("larger ones", "[identity]\nmax_value_size = \"33 KiB\"", Some("identity.max_value_size")),
         ("identity headers without a byte", "[identity]\nmax_value_size = \"0 B\"", Some("identity.max_value_size")),
         ("passed identity without a proxy", "[identity]\npass = [\"Remote-User\"]", Some("identity.pass")),
+        ("a limit by a header that proxies send", &limit("header:CF-Connecting-IP"), None),
+        ("a limit by a header that can be passed", &limit("header:Remote-User"), None),
+        ("a limit by a forwarding header", &limit("header:X-Forwarded-For"), Some("limits.l.key")),
+        ("a limit by a header that is always removed", &limit("header:X-Original-URL"), Some("limits.l.key")),
+        ("a limit by an alias that is always removed", &limit("header:X_Real_IP"), Some("limits.l.key")),
         (
             "an unknown identity source",
             "[identity.headers]\nX-Identity-Subject = \"sub\"",

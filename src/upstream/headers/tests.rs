@@ -192,6 +192,16 @@ fn both_families_are_written_from_one_list_of_hops() {
             Some("443"),
         ),
         (
+            "the default port of wss",
+            v4,
+            ReportedHops { scheme: Some("wss"), host: host("shop.example"), port: Some(443), ..hops() },
+            "for=192.0.2.7;proto=wss;host=\"shop.example\"",
+            "192.0.2.7",
+            "wss",
+            "shop.example",
+            Some("443"),
+        ),
+        (
             "the default port of another scheme",
             v4,
             ReportedHops { host: host("[2001:db8::2]"), port: Some(443), ..hops() },

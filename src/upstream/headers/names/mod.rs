@@ -213,6 +213,14 @@ pub(crate) fn passes_upstream(name: &HeaderName, trust: PeerTrust) -> bool {
     }
 }
 
+/// Whether the gateway forwards the header as received from some peer under some configuration.
+#[must_use]
+pub(crate) fn may_pass(name: &HeaderName) -> bool {
+    let passes = |family| passes_upstream(name, PeerTrust::Trusted(family));
+    Class::of(name) == Class::ForeignIdentity
+        || [ForwardingFamily::Forwarded, ForwardingFamily::XForwarded].into_iter().any(passes)
+}
+
 /// The configured names that only the gateway may write. All spellings that a backend may treat as
 /// one of them count as that name.
 #[derive(Clone, Debug, Default, PartialEq)]
