@@ -31,8 +31,8 @@ use crate::primitives::min_rate::WaitAllowance;
 use crate::primitives::shutdown::Shutdown;
 use crate::telemetry::metrics::ConnectionMetrics;
 
-/// How many more exchanges a client may cancel than it completes. A page that is left cancels what
-/// it has in progress, and completes others before.
+/// How many more exchanges a client may cancel than an upstream completes for it. A page that is
+/// left cancels what it has in progress, and completes others before.
 const MAX_CANCELLED: u32 = 100;
 
 /// What the streams of one connection share.
@@ -42,8 +42,8 @@ pub(super) struct Streams {
     shutdown: Shutdown,
     /// The request that hyper has passed to the service and whose task it will start next.
     starting: Cell<Option<Rc<StreamProgress>>>,
-    /// How many more exchanges the client may cancel now: each costs one, and each that is
-    /// completed gives one back, up to [`MAX_CANCELLED`].
+    /// How many more exchanges the client may cancel now: each costs one, and each that an
+    /// upstream completes gives one back, up to [`MAX_CANCELLED`].
     cancellations_left: Cell<u32>,
     cancellations_exceeded: Cell<bool>,
 }
@@ -85,7 +85,9 @@ impl Streams {
     fn exchange_ended(&self, progress: &StreamProgress) {
         let left = self.cancellations_left.get();
         if progress.complete.get() {
-            self.cancellations_left.set(MAX_CANCELLED.min(left + 1));
+            // A refusal costs the client nothing either, so it earns nothing.
+            let earned = u32::from(progress.is_upstreams.get());
+            self.cancellations_left.set(MAX_CANCELLED.min(left + earned));
         } else if let Some(left) = left.checked_sub(1) {
             self.cancellations_left.set(left);
         } else {
@@ -104,6 +106,8 @@ pub(super) struct StreamProgress {
     taken: Cell<Option<u64>>,
     /// Whether hyper has had the whole body, or the gateway has broken it off.
     complete: Cell<bool>,
+    /// Whether the response is an upstream's.
+    is_upstreams: Cell<bool>,
 }
 
 /// What a stream waits for.
@@ -128,6 +132,7 @@ pub(super) struct StreamBody {
 impl StreamBody {
     pub(super) fn new(body: Body<RequestGuard>, progress: Rc<StreamProgress>) -> Self {
         progress.complete.set(body.is_end_stream());
+        progress.is_upstreams.set(body.is_stream());
         Self { body, progress }
     }
 }

@@ -251,6 +251,23 @@ async fn a_client_that_completes_requests_too_may_cancel_others() {
     }
 }
 
+/// DO-4: a refusal costs a client nothing, so it does not pay for a cancelled request.
+#[tokio::test]
+async fn refusals_between_cancelled_requests_change_nothing() {
+    let fixture = Fixture::start(Config::minimal()).await;
+    fixture.origin.behave("/public/hang", Behaviour::Hang);
+    let mut frames = Frames::open(&fixture).await;
+    for number in 1..=101 {
+        let (refused, cancelled) = (4 * number - 3, 4 * number - 1);
+        frames.headers(refused, &get("/nowhere"), true).await;
+        assert_eq!(frames.outcome(refused).await, Outcome::Status(404), "{number}");
+        frames.headers(cancelled, &get("/public/hang"), true).await;
+        fixture.origin.wait_for_requests(number as usize).await;
+        frames.send(kind::RST_STREAM, 0, cancelled, &CANCEL).await;
+    }
+    frames.next_of(kind::GO_AWAY).await;
+}
+
 /// DO-4: a response that is nearly there is read without its client, and the connection to the
 /// upstream is used again.
 #[tokio::test]

@@ -182,15 +182,21 @@ fn check_is_access_token(
                 return refused(claim);
             }
             // Several issuers copy `nonce` into access tokens as well, so a sign of an access token
-            // outweighs it. An empty one says nothing.
+            // outweighs it. Empty ones say nothing.
             let has_nonce = claims.get("nonce").is_some_and(|nonce| nonce != "");
             let is_access_token = token_type == TokenType::AccessToken
                 || is_one_of("typ", &["Bearer"])
                 || is_one_of("token_use", &["access"])
-                || ["scope", "scp"].iter().any(|claim| claims.contains_key(*claim));
+                || ["scope", "scp"].iter().any(|claim| claims.get(*claim).is_some_and(grants_a_scope));
             if has_nonce && !is_access_token { refused("nonce") } else { Ok(()) }
         }
     }
+}
+
+/// Whether the claim's value names a scope: text, or an array with some.
+fn grants_a_scope(value: &Value) -> bool {
+    let is_text = |value: &Value| value.as_str().is_some_and(|text| !text.trim().is_empty());
+    is_text(value) || value.as_array().is_some_and(|elements| elements.iter().any(is_text))
 }
 
 /// `exp`, `nbf` and `iat`, in whole seconds. Fractions are rounded so that the period gets shorter.
