@@ -55,6 +55,7 @@ impl PrimedVerifier {
             max_lifetime: None,
             keys: KeySource::JwksFile(file.clone()),
             ca_file: None,
+            allow_http: false,
             claims: ClaimSources::default(),
             times: RefreshTimes {
                 refresh: Duration::from_secs(900),

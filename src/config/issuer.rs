@@ -42,6 +42,9 @@ pub struct Issuer {
     /// at startup and at each fetch.
     /// Default: the system's.
     pub ca_file: Option<PathBuf>,
+    /// Whether keys may be fetched over plain `http` from another machine. Anyone on the network
+    /// path can then replace them, and sign tokens.
+    pub allow_http: bool,
     /// Claim that identifies the caller. The first that is present counts.
     pub subject_claim: OneOrMany<String>,
     /// Claims whose values together are the token's scopes.
@@ -74,6 +77,7 @@ impl Default for Issuer {
             jwks_url: None,
             jwks_file: None,
             ca_file: None,
+            allow_http: false,
             subject_claim: OneOrMany::of(&["sub"]),
             scope_claims: OneOrMany::of(&["scope", "scp"]),
             role_claims: OneOrMany::of(&[]),

@@ -4,7 +4,7 @@
 //! the gateway's own, such as fetching key sets. [`Client`] sets every limit that an HTTP library
 //! leaves open: it follows no redirects, ignores proxies from the environment, bounds the time, the
 //! size of a response and the number of requests in flight, and speaks plain http to this machine
-//! only. What a response means is up to the caller.
+//! only, unless the operator allows more. What a response means is up to the caller.
 
 mod address;
 mod client;

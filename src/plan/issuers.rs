@@ -11,7 +11,7 @@ use crate::config::key_path::{child, element};
 use crate::config::problem::quoted;
 use crate::config::units::{self, OneOrMany};
 use crate::config::{Issuer, Problems};
-use crate::outbound::is_secure_url;
+use crate::outbound::UrlPolicy;
 use crate::token::{Algorithm, ClaimPath, ClaimSources, IssuerSettings, KeySource, Profile, RefreshTimes, discovery};
 
 /// Highest `leeway`. RFC 7519 §4.1.4 suggests no more than a few minutes for clock skew.
@@ -79,6 +79,7 @@ fn compile_issuer(name: &str, key_path: &str, issuer: &Issuer, problems: &mut Pr
         max_lifetime,
         keys: keys?,
         ca_file: issuer.ca_file.clone(),
+        allow_http: issuer.allow_http,
         claims,
         times,
     })
@@ -135,14 +136,15 @@ fn compile_key_source(key_path: &str, issuer: &Issuer, problems: &mut Problems) 
         return Some(KeySource::JwksFile(file.clone()));
     }
     let url_hint = "write an absolute URL, such as \"https://login.example.com/keys\"";
+    let mut parse = |name, text: &str, hint| parse_key_url(&key(name), text, issuer.allow_http, hint, problems);
     if let Some(url) = &issuer.jwks_url {
-        return parse_key_url(&key("jwks_url"), url, url_hint, problems).map(KeySource::JwksUrl);
+        return parse("jwks_url", url, url_hint).map(KeySource::JwksUrl);
     }
     if let Some(url) = &issuer.discovery_url {
-        return parse_key_url(&key("discovery_url"), url, url_hint, problems).map(KeySource::Discovery);
+        return parse("discovery_url", url, url_hint).map(KeySource::Discovery);
     }
     let issuer_hint = "an issuer that is not a URL needs `discovery_url`, `jwks_url` or `jwks_file`";
-    let url = parse_key_url(&key("issuer"), identifier, issuer_hint, problems)?;
+    let url = parse("issuer", identifier, issuer_hint)?;
     if url.query().is_some() || url.fragment().is_some() {
         problems.add(
             key("issuer"),
@@ -150,12 +152,13 @@ fn compile_key_source(key_path: &str, issuer: &Issuer, problems: &mut Problems) 
         );
         return None;
     }
-    parse_key_url(&key("issuer"), &discovery::document_url(identifier), issuer_hint, problems).map(KeySource::Discovery)
+    parse("issuer", &discovery::document_url(identifier), issuer_hint).map(KeySource::Discovery)
 }
 
-/// Parses a URL that keys may be fetched from: `https`, or `http` on loopback. Over plain http,
-/// anyone on the path could replace the keys. `hint` applies to text that is not a URL.
-fn parse_key_url(key_path: &str, text: &str, hint: &str, problems: &mut Problems) -> Option<Url> {
+/// Parses a URL that keys may be fetched from: `https`, or `http` on loopback. Over plain http from
+/// another machine, which `allow_http` permits, anyone on the path could replace the keys. `hint`
+/// applies to text that is not a URL.
+fn parse_key_url(key_path: &str, text: &str, allow_http: bool, hint: &str, problems: &mut Problems) -> Option<Url> {
     let url = match Url::parse(text) {
         Ok(url) => url,
         Err(error) => {
@@ -163,11 +166,11 @@ fn parse_key_url(key_path: &str, text: &str, hint: &str, problems: &mut Problems
             return None;
         }
     };
-    if !is_secure_url(&url) {
+    if UrlPolicy::of(&url, allow_http).is_none() {
         problems.add_with_hint(
             key_path,
             format!("{} is not an https URL", quoted(text)),
-            "plain http is allowed only for loopback addresses",
+            "plain http is allowed only for loopback addresses, or with `allow_http = true`",
         );
         return None;
     }
@@ -220,23 +223,26 @@ mod tests {
     /// The configuration and the HTTP client that fetches keys apply the same rule.
     #[test]
     fn plain_http_is_allowed_wherever_keys_may_be_fetched_by_http() {
-        for (text, expected) in [
-            ("https://idp.test", true),
-            ("http://127.0.0.1:1", true),
-            ("http://localhost:1", true),
-            ("http://localhost.:1", true),
-            ("http://auth.localhost:1234", true),
-            ("http://[::1]:1", true),
-            ("http://[::ffff:127.0.0.1]:1", true),
-            ("http://idp.test", false),
-            ("http://notlocalhost", false),
-            ("http://10.0.0.1", false),
-            ("http://[::ffff:10.0.0.1]", false),
-            ("ftp://127.0.0.1", false),
+        for (text, expected, if_allowed) in [
+            ("https://idp.test", true, true),
+            ("http://127.0.0.1:1", true, true),
+            ("http://localhost:1", true, true),
+            ("http://localhost.:1", true, true),
+            ("http://auth.localhost:1234", true, true),
+            ("http://[::1]:1", true, true),
+            ("http://[::ffff:127.0.0.1]:1", true, true),
+            ("http://idp.test", false, true),
+            ("http://notlocalhost", false, true),
+            ("http://10.0.0.1", false, true),
+            ("http://[::ffff:10.0.0.1]", false, true),
+            ("ftp://127.0.0.1", false, false),
         ] {
-            let mut problems = Problems::new("gateway.toml");
-            let is_accepted = parse_key_url("issuers.main.issuer", text, "", &mut problems).is_some();
-            assert_eq!((is_accepted, is_secure_url(&Url::parse(text).unwrap())), (expected, expected), "{text}");
+            for (allow_http, expected) in [(false, expected), (true, if_allowed)] {
+                let mut problems = Problems::new("gateway.toml");
+                let parsed = parse_key_url("issuers.main.issuer", text, allow_http, "", &mut problems);
+                let policy = UrlPolicy::of(&Url::parse(text).unwrap(), allow_http);
+                assert_eq!((parsed.is_some(), policy.is_some()), (expected, expected), "{text} {allow_http}");
+            }
         }
     }
 }

@@ -387,7 +387,7 @@ upstream = "order"
     insta::assert_snapshot!(report, @r"
     gateway.toml: 2 problems
       line 3   issuers.main.issuer: `http://idp.example` is not an https URL
-               hint: plain http is allowed only for loopback addresses
+               hint: plain http is allowed only for loopback addresses, or with `allow_http = true`
       line 11  routes[0].upstream: there is no upstream named `order`
                hint: did you mean `orders`?
     ");

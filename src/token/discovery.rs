@@ -9,7 +9,7 @@ use url::Url;
 
 use super::error::KeyError;
 use super::provider_document::{self, DocumentFault};
-use crate::outbound::{AddressScope, is_secure_url};
+use crate::outbound::{AddressScope, UrlPolicy};
 use crate::primitives::escape::escape_for_log;
 
 /// Where an issuer publishes its discovery document: the issuer with the well-known path appended
@@ -21,13 +21,13 @@ pub(crate) fn document_url(issuer: &str) -> String {
 }
 
 /// Reads the discovery document of `issuer`, fetched from `source`, and returns the URL of its
-/// keys.
+/// keys, which `url_policy` allows.
 ///
 /// # Errors
 ///
 /// [`KeyError::DiscoveryMalformed`]; [`KeyError::IssuerDiffers`] unless the document's `issuer` is
 /// the same, byte for byte (RFC 8414 §3.3); [`KeyError::JwksUriRefused`].
-pub(crate) fn jwks_uri(document: &[u8], issuer: &str, source: &Url) -> Result<Url, KeyError> {
+pub(crate) fn jwks_uri(document: &[u8], issuer: &str, source: &Url, url_policy: UrlPolicy) -> Result<Url, KeyError> {
     let document = provider_document::read(document).map_err(KeyError::DiscoveryMalformed)?;
     let malformed = KeyError::DiscoveryMalformed(DocumentFault::Members);
     let text = |member: &str| document.get(member).and_then(Value::as_str).ok_or_else(|| malformed.clone());
@@ -38,7 +38,7 @@ pub(crate) fn jwks_uri(document: &[u8], issuer: &str, source: &Url) -> Result<Ur
     }
     let refused = |reason| Err(KeyError::JwksUriRefused { reason });
     let Ok(uri) = Url::parse(text("jwks_uri")?) else { return refused("it is not a URL") };
-    if !is_secure_url(&uri) {
+    if !url_policy.allows(&uri) {
         return refused("it is not https");
     }
     if !uri.username().is_empty() || uri.password().is_some() {
@@ -59,7 +59,8 @@ mod tests {
     const ISSUER: &str = "https://idp.test/realms/shop";
 
     fn read(issuer: &str, source: &str, document: &str) -> Result<String, KeyError> {
-        jwks_uri(document.as_bytes(), issuer, &Url::parse(source).unwrap()).map(String::from)
+        let source = Url::parse(source).unwrap();
+        jwks_uri(document.as_bytes(), issuer, &source, UrlPolicy::of(&source, true).unwrap()).map(String::from)
     }
 
     /// OpenID Connect Discovery §4.
@@ -149,7 +150,14 @@ mod tests {
             ("http://127.0.0.1:81/", "http://localhost:82/keys", true),
             ("http://127.0.0.1:81/", "http://10.0.0.1/keys", false),
             ("http://127.0.0.1:81/", "https://169.254.169.254/keys", false),
+            ("http://keycloak:8080/", "http://keycloak:8080/keys", true),
+            ("http://keycloak:8080/", "http://keys:8080/keys", true),
+            ("http://keycloak:8080/", "https://keycloak/keys", true),
+            ("http://keycloak:8080/", "http://127.0.0.1/keys", false),
+            ("http://keycloak:8080/", "http://169.254.169.254/keys", false),
+            ("http://keycloak:8080/", "ftp://keycloak/keys", false),
             ("https://10.0.0.1/", "https://10.0.0.1/keys", true),
+            ("https://10.0.0.1/", "http://10.0.0.1/keys", false),
             ("https://10.0.0.1/", "https://10.0.0.2/keys", true),
             ("https://10.0.0.1/", "https://127.0.0.1/keys", false),
         ] {

@@ -265,7 +265,7 @@ pub enum IssuerSetupError {
     #[error(transparent)]
     Client(#[from] SetupError),
     /// The URL of the keys is plain http to another machine.
-    #[error("keys may be fetched over plain http from a loopback address only")]
+    #[error("without `allow_http`, keys may be fetched over plain http from a loopback address only")]
     InsecureUrl,
     /// `jwks_file` cannot be used.
     #[error("cannot use the keys in {}: {error}", path.display())]

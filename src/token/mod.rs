@@ -36,6 +36,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use url::Url;
 
+use crate::outbound::is_secure_url;
 use crate::primitives::clock::Moment;
 
 pub use self::algorithm::Algorithm;
@@ -74,6 +75,8 @@ pub struct IssuerSettings {
     pub keys: KeySource,
     /// A PEM file of certificates that are trusted in place of the system's.
     pub ca_file: Option<PathBuf>,
+    /// Whether keys may come over plain http from another machine.
+    pub allow_http: bool,
     /// Which claims hold the subject, the client, the scopes and the roles.
     pub claims: ClaimSources,
     /// When keys are fetched, and how long they may be used.
@@ -93,6 +96,16 @@ pub struct RefreshTimes {
 }
 
 impl IssuerSettings {
+    /// Whether the keys come over plain http from another machine, so that anyone on the network
+    /// path can replace them.
+    #[must_use]
+    pub fn trusts_the_network(&self) -> bool {
+        match &self.keys {
+            KeySource::Discovery(url) | KeySource::JwksUrl(url) => !is_secure_url(url),
+            KeySource::JwksFile(_) => false,
+        }
+    }
+
     /// Whether `other` differs from these settings in nothing but its [`RefreshTimes`].
     #[must_use]
     fn differs_only_in_times(&self, other: &Self) -> bool {

@@ -165,6 +165,7 @@ pub(crate) fn settings(keys: KeySource) -> IssuerSettings {
         max_lifetime: None,
         keys,
         ca_file: None,
+        allow_http: false,
         claims: ClaimSources::default(),
         times: RefreshTimes {
             refresh: Duration::from_secs(900),

@@ -215,6 +215,26 @@ async fn fetches_keys_from_jwks_url_or_discovery_url() {
     }
 }
 
+/// `allow_http`: keys come over plain http from another machine only if the operator says so, and a
+/// metric shows it. On Linux, 0.0.0.0 leads to this machine, but it is no loopback address.
+#[tokio::test]
+async fn fetches_keys_over_plain_http_only_if_that_is_allowed() {
+    let idp = Idp::start().await;
+    let url = idp.jwks_url().replace("127.0.0.1", "0.0.0.0");
+    let fixture = Fixture::with_idp(idp, Config::minimal()).await;
+    let plain_http = async || fixture.gateway.count("portcullis_jwks_plain_http{issuer=\"main\"}").await;
+    assert_eq!(plain_http().await, 0);
+    let config = Config::minimal().add("issuers.main", &format!("jwks_url = \"{url}\""));
+    let error = fixture.try_reload(config.clone()).await.expect_err("plain http").to_string();
+    assert!(error.contains("issuers.main.jwks_url") && error.contains("allow_http"), "{error}");
+    fixture.reload(config.add("issuers.main", "allow_http = true")).await;
+    assert_eq!(fixture.get_with_token("/token/x", &fixture.good_token()).await.status, 200);
+    assert_eq!(plain_http().await, 1);
+    fixture.reload(Config::minimal()).await;
+    assert_eq!(fixture.get_with_token("/token/x", &fixture.good_token()).await.status, 200);
+    assert_eq!(plain_http().await, 0);
+}
+
 /// `jwks_file`: no network at all. The gateway notices a change when it next refreshes the keys.
 #[tokio::test]
 async fn reads_keys_from_a_file_and_rereads_it() {

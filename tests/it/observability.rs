@@ -19,6 +19,7 @@ const METRICS: &[&str] = &[
     "portcullis_token_verify_seconds_count{issuer=\"main\"}",
     "portcullis_jwks_refreshes_total{issuer=\"main\",result=\"success\"}",
     "portcullis_jwks_keys{issuer=\"main\"}",
+    "portcullis_jwks_plain_http{issuer=\"main\"}",
     "portcullis_limited_total{limit=\"one\"}",
     "portcullis_would_reject_total{route=\"report\",code=\"credentials_missing\"}",
     "portcullis_requests_total{route=\"\",method=\"other\",status=\"404\"}",

@@ -59,8 +59,31 @@ pub(crate) enum TrustedRoots {
 pub(crate) enum UrlPolicy {
     /// `https` only.
     HttpsOnly,
+    /// `https`, or `http` to any machine. Anyone on the network path can forge a response.
+    HttpsOrHttp,
     /// `https`, or `http` to this machine.
     HttpsOrLoopback,
+}
+
+impl UrlPolicy {
+    /// The policy of a client whose first request is for `url`, so that a response cannot lead to a
+    /// URL that is less secure. `allow_http`: whether `url` may be plain http to another machine.
+    /// `None` if `url` itself is not allowed.
+    #[must_use]
+    pub(crate) fn of(url: &Url, allow_http: bool) -> Option<Self> {
+        let policies = [Self::HttpsOnly, Self::HttpsOrLoopback, Self::HttpsOrHttp];
+        policies.into_iter().take(if allow_http { 3 } else { 2 }).find(|policy| policy.allows(url))
+    }
+
+    /// Whether a client with this policy may request `url`.
+    #[must_use]
+    pub(crate) fn allows(self, url: &Url) -> bool {
+        match self {
+            Self::HttpsOnly => url.scheme() == "https" && url.has_host(),
+            Self::HttpsOrHttp => matches!(url.scheme(), "https" | "http") && url.has_host(),
+            Self::HttpsOrLoopback => is_secure_url(url),
+        }
+    }
 }
 
 /// A request: method, URL, headers and a body, which may be empty.
@@ -123,11 +146,7 @@ impl Client {
     ///
     /// May be dropped at any time, which closes the connection.
     pub(crate) async fn send(&self, request: Request<'_>) -> Result<Response, Error> {
-        let is_allowed = match self.url_policy {
-            UrlPolicy::HttpsOnly => request.url.scheme() == "https",
-            UrlPolicy::HttpsOrLoopback => is_secure_url(request.url),
-        };
-        if !is_allowed {
+        if !self.url_policy.allows(request.url) {
             return Err(Error::SchemeNotAllowed);
         }
         let deadline = Instant::now() + self.limits.total_timeout;

@@ -1,6 +1,7 @@
 //! Warnings: what is valid in a configuration, but probably not what the operator wants.
 
 mod near_paths;
+mod plain_http;
 
 use super::Plan;
 
@@ -19,6 +20,9 @@ impl Plan {
     /// All warnings, in the order of the file.
     #[must_use]
     pub(crate) fn warnings(&self) -> Vec<Warning> {
-        near_paths::warnings(&self.routes, &self.table)
+        let mut warnings = plain_http::warnings(&self.issuers);
+        warnings.extend(near_paths::warnings(&self.routes, &self.table));
+        warnings.sort_by_key(|warning| self.key_lines.line(&warning.key));
+        warnings
     }
 }

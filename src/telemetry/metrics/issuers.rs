@@ -78,6 +78,8 @@ struct KeyState {
     keys: Gauge,
     /// Monotonic time of the last successful fetch; 0 if there was none.
     fetched_at: AtomicU64,
+    /// 1 if the keys come over plain http from another machine, else 0.
+    plain_http: Gauge,
 }
 
 impl IssuerMetrics {
@@ -109,6 +111,11 @@ impl IssuerMetrics {
     /// [`Clock::monotonic_micros`].
     pub fn set_fetched_at(&self, monotonic_micros: u64) {
         self.0.keys.fetched_at.store(monotonic_micros, Ordering::Relaxed);
+    }
+
+    /// Sets whether the keys come over plain http from another machine.
+    pub fn set_plain_http(&self, plain_http: bool) {
+        self.0.keys.plain_http.set(u64::from(plain_http));
     }
 
     /// Counts a token whose `kid` is not in the key set.
@@ -171,6 +178,15 @@ impl IssuerFamilies {
                 }
                 let age = Duration::from_micros(clock.monotonic_micros().saturating_sub(fetched_at));
                 vec![(vec![("issuer", Arc::clone(name))], SampleValue::Float(age.as_secs_f64()))]
+            }),
+        }));
+        registry.register_collector(Box::new(ComponentGauge {
+            name: "jwks_plain_http",
+            help: "Whether an issuer's keys are fetched over plain http from another machine (1) or not (0).",
+            unit: None,
+            components: Arc::clone(&self.components),
+            read: Box::new(|name, state: &KeyState| {
+                vec![(vec![("issuer", Arc::clone(name))], SampleValue::Integer(state.plain_http.value()))]
             }),
         }));
         registry.register_collector(Box::new(ComponentGauge {

@@ -70,22 +70,22 @@ pub(crate) struct FetchedDocument {
 }
 
 impl KeyFetcher {
-    /// A fetcher for the issuer whose keys, or whose discovery document, are at `url`. It trusts
-    /// the certificates in `ca_file`, or else those of the system. Blocks while it reads the file.
+    /// A fetcher that begins with a URL of this policy. It trusts the certificates in `ca_file`, or
+    /// else those of the system. Blocks while it reads the file.
     ///
     /// # Errors
     ///
     /// [`SetupError`].
-    pub(crate) fn new(url: &Url, ca_file: Option<&Path>) -> Result<Self, SetupError> {
-        let is_http = url.scheme() == "http";
-        let url_policy = if is_http { UrlPolicy::HttpsOrLoopback } else { UrlPolicy::HttpsOnly };
+    pub(crate) fn new(url_policy: UrlPolicy, ca_file: Option<&Path>) -> Result<Self, SetupError> {
         let ca_file = ca_file.map(|path| FileReader::new(path, MAX_CA_FILE_BYTES));
         let roots = match &ca_file {
             Some(file) => certificates(file, file.read_blocking())?,
-            // Without the system's certificates, an issuer on this machine also works on a system
-            // that has none.
-            None if is_http => TrustedRoots::None,
-            None => TrustedRoots::System,
+            None => match url_policy {
+                UrlPolicy::HttpsOnly => TrustedRoots::System,
+                // Without the system's certificates, an issuer with plain http also works on a
+                // system that has none.
+                UrlPolicy::HttpsOrHttp | UrlPolicy::HttpsOrLoopback => TrustedRoots::None,
+            },
         };
         let client = Client::new(&roots, url_policy, LIMITS)?;
         Ok(Self { url_policy, ca_file, trust: Mutex::new(Trust { roots, client }) })
@@ -115,6 +115,13 @@ fn certificates(file: &FileReader, content: Result<Vec<u8>, ReadError>) -> Resul
     match content {
         Ok(pem) => Ok(TrustedRoots::Certificates { path, pem }),
         Err(error) => Err(SetupError::CaFile { path, cause: error.to_string() }),
+    }
+}
+
+impl KeyFetcher {
+    /// Which URLs it may fetch from.
+    pub(crate) fn url_policy(&self) -> UrlPolicy {
+        self.url_policy
     }
 }
 

@@ -43,6 +43,8 @@ pub struct KeyStore {
     name: Arc<str>,
     identity: KeySetIdentity,
     ca_file: Option<PathBuf>,
+    /// Whether the keys come over plain http from another machine.
+    trusts_the_network: bool,
     /// `jwks_max_stale`, in microseconds. Outside of [`State`], because each request reads it.
     max_stale: AtomicU64,
     clock: Clock,
@@ -105,6 +107,7 @@ impl KeyStore {
         let store = Self {
             name: Arc::clone(&settings.name),
             ca_file: settings.ca_file.clone(),
+            trusts_the_network: settings.trusts_the_network(),
             origin: Origin::new(settings)?,
             state: Mutex::new(State { schedule: Schedule::new(settings.times), last_error: None }),
             identity: KeySetIdentity::of(settings),
@@ -126,6 +129,13 @@ impl KeyStore {
     /// Refreshes the keys until the process stops. Also refreshes them while the process drains,
     /// for the requests that are still in flight. Exactly one such loop runs per store.
     pub async fn run(self: Arc<Self>, mut shutdown: Shutdown) {
+        self.metrics.set_plain_http(self.trusts_the_network);
+        if self.trusts_the_network {
+            tracing::warn!(
+                issuer = &*self.name,
+                "keys are fetched over plain http: anyone on the network path can replace them"
+            );
+        }
         loop {
             let next = self.lock().schedule.next_step(self.clock.monotonic_micros());
             let step = async {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::schedule::{FetchCause, FetchScope, micros};
-use crate::outbound::is_secure_url;
+use crate::outbound::UrlPolicy;
 use crate::primitives::escape::escape_for_log;
 use crate::primitives::file::FileReader;
 use crate::token::discovery;
@@ -47,10 +47,8 @@ pub(super) struct FetchRequest {
 impl Origin {
     pub(super) fn new(settings: &IssuerSettings) -> Result<Self, IssuerSetupError> {
         let fetcher = |url: &Url| {
-            if !is_secure_url(url) {
-                return Err(IssuerSetupError::InsecureUrl);
-            }
-            Ok(KeyFetcher::new(url, settings.ca_file.as_deref())?)
+            let policy = UrlPolicy::of(url, settings.allow_http).ok_or(IssuerSetupError::InsecureUrl)?;
+            KeyFetcher::new(policy, settings.ca_file.as_deref()).map_err(IssuerSetupError::from)
         };
         Ok(match &settings.keys {
             KeySource::Discovery(url) => Self::Discovery(Discovery {
@@ -129,7 +127,7 @@ impl Discovery {
             (uri, reusable_until, FetchScope::KeysOnly)
         } else {
             let document = attempt.get(&self.document_url).await?;
-            let uri = discovery::jwks_uri(&document.body, &self.issuer, &self.document_url)?;
+            let uri = discovery::jwks_uri(&document.body, &self.issuer, &self.document_url, self.fetcher.url_policy())?;
             let previous = lock().jwks_uri.replace(uri.clone());
             self.report_other_host(previous.as_ref(), &uri);
             let lifetime = document.lifetime.unwrap_or(request.refresh).min(request.refresh);
