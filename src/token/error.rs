@@ -290,6 +290,14 @@ mod tests {
     }
 
     #[test]
+    fn only_an_expired_token_is_expired() {
+        assert!(VerifyError::Expired { ago_seconds: 1 }.is_expired());
+        for error in [VerifyError::NotYetValid, VerifyError::BadSignature, VerifyError::LifetimeTooLong] {
+            assert!(!error.is_expired(), "{error}");
+        }
+    }
+
+    #[test]
     fn a_reason_names_the_claim() {
         for (error, expected) in [
             (VerifyError::ClaimType { claim: "exp" }, "claim of the wrong type: exp"),

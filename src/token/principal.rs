@@ -180,7 +180,11 @@ pub(super) fn subject_hash(issuer: &str, subject: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::primitives::clock::ManualClock;
+    use crate::token::test_support::{NOW, P256, claims_with, idle_settings, verifier};
 
     #[test]
     fn a_subject_is_counted_per_issuer() {
@@ -195,6 +199,29 @@ mod tests {
         assert!(has(&names, "orders:read"));
         for other in ["", "orders", "orders:rea", "Orders:read", "orders:read "] {
             assert!(!has(&names, other), "{other:?}");
+        }
+    }
+
+    /// Threat J-87: the estimate grows with every part of the claims, and not much faster.
+    #[test]
+    fn the_estimated_memory_of_a_principal_covers_its_claims() {
+        const BYTES: usize = 10_000;
+        let verifier = verifier(idle_settings(), &ManualClock::at(NOW).clock(), &[P256.jwk("k")]);
+        let estimate = |changes: Value| verifier.check_claims(claims_with(&changes)).unwrap().estimated_bytes();
+        let (text, base) = ("x".repeat(BYTES), estimate(json!({})));
+        for (name, changes) in [
+            ("a text", json!({ "a": text })),
+            ("an element", json!({ "a": [1, [text]] })),
+            ("a member", json!({ "a": { "b": { "c": text } } })),
+            ("a name", json!({ "a": { text: 1 } })),
+            ("many numbers", json!({ "a": vec![7; BYTES / 16] })),
+            (
+                "many members",
+                json!({ "a": (0..BYTES / 64).map(|number| (number.to_string(), json!(1))).collect::<Map<_, _>>() }),
+            ),
+        ] {
+            let added = estimate(changes) - base;
+            assert!((BYTES..4 * BYTES).contains(&added), "{name}: {added}");
         }
     }
 }

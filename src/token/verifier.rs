@@ -197,3 +197,32 @@ fn next_id() -> u64 {
     static LAST_ID: AtomicU64 = AtomicU64::new(0);
     LAST_ID.fetch_add(1, Ordering::Relaxed) + 1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::primitives::clock::ManualClock;
+    use crate::token::test_support::{NOW, RSA, claims, idle_settings, jwks, metrics};
+    use crate::token::{Issuers, RawToken};
+
+    /// Threat J-23: the time that counts is that after the wait for the key.
+    #[tokio::test]
+    async fn a_token_that_expires_while_its_key_is_fetched_is_refused() {
+        for (seconds, expected) in [(329, Ok(())), (330, Err(VerifyError::Expired { ago_seconds: 30 }))] {
+            let time = ManualClock::at(NOW);
+            let verifier = Verifier::new(idle_settings(), time.clock(), metrics()).unwrap();
+            let issuers = Issuers::new(vec![Arc::clone(&verifier)]);
+            let token = RSA.rs256("k1", &claims());
+            let token = RawToken::new(&token);
+            let mut outcome = std::pin::pin!(issuers.verify(&token));
+            tokio::select! {
+                biased;
+                _ = &mut outcome => panic!("there are no keys yet"),
+                () = std::future::ready(()) => {}
+            }
+            time.advance(Duration::from_secs(seconds));
+            verifier.keys().put(&jwks(&[RSA.jwk("k1")]));
+            assert_eq!(outcome.await.map(drop), expected, "{seconds}");
+        }
+    }
+}

@@ -32,6 +32,7 @@ fn now_must_lie_within_the_validity_period() {
         ("exp at the leeway's end", json!({ "exp": NOW - 30, "iat": NOW - 300 }), over(30)),
         ("exp behind the leeway", json!({ "exp": NOW - 31, "iat": NOW - 300 }), over(31)),
         ("exp 0", json!({ "exp": 0, "iat": 0 }), over(NOW)),
+        ("exp 0.0", json!({ "exp": 0.0, "iat": 0.0 }), over(NOW)),
         ("exp with a fraction", json!({ "exp": 1_800_000_000.9 }), Ok(())),
         ("exp with a fraction, over", json!({ "exp": 1_799_999_970.9, "iat": NOW - 300 }), over(30)),
         ("no exp", json!({ "exp": null }), Err(VerifyError::RequiredClaimMissing { claim: "exp" })),

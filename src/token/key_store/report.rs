@@ -63,3 +63,26 @@ fn keys_missing_from(other: Option<&KeySet>, set: &KeySet) -> LoggedKeys {
     let logged: Vec<String> = ids.iter().take(MAX_LOGGED_KEY_IDS).map(|id| escape_for_log(id)).collect();
     LoggedKeys { count: ids.len(), ids: logged.join(", ") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::test_support::{OTHER_RSA, P256, RSA, jwks};
+
+    #[test]
+    fn added_and_removed_keys_are_named() {
+        let set = |keys: &[serde_json::Value]| KeySet::read(&jwks(keys)).unwrap();
+        let old = set(&[RSA.jwk("k1"), P256.jwk("k2")]);
+        let new = set(&[P256.jwk("k2"), OTHER_RSA.jwk("k3"), OTHER_RSA.jwk("k1")]);
+        let missing = |other: Option<&KeySet>, set: &KeySet| {
+            let LoggedKeys { count, ids } = keys_missing_from(other, set);
+            (count, ids)
+        };
+        assert_eq!(missing(Some(&old), &new), (2, "k3, k1".to_owned()), "another key under an old id is a new one");
+        assert_eq!(missing(Some(&new), &old), (1, "k1".to_owned()));
+        assert_eq!(missing(None, &old), (2, "k1, k2".to_owned()));
+        assert_eq!(missing(Some(&old), &old), (0, String::new()));
+        let many: Vec<_> = (0..9).map(|number| RSA.jwk(&number.to_string())).collect();
+        assert_eq!(missing(None, &set(&many)), (9, "0, 1, 2, 3, 4".to_owned()));
+    }
+}

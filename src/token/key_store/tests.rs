@@ -216,6 +216,7 @@ async fn unknown_keys_do_not_delay_the_next_look_at_the_discovery_document() {
         ("no cache headers", "", ""),
         ("keys that may be cached for a day", "cache-control: max-age=86400\r\n", ""),
         ("a document that may be cached for a day", "", "cache-control: max-age=86400\r\n"),
+        ("both may", "cache-control: max-age=86400\r\n", "cache-control: max-age=86400\r\n"),
     ] {
         let mut fixture = Fixture::with(|server| KeySource::Discovery(server.url(DOCUMENT)));
         let publish_at = |path: &str| {
@@ -282,6 +283,38 @@ async fn a_file_is_read_at_the_start_and_at_each_refresh() {
     std::fs::remove_file(&path).unwrap();
     assert!(matches!(store.fetch_once().await, Err(KeyError::File(_))));
     assert!(store.status().ready);
+}
+
+/// Keys are taken over only if they are those that the new store would fetch.
+#[test]
+fn a_new_store_takes_over_the_keys_of_its_issuer_and_source_only() {
+    let time = ManualClock::at(NOW);
+    let url = |path: &str| format!("https://idp.test{path}").parse::<Url>().unwrap();
+    let base = || settings(KeySource::JwksUrl(url("/keys")));
+    let old = KeyStore::new(&base(), time.clock(), metrics()).unwrap();
+    let fetched =
+        FetchedKeys { url: Some(url("/keys")), ..FetchedKeys::of_file(KeySet::read(&jwks(&[RSA.jwk("k1")])).unwrap()) };
+    old.lock().schedule.start(time.clock().monotonic_micros());
+    old.complete_attempt(Ok(fetched));
+    time.advance(Duration::from_secs(60));
+    for (name, settings, expected) in [
+        ("the same source", base(), true),
+        ("another name", IssuerSettings { name: "other".into(), ..base() }, true),
+        ("another issuer", IssuerSettings { issuer: "https://other.test".into(), ..base() }, false),
+        ("another address", settings(KeySource::JwksUrl(url("/other"))), false),
+        ("discovery in place of the address", settings(KeySource::Discovery(url("/keys"))), false),
+    ] {
+        let store = KeyStore::new(&settings, time.clock(), metrics()).unwrap();
+        store.inherit(&old);
+        let age = store.status().age;
+        assert_eq!(age, expected.then_some(Duration::from_secs(60)), "{name}");
+        assert_eq!(store.status().ready, expected, "{name}");
+    }
+    // Keys of its own are not given up for older ones.
+    let store = KeyStore::new(&base(), time.clock(), metrics()).unwrap();
+    store.put(&jwks(&[OTHER_RSA.jwk("k2")]));
+    store.inherit(&old);
+    assert_eq!(store.status().age, Some(Duration::ZERO));
 }
 
 /// A pipe that nothing is written to would keep its reader for ever.
