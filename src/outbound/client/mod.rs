@@ -62,7 +62,7 @@ pub(crate) enum UrlPolicy {
     /// `https`, or `http` to any machine. Anyone on the network path can forge a response.
     HttpsOrHttp,
     /// `https`, or `http` to this machine.
-    HttpsOrLoopback,
+    LoopbackOrHttps,
 }
 
 impl UrlPolicy {
@@ -71,7 +71,7 @@ impl UrlPolicy {
     /// `None` if `url` itself is not allowed.
     #[must_use]
     pub(crate) fn of(url: &Url, allow_http: bool) -> Option<Self> {
-        let policies = [Self::HttpsOnly, Self::HttpsOrLoopback, Self::HttpsOrHttp];
+        let policies = [Self::HttpsOnly, Self::LoopbackOrHttps, Self::HttpsOrHttp];
         policies.into_iter().take(if allow_http { 3 } else { 2 }).find(|policy| policy.allows(url))
     }
 
@@ -81,7 +81,7 @@ impl UrlPolicy {
         match self {
             Self::HttpsOnly => url.scheme() == "https" && url.has_host(),
             Self::HttpsOrHttp => matches!(url.scheme(), "https" | "http") && url.has_host(),
-            Self::HttpsOrLoopback => is_secure_url(url),
+            Self::LoopbackOrHttps => is_secure_url(url),
         }
     }
 }

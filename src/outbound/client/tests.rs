@@ -16,7 +16,7 @@ const LIMITS: ClientLimits = ClientLimits {
 };
 
 fn client(limits: ClientLimits) -> Client {
-    Client::new(&TrustedRoots::None, UrlPolicy::HttpsOrLoopback, limits).unwrap()
+    Client::new(&TrustedRoots::None, UrlPolicy::LoopbackOrHttps, limits).unwrap()
 }
 
 async fn get(client: &Client, url: &Url) -> Result<Vec<u8>, Error> {
@@ -164,11 +164,11 @@ async fn plain_http_reaches_this_machine_only() {
 /// A response must not lead to a URL that is less secure than the one it came from.
 #[test]
 fn the_first_url_decides_what_else_may_be_requested() {
-    use UrlPolicy::{HttpsOnly, HttpsOrHttp, HttpsOrLoopback};
+    use UrlPolicy::{HttpsOnly, HttpsOrHttp, LoopbackOrHttps};
     for (url, without, with) in [
         ("https://idp.test", Some(HttpsOnly), Some(HttpsOnly)),
-        ("http://127.0.0.1:1", Some(HttpsOrLoopback), Some(HttpsOrLoopback)),
-        ("http://auth.localhost", Some(HttpsOrLoopback), Some(HttpsOrLoopback)),
+        ("http://127.0.0.1:1", Some(LoopbackOrHttps), Some(LoopbackOrHttps)),
+        ("http://auth.localhost", Some(LoopbackOrHttps), Some(LoopbackOrHttps)),
         ("http://keycloak:8080", None, Some(HttpsOrHttp)),
         ("http://10.0.0.1", None, Some(HttpsOrHttp)),
         ("ftp://idp.test", None, None),
@@ -177,7 +177,7 @@ fn the_first_url_decides_what_else_may_be_requested() {
         let url = url.parse().unwrap();
         assert_eq!((UrlPolicy::of(&url, false), UrlPolicy::of(&url, true)), (without, with), "{url}");
     }
-    for (policy, allowed) in [(HttpsOnly, 1), (HttpsOrLoopback, 2), (HttpsOrHttp, 3)] {
+    for (policy, allowed) in [(HttpsOnly, 1), (LoopbackOrHttps, 2), (HttpsOrHttp, 3)] {
         let urls = ["https://idp.test", "http://localhost", "http://idp.test", "ftp://idp.test"];
         let of_url = urls.map(|url| policy.allows(&url.parse().unwrap()));
         assert_eq!(of_url, std::array::from_fn(|index| index < allowed), "{policy:?}");
@@ -191,7 +191,7 @@ async fn plain_http_reaches_other_machines_only_if_that_is_allowed() {
     server.put("/", "", b"{}");
     let url = server.url_by_name("0.0.0.0", "/");
     let get_with = async |policy| get(&Client::new(&TrustedRoots::None, policy, LIMITS).unwrap(), &url).await;
-    assert_eq!(get_with(UrlPolicy::HttpsOrLoopback).await, Err(Error::SchemeNotAllowed));
+    assert_eq!(get_with(UrlPolicy::LoopbackOrHttps).await, Err(Error::SchemeNotAllowed));
     assert_eq!(get_with(UrlPolicy::HttpsOrHttp).await, Ok(b"{}".to_vec()));
 }
 

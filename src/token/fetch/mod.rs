@@ -84,7 +84,7 @@ impl KeyFetcher {
                 UrlPolicy::HttpsOnly => TrustedRoots::System,
                 // Without the system's certificates, an issuer with plain http also works on a
                 // system that has none.
-                UrlPolicy::HttpsOrHttp | UrlPolicy::HttpsOrLoopback => TrustedRoots::None,
+                UrlPolicy::HttpsOrHttp | UrlPolicy::LoopbackOrHttps => TrustedRoots::None,
             },
         };
         let client = Client::new(&roots, url_policy, LIMITS)?;

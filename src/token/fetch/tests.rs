@@ -8,7 +8,7 @@ use crate::token::test_support::CERTIFICATE;
 
 async fn fetch(server: &TestServer) -> Result<FetchedDocument, KeyError> {
     let url = server.url("/keys");
-    KeyFetcher::new(UrlPolicy::HttpsOrLoopback, None).unwrap().begin().await?.get(&url).await
+    KeyFetcher::new(UrlPolicy::LoopbackOrHttps, None).unwrap().begin().await?.get(&url).await
 }
 
 #[tokio::test]
