@@ -215,7 +215,7 @@ async fn cancel(frames: &mut Frames, fixture: &Fixture, number: u32) {
     frames.send(kind::RST_STREAM, 0, stream, &CANCEL).await;
 }
 
-/// DO-4: the resets arrive after the requests were accepted, so that h2 does not count them.
+/// DO-10: the resets arrive after the requests were accepted, so that h2 does not count them.
 #[tokio::test]
 async fn a_client_that_cancels_its_requests_gets_goaway_and_is_then_disconnected() {
     let fixture = Fixture::start(Config::minimal()).await;
@@ -251,7 +251,7 @@ async fn a_client_that_completes_requests_too_may_cancel_others() {
     }
 }
 
-/// DO-4: a refusal costs a client nothing, so it does not pay for a cancelled request.
+/// DO-10: a refusal costs a client nothing, so it does not pay for a cancelled request.
 #[tokio::test]
 async fn refusals_between_cancelled_requests_change_nothing() {
     let fixture = Fixture::start(Config::minimal()).await;
@@ -268,7 +268,7 @@ async fn refusals_between_cancelled_requests_change_nothing() {
     frames.next_of(kind::GO_AWAY).await;
 }
 
-/// DO-4: a response that is nearly there is read without its client, and the connection to the
+/// DO-10: a response that is nearly there is read without its client, and the connection to the
 /// upstream is used again.
 #[tokio::test]
 async fn a_cancelled_request_does_not_cost_the_upstream_a_connection() {
