@@ -141,3 +141,14 @@ impl AsyncWrite for UpstreamStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_leaves_half_of_the_time_to_those_that_can_follow() {
+        let time = Duration::from_secs(2);
+        assert_eq!([share_of(time, true), share_of(time, false)], [Duration::from_secs(1), time]);
+    }
+}
