@@ -31,7 +31,7 @@ pub(super) struct Loaded {
 #[derive(Debug)]
 pub(super) struct Loader(BlockingWork);
 
-/// A load that has begun, and whoever waits for its outcome.
+/// A load that has begun, and where its outcome goes.
 pub(super) struct Loading<R> {
     pub(super) replies: Vec<R>,
     outcome: Pin<Box<dyn Future<Output = Result<Loaded, StartError>>>>,
@@ -81,7 +81,7 @@ pub(super) fn load_at_start<T: Send + 'static>(load: impl FnOnce() -> T + Send +
 mod tests {
     use super::*;
 
-    /// A load that waits until it is told to fail.
+    /// A load that waits for a message, and then fails.
     fn stuck() -> (mpsc::Sender<()>, impl FnOnce() -> Result<Loaded, StartError> + Send + 'static) {
         let (sender, receiver) = mpsc::channel();
         (sender, move || {

@@ -6,7 +6,7 @@
 //! **One sender does not stop the others behind its address.** Over the limit, a token whose
 //! signature is all that is left to check may still be verified at the expense of a *share*: one
 //! failure at a time, refilled slowly. Each caller that was verified at this address before has a
-//! share of its own, which nobody uses up who does not know the caller's subject. All other callers
+//! share of its own; only a client that knows the caller's subject can use it up. All other callers
 //! have [`NEWCOMER_SHARES`] in common, by the subject that the token claims, so that a program that
 //! sends a bad token again and again uses up one of them. So the work that bad tokens of an address
 //! can cause stays bounded by its limit and a tenth of it, and a share for each real caller.
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(guard.check(address(1), || Some(stranger)).ok(), None);
         assert_ne!(guard.check(address(1), || Some(known)).ok(), None, "a caller that was here before");
         assert_ne!(guard.check(address(1), || Some(stranger + 1)).ok(), None, "a newcomer with another share");
-        // Whoever makes up all subjects uses up the shares of newcomers only.
+        // A client that makes up subjects uses up the shares of newcomers only.
         verified(&guard, address(1), (1_000..2_000).map(Some));
         assert_eq!(guard.check(address(1), || Some(stranger + 1)).ok(), None);
         assert_ne!(guard.check(address(1), || Some(known)).ok(), None);
