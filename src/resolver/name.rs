@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
 use super::lookup_threads::LookupThreads;
@@ -18,6 +19,8 @@ pub(crate) struct Name {
     text: Box<str>,
     threads: Arc<LookupThreads>,
     state: Mutex<State>,
+    /// The addresses in `state`, for those who only look at them: once per request.
+    current: ArcSwapOption<Addresses>,
     /// Notified when a lookup has ended.
     looked_up: Notify,
 }
@@ -88,6 +91,7 @@ impl Name {
             text: text.into(),
             threads: Arc::clone(threads),
             state: Mutex::default(),
+            current: ArcSwapOption::empty(),
             looked_up: Notify::new(),
         })
     }
@@ -132,8 +136,7 @@ impl Name {
 
     /// See [`Host::has`](super::Host::has).
     pub(super) fn has(&self, ip: IpAddr) -> bool {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.found.as_ref().is_none_or(|(addresses, _)| addresses.has(ip))
+        self.current.load().as_ref().is_none_or(|addresses| addresses.has(ip))
     }
 
     #[cfg(test)]
@@ -153,7 +156,9 @@ impl Name {
                     tracing::info!(name = &*self.text, "the name resolves again");
                 }
                 let previous = state.found.take().map(|(addresses, _)| addresses);
-                state.found = Some((merge(previous.as_ref(), ips), Instant::now()));
+                let addresses = merge(previous.as_ref(), ips);
+                self.current.store(Some(Arc::clone(&addresses)));
+                state.found = Some((addresses, Instant::now()));
             }
             Err(error) => {
                 if state.failed_at.replace(Instant::now()).is_none() {

@@ -196,8 +196,8 @@ impl VerifyError {
     }
 
     /// Whether the refusal cost a public-key operation. Such refusals count against the client's
-    /// address. An unknown key costs nothing: keys are fetched at most once per cooldown, whoever
-    /// asks.
+    /// address. An unknown key costs nothing: keys are fetched at most once per cooldown, however
+    /// many clients ask.
     #[must_use]
     pub fn is_costly(&self) -> bool {
         matches!(self, Self::BadSignature | Self::TooManyKeysFit)

@@ -1,6 +1,6 @@
 //! Framing of responses: how an HTTP/1.1 server states the length of a body (RFC 9112 §6).
 //!
-//! The gateway frames each response anew for its client, so what the server states must have one
+//! The gateway writes its own framing for its client, so what the server states must have one
 //! meaning. hyper has its own reading of each combination below; a client or another proxy may have
 //! a different one.
 

@@ -44,11 +44,11 @@ pub(super) struct Shares {
 pub(super) struct Owner(AtomicU32);
 
 /// Marks a cell that is counted in no counter.
-const NOBODY: u32 = u32::MAX;
+const NO_NETWORK: u32 = u32::MAX;
 
 impl Default for Owner {
     fn default() -> Self {
-        Self(AtomicU32::new(NOBODY))
+        Self(AtomicU32::new(NO_NETWORK))
     }
 }
 
@@ -66,7 +66,7 @@ impl Shares {
     /// Counts a cell of which the caller has exclusive use, and no longer counts it for the owner
     /// it had before.
     pub(super) fn assign(&self, owner: &Owner, network: Option<u64>) {
-        let next = network.map_or(NOBODY, |network| u32::try_from(index(network)).unwrap_or(NOBODY));
+        let next = network.map_or(NO_NETWORK, |network| u32::try_from(index(network)).unwrap_or(NO_NETWORK));
         if let Some(counter) = self.counter(next) {
             counter.fetch_add(1, Ordering::Relaxed);
         }

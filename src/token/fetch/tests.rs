@@ -22,7 +22,7 @@ async fn a_document_comes_with_its_lifetime() {
     assert!(head.contains("accept-encoding: identity\r\n"), "{head}");
 }
 
-/// A cache in front of a provider may compress although nobody asked for it.
+/// A cache in front of a provider may compress a response that was requested uncompressed.
 #[tokio::test]
 async fn an_encoded_body_is_named() {
     let server = TestServer::start();

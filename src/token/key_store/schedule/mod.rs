@@ -4,7 +4,7 @@
 //! Decides only: no I/O, no waiting, and the time is an argument, in microseconds of the monotonic
 //! clock. The rules:
 //!
-//! - The key set is refreshed after four fifths of its lifetime. A refresh reads everything anew,
+//! - The key set is refreshed after four fifths of its lifetime. A refresh reads everything again,
 //!   also the discovery document.
 //! - A token with an unknown key triggers a fetch at once, but not within the cooldown, which
 //!   starts with the last attempt, whether or not that succeeded.
