@@ -11,10 +11,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use super::connection_limits::ConnectionPermit;
+use super::socket::{ClientSocket, DetachedSocket};
 
 /// A worker hands a connection over if it is ahead of another by at least this many, and by at
 /// least an eighth of the other's connections. With a smaller lead, waking the other worker costs
@@ -58,7 +58,7 @@ pub(super) struct WorkerBalancer {
 /// A connection that a worker has accepted, before a worker is chosen to serve it.
 #[derive(Debug)]
 pub(super) struct AcceptedConnection {
-    pub(super) stream: TcpStream,
+    pub(super) socket: ClientSocket,
     pub(super) address: IpAddr,
     pub(super) permit: ConnectionPermit,
 }
@@ -73,7 +73,7 @@ pub(super) struct AssignedConnection {
 /// A connection on its way to another worker, registered with no runtime.
 #[derive(Debug)]
 pub(super) struct HandedOverConnection {
-    stream: std::net::TcpStream,
+    socket: DetachedSocket,
     address: IpAddr,
     permit: ConnectionPermit,
     load: LoadGuard,
@@ -139,8 +139,8 @@ impl WorkerBalancer {
         if worker == self.worker {
             return Ok(Assignment::ThisWorker(AssignedConnection { accepted, load }));
         }
-        let AcceptedConnection { stream, address, permit } = accepted;
-        let connection = HandedOverConnection { stream: stream.into_std()?, address, permit, load };
+        let AcceptedConnection { socket, address, permit } = accepted;
+        let connection = HandedOverConnection { socket: socket.detach()?, address, permit, load };
         match self.all.0[worker].sender.send(connection) {
             Ok(()) => Ok(Assignment::OtherWorker),
             // The other worker has ended, so the process is about to.
@@ -159,8 +159,8 @@ impl HandedOverConnection {
     ///
     /// An error of registering the socket.
     pub(super) fn take_over(self) -> io::Result<AssignedConnection> {
-        let Self { stream, address, permit, load } = self;
-        let accepted = AcceptedConnection { stream: TcpStream::from_std(stream)?, address, permit };
+        let Self { socket, address, permit, load } = self;
+        let accepted = AcceptedConnection { socket: socket.attach()?, address, permit };
         Ok(AssignedConnection { accepted, load })
     }
 }

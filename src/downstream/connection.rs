@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::connection_context::ConnectionContext;
@@ -18,10 +17,15 @@ use crate::primitives::shutdown::Shutdown;
 /// Serves a connection that this worker has accepted or taken over, until it is closed.
 ///
 /// The settings are those of the moment: a reload applies to new connections.
-pub(super) async fn serve(stream: TcpStream, peer: Peer, idle: IdleHandle, gateway: Rc<Gateway>, shutdown: Shutdown) {
+pub(super) async fn serve(
+    mut socket: ClientSocket,
+    peer: Peer,
+    idle: IdleHandle,
+    gateway: Rc<Gateway>,
+    shutdown: Shutdown,
+) {
     let opened_at = Instant::now();
     let ServerSettings { timeouts, max_header_size, .. } = gateway.settings();
-    let mut socket = ClientSocket::tcp(stream);
     let detected = tokio::select! {
         detected = timeout(timeouts.header, protocol::detect(&mut socket)) => detected,
         () = last_request_grace_over(shutdown.clone()) => return,

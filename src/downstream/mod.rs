@@ -46,6 +46,7 @@ use balancer::{
     AcceptedConnection, AssignedConnection, Assignment, HandedOverConnection, LoadGuard, WorkerBalancer, WorkerHandle,
 };
 use connection_limits::{ConnectionLimits, ConnectionPermit};
+use socket::ClientSocket;
 
 /// What one worker needs to accept connections.
 #[derive(Debug)]
@@ -135,7 +136,7 @@ async fn accept(listener: &TcpListener, spawner: &ConnectionSpawner) -> io::Resu
     let address = address.ip();
     let max_of_client = spawner.gateway.max_connections_of(address);
     let permit = spawner.limits.admit(address, max_of_client).await;
-    Ok(permit.map(|permit| AcceptedConnection { stream, address, permit }))
+    Ok(permit.map(|permit| AcceptedConnection { socket: ClientSocket::tcp(stream), address, permit }))
 }
 
 /// Starts a task for each connection that this worker serves.
@@ -150,13 +151,13 @@ struct ConnectionSpawner {
 
 impl ConnectionSpawner {
     fn spawn(&self, connection: AssignedConnection) {
-        let AssignedConnection { accepted: AcceptedConnection { stream, address, permit }, load } = connection;
+        let AssignedConnection { accepted: AcceptedConnection { socket, address, permit }, load } = connection;
         let idle = permit.idle_handle();
         let open = self.limits.metrics().open().hold();
         let guard = ConnectionGuard { _open: open, _permit: permit, _load: load, _alive: Rc::clone(&self.alive) };
         let (gateway, shutdown) = (Rc::clone(&self.gateway), self.shutdown.clone());
         tokio::task::spawn_local(async move {
-            connection::serve(stream, Peer::new(address, "http"), idle, gateway, shutdown).await;
+            connection::serve(socket, Peer::new(address, "http"), idle, gateway, shutdown).await;
             drop(guard);
         });
     }

@@ -1,27 +1,36 @@
-//! The client's socket, whatever protects it: every byte of a downstream connection passes through
-//! [`ClientSocket`].
+//! The client's socket: every byte of a downstream connection passes through [`ClientSocket`].
 //!
-//! Today it is a plain TCP socket; a TLS session will be a second variant. The rest of `downstream`
-//! asks this type, and never the kernel, whether there is something to read: a TLS session may hold
-//! decrypted bytes that the kernel has already delivered.
+//! It is a TCP or a Unix socket, and the rest of `downstream` does not see the difference: readiness,
+//! half-close and hand-over between workers work the same for both.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
-/// The socket of one client.
+/// The socket of one client, registered with the runtime of the current thread.
 #[derive(Debug)]
 pub(super) enum ClientSocket {
-    /// TCP without TLS.
+    /// TCP.
     Tcp(TcpStream),
+    /// A Unix stream socket.
+    Unix(UnixStream),
+}
+
+/// The socket of one client on its way to another worker, registered with no runtime.
+#[derive(Debug)]
+pub(super) enum DetachedSocket {
+    /// TCP.
+    Tcp(std::net::TcpStream),
+    /// A Unix stream socket.
+    Unix(std::os::unix::net::UnixStream),
 }
 
 impl ClientSocket {
-    /// Takes over an accepted TCP connection. Sets `TCP_NODELAY`, because a response must not wait
-    /// until the client acknowledges the previous segment.
+    /// An accepted TCP connection. Sets `TCP_NODELAY`, because a response must not wait until the
+    /// client acknowledges the previous segment.
     pub(super) fn tcp(stream: TcpStream) -> Self {
         // A socket that does not accept the option works without it.
         let _ = stream.set_nodelay(true);
@@ -39,7 +48,34 @@ impl ClientSocket {
     pub(super) async fn readable(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.readable().await,
+            Self::Unix(stream) => stream.readable().await,
         }
+    }
+
+    /// Takes the socket away from the runtime of this thread.
+    ///
+    /// # Errors
+    ///
+    /// An error of the runtime.
+    pub(super) fn detach(self) -> io::Result<DetachedSocket> {
+        Ok(match self {
+            Self::Tcp(stream) => DetachedSocket::Tcp(stream.into_std()?),
+            Self::Unix(stream) => DetachedSocket::Unix(stream.into_std()?),
+        })
+    }
+}
+
+impl DetachedSocket {
+    /// Registers the socket with the runtime of this thread.
+    ///
+    /// # Errors
+    ///
+    /// An error of the runtime.
+    pub(super) fn attach(self) -> io::Result<ClientSocket> {
+        Ok(match self {
+            Self::Tcp(stream) => ClientSocket::Tcp(TcpStream::from_std(stream)?),
+            Self::Unix(stream) => ClientSocket::Unix(UnixStream::from_std(stream)?),
+        })
     }
 }
 
@@ -47,6 +83,7 @@ impl AsyncRead for ClientSocket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -55,6 +92,7 @@ impl AsyncWrite for ClientSocket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -65,24 +103,28 @@ impl AsyncWrite for ClientSocket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Unix(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
@@ -97,10 +139,13 @@ mod tests {
 
     use super::*;
 
-    async fn pair() -> (TcpStream, ClientSocket) {
+    /// A client and the gateway's end, over each kind of socket.
+    async fn pairs() -> [(&'static str, ClientSocket, ClientSocket); 2] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (client, ClientSocket::tcp(listener.accept().await.unwrap().0))
+        let tcp = ClientSocket::tcp(listener.accept().await.unwrap().0);
+        let (unix_client, unix) = UnixStream::pair().unwrap();
+        [("TCP", ClientSocket::Tcp(client), tcp), ("Unix", ClientSocket::Unix(unix_client), ClientSocket::Unix(unix))]
     }
 
     async fn is_readable_now(socket: &ClientSocket) -> bool {
@@ -109,24 +154,62 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_sends_without_delay() {
-        let (_client, socket) = pair().await;
-        let ClientSocket::Tcp(stream) = socket;
+    async fn a_tcp_socket_sends_without_delay() {
+        let [(_, _client, socket), _] = pairs().await;
+        let ClientSocket::Tcp(stream) = socket else { panic!("not a TCP socket") };
         assert!(stream.nodelay().unwrap());
     }
 
     #[tokio::test]
     async fn a_socket_is_readable_when_it_has_bytes_and_when_the_client_has_closed() {
-        let (mut client, mut socket) = pair().await;
-        let mut byte = [0; 1];
-        // A socket may be reported readable without a reason, until a read finds nothing.
-        let read = poll_fn(|cx| Poll::Ready(pin!(socket.read(&mut byte)).poll(cx).map(drop))).await;
-        assert!(read.is_pending() && !is_readable_now(&socket).await, "the client has sent nothing");
-        client.write_all(b"x").await.unwrap();
-        socket.readable().await.unwrap();
-        assert_eq!(socket.read(&mut byte).await.unwrap(), 1);
-        drop(client);
-        socket.readable().await.unwrap();
-        assert_eq!(socket.read(&mut byte).await.unwrap(), 0);
+        for (name, mut client, mut socket) in pairs().await {
+            let mut byte = [0; 1];
+            // A socket may be reported readable without a reason, until a read finds nothing.
+            let read = poll_fn(|cx| Poll::Ready(pin!(socket.read(&mut byte)).poll(cx).map(drop))).await;
+            assert!(read.is_pending() && !is_readable_now(&socket).await, "{name}: the client has sent nothing");
+            client.write_all(b"x").await.unwrap();
+            socket.readable().await.unwrap();
+            assert_eq!(socket.read(&mut byte).await.unwrap(), 1, "{name}");
+            drop(client);
+            socket.readable().await.unwrap();
+            assert_eq!(socket.read(&mut byte).await.unwrap(), 0, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_closed_its_sending_side_still_reads() {
+        for (name, mut client, mut socket) in pairs().await {
+            client.shutdown().await.unwrap();
+            assert_eq!(socket.read(&mut [0; 1]).await.unwrap(), 0, "{name}");
+            let slices = [IoSlice::new(b"la"), IoSlice::new(b"st")];
+            assert!(socket.is_write_vectored(), "{name}");
+            assert_eq!(socket.write_vectored(&slices).await.unwrap(), 4, "{name}");
+            socket.shutdown().await.unwrap();
+            let mut received = Vec::new();
+            client.read_to_end(&mut received).await.unwrap();
+            assert_eq!(received, b"last", "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_goes_to_another_runtime_with_its_unread_bytes() {
+        for (name, mut client, socket) in pairs().await {
+            client.write_all(b"first").await.unwrap();
+            socket.readable().await.unwrap();
+            let detached = socket.detach().unwrap();
+            let elsewhere = move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+                runtime.block_on(async {
+                    let mut socket = detached.attach().unwrap();
+                    let mut bytes = [0; 5];
+                    socket.read_exact(&mut bytes).await.unwrap();
+                    socket.write_all(&bytes).await.unwrap();
+                });
+            };
+            tokio::task::spawn_blocking(elsewhere).await.unwrap();
+            let mut received = Vec::new();
+            client.read_to_end(&mut received).await.unwrap();
+            assert_eq!(received, b"first", "{name}");
+        }
     }
 }
