@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Upstream;
+use super::health::Availability;
 use super::server::{InFlight, Server};
 
 /// How a server is picked.
@@ -53,11 +54,18 @@ impl Candidates {
 impl Upstream {
     /// Picks one of the `candidates` and counts the request there.
     ///
-    /// A server that has just failed is avoided, unless there is no other.
+    /// A server that has just failed is avoided, unless there is no other. One that has recovered
+    /// takes part in a share of the picks.
     pub(super) fn pick(&self, candidates: &Candidates) -> InFlight {
         let is_candidate = |server: &Server| !candidates.has_failed(server);
+        let turn = self.picks.load(Ordering::Relaxed);
         let pick = || {
-            self.pick_if(|server| is_candidate(server) && server.is_available())
+            self.pick_if(|server| is_candidate(server) && server.availability().admits(turn))
+                .or_else(|| {
+                    self.pick_if(|server| {
+                        is_candidate(server) && matches!(server.availability(), Availability::Up { .. })
+                    })
+                })
                 .or_else(|| self.pick_if(is_candidate))
                 .expect("an upstream has a server, and `Candidates::without` leaves one")
         };

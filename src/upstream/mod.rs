@@ -12,6 +12,7 @@ mod error;
 pub(crate) mod exchange;
 mod head_deadline;
 pub(crate) mod headers;
+mod health;
 mod lease;
 pub(crate) mod pool;
 mod request_head;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::dialer::Dialer;
+use super::health::{Availability, ConnectChange, ServerHealth};
 use super::{ConnectFault, Protocol, ServerAddress, UpstreamError, UpstreamSettings};
-use crate::primitives::backoff::Backoff;
 use crate::resolver::Resolver;
 use crate::telemetry::metrics::{GaugeGuard, ServerMetrics, UpstreamMetrics};
 
@@ -20,8 +20,7 @@ pub struct Server {
     upstream: Arc<str>,
     metrics: ServerMetrics,
     dialer: Dialer,
-    /// Failures to connect.
-    backoff: Backoff,
+    health: ServerHealth,
     protocol: Protocol,
     keep_alive: Duration,
     /// One permit for each connection that may be open, in all workers together.
@@ -44,7 +43,7 @@ impl Server {
             upstream: Arc::clone(&settings.name),
             metrics: metrics.server(address.authority.to_str().unwrap_or_default()),
             dialer: Dialer::new(address.clone(), Resolver::system()),
-            backoff: Backoff::new(),
+            health: ServerHealth::new(),
             protocol: settings.protocol,
             keep_alive: settings.keep_alive,
             connection_permits: Arc::new(Semaphore::new(settings.max_connections)),
@@ -77,32 +76,30 @@ impl Server {
         &self.dialer
     }
 
-    /// Whether connecting has not failed just now.
-    pub(super) fn is_available(&self) -> bool {
-        self.backoff.allows_attempt()
+    /// Whether it may be picked at this moment.
+    pub(super) fn availability(&self) -> Availability {
+        self.health.availability()
     }
 
-    /// Notes that a request goes to this server; see [`Backoff::begin`].
+    /// Notes that a request goes to this server.
     pub(super) fn begin_attempt(&self) {
-        self.backoff.begin();
+        self.health.begin_attempt();
     }
 
     /// Notes how an attempt to open a connection ended.
     pub(super) fn note_connect<T>(&self, opened: &Result<T, ConnectFault>) {
-        match opened {
-            Ok(_) => {
-                if self.backoff.succeed() {
-                    tracing::info!(upstream = &*self.upstream, server = ?self.address().authority, "the server can be reached again");
-                }
+        let fault = opened.as_ref().err().copied();
+        if fault.is_some() {
+            self.metrics.count_connect_failure();
+        }
+        let (upstream, server) = (&*self.upstream, &self.address().authority);
+        match self.health.note_connect(fault) {
+            ConnectChange::Reachable => tracing::info!(upstream, ?server, "the server can be reached again"),
+            ConnectChange::Unreachable => {
+                let reason = fault.map_or("", ConnectFault::reason);
+                tracing::warn!(upstream, ?server, reason, "the server cannot be reached");
             }
-            Err(fault) => {
-                self.metrics.count_connect_failure();
-                // If this machine is at fault, avoiding the server does not help.
-                if *fault != ConnectFault::LocalResources && self.backoff.fail() {
-                    let reason = fault.reason();
-                    tracing::warn!(upstream = &*self.upstream, server = ?self.address().authority, reason, "the server cannot be reached");
-                }
-            }
+            ConnectChange::None => {}
         }
     }
 
