@@ -15,6 +15,7 @@
 //! - `resolver`: the addresses of the names in the configuration.
 //! - `admin`: metrics, liveness and readiness, on a separate listener.
 //! - `telemetry`: metrics and logs.
+//! - `tls`: certificates, keys and revocation lists from files.
 //! - [`app`]: starts, reloads and drains the process.
 //! - [`cli`]: one file per command.
 //! - `local_issuer`: the built-in issuer, for demonstrations.
@@ -39,6 +40,8 @@ pub(crate) mod primitives;
 pub(crate) mod rate_limit;
 pub(crate) mod resolver;
 pub(crate) mod telemetry;
+#[allow(dead_code, reason = "the connections that use all of it follow")]
+pub(crate) mod tls;
 pub(crate) mod token;
 pub(crate) mod upstream;
 

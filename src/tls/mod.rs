@@ -1,0 +1,25 @@
+//! TLS: certificates, keys and revocation lists from files, and what they say.
+//!
+//! [`files`] reads them and says what is wrong with a file: what was found, and what is wanted.
+//! Everything here is rustls with aws-lc-rs, the one TLS stack and the one crypto provider of the
+//! process. This module opens no connection; `downstream` and `upstream` do.
+
+pub(crate) mod certificate;
+pub(crate) mod certified_key;
+pub(crate) mod files;
+
+mod pem;
+
+#[cfg(test)]
+pub(crate) mod test_support;
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+
+/// The crypto provider of every TLS connection: aws-lc-rs, with the post-quantum hybrid
+/// X25519MLKEM768 as the preferred key exchange.
+pub(crate) fn provider() -> &'static Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
+    &PROVIDER
+}
