@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # Where Cargo builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-.PHONY: help demo test test-tools test-clients lint deny fuzz mutants fmt reference bench bench-instructions bench-compare
+.PHONY: help demo test test-tools test-clients test-deploy lint deny fuzz mutants fmt reference bench bench-instructions bench-compare
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ test-clients: ## Check Java's HttpClient, Spring and OpenTelemetry with a gatewa
 	cargo build --locked
 	tests/clients/install.sh $(TARGET)/clients
 	python3 tests/clients/check.py $(TARGET)/debug/portcullis $(TARGET)/clients
+
+# PARTS chooses, such as `make test-deploy PARTS=monitoring`.
+test-deploy: ## Check what is in deploy/ with the tools of its fields; installs what it needs
+	scripts/test-deploy.sh $(PARTS)
 
 lint: ## Check formatting and lints as CI does
 	@scripts/doctor.sh build

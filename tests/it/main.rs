@@ -24,6 +24,7 @@ mod key_rotation;
 mod keys;
 mod layers;
 mod limits;
+mod monitoring;
 mod nginx;
 mod observability;
 mod provider;
