@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use super::Upstream;
-use super::health::Availability;
+use super::health::{Availability, Probe};
 use super::server::{InFlight, Server};
+use super::{Upstream, UpstreamError};
 
 /// How a server is picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,27 +52,47 @@ impl Candidates {
     }
 }
 
+/// The server that an attempt goes to.
+#[derive(Debug)]
+pub(super) struct Pick<'a> {
+    /// Counts the request there.
+    pub(super) in_flight: InFlight,
+    /// Held until the attempt has ended, if it is the one that may try while no server is up.
+    pub(super) probe: Option<Probe<'a>>,
+}
+
+impl<'a> Pick<'a> {
+    fn new(server: &Arc<Server>, probe: Option<Probe<'a>>) -> Self {
+        server.begin_attempt();
+        Self { in_flight: InFlight::at(server), probe }
+    }
+}
+
 impl Upstream {
     /// Picks one of the `candidates` and counts the request there.
     ///
-    /// A server that has just failed is avoided, unless there is no other. One that has recovered
-    /// takes part in a share of the picks.
-    pub(super) fn pick(&self, candidates: &Candidates) -> InFlight {
-        let is_candidate = |server: &Server| !candidates.has_failed(server);
+    /// One that has recovered takes part in a share of the picks. If no server is up, one that has
+    /// failed lately is tried, as far as the circuit allows.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError::Unavailable`] if no server may get the request.
+    pub(super) fn pick(&self, candidates: &Candidates) -> Result<Pick<'_>, UpstreamError> {
+        if let Some(server) = &candidates.only {
+            return Ok(Pick::new(server, None));
+        }
         let turn = self.picks.load(Ordering::Relaxed);
-        let pick = || {
-            self.pick_if(|server| is_candidate(server) && server.availability().admits(turn))
-                .or_else(|| {
-                    self.pick_if(|server| {
-                        is_candidate(server) && matches!(server.availability(), Availability::Up { .. })
-                    })
-                })
-                .or_else(|| self.pick_if(is_candidate))
-                .expect("an upstream has a server, and `Candidates::without` leaves one")
+        let pick_available = |is_eligible: &dyn Fn(Availability) -> bool| {
+            self.pick_if(|server| !candidates.has_failed(server) && is_eligible(server.availability()))
         };
-        let server = candidates.only.as_ref().unwrap_or_else(pick);
-        server.begin_attempt();
-        InFlight::at(server)
+        let up = pick_available(&|availability| availability.admits(turn))
+            .or_else(|| pick_available(&|availability| matches!(availability, Availability::Up { .. })));
+        if let Some(server) = up {
+            return Ok(Pick::new(server, None));
+        }
+        let suspect = pick_available(&|availability| availability != Availability::Down);
+        let server = suspect.ok_or(UpstreamError::Unavailable { retry_after: Duration::from_secs(1) })?;
+        Ok(Pick::new(server, self.health.admit_without_server_up()?))
     }
 
     /// The server that the next request goes to, of those for which `is_eligible`.
@@ -101,11 +122,19 @@ mod tests {
     use super::*;
     use crate::upstream::tests::upstream;
 
+    fn pick(upstream: &Upstream) -> Pick<'_> {
+        upstream.pick(&Candidates::default()).expect("no server has failed")
+    }
+
+    fn port(pick: &Pick<'_>) -> u16 {
+        pick.in_flight.server().address().port
+    }
+
     fn picks(balance: Balance, n: usize) -> BTreeMap<u16, usize> {
         let upstream = upstream(balance, &[1, 2, 3]);
         let mut counts = BTreeMap::new();
         for _ in 0..n {
-            *counts.entry(upstream.pick(&Candidates::default()).server().address().port).or_default() += 1;
+            *counts.entry(port(&pick(&upstream))).or_default() += 1;
         }
         counts
     }
@@ -123,23 +152,24 @@ mod tests {
     #[test]
     fn least_request_avoids_a_busy_server() {
         let upstream = upstream(Balance::LeastRequest, &[1, 2]);
-        let busy = upstream.pick(&Candidates::default());
-        let others: Vec<u16> = (0..4).map(|_| upstream.pick(&Candidates::default()).server().address().port).collect();
-        assert!(!others.contains(&busy.server().address().port), "{others:?}");
+        let busy = pick(&upstream);
+        let others: Vec<u16> = (0..4).map(|_| port(&pick(&upstream))).collect();
+        assert!(!others.contains(&port(&busy)), "{others:?}");
     }
 
     #[test]
     fn a_retry_on_the_same_server_stays_there_however_busy_it_is() {
         let upstream = upstream(Balance::LeastRequest, &[1, 2]);
-        let busy = upstream.pick(&Candidates::default());
-        let same = Candidates::default().only(busy.server());
-        assert_eq!(upstream.pick(&same).server().id(), busy.server().id());
+        let busy = pick(&upstream);
+        let same = Candidates::default().only(busy.in_flight.server());
+        let again = upstream.pick(&same).expect("a retry there is always possible");
+        assert_eq!(port(&again), port(&busy));
     }
 
     #[test]
     fn a_finished_request_is_no_longer_counted() {
         let upstream = upstream(Balance::LeastRequest, &[1]);
-        drop(upstream.pick(&Candidates::default()));
+        drop(pick(&upstream));
         assert_eq!(upstream.servers()[0].in_flight(), 0);
     }
 }

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::body::RequestBodyFault;
 use super::server::Server;
@@ -14,8 +15,8 @@ use super::server::Server;
 pub struct ExchangeError {
     /// Whose fault it is, and what happened.
     pub cause: Fault,
-    /// The server of the last attempt.
-    pub server: Arc<Server>,
+    /// The server of the last attempt; `None` if there was no attempt.
+    pub server: Option<Arc<Server>>,
 }
 
 /// Whose fault it is that there is no response.
@@ -33,8 +34,11 @@ impl Fault {
         match self {
             Self::Upstream(UpstreamError::Unreachable(fault)) => fault != ConnectFault::LocalResources,
             Self::Upstream(UpstreamError::Busy | UpstreamError::Failed(_)) => true,
-            // The time of the exchange is over, or the request is incomplete.
-            Self::Upstream(UpstreamError::Timeout) | Self::Client(_) => false,
+            // The time is over, no server may be tried, or the request is incomplete.
+            Self::Upstream(
+                UpstreamError::DeadlineExceeded | UpstreamError::Timeout | UpstreamError::Unavailable { .. },
+            )
+            | Self::Client(_) => false,
         }
     }
 }
@@ -54,9 +58,18 @@ pub enum UpstreamError {
     /// Connected, but there was no usable response.
     #[error("{}", .0.reason())]
     Failed(ResponseFault),
-    /// No response head within `response_timeout` or the route's `timeout`.
+    /// The end of the exchange, which the route or the client sets. Says nothing against the server.
+    #[error("the exchange timed out")]
+    DeadlineExceeded,
+    /// No response head within `response_timeout`.
     #[error("the response timed out")]
     Timeout,
+    /// No server is up, and another request is trying whether one has recovered.
+    #[error("no server is up")]
+    Unavailable {
+        /// When to send the request again.
+        retry_after: Duration,
+    },
     /// Name resolution or connecting failed or timed out.
     #[error("{}", .0.reason())]
     Unreachable(ConnectFault),

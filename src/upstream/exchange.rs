@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, timeout_at};
 
+use super::balance::Pick;
 use super::body::{Progress, RequestBody, ResponseBody, Trailers};
 use super::dialer::share_of;
 use super::head_deadline::HeadDeadline;
@@ -55,16 +56,18 @@ impl Upstream {
     ) -> impl Future<Output = Result<UpstreamResponse, ExchangeError>> + 'a {
         let exchange = Exchange { upstream: self, pools, progress: request.body().progress(), options };
         let mut attempt = Attempt::first(request, self.settings().connect_timeout);
+        let mut last_server = None;
         async move {
             loop {
                 let (outcome, server) = exchange.attempt(attempt).await;
+                last_server = server.or(last_server);
                 match outcome {
                     AttemptOutcome::Response(response) => return Ok(response),
                     AttemptOutcome::Retry(next) => {
                         self.metrics().count_retry();
                         attempt = *next;
                     }
-                    AttemptOutcome::Failed(cause) => return Err(ExchangeError { cause, server }),
+                    AttemptOutcome::Failed(cause) => return Err(ExchangeError { cause, server: last_server }),
                 }
             }
         }
@@ -81,18 +84,24 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// Makes one attempt. Returns how it ended, and the server it was made on.
-    fn attempt(&self, mut attempt: Attempt) -> impl Future<Output = (AttemptOutcome, Arc<Server>)> {
+    /// Makes one attempt. Returns how it ended, and the server it was made on, if there was one.
+    fn attempt(&self, mut attempt: Attempt) -> impl Future<Output = (AttemptOutcome, Option<Arc<Server>>)> {
         let Attempt { request, candidates, reuse, .. } = &mut attempt;
-        let in_flight = self.upstream.pick(candidates);
-        let server = in_flight.server();
-        request_head::adapt(request, self.upstream.settings(), server.address(), self.options.trailers);
-        let pool = self.pools.for_server(server, self.upstream.metrics());
-        let ready = match reuse {
-            Reuse::Allowed => pool.try_acquire(),
-            Reuse::Forbidden => None,
-        };
+        let picked = self.upstream.pick(candidates).map(|pick| {
+            let server = pick.in_flight.server();
+            request_head::adapt(request, self.upstream.settings(), server.address(), self.options.trailers);
+            let pool = self.pools.for_server(server, self.upstream.metrics());
+            let ready = match reuse {
+                Reuse::Allowed => pool.try_acquire(),
+                Reuse::Forbidden => None,
+            };
+            (pick, pool, ready)
+        });
         async move {
+            let (Pick { in_flight, probe }, pool, ready) = match picked {
+                Ok(picked) => picked,
+                Err(unavailable) => return (AttemptOutcome::Failed(unavailable.into()), None),
+            };
             let server = Arc::clone(in_flight.server());
             let mut lease = match ready {
                 Some(lease) => lease,
@@ -101,7 +110,7 @@ impl Exchange<'_> {
                     Ok(lease) => lease,
                     Err(error) => {
                         let failed = FailedAttempt::without_connection(error, attempt);
-                        return (failed.outcome(&server, self.upstream), server);
+                        return (failed.outcome(&server, self.upstream), Some(server));
                     }
                 },
             };
@@ -120,12 +129,20 @@ impl Exchange<'_> {
             };
             let outcome = match sent {
                 Ok(response) => {
+                    server.health().note_response();
                     AttemptOutcome::Response(self.upstream_response(response, ExchangeGuard { lease, in_flight }))
                 }
-                Err(failure) => FailedAttempt { failure, connection, replay, candidates, reuse, connect_time }
-                    .outcome(&server, self.upstream),
+                Err(failure) => {
+                    let failed = FailedAttempt { failure, connection, replay, candidates, reuse, connect_time };
+                    if failed.is_server_fault() {
+                        server.health().note_failure();
+                    }
+                    failed.outcome(&server, self.upstream)
+                }
             };
-            (outcome, server)
+            // Once its outcome is noted, another request may try.
+            drop(probe);
+            (outcome, Some(server))
         }
     }
 
@@ -135,7 +152,7 @@ impl Exchange<'_> {
         let started = Instant::now();
         let deadline = started + self.upstream.settings().response_timeout;
         let (deadline, expired) = match self.options.deadline {
-            Some(end) if end < deadline => (end, UpstreamError::Timeout),
+            Some(end) if end < deadline => (end, UpstreamError::DeadlineExceeded),
             Some(_) | None => (deadline, UpstreamError::Busy),
         };
         let connect_time = share_of(attempt.connect_time, attempt.candidates.has_other_than(server, self.upstream));

@@ -39,12 +39,13 @@ impl<'a> HeadDeadline<'a> {
     ///
     /// # Errors
     ///
-    /// [`UpstreamError::Timeout`] if the upstream or the whole exchange took too long,
-    /// [`Fault::Client`] if the client did not complete its request.
+    /// [`UpstreamError::Timeout`] if the upstream took too long,
+    /// [`UpstreamError::DeadlineExceeded`] if the whole exchange did, [`Fault::Client`] if the
+    /// client did not complete its request.
     pub(super) fn extend(&mut self) -> Result<(), Fault> {
         let now = Instant::now();
         if self.exchange_end.is_some_and(|end| end <= now) {
-            return Err(UpstreamError::Timeout.into());
+            return Err(UpstreamError::DeadlineExceeded.into());
         }
         match self.progress.outcome() {
             BodyOutcome::InProgress => {
@@ -130,6 +131,6 @@ mod tests {
         assert_eq!(deadline.next(), end);
         progress.add_bytes(1);
         advance(Duration::from_secs(15)).await;
-        assert_eq!(deadline.extend(), Err(UpstreamError::Timeout.into()));
+        assert_eq!(deadline.extend(), Err(UpstreamError::DeadlineExceeded.into()));
     }
 }

@@ -32,6 +32,7 @@ use http::HeaderValue;
 use crate::telemetry::metrics::UpstreamMetrics;
 use balance::Balance;
 pub(crate) use error::{ConnectFault, ExchangeError, Fault, ResponseFault, UpstreamError};
+use health::UpstreamHealth;
 use server::Server;
 use tunnel_limits::{TunnelClient, TunnelLimit, TunnelLimits, TunnelPermit};
 
@@ -102,6 +103,7 @@ pub struct ServerAddress {
 pub struct Upstream {
     settings: UpstreamSettings,
     servers: Vec<Arc<Server>>,
+    health: Arc<UpstreamHealth>,
     /// Counts picks: where the next one starts its scan.
     picks: AtomicUsize,
     tunnels: TunnelLimits,
@@ -112,10 +114,11 @@ impl Upstream {
     /// An upstream without any connection yet.
     #[must_use]
     pub fn new(settings: UpstreamSettings, metrics: UpstreamMetrics) -> Self {
-        let servers =
-            settings.servers.iter().map(|address| Arc::new(Server::new(&settings, address, &metrics))).collect();
+        let health = Arc::<UpstreamHealth>::default();
+        let server = |address| Arc::new(Server::new(&settings, address, &health, &metrics));
+        let servers = settings.servers.iter().map(server).collect();
         let tunnels = TunnelLimits::new(&settings);
-        Self { settings, servers, picks: AtomicUsize::new(0), tunnels, metrics }
+        Self { settings, servers, health, picks: AtomicUsize::new(0), tunnels, metrics }
     }
 
     /// The settings it was created from.

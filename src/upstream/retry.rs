@@ -72,6 +72,26 @@ impl FailedAttempt {
         Self { failure, connection: AttemptConnection::None, replay: None, candidates, reuse, connect_time }
     }
 
+    /// Whether it counts as a failure of its server. A failure to connect is counted where the
+    /// connection is opened, since many requests may wait for one connection.
+    pub(super) fn is_server_fault(&self) -> bool {
+        match self.failure.fault {
+            // A server may close an idle connection at any time. If it is gone, the retry finds out.
+            Fault::Upstream(UpstreamError::Failed(_)) => match self.connection {
+                AttemptConnection::Reused => !self.failure.may_be_unprocessed,
+                AttemptConnection::New | AttemptConnection::None => true,
+            },
+            Fault::Upstream(UpstreamError::Timeout) => true,
+            Fault::Upstream(
+                UpstreamError::Busy
+                | UpstreamError::DeadlineExceeded
+                | UpstreamError::Unavailable { .. }
+                | UpstreamError::Unreachable(_),
+            )
+            | Fault::Client(_) => false,
+        }
+    }
+
     /// Decides whether another attempt follows this one on `server`.
     pub(super) fn outcome(self, server: &Arc<Server>, upstream: &Upstream) -> AttemptOutcome {
         let SendFailure { fault, unsent, may_be_unprocessed } = self.failure;
@@ -193,6 +213,10 @@ mod tests {
         request
     }
 
+    fn picked(upstream: &Upstream, candidates: &Candidates) -> Arc<Server> {
+        Arc::clone(upstream.pick(candidates).expect("a candidate is left").in_flight.server())
+    }
+
     fn failed_attempt(fault: Fault, connection: AttemptConnection, unsent: Option<Method>) -> FailedAttempt {
         let failure =
             SendFailure { fault, unsent: unsent.map(|method| Box::new(request(method))), may_be_unprocessed: false };
@@ -228,8 +252,7 @@ mod tests {
                 (AttemptOutcome::Retry(next), true) => {
                     assert_eq!(next.request.method(), method, "{name}");
                     assert_eq!(next.reuse, Reuse::Forbidden, "{name}: or there would be no last attempt");
-                    let picked = upstream.pick(&next.candidates);
-                    assert_eq!(picked.server().id(), upstream.servers()[0].id(), "{name}");
+                    assert_eq!(picked(&upstream, &next.candidates).id(), upstream.servers()[0].id(), "{name}");
                 }
                 (AttemptOutcome::Failed(fault), false) => assert_eq!(fault, FAILED, "{name}"),
                 (AttemptOutcome::Response(_) | AttemptOutcome::Retry(_) | AttemptOutcome::Failed(_), _) => {
@@ -249,7 +272,7 @@ mod tests {
             let mut attempt = failed_attempt(fault, connection, Some(Method::POST));
             let mut tried = Vec::new();
             loop {
-                let server = Arc::clone(upstream.pick(&attempt.candidates).server());
+                let server = picked(&upstream, &attempt.candidates);
                 tried.push(server.address().port);
                 match attempt.outcome(&server, &upstream) {
                     AttemptOutcome::Retry(next) => {
@@ -279,7 +302,7 @@ mod tests {
         let AttemptOutcome::Retry(next) = stale.outcome(first, &upstream) else { panic!("a retry") };
         let refused = FailedAttempt::without_connection(UpstreamError::Unreachable(ConnectFault::Refused), *next);
         let AttemptOutcome::Retry(next) = refused.outcome(first, &upstream) else { panic!("another server") };
-        assert_eq!(upstream.pick(&next.candidates).server().id(), second.id());
+        assert_eq!(picked(&upstream, &next.candidates).id(), second.id());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::dialer::Dialer;
-use super::health::{Availability, ConnectChange, ServerHealth};
+use super::health::{Availability, ConnectChange, ServerHealth, UpstreamHealth};
 use super::{ConnectFault, Protocol, ServerAddress, UpstreamError, UpstreamSettings};
 use crate::resolver::Resolver;
 use crate::telemetry::metrics::{GaugeGuard, ServerMetrics, UpstreamMetrics};
@@ -34,7 +34,12 @@ pub struct Server {
 }
 
 impl Server {
-    pub(super) fn new(settings: &UpstreamSettings, address: &ServerAddress, metrics: &UpstreamMetrics) -> Self {
+    pub(super) fn new(
+        settings: &UpstreamSettings,
+        address: &ServerAddress,
+        health: &Arc<UpstreamHealth>,
+        metrics: &UpstreamMetrics,
+    ) -> Self {
         /// Ids are never reused within a process, so that a worker never takes an old server's pool
         /// for a new server's.
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -43,7 +48,7 @@ impl Server {
             upstream: Arc::clone(&settings.name),
             metrics: metrics.server(address.authority.to_str().unwrap_or_default()),
             dialer: Dialer::new(address.clone(), Resolver::system()),
-            health: ServerHealth::new(),
+            health: ServerHealth::new(Arc::clone(health)),
             protocol: settings.protocol,
             keep_alive: settings.keep_alive,
             connection_permits: Arc::new(Semaphore::new(settings.max_connections)),
@@ -101,6 +106,11 @@ impl Server {
             }
             ConnectChange::None => {}
         }
+    }
+
+    /// Its health, for notes on how requests ended.
+    pub(super) fn health(&self) -> &ServerHealth {
+        &self.health
     }
 
     pub(super) fn protocol(&self) -> Protocol {

@@ -41,5 +41,6 @@ mod tunnel_authorization;
 mod upgrade;
 mod upstream_faults;
 mod upstream_headers;
+mod upstream_health;
 mod upstreams;
 mod workers;

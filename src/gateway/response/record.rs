@@ -48,7 +48,7 @@ pub(crate) struct Record {
     body_progress: Option<Progress>,
     bytes_in: u64,
     bytes_out: u64,
-    upstream: Option<(Arc<Upstream>, Arc<Server>)>,
+    upstream: Option<(Arc<Upstream>, Option<Arc<Server>>)>,
     upstream_duration: Option<Duration>,
     is_complete: bool,
 }
@@ -177,8 +177,8 @@ impl Record {
     }
 
     /// Notes which server the request went to last.
-    pub(crate) fn set_upstream(&mut self, upstream: &Arc<Upstream>, server: &Arc<Server>) {
-        self.upstream = Some((Arc::clone(upstream), Arc::clone(server)));
+    pub(crate) fn set_upstream(&mut self, upstream: &Arc<Upstream>, server: Option<&Arc<Server>>) {
+        self.upstream = Some((Arc::clone(upstream), server.cloned()));
     }
 
     /// Notes that the head of the upstream's response arrived after `took`.
@@ -284,7 +284,7 @@ impl Drop for Record {
             bytes_out: self.bytes_out,
             duration: took,
             upstream: self.upstream.as_ref().map(|(upstream, _)| &**upstream.name()),
-            server: self.upstream.as_ref().and_then(|(_, server)| server.address().authority.to_str().ok()),
+            server: self.upstream.as_ref().and_then(|(_, server)| server.as_ref()?.address().authority.to_str().ok()),
             upstream_duration: self.upstream_duration,
         });
     }

@@ -66,6 +66,11 @@ pub enum Refusal {
     UpstreamFailed(ResponseFault),
     /// The upstream did not respond in time.
     UpstreamTimeout,
+    /// No server of the upstream is up.
+    UpstreamUnavailable {
+        /// When a server may be up again.
+        retry_after: Duration,
+    },
     /// The gateway cannot connect to the upstream.
     UpstreamUnreachable(ConnectFault),
     /// A bug in the gateway.
@@ -148,6 +153,7 @@ impl Refusal {
             | Self::ClientTimeout
             | Self::UpstreamBusy
             | Self::UpstreamTimeout
+            | Self::UpstreamUnavailable { .. }
             | Self::Internal => self.code(),
         }
     }
@@ -206,6 +212,7 @@ impl Refusal {
             | Self::TunnelLimit(TunnelLimit::All)
             | Self::UpstreamFailed(_)
             | Self::UpstreamTimeout
+            | Self::UpstreamUnavailable { .. }
             | Self::UpstreamUnreachable(_) => Blame::Upstream,
         }
     }
@@ -222,7 +229,8 @@ impl From<Fault> for Refusal {
             }
             Fault::Upstream(UpstreamError::Busy) => Self::UpstreamBusy,
             Fault::Upstream(UpstreamError::Failed(fault)) => Self::UpstreamFailed(fault),
-            Fault::Upstream(UpstreamError::Timeout) => Self::UpstreamTimeout,
+            Fault::Upstream(UpstreamError::DeadlineExceeded | UpstreamError::Timeout) => Self::UpstreamTimeout,
+            Fault::Upstream(UpstreamError::Unavailable { retry_after }) => Self::UpstreamUnavailable { retry_after },
             Fault::Upstream(UpstreamError::Unreachable(fault)) => Self::UpstreamUnreachable(fault),
         }
     }

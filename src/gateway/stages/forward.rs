@@ -85,13 +85,13 @@ pub(crate) async fn send(
     let sent = upstream.send(worker.pools(), outgoing, options).await;
     let UpstreamResponse { mut head, body, server } = sent.map_err(|error| {
         let ExchangeError { cause, server } = error;
-        context.record().set_upstream(upstream, &server);
+        context.record().set_upstream(upstream, server.as_ref());
         if cause == Fault::Client(RequestBodyFault::Abandoned) {
             context.record().set_client_left();
         }
         Refusal::from(cause)
     })?;
-    context.record().set_upstream(upstream, &server);
+    context.record().set_upstream(upstream, Some(&server));
     context.record().set_upstream_response(started.elapsed());
     let upgraded_to = head.headers.get(header::UPGRADE).cloned();
     retain_end_to_end(&mut head.headers, |name| runtime.identity().passes_downstream(name));

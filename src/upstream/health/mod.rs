@@ -5,14 +5,20 @@
 //!
 //! [`Upstream::pick`]: super::Upstream::pick
 
-use super::ConnectFault;
+mod circuit;
+
+use std::sync::Arc;
+
+use super::{ConnectFault, UpstreamError};
 use crate::primitives::backoff::Backoff;
+use circuit::Circuit;
+pub(super) use circuit::Probe;
 
 /// Whether a server may be picked at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Availability {
-    /// It takes `percent` of the requests that it would otherwise get: 1 to 100. Less than 100 after
-    /// a recovery, so that a server with cold caches is not hit with its full share at once.
+    /// It takes `percent` of the requests that it would otherwise get. Less than 100 after a
+    /// recovery, so that a server with cold caches is not hit with its full share at once.
     Up {
         /// 1 to 100.
         percent: u8,
@@ -20,13 +26,19 @@ pub(super) enum Availability {
     /// It has failed lately. It is avoided, unless no server of the upstream is up.
     Suspect,
     /// It must not get a request, even if it is the only one.
-    #[expect(dead_code, reason = "health checks follow")]
     Down,
+}
+
+/// What the servers of one upstream have in common.
+#[derive(Debug, Default)]
+pub(super) struct UpstreamHealth {
+    circuit: Circuit,
 }
 
 /// What is known of one server's health.
 #[derive(Debug)]
 pub(super) struct ServerHealth {
+    upstream: Arc<UpstreamHealth>,
     /// Failures to connect.
     connects: Backoff,
 }
@@ -54,9 +66,20 @@ impl Availability {
     }
 }
 
+impl UpstreamHealth {
+    /// Permission for a request to try a server although none is up; see [`circuit`].
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError::Unavailable`].
+    pub(super) fn admit_without_server_up(&self) -> Result<Option<Probe<'_>>, UpstreamError> {
+        self.circuit.admit()
+    }
+}
+
 impl ServerHealth {
-    pub(super) fn new() -> Self {
-        Self { connects: Backoff::new() }
+    pub(super) fn new(upstream: Arc<UpstreamHealth>) -> Self {
+        Self { upstream, connects: Backoff::new() }
     }
 
     /// Whether the server may be picked at this moment.
@@ -75,9 +98,22 @@ impl ServerHealth {
             None if self.connects.succeed() => ConnectChange::Reachable,
             // If this machine is at fault, avoiding the server does not help.
             None | Some(ConnectFault::LocalResources) => ConnectChange::None,
-            Some(_) if self.connects.fail() => ConnectChange::Unreachable,
-            Some(_) => ConnectChange::None,
+            Some(_) => {
+                self.note_failure();
+                if self.connects.fail() { ConnectChange::Unreachable } else { ConnectChange::None }
+            }
         }
+    }
+
+    /// Notes that the head of a response has arrived.
+    pub(super) fn note_response(&self) {
+        self.upstream.circuit.note_success();
+    }
+
+    /// Notes that the server did not respond to a request, and that the server is to blame.
+    /// Failures to connect are noted by [`note_connect`](Self::note_connect) alone.
+    pub(super) fn note_failure(&self) {
+        self.upstream.circuit.note_failure();
     }
 }
 

@@ -128,6 +128,13 @@ impl Refusal {
             Self::UpstreamTimeout => {
                 (504, "upstream_timeout", "The service behind this gateway did not respond in time.", No, KeepAlive)
             }
+            Self::UpstreamUnavailable { .. } => (
+                503,
+                "upstream_unavailable",
+                "The service behind this gateway is not available at the moment; see Retry-After.",
+                No,
+                KeepAlive,
+            ),
             Self::UpstreamUnreachable(_) => {
                 (502, "upstream_unreachable", "The service behind this gateway cannot be reached.", No, KeepAlive)
             }
@@ -161,7 +168,10 @@ impl Refusal {
         if let Self::MethodNotAllowed { allow } = self {
             headers.insert(header::ALLOW, allow.clone());
         }
-        if let Self::RateLimited(LimitExceeded { retry_after, .. }) | Self::KeysUnavailable { retry_after } = self {
+        if let Self::RateLimited(LimitExceeded { retry_after, .. })
+        | Self::KeysUnavailable { retry_after }
+        | Self::UpstreamUnavailable { retry_after } = self
+        {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_seconds(*retry_after)));
         }
     }

@@ -52,6 +52,7 @@ fn one_of_each() -> Vec<Refusal> {
         Refusal::UpstreamBusy => Refusal::UpstreamBusy,
         Refusal::UpstreamFailed(_) => Refusal::UpstreamFailed(ResponseFault::Closed),
         Refusal::UpstreamTimeout => Refusal::UpstreamTimeout,
+        Refusal::UpstreamUnavailable { .. } => Refusal::UpstreamUnavailable { retry_after },
         Refusal::UpstreamUnreachable(_) => Refusal::UpstreamUnreachable(ConnectFault::Refused),
         Refusal::Internal => Refusal::Internal,
     ]
@@ -89,7 +90,7 @@ fn each_refusal_has_its_status_code_and_challenge() {
             "head_too_large" => (431, None),
             "internal" => (500, None),
             "upstream_failed" | "upstream_unreachable" => (502, None),
-            "keys_unavailable" | "upstream_busy" => (503, None),
+            "keys_unavailable" | "upstream_busy" | "upstream_unavailable" => (503, None),
             "upstream_timeout" => (504, None),
             other => panic!("{other} has no row here"),
         };
