@@ -83,6 +83,12 @@ impl CertificateFacts {
         }
     }
 
+    /// Whether both certificates are for one of the DNS names.
+    #[must_use]
+    pub(crate) fn has_name_in_common_with(&self, other: &Self) -> bool {
+        self.dns_names.iter().any(|name| other.dns_names.contains(name))
+    }
+
     /// Whether the certificate has expired at `now`.
     #[must_use]
     pub(crate) fn has_expired(&self, now: WallTime) -> bool {

@@ -19,6 +19,15 @@ pub(crate) struct FileText<'a> {
     pub(crate) text: &'a [u8],
 }
 
+/// One of the two files of an identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The certificate chain.
+    Chain,
+    /// The private key.
+    Key,
+}
+
 /// A chain whose first certificate belongs to the key, and what that certificate says.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
@@ -34,14 +43,18 @@ impl Identity {
     /// # Errors
     ///
     /// Everything that is wrong with either, or that the key is not the certificate's.
-    pub(crate) fn read(chain: FileText<'_>, key: FileText<'_>) -> Result<Self, Vec<FileError>> {
+    pub(crate) fn read(chain: FileText<'_>, key: FileText<'_>) -> Result<Self, Vec<(Part, FileError)>> {
         let certificates = files::certificates(chain.path, chain.text)
             .and_then(|certificates| Ok((all_facts(chain.path, &certificates)?, certificates)));
         let signing_key = files::private_key(key.path, key.text)
             .and_then(|der| provider().key_provider.load_private_key(der).map_err(|_| FileFault::Key.at(key.path)));
         let ((facts, certificates), signing_key) = match (certificates, signing_key) {
             (Ok(certificates), Ok(key)) => (certificates, key),
-            (certificates, key) => return Err(certificates.err().into_iter().chain(key.err()).collect()),
+            (certificates, key) => {
+                let chain_error = certificates.err().map(|error| (Part::Chain, error));
+                let key_error = key.err().map(|error| (Part::Key, error));
+                return Err(chain_error.into_iter().chain(key_error).collect());
+            }
         };
         let belongs_to = |certificate: &CertificateDer<'static>| {
             CertifiedKey::new(vec![certificate.clone()], Arc::clone(&signing_key)).keys_match().is_ok()
@@ -52,7 +65,7 @@ impl Identity {
             Some(index) => FileFault::KeyOfLaterCertificate { certificate, number: index + 1 },
             None => FileFault::KeyMismatch { certificate, names: facts.names() },
         };
-        Err(vec![fault.at(key.path)])
+        Err(vec![(Part::Key, fault.at(key.path))])
     }
 }
 
@@ -75,7 +88,7 @@ mod tests {
     fn read(chain: &str, key: &str) -> Result<Identity, Vec<String>> {
         let [chain, key] = [("/cert.pem", chain), ("/key.pem", key)]
             .map(|(path, text)| FileText { path: Path::new(path), text: text.as_bytes() });
-        Identity::read(chain, key).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+        Identity::read(chain, key).map_err(|errors| errors.iter().map(|(_, error)| error.to_string()).collect())
     }
 
     #[test]

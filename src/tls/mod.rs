@@ -2,13 +2,16 @@
 //!
 //! [`files`] reads them and says what is wrong with a file: what was found, and what is wanted.
 //! Everything here is rustls with aws-lc-rs, the one TLS stack and the one crypto provider of the
-//! process. This module opens no connection; `downstream` and `upstream` do.
+//! process. [`server`] is TLS towards clients; [`follow`] notices changed files. This module opens no connection; `downstream` and `upstream` do.
 
 pub(crate) mod certificate;
 pub(crate) mod certified_key;
 pub(crate) mod files;
+pub(crate) mod follow;
+pub(crate) mod server;
 
 mod pem;
+mod server_certificates;
 
 #[cfg(test)]
 pub(crate) mod test_support;

@@ -1,0 +1,235 @@
+//! TLS towards clients: the certificates, versions and protocols that the gateway offers, and how
+//! they change while it runs.
+//!
+//! A [`ServerTls`] is made from the settings of `[server.tls]` and the content of their files. When
+//! a file changes, it is read again; what cannot be used is kept out. A connection uses what was
+//! current when it began.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::time_provider::TimeProvider;
+use rustls_pki_types::UnixTime;
+
+use super::certificate::CertificateFacts;
+use super::certified_key::{FileText, Identity, Part};
+use super::files::{self, FileError};
+use super::follow::{self, Contents, Follower, LookTimes};
+use super::provider;
+use super::server_certificates::ServerCertificates;
+use crate::primitives::clock::Clock;
+use crate::primitives::file::FileReader;
+
+/// The protocols that are offered (RFC 7301), the preferred one first.
+pub(crate) const ALPN_HTTP2: &[u8] = b"h2";
+const ALPN_HTTP1: &[u8] = b"http/1.1";
+
+/// `[server.tls]`, compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServerTlsSettings {
+    /// At least one; the first is the default.
+    pub(crate) certificates: Vec<CertificateFiles>,
+    /// The lowest version of TLS that is accepted.
+    pub(crate) min_version: TlsVersion,
+}
+
+/// The files of one certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CertificateFiles {
+    /// The chain: the server's certificate first.
+    pub(crate) chain: PathBuf,
+    /// The private key.
+    pub(crate) key: PathBuf,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TlsVersion {
+    /// RFC 5246.
+    Tls12,
+    /// RFC 8446.
+    Tls13,
+}
+
+/// A file that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SettingError {
+    /// The key below `server.tls` that names the file.
+    pub(crate) key: String,
+    /// What is wrong with the file.
+    pub(crate) error: FileError,
+}
+
+/// A certificate in use.
+#[derive(Clone, Debug)]
+pub(crate) struct LoadedCertificate {
+    /// The file that it was read from, as the configuration names it.
+    pub(crate) file: Arc<str>,
+    /// What it says.
+    pub(crate) facts: CertificateFacts,
+}
+
+/// TLS towards clients. Shared by all workers.
+pub(crate) struct ServerTls {
+    settings: ServerTlsSettings,
+    clock: Clock,
+    tickets: Arc<dyn ProducesTickets>,
+    current: ArcSwap<ServerTlsState>,
+}
+
+/// What the files had when they were last read.
+#[derive(Debug)]
+pub(crate) struct ServerTlsState {
+    config: Arc<ServerConfig>,
+    certificates: Vec<LoadedCertificate>,
+    digest: [u8; 32],
+}
+
+impl ServerTls {
+    /// Reads all files of `settings`. Session tickets of `previous` stay valid. Blocks for as long
+    /// as the file system does.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with any of the files.
+    pub(crate) fn load(
+        settings: ServerTlsSettings,
+        clock: Clock,
+        previous: Option<&Self>,
+    ) -> Result<Arc<Self>, Vec<SettingError>> {
+        // Encrypted with keys of this process, and decrypted by every worker. The keys are replaced
+        // every six hours, and a ticket is good for twelve at most.
+        let tickets = previous.map_or_else(
+            || Ticketer::new().expect("aws-lc-rs provides random bytes"),
+            |previous| Arc::clone(&previous.tickets),
+        );
+        let contents = follow::read_blocking(&settings.readers());
+        let state = ServerTlsState::new(&settings, &contents, &clock, &tickets)?;
+        Ok(Arc::new(Self { settings, clock, tickets, current: ArcSwap::from_pointee(state) }))
+    }
+
+    /// The settings.
+    #[must_use]
+    pub(crate) fn settings(&self) -> &ServerTlsSettings {
+        &self.settings
+    }
+
+    /// What a new connection uses.
+    #[must_use]
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.current.load().config)
+    }
+
+    /// The certificates in use, in the order of the configuration.
+    #[must_use]
+    pub(crate) fn certificates(&self) -> Vec<LoadedCertificate> {
+        self.current.load().certificates.clone()
+    }
+
+    /// Says when the files change.
+    pub(crate) fn follow(&self, times: LookTimes) -> Follower {
+        Follower::new(self.settings.readers(), times, self.current.load().digest)
+    }
+
+    /// Uses `contents` for new connections.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with them; what was in use stays.
+    pub(crate) fn replace(&self, contents: &Contents) -> Result<(), Vec<SettingError>> {
+        let state = ServerTlsState::new(&self.settings, contents, &self.clock, &self.tickets)?;
+        self.current.store(Arc::new(state));
+        Ok(())
+    }
+}
+
+impl ServerTlsSettings {
+    /// The files, in the order in which [`ServerTlsState::new`] expects their contents.
+    fn readers(&self) -> Vec<FileReader> {
+        let pairs = self.certificates.iter().map(|files| [&files.chain, &files.key]);
+        pairs.flatten().map(|path| files::chain_reader(path)).collect()
+    }
+}
+
+impl ServerTlsState {
+    fn new(
+        settings: &ServerTlsSettings,
+        contents: &Contents,
+        clock: &Clock,
+        tickets: &Arc<dyn ProducesTickets>,
+    ) -> Result<Self, Vec<SettingError>> {
+        let identities = identities(settings, contents)?;
+        let versions: &[_] = match settings.min_version {
+            TlsVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+            TlsVersion::Tls13 => &[&rustls::version::TLS13],
+        };
+        let time = Arc::new(ClockTime(clock.clone()));
+        let mut config = ServerConfig::builder_with_details(Arc::clone(provider()), time)
+            .with_protocol_versions(versions)
+            .expect("aws-lc-rs has cipher suites of both versions")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(ServerCertificates::new(&identities)));
+        config.alpn_protocols = vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec()];
+        config.ticketer = Arc::clone(tickets);
+        // Sessions are resumed by tickets only: they take no memory, and every worker accepts them.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        // A request in early data could be replayed (RFC 8446 §8), so none is accepted.
+        config.max_early_data_size = 0;
+        let names = settings.certificates.iter().map(|files| files.chain.display().to_string().into());
+        let certificates =
+            names.zip(identities).map(|(file, identity)| LoadedCertificate { file, facts: identity.facts });
+        Ok(Self { config: Arc::new(config), certificates: certificates.collect(), digest: follow::digest(contents) })
+    }
+}
+
+/// Reads every certificate with its key, also after an error.
+fn identities(settings: &ServerTlsSettings, contents: &Contents) -> Result<Vec<Identity>, Vec<SettingError>> {
+    let (mut identities, mut errors) = (Vec::new(), Vec::new());
+    for ((index, files), pair) in settings.certificates.iter().enumerate().zip(contents.chunks_exact(2)) {
+        let mut report = |part: Part, error: FileError| {
+            let name = match part {
+                Part::Chain => "cert",
+                Part::Key => "key",
+            };
+            errors.push(SettingError { key: format!("certificates[{index}].{name}"), error });
+        };
+        match (&pair[0], &pair[1]) {
+            (Ok(chain), Ok(key)) => {
+                let chain = FileText { path: &files.chain, text: chain };
+                match Identity::read(chain, FileText { path: &files.key, text: key }) {
+                    Ok(identity) => identities.push(identity),
+                    Err(faults) => faults.into_iter().for_each(|(part, error)| report(part, error)),
+                }
+            }
+            (chain, key) => {
+                for (part, content) in [(Part::Chain, chain), (Part::Key, key)] {
+                    if let Err(error) = content {
+                        report(part, error.clone());
+                    }
+                }
+            }
+        }
+    }
+    if errors.is_empty() { Ok(identities) } else { Err(errors) }
+}
+
+impl std::fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerTls").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// The gateway's clock, for rustls: the age of tickets, and whether a client's certificate has
+/// expired.
+#[derive(Debug)]
+struct ClockTime(Clock);
+
+impl TimeProvider for ClockTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(self.0.now().seconds())))
+    }
+}
