@@ -5,9 +5,6 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-
 use super::{ConfigFile, FAILED};
 use crate::app::block_on_local;
 use crate::gateway::policy::{Access, RouteSettings};
@@ -17,7 +14,8 @@ use crate::primitives::clock::Clock;
 use crate::telemetry::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::token::{Algorithm, Verifier};
-use crate::upstream::{ServerAddress, Upstream};
+use crate::upstream::Upstream;
+use crate::upstream::server::Server;
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -145,7 +143,7 @@ fn check_online(plan: &Plan) -> ExitCode {
         }
         for upstream in runtime.upstreams() {
             for server in upstream.servers() {
-                let _ = sender.send(check_server(upstream, server.address()).await);
+                let _ = sender.send(check_server(upstream, server).await);
             }
         }
     });
@@ -184,12 +182,10 @@ async fn check_issuer(verifier: &Verifier) -> CheckOutcome {
     Err(format!("issuer {name}: its keys are for {}, but `{key}` accepts only {}", names(&published), names(accepted)))
 }
 
-async fn check_server(upstream: &Upstream, address: &ServerAddress) -> CheckOutcome {
-    let subject = format!("upstream {} {}", upstream.name(), address.authority.to_str().unwrap_or_default());
-    let connect = TcpStream::connect((address.host.as_str(), address.port));
-    match timeout(upstream.settings().connect_timeout, connect).await {
-        Ok(Ok(_)) => Ok(format!("{subject}: ok")),
-        Ok(Err(error)) => Err(format!("{subject}: cannot connect: {error}")),
-        Err(_) => Err(format!("{subject}: cannot connect within `connect_timeout`")),
+async fn check_server(upstream: &Upstream, server: &Server) -> CheckOutcome {
+    let subject = format!("upstream {} {}", upstream.name(), server.label());
+    match server.try_connect(upstream.settings().connect_timeout).await {
+        Ok(()) => Ok(format!("{subject}: ok")),
+        Err(fault) => Err(format!("{subject}: {}", fault.reason())),
     }
 }

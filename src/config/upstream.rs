@@ -14,7 +14,8 @@ use super::units::{Balance, HostHeader, TimeSpan, UpstreamProtocol};
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 #[schemars(extend("required" = ["servers"]), transform = field_order::record::<Self>)]
 pub struct Upstream {
-    /// Addresses of the servers, `http://host:port`, without a path; `https` is not supported.
+    /// Addresses of the servers: `http://host:port`, without a path, or a Unix socket,
+    /// `unix:/run/orders.sock`. `https` is not supported.
     pub servers: Vec<String>,
     /// How a server is chosen for a request.
     pub balance: Balance,

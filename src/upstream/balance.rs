@@ -127,7 +127,7 @@ mod tests {
     }
 
     fn port(pick: &Pick<'_>) -> u16 {
-        pick.in_flight.server().address().port
+        pick.in_flight.server().address().port()
     }
 
     fn picks(balance: Balance, n: usize) -> BTreeMap<u16, usize> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::body::RequestBodyFault;
 use super::server::Server;
+use super::stream::ServerSpeaksTls;
 
 /// Why an upstream returned no response.
 #[derive(Debug)]
@@ -86,6 +87,11 @@ pub enum ConnectFault {
     NameNotResolved,
     /// There is no route to the server's network or host.
     NoRoute,
+    /// There is no file with the name of the Unix socket.
+    NoSocket,
+    /// The operating system forbids it: this process may not write to the Unix socket, or a filter
+    /// rejects the connection.
+    NotPermitted,
     /// The server accepted the connection and closed it before the protocol had started.
     Closed,
     /// This process or machine lacks what a connection needs, such as a file descriptor or a port.
@@ -103,6 +109,8 @@ pub enum ResponseFault {
     Closed,
     /// What it sent is not valid HTTP, or the head is larger than the limit.
     Malformed,
+    /// It answered in TLS, although its URL in the configuration begins with `http://`.
+    SpeaksTls,
     /// The length of the body is stated in a way that recipients read differently.
     AmbiguousLength,
     /// It switched protocols although the request did not ask for that.
@@ -118,6 +126,8 @@ impl ConnectFault {
             Self::TimedOut => "connect timeout",
             Self::NameNotResolved => "name not resolved",
             Self::NoRoute => "no route to the server",
+            Self::NoSocket => "the socket does not exist",
+            Self::NotPermitted => "connecting is not permitted",
             Self::Closed => "closed while connecting",
             Self::LocalResources => "out of file descriptors or ports",
             Self::Other => "cannot connect",
@@ -131,6 +141,8 @@ impl From<&io::Error> for ConnectFault {
             io::ErrorKind::ConnectionRefused => Self::Refused,
             io::ErrorKind::TimedOut => Self::TimedOut,
             io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Self::NoRoute,
+            io::ErrorKind::NotFound => Self::NoSocket,
+            io::ErrorKind::PermissionDenied => Self::NotPermitted,
             io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => Self::Closed,
             io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse => Self::LocalResources,
             _ if is_out_of_descriptors(error) => Self::LocalResources,
@@ -153,6 +165,7 @@ impl ResponseFault {
             Self::Reset => "reset",
             Self::Closed => "closed before answering",
             Self::Malformed => "malformed response",
+            Self::SpeaksTls => "the server speaks TLS, but its URL is http",
             Self::AmbiguousLength => "ambiguous length of the response",
             Self::UnexpectedUpgrade => "unexpected switch of protocols",
         }
@@ -177,6 +190,9 @@ impl ResponseFault {
     }
 
     fn of_io(error: &io::Error) -> Self {
+        if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<ServerSpeaksTls>) {
+            return Self::SpeaksTls;
+        }
         match error.kind() {
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
                 Self::Reset

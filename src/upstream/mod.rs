@@ -5,6 +5,7 @@
 //! [`exchange`] picks a server ([`balance`]), acquires a connection to it from this worker's pool
 //! ([`pool`]), sends the request and waits for the response head.
 
+mod address;
 pub(crate) mod balance;
 pub(crate) mod body;
 mod dialer;
@@ -20,6 +21,7 @@ pub(crate) mod response;
 mod response_framing;
 mod retry;
 pub(crate) mod server;
+mod stream;
 pub(crate) mod tunnel_limits;
 pub(crate) mod upgrade;
 
@@ -27,9 +29,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use http::HeaderValue;
-
 use crate::telemetry::metrics::UpstreamMetrics;
+pub(crate) use address::{DialTarget, ServerAddress};
 use balance::Balance;
 pub(crate) use error::{ConnectFault, ExchangeError, Fault, ResponseFault, UpstreamError};
 use health::UpstreamHealth;
@@ -83,19 +84,8 @@ pub enum Protocol {
 pub enum HostHeader {
     /// The host that the client sent.
     Preserve,
-    /// The server's own address.
+    /// The server's own address: [`ServerAddress::authority`].
     Upstream,
-}
-
-/// Host and port of one server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerAddress {
-    /// A name or an IP address, without brackets.
-    pub host: String,
-    /// 1–65535.
-    pub port: u16,
-    /// The address as a `Host` field: without the port if it is the scheme's default.
-    pub authority: HeaderValue,
 }
 
 /// An upstream and its live state; shared by all workers.
@@ -166,14 +156,9 @@ pub(crate) mod tests {
 
     /// An upstream with servers on these ports of loopback.
     pub(crate) fn upstream(balance: Balance, ports: &[u16]) -> Upstream {
-        let server = |&port: &u16| ServerAddress {
-            host: "127.0.0.1".to_owned(),
-            port,
-            authority: HeaderValue::try_from(format!("127.0.0.1:{port}")).expect("digits and dots"),
-        };
         let settings = UpstreamSettings {
             name: "orders".into(),
-            servers: ports.iter().map(server).collect(),
+            servers: ports.iter().map(|&port| ServerAddress::loopback(port)).collect(),
             balance,
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(30),

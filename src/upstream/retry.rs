@@ -273,7 +273,7 @@ mod tests {
             let mut tried = Vec::new();
             loop {
                 let server = picked(&upstream, &attempt.candidates);
-                tried.push(server.address().port);
+                tried.push(server.address().port());
                 match attempt.outcome(&server, &upstream) {
                     AttemptOutcome::Retry(next) => {
                         assert_eq!(next.request.method(), Method::POST, "the request is as it was");

@@ -18,6 +18,8 @@ pub struct Server {
     id: u64,
     /// The upstream's name, for the log.
     upstream: Arc<str>,
+    /// Its own name in logs and metrics.
+    label: Box<str>,
     metrics: ServerMetrics,
     dialer: Dialer,
     health: ServerHealth,
@@ -43,10 +45,12 @@ impl Server {
         /// Ids are never reused within a process, so that a worker never takes an old server's pool
         /// for a new server's.
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        let label = address.label().into_boxed_str();
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             upstream: Arc::clone(&settings.name),
-            metrics: metrics.server(address.authority.to_str().unwrap_or_default()),
+            metrics: metrics.server(&label),
+            label,
             dialer: Dialer::new(address.clone(), Resolver::system()),
             health: ServerHealth::new(Arc::clone(health)),
             protocol: settings.protocol,
@@ -65,7 +69,13 @@ impl Server {
         self.id
     }
 
-    /// Its host and port.
+    /// Its name in logs and metrics; see [`ServerAddress::label`].
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Its address.
     #[must_use]
     pub fn address(&self) -> &ServerAddress {
         self.dialer.address()
@@ -79,6 +89,16 @@ impl Server {
 
     pub(super) fn dialer(&self) -> &Dialer {
         &self.dialer
+    }
+
+    /// Opens a connection as for a request, within `time`, and closes it. The attempt is not
+    /// counted.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot connect.
+    pub async fn try_connect(&self, time: Duration) -> Result<(), ConnectFault> {
+        self.dialer.connect(time).await.map(drop)
     }
 
     /// Whether it may be picked at this moment.
@@ -97,12 +117,12 @@ impl Server {
         if fault.is_some() {
             self.metrics.count_connect_failure();
         }
-        let (upstream, server) = (&*self.upstream, &self.address().authority);
+        let (upstream, server) = (&*self.upstream, &*self.label);
         match self.health.note_connect(fault) {
-            ConnectChange::Reachable => tracing::info!(upstream, ?server, "the server can be reached again"),
+            ConnectChange::Reachable => tracing::info!(upstream, server, "the server can be reached again"),
             ConnectChange::Unreachable => {
                 let reason = fault.map_or("", ConnectFault::reason);
-                tracing::warn!(upstream, ?server, reason, "the server cannot be reached");
+                tracing::warn!(upstream, server, reason, "the server cannot be reached");
             }
             ConnectChange::None => {}
         }

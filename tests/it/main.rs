@@ -38,6 +38,7 @@ mod token_form;
 mod token_headers;
 mod token_kinds;
 mod tunnel_authorization;
+mod unix_upstreams;
 mod upgrade;
 mod upstream_faults;
 mod upstream_headers;

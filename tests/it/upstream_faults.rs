@@ -184,6 +184,12 @@ async fn each_failure_names_the_server_and_the_reason() {
             "malformed response",
         ),
         (
+            "tls",
+            Step::response(b"\x15\x03\x03\0\x02\x02\x46"),
+            "upstream_failed",
+            "the server speaks TLS, but its URL is http",
+        ),
+        (
             "switches",
             Step::response("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"),
             "upstream_failed",

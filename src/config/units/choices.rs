@@ -51,7 +51,7 @@ pub enum UpstreamProtocol {
 pub enum HostHeader {
     /// The client's.
     Preserve,
-    /// The server's own address.
+    /// The server's own address, `localhost` for a Unix socket.
     Upstream,
 }
 

@@ -284,7 +284,7 @@ impl Drop for Record {
             bytes_out: self.bytes_out,
             duration: took,
             upstream: self.upstream.as_ref().map(|(upstream, _)| &**upstream.name()),
-            server: self.upstream.as_ref().and_then(|(_, server)| server.as_ref()?.address().authority.to_str().ok()),
+            server: self.upstream.as_ref().and_then(|(_, server)| Some(server.as_ref()?.label())),
             upstream_duration: self.upstream_duration,
         });
     }

@@ -14,7 +14,8 @@ use super::MAX_RESPONSE_HEAD_BYTES;
 use crate::primitives::local_executor::LocalExecutor;
 use crate::upstream::ConnectFault;
 use crate::upstream::body::RequestBody;
-use crate::upstream::dialer::{Dialer, RemoteAddress, UpstreamStream};
+use crate::upstream::dialer::{Dialer, RemoteAddress};
+use crate::upstream::stream::UpstreamStream;
 
 /// The most streams on one connection, even if the server allows more. When a connection breaks,
 /// all of them fail.

@@ -23,6 +23,7 @@ mod canary;
 pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod config_generator;
+pub(crate) mod echo;
 pub(crate) mod fixture;
 pub(crate) mod frames;
 pub(crate) mod gateway;

@@ -1,0 +1,80 @@
+//! `[upstreams.NAME]`: the servers behind the gateway, and how it connects to them.
+
+mod servers;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use super::syntax::{check_name, nonzero_duration};
+use crate::config::key_path::child;
+use crate::config::units::{self, TimeSpan};
+use crate::config::{Problems, Upstream};
+use crate::upstream::balance::Balance;
+use crate::upstream::{HostHeader, Protocol, UpstreamSettings};
+
+pub(super) fn compile(
+    upstreams: &BTreeMap<String, Upstream>,
+    problems: &mut Problems,
+) -> BTreeMap<Arc<str>, UpstreamSettings> {
+    let mut compiled = BTreeMap::new();
+    for (name, upstream) in upstreams {
+        let key_path = child("upstreams", name);
+        check_name(&key_path, name, problems);
+        let settings = compile_upstream(name, &key_path, upstream, problems);
+        compiled.insert(Arc::clone(&settings.name), settings);
+    }
+    compiled
+}
+
+fn compile_upstream(name: &str, key_path: &str, upstream: &Upstream, problems: &mut Problems) -> UpstreamSettings {
+    let servers = servers::compile(&child(key_path, "servers"), &upstream.servers, problems);
+    super::routes::check_body_idle(key_path, upstream.body_idle_timeout, problems);
+    let TunnelShares { max_tunnels, max_tunnels_per_client } = compile_tunnels(key_path, upstream, problems);
+    let mut duration = |name: &str, span: TimeSpan| nonzero_duration(&child(key_path, name), span, problems);
+    UpstreamSettings {
+        name: name.into(),
+        servers,
+        balance: match upstream.balance {
+            units::Balance::LeastRequest => Balance::LeastRequest,
+            units::Balance::RoundRobin => Balance::RoundRobin,
+        },
+        connect_timeout: duration("connect_timeout", upstream.connect_timeout),
+        response_timeout: duration("response_timeout", upstream.response_timeout),
+        keep_alive: duration("keep_alive", upstream.keep_alive),
+        max_connections: upstream.max_connections.get() as usize,
+        max_pending: upstream.max_pending as usize,
+        max_tunnels,
+        max_tunnels_per_client,
+        max_tunnel_lifetime: duration("max_tunnel_lifetime", upstream.max_tunnel_lifetime),
+        protocol: match upstream.protocol {
+            units::UpstreamProtocol::Http1 => Protocol::Http1,
+            units::UpstreamProtocol::Http2 => Protocol::Http2,
+        },
+        host: match upstream.host {
+            units::HostHeader::Preserve => HostHeader::Preserve,
+            units::HostHeader::Upstream => HostHeader::Upstream,
+        },
+        forward_token: upstream.forward_token,
+    }
+}
+
+struct TunnelShares {
+    max_tunnels: usize,
+    max_tunnels_per_client: usize,
+}
+
+/// The limits on tunnels. By default, tunnels leave half of the connections to one server to
+/// ordinary requests, even if all tunnels go to that server.
+fn compile_tunnels(key_path: &str, upstream: &Upstream, problems: &mut Problems) -> TunnelShares {
+    let max = upstream.max_tunnels.map_or(upstream.max_connections.get().div_ceil(2), NonZeroU32::get);
+    let share = upstream.max_tunnels_per_client.map_or(max.div_ceil(4), NonZeroU32::get);
+    if share > max {
+        problems.add_with_hint(
+            child(key_path, "max_tunnels_per_client"),
+            format!("{share} is more than `max_tunnels`, which is {max}"),
+            "write a smaller number, or raise `max_tunnels`",
+        );
+    }
+    TunnelShares { max_tunnels: max as usize, max_tunnels_per_client: share as usize }
+}
