@@ -44,7 +44,7 @@ pub use worker::Worker;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use http::{Method, Request, Response, Version};
+use http::{Request, Response};
 use hyper::body::Incoming;
 
 use decide::{Credentials, Decision, decide};
@@ -83,10 +83,9 @@ impl Gateway {
     ) -> impl Future<Output = Response<Body>> + use<> {
         let (gateway, peer) = (Rc::clone(self), peer.clone());
         let runtime = self.worker.current();
-        self.worker.watch_for_proxies(&runtime, peer.address(), request.headers());
-        let mut context =
-            ResponseContext::new(&runtime, request.method(), request.uri().path(), request.version(), &peer);
         let (head, tail) = RequestHead::split(request);
+        self.worker.watch_for_proxies(&runtime, peer.address(), &head.headers);
+        let mut context = ResponseContext::new(&runtime, &head, &peer);
         async move {
             let credentials = Credentials::FromRequest;
             let outcome = match decide(head, credentials, &peer, &runtime, &mut context, &mut NoObserver).await {
@@ -136,9 +135,6 @@ impl Gateway {
     #[must_use]
     pub fn refuse(&self, refusal: Refusal, peer: &Peer) -> Response<Body> {
         let runtime = self.worker.current();
-        // There is no valid method or path, and the log does not repeat what the client sent
-        // instead.
-        let unknown = Method::from_bytes(b"-").unwrap_or_default();
-        ResponseContext::new(&runtime, &unknown, "", Version::HTTP_11, peer).finish(Err(refusal))
+        ResponseContext::without_head(&runtime, peer).finish(Err(refusal))
     }
 }

@@ -8,6 +8,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
+use crate::primitives::grpc;
 use crate::upstream::headers::forwarding::Hop;
 
 /// The peer of a downstream connection: the client, or a proxy in front of the gateway.
@@ -65,6 +66,12 @@ pub(crate) struct RequestTail {
 }
 
 impl RequestHead {
+    /// Whether the request is a gRPC call.
+    #[must_use]
+    pub(crate) fn is_grpc_call(&self) -> bool {
+        grpc::is_call(&self.method, self.version, &self.headers)
+    }
+
     /// Separates the head of a request from the rest.
     #[must_use]
     pub(crate) fn split(request: Request<Incoming>) -> (Self, RequestTail) {

@@ -1,5 +1,5 @@
 //! Building blocks that know nothing about gateways: clocks, randomness, shutdown, timers, backoff,
-//! files, shares of clients, field syntax.
+//! files, shares of clients, field syntax, gRPC.
 
 pub(crate) mod backoff;
 pub(crate) mod blocking;
@@ -9,6 +9,7 @@ pub(crate) mod coalescing_stream;
 pub(crate) mod escape;
 pub(crate) mod field_syntax;
 pub(crate) mod file;
+pub(crate) mod grpc;
 pub(crate) mod lazy_timer;
 pub(crate) mod local_executor;
 pub(crate) mod log_interval;

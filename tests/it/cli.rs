@@ -173,6 +173,12 @@ fn explain_shows_the_rule_behind_a_decision_and_its_line() {
         ),
         ("a path of two readings", vec!["GET", "https://api.example/orders/a%3Fb/c"], 1, vec!["(path_ambiguous)"]),
         ("a method without a route", vec!["POST", url], 1, vec!["405 method_not_allowed"]),
+        (
+            "a gRPC call",
+            vec!["POST", url, "--grpc"],
+            1,
+            vec!["405 method_not_allowed", "the client reads: 200, grpc-status 12 UNIMPLEMENTED"],
+        ),
     ] {
         let output = portcullis(&[&["explain", "-c", &file], &arguments[..]].concat());
         let printed = text(&output.stdout);

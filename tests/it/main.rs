@@ -17,6 +17,7 @@ mod drain;
 mod early_refusals;
 mod file_descriptors;
 mod framing;
+mod grpc;
 mod http2;
 mod http2_clients;
 mod http2_upstreams;

@@ -116,7 +116,7 @@ async fn each_request_has_one_access_log_line_with_the_documented_fields() {
     let lines = fixture.gateway.wait_for_access_lines(7).await;
     assert_eq!(lines.len(), 7);
     let known: BTreeSet<&str> =
-        "time request_id route method path status code reason blame would_reject issuer subject client \
+        "time request_id route method path status grpc_status code reason blame would_reject issuer subject client \
         bytes_in bytes_out duration_ms upstream server upstream_ms"
             .split_whitespace()
             .collect();

@@ -26,6 +26,7 @@ use crate::gateway::{Peer, ResponseContext, Runtime};
 use crate::plan::Plan;
 use crate::plan::adopt::Adopter;
 use crate::primitives::clock::Clock;
+use crate::primitives::grpc;
 use crate::telemetry::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use steps::{Explanation, Trace};
@@ -54,6 +55,9 @@ pub(super) struct Args {
     /// `Origin` header of the request, for CORS
     #[arg(long)]
     origin: Option<String>,
+    /// Explain a gRPC call, which is a `POST` over HTTP/2 and is refused with a status of gRPC
+    #[arg(long)]
+    grpc: bool,
     /// Print the steps as JSON
     #[arg(long)]
     json: bool,
@@ -110,9 +114,10 @@ async fn explain(request: ExplainedRequest, plan: &Plan, runtime: &Arc<Runtime>,
             let _ = verifier.keys().fetch_once().await;
         }
     }
+    let is_grpc_call = head.is_grpc_call();
     let credentials = assumed_claims.as_ref().map_or(Credentials::FromRequest, Credentials::Assumed);
     let peer = Peer::new(CLIENT, "http");
-    let mut response = ResponseContext::new(runtime, &head.method, head.target.path(), head.version, &peer);
+    let mut response = ResponseContext::new(runtime, &head, &peer);
     let mut trace = Trace::new(plan.key_lines.clone());
     if head.headers.get(header::HOST).is_some_and(|host| host == UNNAMED_HOST) {
         trace.check(|| Check::noted("host", "none given; only routes for any host can match"));
@@ -127,7 +132,7 @@ async fn explain(request: ExplainedRequest, plan: &Plan, runtime: &Arc<Runtime>,
             Ok(())
         }
     });
-    trace.finish(file, outcome.err())
+    trace.finish(file, outcome.err(), is_grpc_call)
 }
 
 /// Describes what the upstream would receive: the target and the identity headers.
@@ -155,11 +160,17 @@ fn describe_forwarding(admitted: &Admitted, trace: &mut Trace) -> Result<(), Ref
 fn build_request(args: &Args) -> Result<ExplainedRequest, String> {
     let method =
         Method::from_bytes(args.method.as_bytes()).map_err(|_| format!("{:?} is not a method", args.method))?;
+    if args.grpc && method != Method::POST {
+        return Err(format!("a gRPC call has the method POST, not {method}"));
+    }
     let (host, target) = split_url(&args.url)?;
     let target = Uri::try_from(target).map_err(|error| format!("{target:?} is not a request target: {error}"))?;
     let mut headers = HeaderMap::new();
     let host = HeaderValue::try_from(&host).map_err(|_| format!("{host:?} is not a host"))?;
     headers.insert(header::HOST, host);
+    if args.grpc {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT_TYPE));
+    }
     if let Some(origin) = &args.origin {
         let value = HeaderValue::from_str(origin).map_err(|_| format!("{origin:?} is not an origin"))?;
         headers.insert(header::ORIGIN, value);
@@ -171,7 +182,8 @@ fn build_request(args: &Args) -> Result<ExplainedRequest, String> {
             value.map_err(|_| "the token contains a character that is not allowed in a header")?,
         );
     }
-    let head = RequestHead { method, target, version: Version::HTTP_11, headers, can_upgrade: false };
+    let version = if args.grpc { Version::HTTP_2 } else { Version::HTTP_11 };
+    let head = RequestHead { method, target, version, headers, can_upgrade: false };
     Ok(ExplainedRequest { head, assumed_claims: read_claims(args)? })
 }
 

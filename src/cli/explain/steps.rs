@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::config::KeyLines;
 use crate::gateway::observer::{Check, CheckResult, Observer, Stage};
 use crate::gateway::response::refusal::Refusal;
+use crate::primitives::grpc::GrpcStatus;
 
 /// One check, with the configuration key behind it and the key's line.
 #[derive(Debug, Serialize)]
@@ -36,6 +37,7 @@ pub(super) struct Explanation {
     file: String,
     steps: Vec<Step>,
     refusal: Option<Refusal>,
+    is_grpc_call: bool,
 }
 
 impl Trace {
@@ -46,7 +48,7 @@ impl Trace {
 
     /// Ends the trace. `file` is the name of the configuration file. If no check of the last stage
     /// accounts for `refusal`, the refusal becomes a step of its own.
-    pub(super) fn finish(mut self, file: &str, refusal: Option<Refusal>) -> Explanation {
+    pub(super) fn finish(mut self, file: &str, refusal: Option<Refusal>, is_grpc_call: bool) -> Explanation {
         let has_failed = |step: &Step| step.stage == self.stage.name() && step.result == label(CheckResult::Failed);
         let is_explained = self.steps.iter().any(has_failed);
         if let Some(refusal) = &refusal
@@ -55,7 +57,7 @@ impl Trace {
             let subject = self.stage.name();
             self.check(|| Check::failed(subject, refusal.reason()));
         }
-        Explanation { file: file.to_owned(), steps: self.steps, refusal }
+        Explanation { file: file.to_owned(), steps: self.steps, refusal, is_grpc_call }
     }
 }
 
@@ -105,15 +107,24 @@ impl Explanation {
                     let _ = write!(text, " ({})", refusal.reason());
                 }
                 text.push('\n');
+                if let Some(status) = self.grpc_status() {
+                    let _ = writeln!(text, "the client reads: 200, grpc-status {} {}", status.code(), status.name());
+                }
             }
         }
         text
+    }
+
+    /// What a gRPC client reads in place of the status; `None` for any other request.
+    fn grpc_status(&self) -> Option<GrpcStatus> {
+        self.refusal.as_ref().filter(|_| self.is_grpc_call).map(Refusal::grpc_status)
     }
 
     pub(super) fn to_json(&self) -> String {
         let document = serde_json::json!({
             "allowed": self.is_allowed(),
             "status": self.refusal.as_ref().map(|refusal| refusal.status().as_u16()),
+            "grpc_status": self.grpc_status().map(GrpcStatus::code),
             "code": self.refusal.as_ref().map(Refusal::code),
             "reason": self.refusal.as_ref().map(Refusal::reason),
             "file": self.file,

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 use crate::gateway::response::record::Record;
+use crate::primitives::grpc;
 use crate::telemetry::metrics::BrokenOff;
 use crate::upstream::body::{ResponseBody, ResponseBodyError};
 use crate::upstream::headers::retain_end_to_end;
@@ -152,6 +153,7 @@ impl<G: Unpin> http_body::Body for Body<G> {
                 } else if let Some(trailers) = frame.trailers_mut() {
                     // The same rules apply to trailers as to response headers.
                     retain_end_to_end(trailers, |name| record.runtime().identity().passes_downstream(name));
+                    record.set_grpc_status(grpc::status_in(trailers));
                 }
                 // hyper does not ask for more if it knows that there is none.
                 if this.content.is_end_stream() {

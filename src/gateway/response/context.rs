@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Response, Version};
+use http::{Method, Response};
 
 use super::body::Body;
-use super::error_response::ErrorContext;
+use super::error_response::{ErrorContext, ErrorForm};
 use super::record::Record;
 use super::refusal::Refusal;
 use crate::gateway::policy::limit::LimitOutcome;
@@ -18,6 +18,7 @@ use crate::gateway::policy::{OriginDecision, Route};
 use crate::gateway::request::{Peer, RequestHead};
 use crate::gateway::runtime::Runtime;
 use crate::primitives::clock::Moment;
+use crate::primitives::grpc;
 use crate::primitives::random;
 use crate::upstream::headers::X_REQUEST_ID;
 
@@ -29,7 +30,7 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 pub(crate) struct ResponseContext {
     record: Box<Record>,
     request_id: HeaderValue,
-    http_1: bool,
+    error_form: ErrorForm,
     /// Whether the client wants only the head of a response (RFC 9110 §9.3.2).
     head_only: bool,
     /// `None` on a route without a CORS policy: the CORS headers of the upstream are forwarded.
@@ -41,12 +42,25 @@ pub(crate) struct ResponseContext {
 impl ResponseContext {
     /// The context of a request that has just been received.
     #[must_use]
-    pub(crate) fn new(runtime: &Arc<Runtime>, method: &Method, path: &str, version: Version, peer: &Peer) -> Self {
+    pub(crate) fn new(runtime: &Arc<Runtime>, head: &RequestHead, peer: &Peer) -> Self {
+        let record = Record::new(runtime, &head.method, head.target.path(), peer.address());
+        Self::with_record(record, ErrorForm::of(head), head.method == Method::HEAD)
+    }
+
+    /// The context of a request whose head could not be read. There is no valid method or path, and
+    /// the log does not repeat what the client sent instead.
+    #[must_use]
+    pub(crate) fn without_head(runtime: &Arc<Runtime>, peer: &Peer) -> Self {
+        let unknown = Method::from_bytes(b"-").unwrap_or_default();
+        Self::with_record(Record::new(runtime, &unknown, "", peer.address()), ErrorForm::Http1Problem, false)
+    }
+
+    fn with_record(record: Record, error_form: ErrorForm, head_only: bool) -> Self {
         let mut context = Self {
-            record: Box::new(Record::new(runtime, method, path, peer.address())),
+            record: Box::new(record),
             request_id: HeaderValue::from_static(""),
-            http_1: version <= Version::HTTP_11,
-            head_only: *method == Method::HEAD,
+            error_form,
+            head_only,
             origin_decision: None,
             limits: Vec::new(),
         };
@@ -57,7 +71,7 @@ impl ResponseContext {
     /// The context of a request that was recorded when it was received, and is decided on again.
     #[must_use]
     pub(crate) fn without_record(runtime: &Arc<Runtime>, head: &RequestHead, peer: &Peer) -> Self {
-        let mut context = Self::new(runtime, &head.method, head.target.path(), head.version, peer);
+        let mut context = Self::new(runtime, head, peer);
         context.record.discard();
         context
     }
@@ -114,20 +128,33 @@ impl ResponseContext {
     /// Turns the outcome of the stages into the response.
     #[must_use]
     pub(crate) fn finish(mut self, outcome: Result<Response<Body>, Refusal>) -> Response<Body> {
-        let mut response = outcome.unwrap_or_else(|refusal| self.refuse(&refusal));
+        let (mut response, status) = match outcome {
+            Ok(response) => {
+                let status = response.status();
+                if self.error_form == ErrorForm::Grpc {
+                    self.record.set_grpc_status(grpc::status_in(response.headers()));
+                }
+                (response, status)
+            }
+            // The status of the refusal, also where a gRPC client receives 200.
+            Err(refusal) => (self.refuse(&refusal), refusal.status()),
+        };
         self.apply_headers(response.headers_mut());
-        self.record.set_status(response.status().as_u16());
+        self.record.set_status(status.as_u16());
         response.map(|body| body.with_record(self.record))
     }
 
     fn refuse(&mut self, refusal: &Refusal) -> Response<Body> {
         self.record.set_refusal(refusal);
+        if self.error_form == ErrorForm::Grpc {
+            self.record.set_grpc_status(Some(refusal.grpc_status().code()));
+        }
         let challenges =
             self.record.route().map_or(self.record.runtime().challenges(), |route| &route.settings().challenges);
         let response = refusal.to_response(ErrorContext {
             challenges,
             request_id: self.request_id.to_str().unwrap_or_default(),
-            http_1: self.http_1,
+            form: self.error_form,
         });
         let (mut parts, text) = response.into_parts();
         if self.head_only {

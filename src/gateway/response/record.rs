@@ -40,6 +40,7 @@ pub(crate) struct Record {
     /// Whether another record exists for the same request.
     is_discarded: bool,
     status: Option<u16>,
+    grpc_status: Option<u8>,
     code: Option<&'static str>,
     reason: Option<&'static str>,
     blame: Option<Blame>,
@@ -80,6 +81,7 @@ impl Record {
             client_left: false,
             is_discarded: false,
             status: None,
+            grpc_status: None,
             code: None,
             reason: None,
             reported_code: None,
@@ -168,6 +170,13 @@ impl Record {
     pub(crate) fn set_status(&mut self, status: u16) {
         if !self.client_left {
             self.status = Some(status);
+        }
+    }
+
+    /// Sets the status of the gRPC call, unless the response states none.
+    pub(crate) fn set_grpc_status(&mut self, status: Option<u8>) {
+        if !self.client_left {
+            self.grpc_status = status.or(self.grpc_status);
         }
     }
 
@@ -272,6 +281,7 @@ impl Drop for Record {
             method: self.method.as_str(),
             path: &self.path,
             status,
+            grpc_status: self.grpc_status,
             code: self.code,
             reason: self.reason,
             blame: self.blame.map(Blame::name),

@@ -26,6 +26,7 @@ use crate::gateway::response::context::ResponseContext;
 use crate::gateway::response::refusal::Refusal;
 use crate::gateway::runtime::Runtime;
 use crate::gateway::worker::Worker;
+use crate::primitives::grpc;
 use crate::primitives::min_rate::WaitAllowance;
 use crate::upstream::body::{MaxBody, RequestBody, RequestBodyFault, Trailers};
 use crate::upstream::exchange::ExchangeOptions;
@@ -219,8 +220,7 @@ fn check_length(tail: &RequestTail, max: MaxBody) -> Result<(), Refusal> {
 }
 
 fn trailers_for(headers: &HeaderMap) -> Trailers {
-    let grpc = headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-    if grpc { Trailers::Pass } else { Trailers::Drop }
+    if grpc::has_grpc_content(headers) { Trailers::Pass } else { Trailers::Drop }
 }
 
 /// Builds the target that the upstream receives: the path that was matched, with the route's prefix

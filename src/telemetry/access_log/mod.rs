@@ -41,6 +41,8 @@ pub struct AccessLine<'a> {
     pub path: &'a str,
     /// The status of the response.
     pub status: u16,
+    /// The status of a gRPC call.
+    pub grpc_status: Option<u8>,
     /// The code of the refusal.
     pub code: Option<&'static str>,
     /// The reason of the refusal, or why the response broke off; from a fixed list.
@@ -141,6 +143,9 @@ impl AccessLine<'_> {
         line.text("method", self.method);
         line.text("path", self.path);
         line.literal("status", self.status);
+        if let Some(grpc_status) = self.grpc_status {
+            line.literal("grpc_status", grpc_status);
+        }
         let optional = |line: &mut Line<'_>, key, value: Option<&str>| {
             if let Some(value) = value {
                 line.text(key, value);

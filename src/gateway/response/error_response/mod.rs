@@ -2,15 +2,21 @@
 //!
 //! One table gives each refusal its status, code, text and challenge, and says whether the
 //! connection closes. It lists every variant, so that a new one does not compile without an entry.
-//! The client receives a fixed text and the request id, as a problem document (RFC 9457).
+//! The client receives a fixed text and the request id, as a problem document (RFC 9457), or as the
+//! status of its gRPC call.
+
+mod grpc;
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Version};
 
 use super::refusal::{Refusal, TokenFault};
 use crate::gateway::policy::Challenges;
 use crate::gateway::policy::limit::LimitExceeded;
+use crate::gateway::request::RequestHead;
 use crate::primitives::field_syntax::retry_after_seconds;
 
 /// The parts of a request that an error response depends on.
@@ -20,8 +26,32 @@ pub struct ErrorContext<'a> {
     pub challenges: &'a Challenges,
     /// Only letters, digits, `-`, `_` and `.`.
     pub request_id: &'a str,
-    /// Whether the connection speaks HTTP/1, where `Connection: close` closes it.
-    pub http_1: bool,
+    /// The form in which the client reads a refusal.
+    pub form: ErrorForm,
+}
+
+/// The form in which a client reads a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorForm {
+    /// The status of a gRPC call.
+    Grpc,
+    /// A problem document over HTTP/1, where `Connection: close` closes the connection.
+    Http1Problem,
+    /// A problem document over HTTP/2.
+    Http2Problem,
+}
+
+impl ErrorForm {
+    /// The form for the client that sent `head`.
+    pub(super) fn of(head: &RequestHead) -> Self {
+        if head.is_grpc_call() {
+            Self::Grpc
+        } else if head.version <= Version::HTTP_11 {
+            Self::Http1Problem
+        } else {
+            Self::Http2Problem
+        }
+    }
 }
 
 /// How one refusal is represented in HTTP.
@@ -143,24 +173,33 @@ impl Refusal {
         Representation { status, code, detail, challenge, persistence }
     }
 
-    /// The response: status, challenge and a problem document.
+    /// The response, in the form that the client reads.
     #[must_use]
     pub fn to_response(&self, context: ErrorContext<'_>) -> Response<Bytes> {
         let representation = self.representation();
-        let status = self.status();
-        let mut response = Response::new(problem(status, &representation, self.limit(), context.request_id));
-        *response.status_mut() = status;
+        let mut response = match context.form {
+            ErrorForm::Grpc => self.trailers_only(&representation),
+            ErrorForm::Http1Problem | ErrorForm::Http2Problem => self.problem(&representation, context.request_id),
+        };
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if let Some(challenge) = representation.challenge.value(context.challenges) {
             headers.insert(header::WWW_AUTHENTICATE, challenge.clone());
         }
-        if context.http_1 && representation.persistence == Persistence::Close {
+        if context.form == ErrorForm::Http1Problem && representation.persistence == Persistence::Close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         self.write_extra_headers(headers);
+        response
+    }
+
+    fn problem(&self, representation: &Representation, request_id: &str) -> Response<Bytes> {
+        let status = self.status();
+        let mut response = Response::new(problem_document(status, representation, self.limit(), request_id));
+        *response.status_mut() = status;
+        let content_type = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
         response
     }
 
@@ -168,12 +207,20 @@ impl Refusal {
         if let Self::MethodNotAllowed { allow } = self {
             headers.insert(header::ALLOW, allow.clone());
         }
-        if let Self::RateLimited(LimitExceeded { retry_after, .. })
-        | Self::KeysUnavailable { retry_after }
-        | Self::UpstreamUnavailable { retry_after } = self
-        {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_seconds(*retry_after)));
+        if let Some(retry_after) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_seconds(retry_after)));
         }
+    }
+
+    /// When the client may try again, if the gateway knows it.
+    fn retry_after(&self) -> Option<Duration> {
+        let (Self::RateLimited(LimitExceeded { retry_after, .. })
+        | Self::KeysUnavailable { retry_after }
+        | Self::UpstreamUnavailable { retry_after }) = self
+        else {
+            return None;
+        };
+        Some(*retry_after)
     }
 
     fn limit(&self) -> Option<&str> {
@@ -194,7 +241,12 @@ impl Challenge {
     }
 }
 
-fn problem(status: StatusCode, representation: &Representation, limit: Option<&str>, request_id: &str) -> Bytes {
+fn problem_document(
+    status: StatusCode,
+    representation: &Representation,
+    limit: Option<&str>,
+    request_id: &str,
+) -> Bytes {
     #[derive(serde::Serialize)]
     struct Problem<'a> {
         r#type: &'static str,

@@ -1,5 +1,6 @@
 //! What each refusal is on the wire, and that the documents say so.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::*;
@@ -16,7 +17,11 @@ fn challenges() -> Challenges {
 }
 
 fn response(refusal: &Refusal) -> Response<Bytes> {
-    refusal.to_response(ErrorContext { challenges: &challenges(), request_id: "r-1", http_1: true })
+    response_in(ErrorForm::Http1Problem, refusal)
+}
+
+fn response_in(form: ErrorForm, refusal: &Refusal) -> Response<Bytes> {
+    refusal.to_response(ErrorContext { challenges: &challenges(), request_id: "r-1", form })
 }
 
 /// A list of refusals, one of each variant: a variant without a row does not compile.
@@ -126,6 +131,59 @@ fn the_connection_closes_only_where_the_next_request_could_not_be_read() {
         );
         assert_eq!(response(&refusal).headers().contains_key("connection"), closes, "{}", refusal.code());
     }
+}
+
+/// `doc/PROTOCOL-HTTP2.md` of gRPC: a call that is refused has 200 as the status of HTTP, its own
+/// status in the only header block, and no body.
+#[test]
+fn a_grpc_call_is_refused_with_its_own_status() {
+    for refusal in one_of_each() {
+        let (code, problem) = (refusal.code(), response(&refusal));
+        let response = response_in(ErrorForm::Grpc, &refusal);
+        let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap());
+        assert_eq!((response.status().as_u16(), response.body().len()), (200, 0), "{code}");
+        assert_eq!(header("content-type"), Some("application/grpc"), "{code}");
+        assert_eq!(header("grpc-status"), Some(&*refusal.grpc_status().code().to_string()), "{code}");
+        assert_eq!(header("portcullis-code"), Some(code), "{code}");
+        assert_eq!(response.headers().get("www-authenticate"), problem.headers().get("www-authenticate"), "{code}");
+        assert_eq!(header("connection"), None, "{code}: of no meaning in HTTP/2");
+        let document: serde_json::Value = serde_json::from_slice(problem.body()).unwrap();
+        let message = header("grpc-message").unwrap();
+        assert_eq!(document["detail"], message, "{code}");
+        // Everything else would have to be percent-encoded.
+        assert!(message.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'%'), "{code}: {message}");
+        let pushback = matches!(code, "rate_limited" | "keys_unavailable" | "upstream_unavailable").then_some("1500");
+        assert_eq!(header("grpc-retry-pushback-ms"), pushback, "{code}");
+    }
+    let limit = LimitExceeded { retry_after: Duration::from_nanos(1_000_001), limit: "calls".into() };
+    let response = response_in(ErrorForm::Grpc, &Refusal::RateLimited(limit));
+    assert_eq!(response.headers()["grpc-retry-pushback-ms"], "2", "not before the time is over");
+}
+
+/// docs/answers.md names for each status of gRPC the codes that have it, and no other.
+#[test]
+fn the_documents_list_the_grpc_status_of_every_code() {
+    let document = include_str!("../../../../docs/answers.md");
+    let rows = document.split("| `grpc-status` | codes |").nth(1).expect("the table").lines().skip(2);
+    let documented: Vec<(String, Vec<String>)> = rows
+        .map_while(|row| row.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | "))
+        .map(|(status, codes)| {
+            let mut codes: Vec<_> = codes.split(", ").map(|code| code.trim_matches('`').to_owned()).collect();
+            codes.sort();
+            (status.to_owned(), codes)
+        })
+        .collect();
+    let mut known = BTreeMap::<u8, (String, BTreeSet<String>)>::new();
+    for refusal in one_of_each() {
+        let status = refusal.grpc_status();
+        let row = known
+            .entry(status.code())
+            .or_insert_with(|| (format!("{} `{}`", status.code(), status.name()), BTreeSet::new()));
+        row.1.insert(refusal.code().to_owned());
+    }
+    let known: Vec<_> =
+        known.into_values().map(|(status, codes)| (status, codes.into_iter().collect::<Vec<_>>())).collect();
+    assert_eq!(documented, known);
 }
 
 /// docs/answers.md has one row per code, `| code | status | …`, and no other.

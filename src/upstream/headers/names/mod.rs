@@ -50,7 +50,8 @@ pub(crate) enum Class {
     /// Tells backends of other systems who the caller is. Not forwarded, except from trusted
     /// proxies under a name that the configuration lists.
     ForeignIdentity,
-    /// Controls browsers and clients in responses: `WWW-Authenticate` and `Access-Control-*`.
+    /// Controls browsers and clients in responses: `WWW-Authenticate`, `Access-Control-*`, and the
+    /// status of a gRPC call.
     ResponsePolicy,
     /// Any other name.
     Ordinary,

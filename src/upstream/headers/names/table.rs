@@ -189,7 +189,7 @@ const NAMES: [(Class, &[&str]); 14] = [
             "x-vouch-*",
         ],
     ),
-    (Class::ResponsePolicy, &["access-control-*", "www-authenticate"]),
+    (Class::ResponsePolicy, &["access-control-*", "grpc-message", "grpc-status", "www-authenticate"]),
 ];
 
 /// One entry of [`NAMES`].
