@@ -85,13 +85,13 @@ impl Rig {
             for issuer in adopted.issuers().iter() {
                 tokio::task::spawn_local(Arc::clone(issuer.keys()).run(shutdown.clone()));
             }
-            let mut listeners = bind(&plan.server.listen, 1).expect("a free port").remove(0);
-            let listener = TcpListener::from_std(listeners.remove(0)).expect("a listener");
-            let address = listener.local_addr().expect("bound");
+            let mut bound = bind(&plan.server.listen, plan.server.unix_mode, 1).expect("a free port");
+            let listeners = bound.by_worker.remove(0);
+            let address = bound.addresses[0].to_string();
             let limits = ConnectionLimits::new(Maximum { configured: 16, possible: 16 }, metrics.connections());
             let downstream = Downstream { limits, handle: handles(1).remove(0) };
             let gateway = Rc::new(Gateway::new(Worker::new(CurrentRuntime::new(adopted), shutdown.clone())));
-            tokio::task::spawn_local(serve(vec![listener], gateway, downstream, shutdown));
+            tokio::task::spawn_local(serve(listeners, gateway, downstream, shutdown));
             tokio::task::spawn_local(serve_origin(origin));
             TcpStream::connect(address).await.expect("the gateway listens")
         });

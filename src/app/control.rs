@@ -14,6 +14,7 @@ use super::source::{self, Environment, Look};
 use super::watch::{Finding, Watch};
 use super::{StartError, apply_log_settings, block_on_local, file_descriptors};
 use crate::downstream::connection_limits::{ConnectionLimits, Maximum};
+use crate::downstream::listener::SocketFile;
 use crate::gateway::CurrentRuntime;
 use crate::plan::Plan;
 use crate::plan::adopt::Adopter;
@@ -46,6 +47,8 @@ pub(super) struct Control {
     pub(super) connection_limits: Arc<ConnectionLimits>,
     /// The limit on open files; `None`: there is none.
     pub(super) descriptor_limit: Option<usize>,
+    /// The files of Unix listeners.
+    pub(super) socket_files: Vec<SocketFile>,
     pub(super) trigger: Arc<Trigger>,
     pub(super) readiness: Arc<ReadinessState>,
 }
@@ -155,16 +158,20 @@ impl Control {
 
     /// Reports that the gateway is not ready, waits until load balancers have noticed, lets
     /// connections finish, and stops.
-    fn drain(&self) {
+    fn drain(&mut self) {
         let (delay, timeout) = (self.plan.server.drain_delay, self.plan.server.drain_timeout);
         let trigger = Arc::clone(&self.trigger);
         let open = self.metrics.connections().open().clone();
+        let socket_files = std::mem::take(&mut self.socket_files);
         self.readiness.drain();
         tracing::info!(?delay, ?timeout, "draining");
         tokio::task::spawn_local(async move {
             /// Coarse, because only the end of the process depends on it.
             const POLL_INTERVAL: Duration = Duration::from_millis(20);
             tokio::time::sleep(delay).await;
+            // Before the listeners close: a client then finds no file, rather than one that refuses
+            // connections.
+            drop(socket_files);
             trigger.advance(Phase::Draining);
             let all_closed = async {
                 while open.value() > 0 {

@@ -23,7 +23,7 @@ pub use source::{ConfigSource, Environment};
 pub(crate) use threads::{block_on_local, spawn_thread};
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,13 +34,14 @@ use tokio::sync::mpsc;
 use crate::config::problem::Problems;
 use crate::downstream::balancer::{self, Balancer};
 use crate::downstream::connection_limits::{ConnectionLimits, Maximum};
-use crate::downstream::listener::{self, BindError};
+use crate::downstream::listener::{self, BindError, BoundListener, BoundListeners};
 use crate::downstream::{self, Downstream};
 use crate::gateway::{CurrentRuntime, Gateway, Worker};
 use crate::plan::adopt::{AdoptError, Adopter};
 use crate::plan::{LogPlan, Plan};
 use crate::primitives::blocking::NotAnswering;
 use crate::primitives::clock::Clock;
+use crate::primitives::listen_address::ListenAddress;
 use crate::primitives::shutdown::{self, Shutdown};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{AccessLog, logging};
@@ -153,8 +154,8 @@ pub fn start(options: Options) -> Result<RunningGateway, StartError> {
         loading::load_at_start(move || adopter.adopt(&plan, None).map(|runtime| Loaded { plan, runtime }))??
     };
     let runtime = CurrentRuntime::new(runtime);
-    let listeners = listener::bind(&plan.server.listen, plan.server.workers.count())?;
-    let data = local_addresses(&listeners);
+    let BoundListeners { by_worker: listeners, addresses: data, files: socket_files } =
+        listener::bind(&plan.server.listen, plan.server.unix_mode, plan.server.workers.count())?;
     let admin_listener = bind_admin(&plan)?;
     let admin = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
     register_scrape_hook(&metrics, &runtime);
@@ -185,6 +186,7 @@ pub fn start(options: Options) -> Result<RunningGateway, StartError> {
         clock: options.clock,
         connection_limits,
         descriptor_limit,
+        socket_files,
         trigger: Arc::clone(&trigger),
         readiness,
     };
@@ -217,7 +219,7 @@ struct WorkerResources<'a> {
 /// Starts one worker for each element of `listeners`. Returns the balancer of their connections.
 fn start_workers(
     threads: &mut ThreadGroup,
-    listeners: Vec<Vec<TcpListener>>,
+    listeners: Vec<Vec<BoundListener>>,
     resources: &WorkerResources<'_>,
 ) -> Result<Option<Balancer>, StartError> {
     let handles = balancer::handles(listeners.len());
@@ -230,11 +232,10 @@ fn start_workers(
     Ok(balancer)
 }
 
-fn run_worker(listeners: Vec<TcpListener>, runtime: Arc<CurrentRuntime>, downstream: Downstream, shutdown: Shutdown) {
+fn run_worker(listeners: Vec<BoundListener>, runtime: Arc<CurrentRuntime>, downstream: Downstream, shutdown: Shutdown) {
     block_on_local(async move {
-        let listeners = listeners.into_iter().filter_map(|listener| tokio::net::TcpListener::from_std(listener).ok());
         let gateway = Rc::new(Gateway::new(Worker::new(runtime, shutdown.clone())));
-        downstream::serve(listeners.collect(), gateway, downstream, shutdown).await;
+        downstream::serve(listeners, gateway, downstream, shutdown).await;
     });
 }
 
@@ -256,14 +257,10 @@ fn start_admin(
 
 fn bind_admin(plan: &Plan) -> Result<Option<TcpListener>, StartError> {
     let Some(address) = plan.admin else { return Ok(None) };
-    let listener = TcpListener::bind(address).map_err(|source| BindError { address, source })?;
-    listener.set_nonblocking(true).map_err(|source| BindError { address, source })?;
+    let failed = |source| BindError { address: ListenAddress::Tcp(address), source };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
     Ok(Some(listener))
-}
-
-/// The addresses of the data listeners. All workers listen on the same ones.
-fn local_addresses(listeners: &[Vec<TcpListener>]) -> Vec<SocketAddr> {
-    listeners.first().into_iter().flatten().filter_map(|listener| listener.local_addr().ok()).collect()
 }
 
 /// Applies `[log]`, and starts the thread that writes events if it does not run yet.

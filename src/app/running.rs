@@ -10,13 +10,14 @@ use tokio::sync::mpsc;
 use super::StartError;
 use super::control::Command;
 use crate::downstream::balancer::Balancer;
+use crate::primitives::listen_address::ListenAddress;
 use crate::primitives::shutdown::{Phase, Trigger};
 use crate::telemetry::AccessLog;
 
 /// A gateway that serves. Dropping it does not stop the gateway; [`RunningGateway::stop`] does.
 #[derive(Debug)]
 pub struct RunningGateway {
-    pub(super) data: Vec<SocketAddr>,
+    pub(super) data: Vec<ListenAddress>,
     pub(super) admin: Option<SocketAddr>,
     pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) trigger: Arc<Trigger>,
@@ -26,10 +27,20 @@ pub struct RunningGateway {
 }
 
 impl RunningGateway {
-    /// The addresses on which it accepts requests, in the order of the configuration.
+    /// The TCP addresses on which it accepts requests, in the order of the configuration.
     #[must_use]
     pub fn data_addresses(&self) -> Vec<SocketAddr> {
-        self.data.clone()
+        let tcp = |address: &ListenAddress| match address {
+            ListenAddress::Tcp(address) => Some(*address),
+            ListenAddress::Unix(_) => None,
+        };
+        self.data.iter().filter_map(tcp).collect()
+    }
+
+    /// All addresses on which it accepts requests, in the order of the configuration.
+    #[must_use]
+    pub(crate) fn listen_addresses(&self) -> &[ListenAddress] {
+        &self.data
     }
 
     /// The address of the admin listener, unless that is disabled.

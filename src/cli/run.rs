@@ -24,7 +24,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     options.access_sink = Some(Box::new(std::io::stdout()));
     match app::start(options) {
         Ok(running) => {
-            for address in running.data_addresses() {
+            for address in running.listen_addresses() {
                 tracing::info!(%address, "listening");
             }
             if let Some(address) = running.admin_address() {

@@ -15,9 +15,12 @@ use super::units::{ByteRate, LogFormat, LogLevel, OneOrMany, Size, TimeSpan, Tru
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 #[schemars(transform = field_order::record::<Self>)]
 pub struct Server {
-    /// IP address and port to listen on, or an array of them. A port that another process listens
-    /// on is an error.
+    /// IP address and port to listen on, `"unix:/path"` for a Unix socket, or an array of them. A
+    /// port or a socket that another process listens on is an error.
     pub listen: OneOrMany<String>,
+    /// Permissions of Unix sockets in `listen`, in octal. Each process that may connect to one is
+    /// trusted like a proxy in `trusted_proxies`.
+    pub unix_mode: String,
     /// Worker threads, 1 to 1024. `"auto"` starts one for each core that the process may use.
     pub workers: Workers,
     /// IP addresses or CIDR blocks of the proxies whose forwarding headers the gateway trusts.
@@ -61,6 +64,7 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             listen: OneOrMany::of(&["127.0.0.1:8080"]),
+            unix_mode: "0600".to_owned(),
             workers: Workers::Auto,
             trusted_proxies: Vec::new(),
             trusted_header: TrustedHeader::XForwarded,

@@ -7,7 +7,6 @@
 //! spread connections at all, one worker accepts them and the balancer does all of the spreading.
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -15,6 +14,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use super::connection_limits::ConnectionPermit;
 use super::socket::{ClientSocket, DetachedSocket};
+use crate::gateway::PeerAddress;
 
 /// A worker hands a connection over if it is ahead of another by at least this many, and by at
 /// least an eighth of the other's connections. With a smaller lead, waking the other worker costs
@@ -59,7 +59,7 @@ pub(super) struct WorkerBalancer {
 #[derive(Debug)]
 pub(super) struct AcceptedConnection {
     pub(super) socket: ClientSocket,
-    pub(super) address: IpAddr,
+    pub(super) peer: PeerAddress,
     pub(super) permit: ConnectionPermit,
 }
 
@@ -74,7 +74,7 @@ pub(super) struct AssignedConnection {
 #[derive(Debug)]
 pub(super) struct HandedOverConnection {
     socket: DetachedSocket,
-    address: IpAddr,
+    peer: PeerAddress,
     permit: ConnectionPermit,
     load: LoadGuard,
 }
@@ -139,8 +139,8 @@ impl WorkerBalancer {
         if worker == self.worker {
             return Ok(Assignment::ThisWorker(AssignedConnection { accepted, load }));
         }
-        let AcceptedConnection { socket, address, permit } = accepted;
-        let connection = HandedOverConnection { socket: socket.detach()?, address, permit, load };
+        let AcceptedConnection { socket, peer, permit } = accepted;
+        let connection = HandedOverConnection { socket: socket.detach()?, peer, permit, load };
         match self.all.0[worker].sender.send(connection) {
             Ok(()) => Ok(Assignment::OtherWorker),
             // The other worker has ended, so the process is about to.
@@ -159,8 +159,8 @@ impl HandedOverConnection {
     ///
     /// An error of registering the socket.
     pub(super) fn take_over(self) -> io::Result<AssignedConnection> {
-        let Self { socket, address, permit, load } = self;
-        let accepted = AcceptedConnection { socket: socket.attach()?, address, permit };
+        let Self { socket, peer, permit, load } = self;
+        let accepted = AcceptedConnection { socket: socket.attach()?, peer, permit };
         Ok(AssignedConnection { accepted, load })
     }
 }

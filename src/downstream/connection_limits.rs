@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::idle_connections::{IdleConnections, IdleHandle};
+use crate::gateway::ConnectionShare;
 use crate::primitives::log_interval::LogInterval;
 use crate::primitives::shares::{Share, Shares};
 use crate::telemetry::metrics::ConnectionMetrics;
@@ -45,7 +46,8 @@ pub struct Maximum {
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
     _permit: OwnedSemaphorePermit,
-    _share: Share,
+    /// `None` for a trusted proxy.
+    _share: Option<Share>,
     idle: IdleHandle,
 }
 
@@ -89,13 +91,17 @@ impl ConnectionLimits {
         &self.metrics
     }
 
-    /// Waits until `client` may open a connection, and closes an idle one for it if necessary.
-    /// `max_of_client` is how many connections it may have; `None` exempts it.
+    /// Waits until a client may open a connection, and closes an idle one for it if necessary.
+    /// `share` is how many connections it may have; `None` exempts it.
     ///
     /// Returns `None` if it has that many and none of them is idle.
-    pub(super) async fn admit(&self, client: IpAddr, max_of_client: Option<usize>) -> Option<ConnectionPermit> {
+    pub(super) async fn admit(&self, share: Option<ConnectionShare>) -> Option<ConnectionPermit> {
+        let client = share.map(|share| share.client);
         // Its own share comes first: a client at its limit must not make others lose a connection.
-        let share = self.share(client, max_of_client.map_or(usize::MAX, |max| self.possible_share(max)))?;
+        let share = match share {
+            Some(ConnectionShare { client, max }) => Some(self.share(client, self.possible_share(max))?),
+            None => None,
+        };
         let permit = if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             permit
         } else {

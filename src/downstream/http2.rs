@@ -67,7 +67,7 @@ pub(super) async fn serve(socket: ClientSocket, buffered: Vec<u8>, context: &Con
     let served = if served.is_some() {
         served
     } else {
-        tracing::info!(client = %peer.address(), "an HTTP/2 client cancels too many requests: sending GOAWAY");
+        tracing::info!(client = %peer.address().ip(), "an HTTP/2 client cancels too many requests: sending GOAWAY");
         connection.as_mut().close_gracefully();
         streams.while_within_limit(serve_connection(connection.as_mut(), context)).await
     };

@@ -42,7 +42,7 @@ struct List {
 
 #[derive(Debug)]
 struct ListedConnection {
-    client: IpAddr,
+    client: Option<IpAddr>,
     close: oneshot::Sender<()>,
 }
 
@@ -54,7 +54,8 @@ pub(super) struct CloseRequest<'a>(&'a IdleConnections);
 #[derive(Clone, Debug)]
 pub(super) struct IdleHandle {
     idle: Arc<IdleConnections>,
-    client: IpAddr,
+    /// The client whose share of the connections counts this one; `None` for a trusted proxy.
+    client: Option<IpAddr>,
 }
 
 /// A connection's place in the list, until it is dropped: the connection is no longer idle then, or
@@ -62,7 +63,7 @@ pub(super) struct IdleHandle {
 #[derive(Debug)]
 pub(super) struct IdleGuard {
     idle: Arc<IdleConnections>,
-    client: IpAddr,
+    client: Option<IpAddr>,
     number: u64,
     close: oneshot::Receiver<()>,
     _gauge: GaugeGuard,
@@ -73,8 +74,8 @@ impl IdleConnections {
         Arc::new(Self { list: Mutex::default(), metrics })
     }
 
-    pub(super) fn handle(self: &Arc<Self>, client: IpAddr) -> IdleHandle {
-        IdleHandle { idle: Arc::clone(self), client: client_network(client) }
+    pub(super) fn handle(self: &Arc<Self>, client: Option<IpAddr>) -> IdleHandle {
+        IdleHandle { idle: Arc::clone(self), client: client.map(client_network) }
     }
 
     /// Closes the connection of `client` that has been idle for longest. Returns whether there was
@@ -119,7 +120,9 @@ impl List {
     /// Tells a listed connection to close. Returns whether it was listed.
     fn close(&mut self, number: u64) -> bool {
         let Some(ListedConnection { client, close }) = self.by_number.remove(&number) else { return false };
-        self.by_client.remove(&(client, number));
+        if let Some(client) = client {
+            self.by_client.remove(&(client, number));
+        }
         self.closing += 1;
         // The guard holds the receiver for as long as the connection is listed.
         let _ = close.send(());
@@ -141,7 +144,9 @@ impl IdleHandle {
         let number = list.next_number;
         list.next_number += 1;
         list.by_number.insert(number, ListedConnection { client: self.client, close: sender });
-        list.by_client.insert((self.client, number));
+        if let Some(client) = self.client {
+            list.by_client.insert((client, number));
+        }
         let closed = list.is_wanted() && list.close(number);
         drop(list);
         if closed {
@@ -169,10 +174,10 @@ impl IdleGuard {
 impl Drop for IdleGuard {
     fn drop(&mut self) {
         let mut list = self.idle.lock();
-        if list.by_number.remove(&self.number).is_some() {
-            list.by_client.remove(&(self.client, self.number));
-        } else {
+        if list.by_number.remove(&self.number).is_none() {
             list.closing -= 1;
+        } else if let Some(client) = self.client {
+            list.by_client.remove(&(client, self.number));
         }
     }
 }
@@ -208,6 +213,7 @@ impl IdleWatch {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::net::Ipv4Addr;
     use std::time::Duration;
 
     use super::*;
@@ -219,7 +225,7 @@ mod tests {
     }
 
     fn handle(idle: &Arc<IdleConnections>, client: &str) -> IdleHandle {
-        idle.handle(client.parse().unwrap())
+        idle.handle(Some(client.parse().unwrap()))
     }
 
     /// Which of these connections were told to close.
@@ -247,6 +253,15 @@ mod tests {
         assert!(!idle.close_oldest_of("192.0.2.1".parse().unwrap()));
         assert!(idle.close_oldest_of("2001:db8::2".parse().unwrap()), "the same /64");
         assert_eq!(closed(&mut guards), [false, true]);
+    }
+
+    #[test]
+    fn a_proxys_connection_is_closed_for_others_and_for_no_share() {
+        let idle = idle_connections();
+        let mut guards = [idle.handle(None).list()];
+        assert!(!idle.close_oldest_of(Ipv4Addr::LOCALHOST.into()), "it is in no client's share");
+        let _request = idle.request_close();
+        assert_eq!(closed(&mut guards), [true]);
     }
 
     #[test]

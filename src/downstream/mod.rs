@@ -36,7 +36,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::gateway::{Gateway, Peer};
@@ -46,7 +45,7 @@ use balancer::{
     AcceptedConnection, AssignedConnection, Assignment, HandedOverConnection, LoadGuard, WorkerBalancer, WorkerHandle,
 };
 use connection_limits::{ConnectionLimits, ConnectionPermit};
-use socket::ClientSocket;
+use listener::{BoundListener, Listener};
 
 /// What one worker needs to accept connections.
 #[derive(Debug)]
@@ -59,13 +58,18 @@ pub struct Downstream {
 
 /// Accepts and serves connections until the process drains. Returns when the last of them is closed
 /// or the process stops.
-pub async fn serve(listeners: Vec<TcpListener>, gateway: Rc<Gateway>, downstream: Downstream, mut shutdown: Shutdown) {
+pub async fn serve(
+    listeners: Vec<BoundListener>,
+    gateway: Rc<Gateway>,
+    downstream: Downstream,
+    mut shutdown: Shutdown,
+) {
     let Downstream { limits, handle: WorkerHandle { balancer, inbox } } = downstream;
     let alive = Rc::new(());
     let spawner = ConnectionSpawner { gateway, limits, shutdown: shutdown.clone(), alive: Rc::clone(&alive) };
     tokio::task::spawn_local(take_over_connections(inbox, spawner.clone()));
+    let listeners = listeners.into_iter().filter_map(attach);
     let accept_loops: Vec<_> = listeners
-        .into_iter()
         .map(|listener| tokio::task::spawn_local(accept_connections(listener, balancer.clone(), spawner.clone())))
         .collect();
     drop(spawner);
@@ -78,6 +82,16 @@ pub async fn serve(listeners: Vec<TcpListener>, gateway: Rc<Gateway>, downstream
         () = all_closed(&alive) => {}
         () = shutdown.reached(Phase::Stopped) => {}
     }
+}
+
+/// Registers a listener with the runtime of this thread. Without it, the worker serves what the
+/// other listeners and workers accept.
+fn attach(listener: BoundListener) -> Option<Listener> {
+    let attached = listener.attach();
+    if let Err(error) = &attached {
+        tracing::error!(%error, "a worker cannot use a listener");
+    }
+    attached.ok()
 }
 
 async fn all_closed(alive: &Rc<()>) {
@@ -99,7 +113,7 @@ async fn take_over_connections(mut inbox: UnboundedReceiver<HandedOverConnection
     }
 }
 
-async fn accept_connections(listener: TcpListener, balancer: WorkerBalancer, spawner: ConnectionSpawner) {
+async fn accept_connections(listener: Listener, balancer: WorkerBalancer, spawner: ConnectionSpawner) {
     /// Accepting fails when the process has no file descriptors left; trying again at once would
     /// only waste processor time.
     const RETRY_DELAY: Duration = Duration::from_millis(50);
@@ -128,15 +142,13 @@ async fn accept_connections(listener: TcpListener, balancer: WorkerBalancer, spa
 
 /// Accepts a connection and waits until it may be open. Returns `None`, and closes the connection,
 /// if its client has too many.
-async fn accept(listener: &TcpListener, spawner: &ConnectionSpawner) -> io::Result<Option<AcceptedConnection>> {
+async fn accept(listener: &Listener, spawner: &ConnectionSpawner) -> io::Result<Option<AcceptedConnection>> {
     // Accepts before it waits for a permit: a worker with nothing to accept must not hold a permit
     // that another one needs. At most one accepted connection per listener waits here, the others
     // in the kernel.
-    let (stream, address) = listener.accept().await?;
-    let address = address.ip();
-    let max_of_client = spawner.gateway.max_connections_of(address);
-    let permit = spawner.limits.admit(address, max_of_client).await;
-    Ok(permit.map(|permit| AcceptedConnection { socket: ClientSocket::tcp(stream), address, permit }))
+    let (socket, peer) = listener.accept().await?;
+    let permit = spawner.limits.admit(spawner.gateway.connection_share_of(peer)).await;
+    Ok(permit.map(|permit| AcceptedConnection { socket, peer, permit }))
 }
 
 /// Starts a task for each connection that this worker serves.
@@ -151,13 +163,13 @@ struct ConnectionSpawner {
 
 impl ConnectionSpawner {
     fn spawn(&self, connection: AssignedConnection) {
-        let AssignedConnection { accepted: AcceptedConnection { socket, address, permit }, load } = connection;
+        let AssignedConnection { accepted: AcceptedConnection { socket, peer, permit }, load } = connection;
         let idle = permit.idle_handle();
         let open = self.limits.metrics().open().hold();
         let guard = ConnectionGuard { _open: open, _permit: permit, _load: load, _alive: Rc::clone(&self.alive) };
         let (gateway, shutdown) = (Rc::clone(&self.gateway), self.shutdown.clone());
         tokio::task::spawn_local(async move {
-            connection::serve(socket, Peer::new(address, "http"), idle, gateway, shutdown).await;
+            connection::serve(socket, Peer::new(peer, "http"), idle, gateway, shutdown).await;
             drop(guard);
         });
     }

@@ -1,7 +1,7 @@
 //! The client's socket: every byte of a downstream connection passes through [`ClientSocket`].
 //!
-//! It is a TCP or a Unix socket, and the rest of `downstream` does not see the difference: readiness,
-//! half-close and hand-over between workers work the same for both.
+//! It is a TCP or a Unix socket, and the rest of `downstream` does not see the difference:
+//! readiness, half-close and hand-over between workers work the same for both.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

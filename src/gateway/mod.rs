@@ -35,13 +35,13 @@ pub(crate) mod worker;
 
 mod tunnel;
 
+pub(crate) use client_address::PeerAddress;
 pub(crate) use request::Peer;
 pub(crate) use response::context::ResponseContext;
 pub use runtime::CurrentRuntime;
-pub(crate) use runtime::{Runtime, ServerSettings};
+pub(crate) use runtime::{ConnectionShare, Runtime, ServerSettings};
 pub use worker::Worker;
 
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use http::{Request, Response};
@@ -124,10 +124,11 @@ impl Gateway {
         self.worker.current().connections().clone()
     }
 
-    /// How many connections the peer at `address` may have at this moment; `None`: any number.
+    /// The share of the connections that the peer at `address` has at this moment; `None`: any
+    /// number.
     #[must_use]
-    pub fn max_connections_of(&self, address: IpAddr) -> Option<usize> {
-        self.worker.current().settings().max_connections_of(address)
+    pub fn connection_share_of(&self, address: PeerAddress) -> Option<ConnectionShare> {
+        self.worker.current().settings().connection_share_of(address)
     }
 
     /// The response to a request whose head could not be read: it is malformed, too large or too

@@ -1,6 +1,5 @@
 //! The input of a decision: the peer of the connection, and the head of a request.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use http::{HeaderMap, Method, Request, Uri, Version};
@@ -8,29 +7,27 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
+use super::client_address::PeerAddress;
 use crate::primitives::grpc;
 use crate::upstream::headers::forwarding::Hop;
 
 /// The peer of a downstream connection: the client, or a proxy in front of the gateway.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    address: IpAddr,
+    address: PeerAddress,
     hop: Rc<Hop>,
 }
 
 impl Peer {
-    /// The peer at `address`, which is the kernel's and never a header's. `scheme` is `http` or
-    /// `https`.
+    /// The peer at `address`. `scheme` is `http` or `https`.
     #[must_use]
-    pub fn new(address: IpAddr, scheme: &'static str) -> Self {
-        // An IPv4 client has the same address on an IPv4 and on an IPv6 listener.
-        let address = address.to_canonical();
-        Self { address, hop: Rc::new(Hop::new(address, scheme)) }
+    pub fn new(address: PeerAddress, scheme: &'static str) -> Self {
+        Self { address, hop: Rc::new(Hop::new(address.ip(), scheme)) }
     }
 
-    /// The address. An IPv4 address is never in its IPv6-mapped form.
+    /// The address.
     #[must_use]
-    pub fn address(&self) -> IpAddr {
+    pub fn address(&self) -> PeerAddress {
         self.address
     }
 

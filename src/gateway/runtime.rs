@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::caller_cache::CallerCache;
-use super::client_address::TrustedProxies;
+use super::client_address::{PeerAddress, TrustedProxies};
 use super::matching::RouteTable;
 use super::policy::{Challenges, FailureGuard, IdentityHeaders, Limiter, Route};
 use crate::primitives::clock::Clock;
@@ -53,6 +53,15 @@ pub struct ClientTimeouts {
     pub min_body_rate: Option<MinRate>,
 }
 
+/// How many connections a client may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionShare {
+    /// The client.
+    pub client: IpAddr,
+    /// Open connections, at most.
+    pub max: usize,
+}
+
 /// How the access log shows the subject of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubjectLogging {
@@ -63,11 +72,12 @@ pub enum SubjectLogging {
 }
 
 impl ServerSettings {
-    /// How many connections the peer at `address` may have. `None` for a trusted proxy, whose
-    /// connections carry the requests of many clients.
+    /// The share of the connections that the peer at `address` has. `None` for a trusted proxy,
+    /// whose connections carry the requests of many clients.
     #[must_use]
-    pub fn max_connections_of(&self, address: IpAddr) -> Option<usize> {
-        (!self.trusted_proxies.contains(address)).then_some(self.max_connections_per_client)
+    pub fn connection_share_of(&self, address: PeerAddress) -> Option<ConnectionShare> {
+        let max = self.max_connections_per_client;
+        (!address.is_trusted(&self.trusted_proxies)).then(|| ConnectionShare { client: address.ip(), max })
     }
 
     /// The subject as the access log shows it.

@@ -2,12 +2,11 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::{Arc, Once};
 
 use http::HeaderMap;
 
-use super::client_address::{ProxyDetector, has_forwarding_fields};
+use super::client_address::{PeerAddress, ProxyDetector, has_forwarding_fields};
 use super::runtime::{CurrentRuntime, Runtime};
 use crate::primitives::shutdown::Shutdown;
 use crate::upstream::pool::Pools;
@@ -50,8 +49,9 @@ impl Worker {
     }
 
     /// Warns, once per process, if a proxy sends nearly all requests and no proxy is trusted.
-    pub(super) fn watch_for_proxies(&self, runtime: &Runtime, peer: IpAddr, headers: &HeaderMap) {
+    pub(super) fn watch_for_proxies(&self, runtime: &Runtime, peer: PeerAddress, headers: &HeaderMap) {
         static WARNING: Once = Once::new();
+        let PeerAddress::Ip(peer) = peer else { return };
         if runtime.settings().trusted_proxies.is_empty()
             && self.proxy_detector.observe(peer, || has_forwarding_fields(headers))
         {

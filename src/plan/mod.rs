@@ -9,6 +9,7 @@ mod cors;
 mod identity;
 mod issuers;
 mod limits;
+mod listen;
 #[cfg(test)]
 mod problem_texts;
 mod routes;
@@ -144,6 +145,8 @@ impl Plan {
     pub fn needs_restart(&self, next: &Self) -> Option<&'static str> {
         if self.server.listen != next.server.listen {
             Some("server.listen")
+        } else if self.server.unix_mode != next.server.unix_mode {
+            Some("server.unix_mode")
         } else if self.server.workers != next.server.workers {
             Some("server.workers")
         } else if self.admin != next.admin {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::LogPlan;
+use super::listen::{compile_addresses, compile_unix_mode, parse_tcp_address};
 use super::syntax::nonzero_duration;
 use crate::config::key_path::element;
 use crate::config::problem::quoted;
@@ -15,6 +16,7 @@ use crate::config::{Admin, AuthFailures, Log, Problems, Server};
 use crate::gateway::ServerSettings;
 use crate::gateway::client_address::TrustedProxies;
 use crate::gateway::runtime::{ClientTimeouts, SubjectLogging};
+use crate::primitives::listen_address::{ListenAddress, UnixMode};
 use crate::primitives::min_rate::MinRate;
 use crate::rate_limit::Quota;
 use crate::telemetry::LineFormat;
@@ -26,7 +28,9 @@ use crate::upstream::headers::ForwardingFamily;
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerPlan {
     /// Addresses to listen on; at least one.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenAddress>,
+    /// The permissions of Unix sockets among them.
+    pub unix_mode: UnixMode,
     /// Number of worker threads.
     pub workers: Workers,
     /// Open client connections, at most.
@@ -64,12 +68,10 @@ const MIN_HEADER_BYTES: u64 = 1024;
 /// Upper limit of `max_header_size`. hyper keeps the whole head of a request in one buffer.
 const MAX_HEADER_BYTES: u64 = 1024 * 1024;
 
-const ADDRESS_HINT: &str =
-    "write an IP address and a port, such as \"127.0.0.1:8080\", \"0.0.0.0:8080\" or \"[::]:8080\"";
-
 pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Option<ServerPlan> {
     let problems_before = problems.len();
-    let listen = compile_listen(server, problems);
+    let listen = compile_addresses("server.listen", server.listen.as_slice(), problems);
+    let unix_mode = compile_unix_mode(&server.unix_mode, problems);
     let trusted_proxies = TrustedProxies::new(
         compile_networks(&server.trusted_proxies, problems),
         match server.trusted_header {
@@ -88,6 +90,7 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
     let max_connections_per_client = compile_client_share(server, problems);
     (problems.len() == problems_before).then(|| ServerPlan {
         listen,
+        unix_mode,
         workers: match server.workers {
             units::Workers::Auto => Workers::Auto,
             units::Workers::Count(count) => Workers::Count(count.try_into().unwrap_or(NonZeroUsize::MIN)),
@@ -136,35 +139,11 @@ fn check_sizes(server: &Server, problems: &mut Problems) {
     }
 }
 
-fn compile_listen(server: &Server, problems: &mut Problems) -> Vec<SocketAddr> {
-    let texts = server.listen.as_slice();
-    let mut addresses = Vec::new();
-    for (index, text) in texts.iter().enumerate() {
-        let key_path = if texts.len() > 1 { element("server.listen", index) } else { "server.listen".to_owned() };
-        match parse_address(text) {
-            // Port 0 means any free port, so the same text may stand for several addresses.
-            Ok(address) if addresses.contains(&address) && address.port() != 0 => {
-                problems.add(key_path, format!("{} is listed twice", quoted(text)));
-            }
-            Ok(address) => addresses.push(address),
-            Err(what) => problems.add_with_hint(key_path, what, ADDRESS_HINT),
-        }
-    }
-    if texts.is_empty() {
-        problems.add_with_hint("server.listen", "the list is empty", ADDRESS_HINT);
-    }
-    addresses
-}
-
-fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("{} is not an IP address with a port", quoted(text)))
-}
-
 /// The address of the admin listener; `None` if it is off, or if the address has a problem.
 pub(super) fn compile_admin(admin: &Admin, problems: &mut Problems) -> Option<SocketAddr> {
     match admin.listen.as_str() {
         "off" => None,
-        text => match parse_address(text) {
+        text => match parse_tcp_address(text) {
             Ok(address) => Some(address),
             Err(what) => {
                 let hint = "write an address such as \"127.0.0.1:9090\", or \"off\" for no admin listener";

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::load_text;
+use crate::primitives::listen_address::ListenAddress;
 
 const BASE: &str = r#"
 [issuers.main]
@@ -27,7 +28,7 @@ fn problem_paths(text: &str) -> Vec<String> {
 fn a_minimal_file_compiles_to_a_plan_with_the_defaults() {
     let plan =
         compile(&format!("{BASE}[[routes]]\npath = \"/a/*\"\nscopes = [\"a:read\"]\nupstream = \"up\"")).unwrap();
-    assert_eq!(plan.server.listen, ["127.0.0.1:8080".parse().unwrap()]);
+    assert_eq!(plan.server.listen, [ListenAddress::parse("127.0.0.1:8080").unwrap()]);
     assert_eq!(plan.admin, Some("127.0.0.1:9090".parse().unwrap()));
     assert_eq!(plan.failure_guard.map(|quota| (quota.count, quota.burst)), Some((600, 100)));
     assert_eq!(&*plan.routes[0].name, "/a/*");
@@ -51,6 +52,10 @@ fn a_broken_rule_is_reported_with_its_key() {
         ),
         ("several addresses", "[server]\nlisten = [\"127.0.0.1:1\", \"[::1]:1\"]", None),
         ("a host name to listen on", "[server]\nlisten = \"localhost\"", Some("server.listen")),
+        ("a Unix socket", "[server]\nlisten = [\"[::1]:1\", \"unix:/run/a.sock\"]", None),
+        ("a relative path", "[server]\nlisten = [\"[::1]:1\", \"unix:a.sock\"]", Some("server.listen[1]")),
+        ("the same socket twice", "[server]\nlisten = [\"unix:/a\", \"unix:/a\"]", Some("server.listen[1]")),
+        ("a mode that is none", "[server]\nunix_mode = \"rw-\"", Some("server.unix_mode")),
         ("the same address twice", "[server]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:1\"]", Some("server.listen[1]")),
         ("a timeout of zero", "[server]\nheader_timeout = \"0s\"", Some("server.header_timeout")),
         ("a drain delay of zero", "[server]\ndrain_delay = \"0s\"", None),
@@ -400,6 +405,7 @@ fn a_change_that_requires_a_restart_is_named_by_its_key() {
     for (text, expected) in [
         ("", None),
         ("[server]\nlisten = \"127.0.0.1:1\"", Some("server.listen")),
+        ("[server]\nunix_mode = \"0660\"", Some("server.unix_mode")),
         ("[server]\nworkers = 7", Some("server.workers")),
         ("[admin]\nlisten = \"off\"", Some("admin.listen")),
         ("[server]\nmax_connections = 5", None),

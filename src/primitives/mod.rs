@@ -11,6 +11,7 @@ pub(crate) mod field_syntax;
 pub(crate) mod file;
 pub(crate) mod grpc;
 pub(crate) mod lazy_timer;
+pub(crate) mod listen_address;
 pub(crate) mod local_executor;
 pub(crate) mod log_interval;
 pub(crate) mod min_rate;

@@ -39,6 +39,7 @@ mod token_form;
 mod token_headers;
 mod token_kinds;
 mod tunnel_authorization;
+mod unix_listeners;
 mod unix_upstreams;
 mod upgrade;
 mod upstream_faults;

@@ -66,6 +66,7 @@ async fn rejects_a_reload_that_needs_a_restart_and_names_the_key() {
     let fixture = Fixture::start(Config::minimal()).await;
     for (table, line, key) in [
         ("server", "listen = \"127.0.0.2:0\"", "server.listen"),
+        ("server", "listen = \"unix:/run/http.sock\"", "server.listen"),
         ("server", "workers = 3", "server.workers"),
         ("admin", "listen = \"off\"", "admin.listen"),
     ] {

@@ -116,7 +116,7 @@ async fn explain(request: ExplainedRequest, plan: &Plan, runtime: &Arc<Runtime>,
     }
     let is_grpc_call = head.is_grpc_call();
     let credentials = assumed_claims.as_ref().map_or(Credentials::FromRequest, Credentials::Assumed);
-    let peer = Peer::new(CLIENT, "http");
+    let peer = Peer::new(CLIENT.into(), "http");
     let mut response = ResponseContext::new(runtime, &head, &peer);
     let mut trace = Trace::new(plan.key_lines.clone());
     if head.headers.get(header::HOST).is_some_and(|host| host == UNNAMED_HOST) {

@@ -13,8 +13,10 @@
 //! the client is then the furthest address that a trusted proxy has reported.
 
 mod forwarded;
+mod peer_address;
 mod untrusted_proxy;
 
+pub(crate) use peer_address::PeerAddress;
 pub(crate) use untrusted_proxy::ProxyDetector;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -78,16 +80,15 @@ impl TrustedProxies {
 impl Client {
     /// The client of a request that `peer` sent with these headers.
     #[must_use]
-    pub(crate) fn of_request(peer: IpAddr, headers: &HeaderMap, trusted: &TrustedProxies) -> Self {
-        let peer = peer.to_canonical();
-        if !trusted.contains(peer) {
-            return Self { ip: peer, peer_trust: PeerTrust::Untrusted, reported: ReportedHops::default() };
+    pub(crate) fn of_request(peer: PeerAddress, headers: &HeaderMap, trusted: &TrustedProxies) -> Self {
+        if !peer.is_trusted(trusted) {
+            return Self { ip: peer.ip(), peer_trust: PeerTrust::Untrusted, reported: ReportedHops::default() };
         }
         let reported = match trusted.family {
             ForwardingFamily::Forwarded => from_forwarded(headers, trusted),
             ForwardingFamily::XForwarded => from_x_forwarded(headers, trusted),
         };
-        let ip = reported.addresses.first().copied().unwrap_or(peer);
+        let ip = reported.addresses.first().copied().unwrap_or(peer.ip());
         Self { ip, peer_trust: PeerTrust::Trusted(trusted.family), reported }
     }
 }

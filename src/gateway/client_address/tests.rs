@@ -29,13 +29,17 @@ fn family(lines: &[&str]) -> ForwardingFamily {
     }
 }
 
+fn peer_at(text: &str) -> PeerAddress {
+    text.parse::<IpAddr>().unwrap().into()
+}
+
 fn reported(lines: &[&str], family: ForwardingFamily) -> ReportedHops {
-    Client::of_request(PROXY.parse().unwrap(), &headers(lines), &proxies(family)).reported
+    Client::of_request(peer_at(PROXY), &headers(lines), &proxies(family)).reported
 }
 
 /// The client's address if trusted proxies write the family of the first line.
 fn address(peer: &str, lines: &[&str]) -> String {
-    Client::of_request(peer.parse().unwrap(), &headers(lines), &proxies(family(lines))).ip.to_string()
+    Client::of_request(peer_at(peer), &headers(lines), &proxies(family(lines))).ip.to_string()
 }
 
 const PROXY: &str = "10.0.0.1";
@@ -46,10 +50,27 @@ fn fields_of_untrusted_peers_are_ignored() {
     let lines = ["forwarded: for=1.2.3.4", "x-forwarded-for: 1.2.3.4", "x-forwarded-proto: https"];
     for family in [ForwardingFamily::Forwarded, ForwardingFamily::XForwarded] {
         for (peer, trusted) in [("203.0.113.9", proxies(family)), (PROXY, TrustedProxies::default())] {
-            let client = Client::of_request(peer.parse().unwrap(), &headers(&lines), &trusted);
+            let client = Client::of_request(peer_at(peer), &headers(&lines), &trusted);
             let reported = ReportedHops::default();
             assert_eq!(client, Client { ip: peer.parse().unwrap(), peer_trust: PeerTrust::Untrusted, reported });
         }
+    }
+}
+
+/// RL-1: only what the permissions of the socket let in can connect to it.
+#[test]
+fn fields_of_the_peer_of_a_unix_socket_are_believed() {
+    for (name, lines, expected) in [
+        ("none", &[][..], "127.0.0.1"),
+        ("an address", &["x-forwarded-for: 203.0.113.9"], "203.0.113.9"),
+        ("a forged address on the left", &["x-forwarded-for: 1.2.3.4, 203.0.113.9"], "203.0.113.9"),
+    ] {
+        let client = Client::of_request(PeerAddress::UnixSocket, &headers(lines), &TrustedProxies::default());
+        assert_eq!(
+            (client.ip, client.peer_trust),
+            (expected.parse().unwrap(), PeerTrust::Trusted(XForwarded)),
+            "{name}"
+        );
     }
 }
 

@@ -43,7 +43,7 @@ impl ResponseContext {
     /// The context of a request that has just been received.
     #[must_use]
     pub(crate) fn new(runtime: &Arc<Runtime>, head: &RequestHead, peer: &Peer) -> Self {
-        let record = Record::new(runtime, &head.method, head.target.path(), peer.address());
+        let record = Record::new(runtime, &head.method, head.target.path(), peer.address().ip());
         Self::with_record(record, ErrorForm::of(head), head.method == Method::HEAD)
     }
 
@@ -52,7 +52,7 @@ impl ResponseContext {
     #[must_use]
     pub(crate) fn without_head(runtime: &Arc<Runtime>, peer: &Peer) -> Self {
         let unknown = Method::from_bytes(b"-").unwrap_or_default();
-        Self::with_record(Record::new(runtime, &unknown, "", peer.address()), ErrorForm::Http1Problem, false)
+        Self::with_record(Record::new(runtime, &unknown, "", peer.address().ip()), ErrorForm::Http1Problem, false)
     }
 
     fn with_record(record: Record, error_form: ErrorForm, head_only: bool) -> Self {

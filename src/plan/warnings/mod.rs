@@ -2,6 +2,7 @@
 
 mod near_paths;
 mod plain_http;
+mod unix_mode;
 
 use super::Plan;
 
@@ -21,6 +22,7 @@ impl Plan {
     #[must_use]
     pub(crate) fn warnings(&self) -> Vec<Warning> {
         let mut warnings = plain_http::warnings(&self.issuers);
+        warnings.extend(unix_mode::warning(&self.server));
         warnings.extend(near_paths::warnings(&self.routes, &self.table));
         warnings.sort_by_key(|warning| self.key_lines.line(&warning.key));
         warnings
