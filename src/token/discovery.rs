@@ -160,6 +160,7 @@ mod tests {
             ("https://10.0.0.1/", "http://10.0.0.1/keys", false),
             ("https://10.0.0.1/", "https://10.0.0.2/keys", true),
             ("https://10.0.0.1/", "https://127.0.0.1/keys", false),
+            ("https://10.0.0.1/", "https://keys.example/certs", true),
         ] {
             let document = format!(r#"{{"issuer":"{ISSUER}","jwks_uri":"{uri}"}}"#);
             assert_eq!(read(ISSUER, source, &document).is_ok(), accepted, "{source} → {uri}");

@@ -129,6 +129,7 @@ mod tests {
             (r#"{"alg":"RS256","typ":"logout+jwt"}"#, Ok(rs256(None, TokenType::Other))),
             (r#"{"alg":"RS256","typ":"secevent+jwt"}"#, Ok(rs256(None, TokenType::Other))),
             (r#"{"alg":"RS256","typ":"application/"}"#, Ok(rs256(None, TokenType::Other))),
+            (r#"{"alg":"RS256","typ":"octet-streamat+jwt"}"#, Ok(rs256(None, TokenType::Other))),
             (r#"{"alg":"RS256","typ":""}"#, Ok(rs256(None, TokenType::Other))),
             (
                 r#"{"alg":"RS256","cty":"json","gty":["x"],"x5c":["AA"],"jku":"http://127.0.0.1/"}"#,

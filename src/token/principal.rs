@@ -206,9 +206,24 @@ mod tests {
     #[test]
     fn the_estimated_memory_of_a_principal_covers_its_claims() {
         const BYTES: usize = 10_000;
-        let verifier = verifier(idle_settings(), &ManualClock::at(NOW).clock(), &[P256.jwk("k")]);
+        let mut settings = idle_settings();
+        settings.claims.roles.push(ClaimPath::parse("roles").unwrap());
+        let verifier = verifier(settings, &ManualClock::at(NOW).clock(), &[P256.jwk("k")]);
         let estimate = |changes: Value| verifier.check_claims(claims_with(&changes)).unwrap().estimated_bytes();
         let (text, base) = ("x".repeat(BYTES), estimate(json!({})));
+        assert!((1_000..4_000).contains(&base), "{base}");
+        // The subject, the scopes, the roles and the audiences are kept twice: in the claims, too.
+        for (name, changes, bytes) in [
+            ("the subject", json!({ "sub": "x".repeat(4_000) }), 4_000),
+            ("a scope", json!({ "scope": text }), BYTES),
+            ("many scopes", json!({ "scope": (100..BYTES / 4).map(|n| n.to_string()).collect::<Vec<_>>() }), BYTES),
+            ("a role", json!({ "roles": [text] }), BYTES),
+            ("audiences", json!({ "aud": ["api", text] }), BYTES),
+        ] {
+            let added = estimate(changes) - base;
+            assert!(added > 2 * bytes * 9 / 10, "{name}: {added}");
+            assert!(added < 25 * bytes, "{name}: {added}");
+        }
         for (name, changes) in [
             ("a text", json!({ "a": text })),
             ("an element", json!({ "a": [1, [text]] })),

@@ -165,6 +165,20 @@ mod tests {
         assert_eq!((&parts.header[..], &parts.payload[..]), (&b"{}"[..], &b"[]"[..]));
     }
 
+    /// A cache whose keys all have one hash would be searched entry by entry.
+    #[test]
+    fn digests_of_different_tokens_have_different_hashes() {
+        let hashes: std::collections::HashSet<u64> =
+            (0..100).map(|number| hash_of(RawToken::new(&format!("e30.e30.{number}")).digest())).collect();
+        assert_eq!(hashes.len(), 100);
+    }
+
+    fn hash_of(digest: TokenDigest) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        digest.hash(&mut hasher);
+        hasher.finish()
+    }
+
     #[test]
     fn debug_output_hides_the_token() {
         assert_eq!(format!("{:?}", RawToken::new("secret")), "RawToken(…)");

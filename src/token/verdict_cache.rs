@@ -218,3 +218,76 @@ impl<T> Expiry<TokenDigest, Arc<Verdict<T>>> for UntilTokenExpires {
         Some(verdict.proof.keep_for)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::hash::BuildHasher as _;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::primitives::clock::ManualClock;
+    use crate::token::raw::RawToken;
+    use crate::token::test_support::{NOW, P256, claims_with, idle_settings, jwks, verifier};
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    fn digest(number: u32) -> TokenDigest {
+        RawToken::new(&format!("e30.e30.{number}")).digest()
+    }
+
+    fn proof(keep_for: Duration) -> Proof {
+        let identity = KeySet::read(&jwks(&[P256.jwk("k")])).unwrap().keys()[0].identity();
+        Proof {
+            verifier: 1,
+            basis: Basis::Key { identity, generation: AtomicU64::new(1) },
+            valid_from: WallTime::from_seconds(0),
+            expires_at: WallTime::from_seconds(NOW),
+            keep_for,
+        }
+    }
+
+    /// A cache with this many verdicts of this estimated size.
+    fn filled(count: u32, bytes: usize) -> VerdictCache<()> {
+        let (cache, proof) = (VerdictCache::new(), proof(DAY));
+        for number in 0..count {
+            cache.insert(digest(number), proof.clone(), Arc::new(()), bytes);
+        }
+        cache.0.run_pending_tasks();
+        cache
+    }
+
+    /// Threat J-87.
+    #[test]
+    fn the_cache_is_bounded_by_the_memory_of_its_verdicts() {
+        assert_eq!(filled(20_000, 2_800).entry_count(), 20_000, "tokens of usual size");
+        assert_eq!(filled(1_000, 60_000).entry_count(), 1_000);
+        assert!(filled(2_000, 60_000).entry_count() < 1_200, "60 kB each");
+        assert!(filled(140_000, 0).entry_count() < 132_000, "an entry needs memory of its own");
+    }
+
+    #[test]
+    fn a_verdict_is_kept_until_its_token_expires_and_no_longer_than_a_day() {
+        let verifier = verifier(idle_settings(), &ManualClock::at(NOW).clock(), &[P256.jwk("k")]);
+        let keys = KeySet::read(&jwks(&[P256.jwk("k")])).unwrap();
+        for (expires, expected) in [(NOW + 300, Duration::from_secs(330)), (u64::MAX, DAY)] {
+            let principal = verifier.check_claims(claims_with(&json!({ "exp": expires }))).unwrap();
+            let identity = keys.keys()[0].identity();
+            let proof = Proof::by_key(&principal, 1, identity, &keys, WallTime::from_seconds(NOW));
+            let verdict = Arc::new(Verdict { value: Arc::new(()), proof, bytes: 1 });
+            let (digest, now) = (digest(1), Instant::now());
+            let created = UntilTokenExpires.expire_after_create(&digest, &verdict, now);
+            assert_eq!(created, Some(expected), "{expires}");
+            let updated = UntilTokenExpires.expire_after_update(&digest, &verdict, now, Some(Duration::ZERO));
+            assert_eq!(updated, Some(expected), "{expires}: a newer verdict on the same token");
+        }
+    }
+
+    /// A cache whose keys all have one hash would be searched entry by entry.
+    #[test]
+    fn digests_are_distributed_over_the_cache() {
+        let build = BuildHasherDefault::<DigestHasher>::default();
+        let hashes: std::collections::HashSet<u64> = (0..100).map(|number| build.hash_one(digest(number))).collect();
+        assert_eq!(hashes.len(), 100);
+    }
+}

@@ -205,6 +205,30 @@ mod tests {
     use crate::token::test_support::{NOW, RSA, claims, idle_settings, jwks, metrics};
     use crate::token::{Issuers, RawToken};
 
+    /// Threat J-71: a verdict says that a token satisfies the settings that were in force then.
+    #[tokio::test]
+    async fn a_verdict_holds_for_new_settings_only_if_nothing_but_times_has_changed() {
+        let time = ManualClock::at(NOW);
+        let verifier = Verifier::new(idle_settings(), time.clock(), metrics()).unwrap();
+        verifier.keys().put(&jwks(&[RSA.jwk("k1")]));
+        let token = RSA.rs256("k1", &claims());
+        let first = Issuers::new(vec![Arc::clone(&verifier)]).verify(&RawToken::new(&token)).await.unwrap();
+        let times = crate::token::RefreshTimes { cooldown: Duration::from_secs(7), ..idle_settings().times };
+        for (name, settings, expected) in [
+            ("nothing", idle_settings(), true),
+            ("times", IssuerSettings { times, ..idle_settings() }, true),
+            ("the audience", IssuerSettings { audiences: vec!["other".to_owned()], ..idle_settings() }, false),
+            ("the leeway", IssuerSettings { leeway: Duration::ZERO, ..idle_settings() }, false),
+        ] {
+            let issuers = Issuers::new(vec![verifier.with_settings(settings).unwrap()]);
+            assert_eq!(
+                issuers.revalidate(&first.proof, time.clock().moment(std::time::Instant::now())),
+                expected,
+                "{name}"
+            );
+        }
+    }
+
     /// Threat J-23: the time that counts is that after the wait for the key.
     #[tokio::test]
     async fn a_token_that_expires_while_its_key_is_fetched_is_refused() {

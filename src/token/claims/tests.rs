@@ -106,6 +106,7 @@ fn a_maximum_lifetime_is_enforced() {
         ("unknown", json!({ "iat": null }), long),
         ("exp is nbf", json!({ "exp": NOW + 5, "nbf": NOW + 5 }), Err(VerifyError::InconsistentTimes)),
         ("exp before iat", json!({ "exp": NOW - 5, "iat": NOW }), Err(VerifyError::InconsistentTimes)),
+        ("exp is iat", json!({ "exp": NOW, "iat": NOW }), Ok(())),
     ] {
         assert_eq!(outcome(&changes, &settings), expected, "{name}");
     }
@@ -336,6 +337,7 @@ fn rfc_9068_requires_all_its_claims() {
         ("no iat", json!({ "client_id": "svc", "jti": "1", "iat": null }), missing("iat")),
         ("no aud", json!({ "client_id": "svc", "jti": "1", "aud": null, "azp": "api" }), missing("aud")),
         ("jti a number", json!({ "client_id": "svc", "jti": 1 }), Err(VerifyError::ClaimType { claim: "jti" })),
+        ("jti empty", json!({ "client_id": "svc", "jti": "" }), Err(VerifyError::ClaimType { claim: "jti" })),
     ] {
         assert_eq!(outcome(&changes, &settings), expected, "{name}");
     }

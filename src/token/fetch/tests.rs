@@ -73,7 +73,8 @@ async fn the_ca_file_is_read_again_at_each_attempt() {
     let path = std::env::temp_dir().join(format!("portcullis-{}.pem", random::hex(&random::bytes::<8>())));
     let setup = |path: &Path| KeyFetcher::new(UrlPolicy::HttpsOnly, Some(path));
     assert!(matches!(setup(&path), Err(SetupError::CaFile { .. })));
-    let (certificate, other) = (CERTIFICATE.to_owned(), CERTIFICATE.repeat(2));
+    // The other one is larger than any bundle in use.
+    let (certificate, other) = (CERTIFICATE.to_owned(), CERTIFICATE.repeat(2_000));
     std::fs::write(&path, &certificate).unwrap();
     let fetcher = setup(&path).unwrap();
     let pem = || match &fetcher.trust.lock().unwrap().roots {
@@ -83,6 +84,7 @@ async fn the_ca_file_is_read_again_at_each_attempt() {
     assert!(fetcher.begin().await.is_ok() && pem() == certificate);
     for (name, content, expected) in [
         ("damaged", Some("-----BEGIN CERTIFICATE-----".to_owned()), None),
+        ("larger than the limit", Some(CERTIFICATE.repeat(10_000)), None),
         ("replaced", Some(other.clone()), Some(&other)),
         ("removed", None, None),
         ("as before", Some(certificate.clone()), Some(&certificate)),

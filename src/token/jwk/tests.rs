@@ -55,6 +55,26 @@ fn sloppy_spellings_of_a_key_are_the_same_key() {
     }
 }
 
+/// RFC 8032 §5.1.3: the field has 2^255 - 19 elements.
+#[test]
+fn only_a_coordinate_of_the_field_is_canonical() {
+    let point = |first: u8, between: u8, last: u8| {
+        let mut bytes = [between; 32];
+        (bytes[0], bytes[31]) = (first, last);
+        bytes
+    };
+    for (name, point, expected) in [
+        ("the largest", point(0xec, 0xff, 0x7f), true),
+        ("one more", point(0xed, 0xff, 0x7f), false),
+        ("one more, other sign", point(0xed, 0xff, 0xff), false),
+        ("smaller below the top byte", point(0xff, 0xfe, 0x7f), true),
+        ("smaller in the top byte", point(0xff, 0xff, 0x7e), true),
+        ("zero", point(0, 0, 0), true),
+    ] {
+        assert_eq!(is_canonical(&point), expected, "{name}");
+    }
+}
+
 /// A coordinate that begins with a zero byte, written without it.
 #[test]
 fn coordinates_may_lack_their_leading_zeros() {

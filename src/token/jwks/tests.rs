@@ -92,6 +92,7 @@ fn rsa_keys_must_be_strong_and_well_formed() {
         ("exponent even", exponent(&[1, 0, 0]), Err(KeyRejection::Exponent)),
         ("exponent with a leading zero", exponent(&[0, 1, 0, 1]), Ok(())),
         ("exponent 1 with a leading zero", exponent(&[0, 1]), Err(KeyRejection::Exponent)),
+        ("exponent of 33 bits", exponent(&[1, 0, 0, 0, 1]), Ok(())),
         ("exponent of 34 bits", exponent(&[2, 0, 0, 0, 1]), Err(KeyRejection::Exponent)),
         ("exponent empty", exponent(&[]), Err(KeyRejection::Exponent)),
         ("exponent missing", json!({ "e": null }), Err(KeyRejection::Malformed)),
@@ -163,6 +164,13 @@ fn ed25519_keys_must_be_canonical_and_of_full_order() {
     }
 }
 
+#[test]
+fn a_key_that_is_published_twice_is_one_key() {
+    let (twice, other) = (RSA.jwk("k1"), P256.jwk("k2"));
+    let set = KeySet::read(&jwks(&[twice.clone(), other, twice])).unwrap();
+    assert_eq!(set.keys().iter().map(VerificationKey::kid).collect::<Vec<_>>(), [Some("k1"), Some("k2")]);
+}
+
 /// Threats J-62, T7; RFC 7517 §5.
 #[test]
 fn rejected_keys_do_not_affect_the_others() {
@@ -212,22 +220,31 @@ fn a_document_without_usable_keys_is_an_error() {
     ] {
         assert_eq!(KeySet::read(&document).err(), Some(expected), "{name}");
     }
+    let unusable = KeySet::read(&jwks(&[json!({ "kty": "oct", "k": "AA" })])).unwrap_err();
+    assert!(unusable.to_string().ends_with(KeyRejection::Symmetric.label()), "{unusable}");
 }
 
 #[test]
 fn keys_beyond_the_limit_are_skipped_and_counted() {
     let unusable = json!({ "kty": "oct", "k": "AA" });
-    let set = |before: usize| {
+    let set = |before: usize, after: usize| {
         let mut keys = vec![unusable.clone(); before];
         keys.extend([RSA.jwk("k1"), P256.jwk("k2")]);
+        keys.extend(vec![unusable.clone(); after]);
         KeySet::read(&jwks(&keys))
     };
-    let read = set(MAX_KEYS - 1).unwrap();
-    assert_eq!(read.keys().iter().map(VerificationKey::kid).collect::<Vec<_>>(), [Some("k1")]);
-    assert_eq!(read.rejected().get(&KeyRejection::BeyondLimit), Some(&1));
+    for (before, after, ids, beyond) in [
+        (MAX_KEYS - 2, 0, &["k1", "k2"][..], None),
+        (MAX_KEYS - 1, 0, &["k1"], Some(&1)),
+        (MAX_KEYS - 1, 2, &["k1"], Some(&3)),
+    ] {
+        let read = set(before, after).unwrap();
+        assert_eq!(read.keys().iter().filter_map(VerificationKey::kid).collect::<Vec<_>>(), ids);
+        assert_eq!(read.rejected().get(&KeyRejection::BeyondLimit), beyond, "{before} before, {after} after");
+    }
     assert!(KeyRejection::BeyondLimit.label().contains(&MAX_KEYS.to_string()));
     let none = JwksError::NoneUsable { keys: MAX_KEYS + 2, rejection: KeyRejection::Symmetric };
-    assert_eq!(set(MAX_KEYS).err(), Some(none));
+    assert_eq!(set(MAX_KEYS, 0).err(), Some(none));
 }
 
 /// Threats J-09, J-59, J-60, J-61, A07, A13.
@@ -319,6 +336,8 @@ fn a_signature_is_verified_only_by_its_key_and_algorithm() {
     for (pair, algorithm) in cases {
         let key = VerificationKey::read(&pair.jwk("k")).unwrap();
         let signature = pair.sign(algorithm, message);
+        let for_one = VerificationKey::read(&with(&pair.jwk("k"), &json!({ "alg": algorithm.name() }))).unwrap();
+        assert!(for_one.verifies(&signature, message, algorithm), "{algorithm:?} in a key for it alone");
         let verifies = |signature: &[u8], message: &[u8], algorithm| key.verifies(signature, message, algorithm);
         for other in Algorithm::ALL {
             assert_eq!(verifies(&signature, message, other), other == algorithm, "{algorithm:?} {other:?}");

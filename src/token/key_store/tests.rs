@@ -310,11 +310,34 @@ fn a_new_store_takes_over_the_keys_of_its_issuer_and_source_only() {
         assert_eq!(age, expected.then_some(Duration::from_secs(60)), "{name}");
         assert_eq!(store.status().ready, expected, "{name}");
     }
+    let discovered = KeyStore::new(&settings(KeySource::Discovery(url("/d"))), time.clock(), metrics()).unwrap();
+    discovered.put(&jwks(&[RSA.jwk("k1")]));
+    let store = KeyStore::new(&settings(KeySource::Discovery(url("/d"))), time.clock(), metrics()).unwrap();
+    store.inherit(&discovered);
+    assert!(store.status().ready, "the same discovery document");
     // Keys of its own are not given up for older ones.
     let store = KeyStore::new(&base(), time.clock(), metrics()).unwrap();
     store.put(&jwks(&[OTHER_RSA.jwk("k2")]));
     store.inherit(&old);
     assert_eq!(store.status().age, Some(Duration::ZERO));
+}
+
+/// A store is kept over a reload only if it would fetch the same keys in the same way.
+#[test]
+fn a_store_serves_settings_with_the_same_source_name_and_authorities_only() {
+    let source = || KeySource::JwksUrl("https://idp.test/keys".parse().unwrap());
+    let base = || settings(source());
+    let store = KeyStore::new(&base(), Clock::system(), metrics()).unwrap();
+    for (name, settings, expected) in [
+        ("the same", base(), true),
+        ("another lifetime", IssuerSettings { max_lifetime: Some(Duration::from_secs(60)), ..base() }, true),
+        ("another name", IssuerSettings { name: "other".into(), ..base() }, false),
+        ("another ca_file", IssuerSettings { ca_file: Some("/ca.pem".into()), ..base() }, false),
+        ("another issuer", IssuerSettings { issuer: "https://other.test".into(), ..base() }, false),
+        ("another source", settings(KeySource::JwksUrl("https://idp.test/other".parse().unwrap())), false),
+    ] {
+        assert_eq!(store.can_serve(&settings), expected, "{name}");
+    }
 }
 
 /// A pipe that nothing is written to would keep its reader for ever.

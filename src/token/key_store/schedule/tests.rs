@@ -86,6 +86,21 @@ fn an_unknown_key_causes_one_fetch_per_cooldown() {
     assert_eq!(schedule.on_missing_key(61 * SECOND, "new", true, Waiter::New), MissOutcome::Wait);
 }
 
+/// Threat J-95: only a scheduled fetch reads the discovery document, so a request for an unknown key
+/// must not take the place of a refresh that is due.
+#[test]
+fn a_fetch_is_for_an_unknown_key_only_before_the_refresh_and_after_a_success() {
+    let mut schedule = fetched();
+    assert_eq!(schedule.on_missing_key(700 * SECOND, "k", true, Waiter::New), MissOutcome::Wait);
+    assert_eq!(schedule.next_step(721 * SECOND - 1), NextStep::Fetch(FetchCause::UnknownKey));
+    assert_eq!(schedule.next_step(721 * SECOND), NextStep::Fetch(FetchCause::Scheduled), "the refresh is due");
+    let mut schedule = fetched();
+    schedule.start(31 * SECOND);
+    schedule.fail();
+    assert_eq!(schedule.on_missing_key(61 * SECOND, "k", true, Waiter::New), MissOutcome::Wait);
+    assert_eq!(schedule.next_step(61 * SECOND), NextStep::Fetch(FetchCause::Scheduled), "the last attempt failed");
+}
+
 #[test]
 fn a_missing_key_is_forgotten_after_a_minute() {
     let mut schedule = fetched();
