@@ -9,6 +9,7 @@ mod crypto;
 pub mod demo;
 mod explain;
 mod health;
+mod man;
 mod run;
 mod schema;
 
@@ -56,6 +57,8 @@ enum Command {
     Health(health::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
+    /// Print a manual page, in the format of man(7)
+    Man(man::Args),
 }
 
 /// The option for the configuration file.
@@ -86,6 +89,7 @@ fn run_command() -> ExitCode {
             Command::Schema => schema::run(),
             Command::Health(args) => health::run(&args),
             Command::Completions(args) => completions::run(&args),
+            Command::Man(args) => man::run(&args),
         },
         Err(error) => {
             // If the message cannot be printed, the exit code still reports the error.

@@ -285,6 +285,32 @@ fn schema_and_completions_print_machine_readable_output() {
     assert!(script.contains("portcullis") && script.contains("explain"), "{script}");
 }
 
+/// Every command has a page with its options, and the main page lists the commands and exit codes.
+#[test]
+fn each_command_has_a_manual_page() {
+    let main = text(&portcullis(&["man"]).stdout);
+    let help = text(&portcullis(&["--help"]).stdout);
+    let commands: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .map_while(|line| line.strip_prefix("  ")?.split(' ').next())
+        // A long description continues on a line of its own.
+        .filter(|name| !name.is_empty())
+        .collect();
+    assert!(commands.contains(&"run") && commands.contains(&"man"), "{commands:?}");
+    for command in commands {
+        let title = format!("portcullis\\-{command}");
+        assert!(main.contains(&title), "{title} is not in {main}");
+        let page = text(&portcullis(&["man", command]).stdout);
+        assert!(page.contains(&format!(".TH portcullis-{command} 1")), "{page}");
+        assert!(page.contains(".SH OPTIONS"), "{page}");
+    }
+    for part in [".SH \"EXIT STATUS\"", "\n78\n", ".SH SIGNALS"] {
+        assert!(main.contains(part), "{part} is not in {main}");
+    }
+}
+
 #[test]
 fn usage_errors_exit_with_64_and_help_with_0() {
     for (arguments, expected) in [
@@ -296,6 +322,7 @@ fn usage_errors_exit_with_64_and_help_with_0() {
         (&["check", "--nope"], 64),
         (&["health", "ftp://x"], 64),
         (&["completions", "tcsh"], 64),
+        (&["man", "serve"], 64),
     ] {
         assert_eq!(code(&portcullis(arguments)), expected, "{arguments:?}");
     }
