@@ -1,12 +1,30 @@
 #!/usr/bin/env bash
-# Checks what is in deploy/ with the tools of its fields, and installs those that are missing.
+# Checks what is in deploy/ with the tools of its fields, and installs those that are missing: from Debian, PyPI, Maven
+# Central and the Go module proxy.
 #
 # usage: scripts/test-deploy.sh [PART…]    without PART: all of them
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+target=${CARGO_TARGET_DIR:-target}
+# Everything that is installed without Debian's packages.
+mkdir -p "$target/deploy-tools"
+tools=$(cd "$target/deploy-tools" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+
+# A folder with the packages of a requirements file, unless it is there already.
+python_tools() { # FOLDER, REQUIREMENTS
+    cmp -s "$2" "$1/.installed-from" && return 0
+    python3 -m venv "$1"
+    "$1/bin/pip" install -q -r "$2"
+    cp "$2" "$1/.installed-from"
+}
+
+executable() {
+    ${CARGO:-cargo} build --locked
+    gateway=$target/debug/portcullis
+}
 
 # Alert rules and dashboard: promtool, of Debian's package prometheus.
 part_monitoring() {
@@ -14,33 +32,57 @@ part_monitoring() {
     promtool check rules deploy/prometheus/alerts.yaml
     promtool test rules deploy/prometheus/alerts_test.yaml
     # The dashboard's queries, with values for Grafana's variables, as rules that promtool can read.
-    python3 - deploy/grafana/portcullis.json >"$work/dashboard.yaml" <<'PYTHON'
-import json, sys
-
-def queries(value):
-    if isinstance(value, dict):
-        if "expr" in value:
-            yield value["expr"]
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from queries(item)
-
-with open(sys.argv[1]) as file:
-    found = list(queries(json.load(file)))
-variables = {"$__rate_interval": "5m", "$job": "portcullis", "$instance": ".*"}
-rules = []
-for number, expression in enumerate(found):
-    for name, value in variables.items():
-        expression = expression.replace(name, value)
-    rules.append({"record": f"dashboard:query{number}", "expr": expression})
-# JSON is YAML.
-json.dump({"groups": [{"name": "dashboard", "rules": rules}]}, sys.stdout)
-PYTHON
+    python3 tests/deploy/dashboard_rules.py deploy/grafana/portcullis.json >"$work/dashboard.yaml"
     promtool check rules "$work/dashboard.yaml"
 }
 
-all=(monitoring)
+# Units: systemd's own checks, which need no running systemd.
+part_systemd() {
+    command -v systemd-analyze >/dev/null || scripts/debian.sh systemd-analyze systemd
+    # 0 is best, 10 is worst; the threshold is in tenths.
+    systemd-analyze security --offline=true --threshold=20 deploy/systemd/portcullis.service | tail -n 1
+    # A root of its own, with the executables that the units name and the units that they are ordered by.
+    mkdir -p "$work/root/usr/bin" "$work/root/bin" "$work/root/usr/lib/systemd/system"
+    install -m 755 /bin/true "$work/root/usr/bin/portcullis"
+    install -m 755 /bin/true "$work/root/bin/kill"
+    cp /usr/lib/systemd/system/*.target deploy/systemd/*.service "$work/root/usr/lib/systemd/system/"
+    systemd-analyze verify --man=no --root="$work/root" portcullis.service
+    systemd-sysusers --dry-run "$(pwd)/deploy/systemd/portcullis.sysusers"
+}
+
+# Dockerfiles: hadolint. The image: its build steps in a copy of what .dockerignore lets through, then the executable in
+# a root like the image's.
+part_container() {
+    python_tools "$tools/python" tests/deploy/requirements.txt
+    "$tools/python/bin/hadolint" deploy/container/Dockerfile deploy/compose/orders/Dockerfile
+    mkdir "$work/context"
+    sed -n 's/^!//p' .dockerignore | while read -r pattern; do
+        # shellcheck disable=SC2086  # a pattern
+        git ls-files -- $pattern
+    done | xargs cp --parents -t "$work/context"
+    CARGO_TARGET_DIR=$(cd "$target" && pwd) "$work/context/scripts/build-static.sh" "$work/portcullis"
+    tests/deploy/image.sh "$work/portcullis"
+}
+
+# Docker Compose: its own loader, which knows the schema; and the services as processes, with a real Keycloak.
+part_compose() {
+    (cd tests/deploy/composecheck && go run . ../../../deploy/compose/compose.yaml)
+    local version
+    version=$(sed -n 's/^ *image: keycloak.*://p' deploy/compose/compose.yaml)
+    if [ ! -d "$tools/compose/keycloak-$version" ]; then
+        scripts/debian.sh mvn maven
+        mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy \
+            -Dartifact="org.keycloak:keycloak-quarkus-dist:$version:zip" -DoutputDirectory="$work"
+        mkdir -p "$tools/compose"
+        python3 -m zipfile -e "$work/keycloak-quarkus-dist-$version.zip" "$tools/compose"
+        chmod +x "$tools/compose/keycloak-$version/bin/kc.sh"
+    fi
+    python_tools "$tools/compose/python" deploy/compose/orders/requirements.txt
+    executable
+    python3 tests/deploy/compose.py "$gateway" "$tools/compose/keycloak-$version" "$tools/compose/python"
+}
+
+all=(monitoring systemd container compose)
 [ $# -gt 0 ] || set -- "${all[@]}"
 for part; do
     echo "== $part"

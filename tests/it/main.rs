@@ -12,6 +12,7 @@ mod client_shares;
 mod config_fuzz;
 mod cors;
 mod demo;
+mod deployment;
 mod documents;
 mod drain;
 mod early_refusals;
