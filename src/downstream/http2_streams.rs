@@ -24,7 +24,8 @@ use tokio::time::Instant;
 
 use super::connection_state::RequestGuard;
 use super::http_connection::last_request_grace_over;
-use crate::gateway::response::body::{Body, BodyError};
+use crate::gateway::response::body::Body;
+use crate::gateway::response::body_error::BodyError;
 use crate::gateway::runtime::ClientTimeouts;
 use crate::primitives::lazy_timer::LazyTimer;
 use crate::primitives::min_rate::WaitAllowance;

@@ -3,6 +3,8 @@
 //!
 //! gRPC-Web and Connect are other protocols: to the gateway their requests are ordinary ones.
 
+use std::time::Duration;
+
 use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, Version};
 
@@ -11,6 +13,9 @@ pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status"
 
 /// A text about the status, percent-encoded.
 pub(crate) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// How long the client waits for the call to end.
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// How many milliseconds a client waits before it tries the call again (gRFC A6).
 pub(crate) const GRPC_RETRY_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
@@ -77,6 +82,29 @@ pub(crate) fn has_grpc_content(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes()))
 }
 
+/// How long the client gives its call: `grpc-timeout`, a positive number of at most eight digits and
+/// a unit. `None` if there is none, or if it is malformed or there are several: the server then
+/// decides what to do with it.
+#[must_use]
+pub(crate) fn timeout_in(headers: &HeaderMap) -> Option<Duration> {
+    let mut fields = headers.get_all(GRPC_TIMEOUT).iter();
+    let (Some(field), None) = (fields.next(), fields.next()) else { return None };
+    let (unit, digits) = field.as_bytes().split_last()?;
+    if !(1..=8).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let count = std::str::from_utf8(digits).ok()?.parse::<u64>().ok().filter(|count| *count > 0)?;
+    match unit {
+        b'H' => Some(Duration::from_secs(count * 3600)),
+        b'M' => Some(Duration::from_secs(count * 60)),
+        b'S' => Some(Duration::from_secs(count)),
+        b'm' => Some(Duration::from_millis(count)),
+        b'u' => Some(Duration::from_micros(count)),
+        b'n' => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
+
 /// The status that a server states in its trailers, or in the head of a response without a body.
 /// `None` if there is none, or not a number below 256.
 #[must_use]
@@ -111,6 +139,41 @@ mod tests {
             assert_eq!(is_call(&method, version, &headers), expected, "{name}");
         }
         assert!(!is_call(&Method::POST, Version::HTTP_2, &HeaderMap::new()), "no content type");
+    }
+
+    /// `doc/PROTOCOL-HTTP2.md`: `Timeout → "grpc-timeout" TimeoutValue TimeoutUnit`.
+    #[test]
+    fn a_timeout_has_up_to_eight_digits_and_a_unit() {
+        for (value, expected) in [
+            ("1H", Some(Duration::from_secs(3600))),
+            ("2M", Some(Duration::from_secs(120))),
+            ("3S", Some(Duration::from_secs(3))),
+            ("4m", Some(Duration::from_millis(4))),
+            ("5u", Some(Duration::from_micros(5))),
+            ("6n", Some(Duration::from_nanos(6))),
+            ("99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
+            ("00000001S", Some(Duration::from_secs(1))),
+            ("100000000n", None),
+            ("0S", None),
+            ("1", None),
+            ("S", None),
+            ("", None),
+            ("-1S", None),
+            ("+1S", None),
+            ("1.5S", None),
+            ("1 S", None),
+            ("1s", None),
+            ("1h", None),
+            ("1SS", None),
+        ] {
+            let headers = HeaderMap::from_iter([(GRPC_TIMEOUT, HeaderValue::from_static(value))]);
+            assert_eq!(timeout_in(&headers), expected, "{value:?}");
+        }
+        let mut two = HeaderMap::new();
+        two.append(GRPC_TIMEOUT, HeaderValue::from_static("1S"));
+        two.append(GRPC_TIMEOUT, HeaderValue::from_static("2S"));
+        assert_eq!(timeout_in(&two), None);
+        assert_eq!(timeout_in(&HeaderMap::new()), None);
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod early_refusals;
 mod file_descriptors;
 mod framing;
 mod grpc;
+mod grpc_streams;
 mod http2;
 mod http2_clients;
 mod http2_upstreams;

@@ -8,12 +8,13 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Sleep, sleep_until};
 
+use super::body_error::{AbortForm, BodyError};
+use super::time_limit::{TimeLimit, TimeLimitSource};
 use crate::gateway::response::record::Record;
 use crate::primitives::grpc;
-use crate::telemetry::metrics::BrokenOff;
-use crate::upstream::body::{ResponseBody, ResponseBodyError};
+use crate::upstream::body::ResponseBody;
 use crate::upstream::headers::retain_end_to_end;
 
 /// The body of a response to a client.
@@ -34,22 +35,24 @@ pub struct Body<G = NoGuard> {
 #[derive(Clone, Copy, Debug)]
 pub struct NoGuard;
 
+/// Runs until the time limit of a stream.
+#[derive(Debug)]
+struct LimitTimer {
+    sleep: Pin<Box<Sleep>>,
+    source: TimeLimitSource,
+}
+
+impl LimitTimer {
+    /// The error once the limit has passed. Before, the task is woken when it does.
+    fn passed(&mut self, cx: &mut Context<'_>) -> Option<BodyError> {
+        self.sleep.as_mut().poll(cx).is_ready().then_some(BodyError::TimeOver(self.source))
+    }
+}
+
 #[derive(Debug)]
 enum Content {
     Fixed(Option<Bytes>),
-    Stream { body: Box<ResponseBody>, deadline: Option<Pin<Box<Sleep>>> },
-}
-
-/// Why a response ends before its body is complete. The connection or stream is then aborted, so
-/// that the client does not mistake a truncated body for a complete one.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-pub enum BodyError {
-    /// The route's `timeout` has passed.
-    #[error("the request took longer than the route's timeout")]
-    TimedOut,
-    /// The upstream's body failed.
-    #[error(transparent)]
-    Upstream(#[from] ResponseBodyError),
+    Stream { body: Box<ResponseBody>, timer: Option<LimitTimer>, abort_form: AbortForm },
 }
 
 impl Body {
@@ -65,11 +68,11 @@ impl Body {
         Self { content: Content::Fixed((!text.is_empty()).then_some(text)), record: None, tunnel: None, guard: NoGuard }
     }
 
-    /// The body of an upstream. Fails if it is not complete by `deadline`.
+    /// The body of an upstream. If it is not complete by `limit`, it ends in `abort_form`.
     #[must_use]
-    pub fn stream(body: Box<ResponseBody>, deadline: Option<Instant>) -> Self {
-        let deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
-        Self { content: Content::Stream { body, deadline }, record: None, tunnel: None, guard: NoGuard }
+    pub fn stream(body: Box<ResponseBody>, limit: Option<TimeLimit>, abort_form: AbortForm) -> Self {
+        let timer = limit.map(|TimeLimit { at, source }| LimitTimer { sleep: Box::pin(sleep_until(at)), source });
+        Self { content: Content::Stream { body, timer, abort_form }, record: None, tunnel: None, guard: NoGuard }
     }
 
     /// Attaches `guard`, which is dropped with the body.
@@ -101,20 +104,17 @@ impl Body {
 }
 
 impl Content {
+    fn abort_form(&self) -> AbortForm {
+        match self {
+            Self::Fixed(_) => AbortForm::Abort,
+            Self::Stream { abort_form, .. } => *abort_form,
+        }
+    }
+
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Fixed(text) => text.is_none(),
             Self::Stream { body, .. } => body.is_end_stream(),
-        }
-    }
-}
-
-impl From<BodyError> for BrokenOff {
-    fn from(error: BodyError) -> Self {
-        match error {
-            BodyError::TimedOut => Self::TimedOut,
-            BodyError::Upstream(ResponseBodyError::CutOff) => Self::UpstreamBrokeOff,
-            BodyError::Upstream(ResponseBodyError::Idle) => Self::UpstreamIdle,
         }
     }
 }
@@ -135,13 +135,13 @@ impl<G: Unpin> http_body::Body for Body<G> {
         let this = &mut *self;
         let mut frame = match &mut this.content {
             Content::Fixed(text) => text.take().map(|text| Ok(Frame::data(text))),
-            Content::Stream { body, deadline } => {
-                // First, because a body that always has data ready would never let the deadline
-                // pass.
-                if deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready()) {
-                    Some(Err(BodyError::TimedOut))
-                } else {
-                    ready!(Pin::new(&mut **body).poll_frame(cx)).map(|frame| frame.map_err(BodyError::Upstream))
+            Content::Stream { body, timer, .. } => {
+                // First, because a body that always has data ready would never let the limit pass.
+                match timer.as_mut().and_then(|timer| timer.passed(cx)) {
+                    Some(error) => Some(Err(error)),
+                    None => {
+                        ready!(Pin::new(&mut **body).poll_frame(cx)).map(|frame| frame.map_err(BodyError::Upstream))
+                    }
                 }
             }
         };
@@ -160,7 +160,16 @@ impl<G: Unpin> http_body::Body for Body<G> {
                     record.set_complete();
                 }
             }
-            Some(Err(error)) => record.set_broken_off((*error).into()),
+            Some(Err(error)) => {
+                let error = *error;
+                record.set_broken_off(error.into());
+                if this.content.abort_form() == AbortForm::GrpcTrailers {
+                    record.set_grpc_status(Some(error.grpc_status().code()));
+                    // Drops the upstream's body, which resets its stream.
+                    this.content = Content::Fixed(None);
+                    frame = Some(Ok(Frame::trailers(error.grpc_trailers())));
+                }
+            }
             None => record.set_complete(),
         }
         Poll::Ready(frame)

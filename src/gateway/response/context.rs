@@ -10,6 +10,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response};
 
 use super::body::Body;
+use super::body_error::AbortForm;
 use super::error_response::{ErrorContext, ErrorForm};
 use super::record::Record;
 use super::refusal::Refusal;
@@ -125,13 +126,25 @@ impl ResponseContext {
         self.record.set_reported_refusal(route, "origin_denied", "the origin is not listed");
     }
 
+    /// Whether the request is a gRPC call.
+    #[must_use]
+    pub(crate) fn is_grpc_call(&self) -> bool {
+        self.error_form == ErrorForm::Grpc
+    }
+
+    /// How the response ends if its body breaks off.
+    #[must_use]
+    pub(crate) fn abort_form(&self) -> AbortForm {
+        if self.is_grpc_call() { AbortForm::GrpcTrailers } else { AbortForm::Abort }
+    }
+
     /// Turns the outcome of the stages into the response.
     #[must_use]
     pub(crate) fn finish(mut self, outcome: Result<Response<Body>, Refusal>) -> Response<Body> {
         let (mut response, status) = match outcome {
             Ok(response) => {
                 let status = response.status();
-                if self.error_form == ErrorForm::Grpc {
+                if self.is_grpc_call() {
                     self.record.set_grpc_status(grpc::status_in(response.headers()));
                 }
                 (response, status)
@@ -146,7 +159,7 @@ impl ResponseContext {
 
     fn refuse(&mut self, refusal: &Refusal) -> Response<Body> {
         self.record.set_refusal(refusal);
-        if self.error_form == ErrorForm::Grpc {
+        if self.is_grpc_call() {
             self.record.set_grpc_status(Some(refusal.grpc_status().code()));
         }
         let challenges =

@@ -5,7 +5,9 @@
 //! request's [`record`] to the [`body`].
 
 pub(crate) mod body;
+pub(crate) mod body_error;
 pub(crate) mod context;
 pub(crate) mod error_response;
 pub(crate) mod record;
 pub(crate) mod refusal;
+pub(crate) mod time_limit;

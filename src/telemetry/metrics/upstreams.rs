@@ -125,6 +125,8 @@ impl ServerMetrics {
 /// Why a response that had begun did not reach its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BrokenOff {
+    /// The deadline that the client has given its gRPC call passed.
+    CallDeadline,
     /// The client closed its connection, cancelled the request, or did not read for so long that
     /// the gateway closed the connection.
     ClientLeft,
@@ -138,12 +140,14 @@ pub enum BrokenOff {
 
 impl BrokenOff {
     /// Every cause, in the order of their declaration.
-    const ALL: [Self; 4] = [Self::ClientLeft, Self::TimedOut, Self::UpstreamBrokeOff, Self::UpstreamIdle];
+    const ALL: [Self; 5] =
+        [Self::CallDeadline, Self::ClientLeft, Self::TimedOut, Self::UpstreamBrokeOff, Self::UpstreamIdle];
 
     /// The reason in the access log, and the metric's label.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
+            Self::CallDeadline => "deadline of the call",
             Self::ClientLeft => "client left",
             Self::TimedOut => "route timeout",
             Self::UpstreamBrokeOff => "upstream broke off",

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 
+pub(crate) mod call;
 mod canary;
 pub(crate) mod client;
 pub(crate) mod config;

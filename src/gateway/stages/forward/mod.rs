@@ -1,0 +1,139 @@
+//! Forwarding: the last stage. Sends an admitted request to its upstream and streams the response
+//! back.
+//!
+//! Builds the upstream's request from the normalized request and from what the gateway adds: the
+//! caller's identity headers, the forwarding headers, and the framing of the body. Removes
+//! hop-by-hop and identity headers from the response, and otherwise passes it on as it arrives.
+
+mod request;
+mod upgrade;
+
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::response::Parts;
+use http::{Response, Version};
+use tokio::time::Instant;
+
+use super::authenticate::Caller;
+use super::rate_limit::Admitted;
+use crate::gateway::policy::Route;
+use crate::gateway::request::{RequestHead, RequestTail};
+use crate::gateway::response::body::Body;
+use crate::gateway::response::context::ResponseContext;
+use crate::gateway::response::refusal::Refusal;
+use crate::gateway::response::time_limit::{TimeLimit, TimeLimitSource};
+use crate::gateway::runtime::Runtime;
+use crate::gateway::worker::Worker;
+use crate::primitives::grpc;
+use crate::upstream::body::{RequestBodyFault, Trailers};
+use crate::upstream::exchange::ExchangeOptions;
+use crate::upstream::headers::retain_end_to_end;
+use crate::upstream::response::{UpstreamBody, UpstreamResponse};
+use crate::upstream::upgrade::Tunnel;
+use crate::upstream::{ExchangeError, Fault, ResponseFault};
+use request::UpstreamRequest;
+pub(crate) use request::build_target;
+pub(super) use request::replace_prefix;
+use upgrade::{PendingUpgrade, time_to_expiry, tunnel_lifetime};
+
+/// What an upstream has made of a request.
+#[derive(Debug)]
+pub(crate) enum Forwarded {
+    /// A response.
+    Response(Response<Body>),
+    /// A tunnel, which is not open yet.
+    Tunnel(Box<OpenedTunnel>),
+}
+
+/// A tunnel that both sides have agreed to, with the request that it was opened for.
+#[derive(Debug)]
+pub(crate) struct OpenedTunnel {
+    /// The head of the 101 for the client.
+    pub(crate) head: Parts,
+    pub(crate) tunnel: Tunnel,
+    /// The head of the request, without credentials.
+    pub(crate) request: RequestHead,
+    pub(crate) caller: Caller,
+}
+
+/// Sends an admitted request to its upstream.
+///
+/// # Errors
+///
+/// 400, 408 and 413 for the request's body, 502, 503 and 504 for the upstream, 500 if the target
+/// cannot be built.
+pub(crate) async fn send(
+    worker: &Worker,
+    runtime: &Arc<Runtime>,
+    admitted: Admitted,
+    tail: RequestTail,
+    context: &mut ResponseContext,
+) -> Result<Forwarded, Refusal> {
+    let (routed, caller) = admitted.into_permit().into_parts();
+    let (request, route) = routed.into_parts();
+    let upgrade = PendingUpgrade::of(runtime, &request, &tail, &route)?;
+    let trailers = trailers_for(&request.headers);
+    let started = Instant::now();
+    let limit = time_limit(&route, context.is_grpc_call().then_some(&request.headers), started);
+    let client_can_upgrade = request.version == Version::HTTP_11;
+    let UpstreamRequest { request: outgoing, client_upgrade } =
+        UpstreamRequest::new(*request, tail, &route, &caller, context.request_id())?;
+    let progress = outgoing.body().progress();
+    context.record().set_body_progress(progress.clone());
+    let upstream = route.upstream();
+    let deadline = limit.map(|limit| limit.at);
+    let options = ExchangeOptions { deadline, body_idle_timeout: route.settings().body_idle.response, trailers };
+    let sent = upstream.send(worker.pools(), outgoing, options).await;
+    let UpstreamResponse { mut head, body, server } = sent.map_err(|error| {
+        let ExchangeError { cause, server } = error;
+        context.record().set_upstream(upstream, server.as_ref());
+        if cause == Fault::Client(RequestBodyFault::Abandoned) {
+            context.record().set_client_left();
+        }
+        Refusal::from(cause)
+    })?;
+    context.record().set_upstream(upstream, Some(&server));
+    context.record().set_upstream_response(started.elapsed());
+    let upgraded_to = head.headers.get(header::UPGRADE).cloned();
+    retain_end_to_end(&mut head.headers, |name| runtime.identity().passes_downstream(name));
+    // Version and reason phrase belong to the upstream's connection (RFC 9112 §2.3 and §4).
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    match (body, client_upgrade.zip(upgrade), upgraded_to) {
+        (UpstreamBody::Stream(body), _, required) => {
+            // RFC 9110 §15.5.22: a 426 says which protocol the client has to use.
+            if let (426, true, Some(protocols)) = (head.status.as_u16(), client_can_upgrade, required) {
+                head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+                head.headers.insert(header::UPGRADE, protocols);
+            }
+            Ok(Forwarded::Response(Response::from_parts(head, Body::stream(body, limit, context.abort_form()))))
+        }
+        (UpstreamBody::Tunnel(opened), Some((client, upgrade)), Some(protocol)) => {
+            let PendingUpgrade { permit, request } = *upgrade;
+            head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            head.headers.insert(header::UPGRADE, protocol);
+            let max_lifetime = tunnel_lifetime(upstream.settings(), deadline);
+            let expires_in = time_to_expiry(runtime, &caller);
+            let tunnel = Tunnel { client, upstream: opened, permit, max_lifetime, expires_in };
+            Ok(Forwarded::Tunnel(Box::new(OpenedTunnel { head, tunnel, request, caller })))
+        }
+        // The upstream switched protocols although the request did not ask for it, or without
+        // saying to which (RFC 9110 §15.2.2). Later bytes on its connection cannot be attributed to
+        // any request.
+        (UpstreamBody::Tunnel(_), _, _) => Err(Refusal::UpstreamFailed(ResponseFault::UnexpectedUpgrade)),
+    }
+}
+
+/// When the exchange that `started` ends at the latest: the route's `timeout`, or what the
+/// `headers` of a gRPC call ask for.
+fn time_limit(route: &Route, headers: Option<&HeaderMap>, started: Instant) -> Option<TimeLimit> {
+    let after = |duration, source| TimeLimit { at: started + duration, source };
+    let route = route.settings().timeout.map(|timeout| after(timeout, TimeLimitSource::Route));
+    let call = headers.and_then(grpc::timeout_in).map(|timeout| after(timeout, TimeLimitSource::Call));
+    TimeLimit::earliest([route, call])
+}
+
+fn trailers_for(headers: &HeaderMap) -> Trailers {
+    if grpc::has_grpc_content(headers) { Trailers::Pass } else { Trailers::Drop }
+}
