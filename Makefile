@@ -23,12 +23,13 @@ test-tools: ## Install what some tests need: npm packages in tests/provider, ngi
 	@scripts/doctor.sh
 	@scripts/test-tools.sh
 
-# Not in CI: it downloads from Maven Central and PyPI, and needs Java.
-test-clients: ## Check Java's HttpClient, Spring and OpenTelemetry with a gateway in between; installs what it needs
+# Not in CI: it downloads from several registries, and needs Java, Go and Chromium. PARTS chooses, such as
+# `make test-clients PARTS="h2spec cors"`; `python3 tests/clients/check.py` lists the parts.
+test-clients: ## Check real clients and services with a gateway in between; installs what it needs
 	@scripts/doctor.sh build
 	cargo build --locked
 	tests/clients/install.sh $(TARGET)/clients
-	python3 tests/clients/check.py $(TARGET)/debug/portcullis $(TARGET)/clients
+	$(TARGET)/clients/python/bin/python tests/clients/check.py $(TARGET)/debug/portcullis $(TARGET)/clients $(PARTS)
 
 # PARTS chooses, such as `make test-deploy PARTS=monitoring`.
 test-deploy: ## Check what is in deploy/ with the tools of its fields; installs what it needs
@@ -43,12 +44,18 @@ deny: ## Check the dependencies' licences, bans, duplicates, sources and advisor
 	@scripts/doctor.sh build
 	@scripts/deny.sh
 
-# Without a sanitizer, because the code has no `unsafe`. FUZZ has options of libFuzzer.
+# Without a sanitizer, because the code has no `unsafe`. FUZZ has options of libFuzzer. What it finds out beyond the
+# corpus in the repository stays in the build directory.
+FUZZ_TARGETS := config path decision forwarding_fields response_head
 FUZZ := -max_total_time=60 -timeout=10
-fuzz: ## Load arbitrary configurations for a minute, with a nightly compiler
+fuzz: ## Run each fuzz target for a minute, with a nightly compiler
 	@scripts/doctor.sh build
 	@cp Cargo.lock fuzz/Cargo.lock
-	tool=$$(scripts/cargo-tool.sh cargo-fuzz 0.13.2) && RUSTUP_TOOLCHAIN=nightly CARGO_TARGET_DIR=$(abspath $(TARGET)/fuzz) $$tool run --sanitizer none config -- $(FUZZ)
+	tool=$$(scripts/cargo-tool.sh cargo-fuzz 0.13.2) && export RUSTUP_TOOLCHAIN=nightly CARGO_TARGET_DIR=$(abspath $(TARGET)/fuzz) && \
+	for target in $(FUZZ_TARGETS); do \
+		mkdir -p $(TARGET)/fuzz/corpus/$$target fuzz/corpus/$$target && \
+		$$tool run --sanitizer none $$target $(abspath $(TARGET))/fuzz/corpus/$$target fuzz/corpus/$$target -- $(FUZZ) || exit 1; \
+	done
 
 # A mutant takes about a minute, and there are two thousand; MUTANTS chooses, such as
 # `make mutants MUTANTS="--shard 1/50"`, `MUTANTS="--in-diff my.diff"` or `MUTANTS="--re rate_limit/gcra"`.

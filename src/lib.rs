@@ -47,6 +47,10 @@ pub(crate) mod upstream;
 
 pub use primitives::clock;
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz_targets;
+
 /// For the benches and the generated configuration reference only. Not a stable interface.
 #[doc(hidden)]
 pub mod internals {

@@ -18,7 +18,7 @@ mod lease;
 pub(crate) mod pool;
 mod request_head;
 pub(crate) mod response;
-mod response_framing;
+pub(crate) mod response_framing;
 mod retry;
 pub(crate) mod server;
 mod stream;

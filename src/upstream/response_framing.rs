@@ -15,7 +15,7 @@ use super::ResponseFault;
 /// [`ResponseFault::AmbiguousLength`] for lengths that differ or are no numbers, for a length
 /// beside `Transfer-Encoding`, and for a transfer coding other than `chunked` alone: the body would
 /// otherwise be cut off, or reach the client in a coding that nothing declares.
-pub(super) fn check<B>(response: &mut Response<B>) -> Result<(), ResponseFault> {
+pub(crate) fn check<B>(response: &mut Response<B>) -> Result<(), ResponseFault> {
     if response.version() == Version::HTTP_2 {
         // There is no transfer coding, and the library compares the length with the body (RFC 9113
         // §8.1.1).
