@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # Where Cargo builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-.PHONY: help demo test test-tools test-clients test-deploy lint deny fuzz mutants fmt reference bench bench-instructions bench-compare
+.PHONY: help demo test test-tools test-clients test-grpc test-deploy lint deny fuzz mutants fmt reference bench bench-instructions bench-compare
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,13 @@ test-clients: ## Check real clients and services with a gateway in between; inst
 # PARTS chooses, such as `make test-deploy PARTS=monitoring`.
 test-deploy: ## Check what is in deploy/ with the tools of its fields; installs what it needs
 	scripts/test-deploy.sh $(PARTS)
+
+# Not in CI: it downloads from PyPI.
+test-grpc: ## Check gRPC's own client and server with a gateway in between; installs them
+	@scripts/doctor.sh build
+	cargo build --locked
+	tests/grpc/install.sh $(TARGET)/grpc
+	$(TARGET)/grpc/bin/python tests/grpc/check.py $(TARGET)/debug/portcullis
 
 lint: ## Check formatting and lints as CI does
 	@scripts/doctor.sh build
