@@ -131,3 +131,34 @@ impl CallerCache {
         Arc::new(VerifiedCaller { principal, rendered, identity: Arc::clone(identity), proof })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::gateway::policy::identity::IdentitySource;
+    use crate::primitives::clock::ManualClock;
+    use crate::token::test_support::{NOW, P256, claims_with, idle_settings, verifier};
+
+    /// Threat J-87: the cache is bounded by these estimates.
+    #[test]
+    fn the_estimated_memory_of_a_caller_covers_its_headers() {
+        const BYTES: usize = 3_000;
+        let clock = ManualClock::at(NOW).clock();
+        let issuers = Issuers::new(vec![verifier(idle_settings(), &clock, &[P256.jwk("k")])]);
+        let principal = issuers.check_claims(claims_with(&json!({ "sub": "x".repeat(BYTES) }))).unwrap();
+        let cache = CallerCache::new(Metrics::new(clock));
+        let estimate = |headers: &[&'static str]| {
+            let headers = headers.iter().map(|name| (HeaderName::from_static(name), IdentitySource::Subject)).collect();
+            let identity = Arc::new(IdentityHeaders::new(headers, Vec::new(), 4096));
+            cache.render(principal.clone(), &identity).estimated_bytes()
+        };
+        let without = estimate(&[]);
+        assert_eq!(without, principal.estimated_bytes());
+        for (headers, count) in [(&["x-a"][..], 1), (&["x-a", "x-b"], 2)] {
+            let added = estimate(headers) - without;
+            assert!((count * BYTES..count * BYTES * 11 / 10).contains(&added), "{headers:?}: {added}");
+        }
+    }
+}

@@ -74,6 +74,7 @@ async fn over_the_limit_verifies_no_new_tokens() {
     }
     assert_eq!(signature_checks(&fixture).await, before);
     assert_eq!(fixture.gateway.count("portcullis_limited_total{limit=\"auth_failures\"}").await, 5);
+    assert_eq!(fixture.gateway.count("portcullis_limiter_cells{limit=\"auth_failures\"}").await, 1);
     assert!(fixture.origin.requests().is_empty());
 }
 

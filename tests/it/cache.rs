@@ -11,6 +11,7 @@ use crate::support::client;
 use crate::support::config::Config;
 use crate::support::fixture::{Fixture, NOW};
 use crate::support::token::TestKey;
+use crate::support::with_deadline;
 
 /// How many good tokens were verified, and how many came from the cache.
 async fn verification_counts(fixture: &Fixture) -> (u64, u64) {
@@ -39,6 +40,21 @@ async fn caches_good_tokens_and_never_bad_ones() {
     assert_eq!(fixture.gateway.count("portcullis_token_verify_seconds_count{issuer=\"main\"}").await, 42);
     assert!(fixture.gateway.count("portcullis_token_cache_entries").await <= 2);
     assert_eq!(verification_counts(&fixture).await, (2, 3));
+}
+
+/// The cache counts its entries now and then while it serves, so that the metric lags behind.
+#[tokio::test]
+async fn the_number_of_cached_tokens_is_a_metric() {
+    let fixture = Fixture::start(Config::minimal()).await;
+    let tokens = ["alice", "bob", "carol"].map(|subject| fixture.token().claim("sub", subject).to_jwt());
+    let counted = async {
+        while fixture.gateway.count("portcullis_token_cache_entries").await != 3 {
+            for token in &tokens {
+                assert_eq!(fixture.get_with_token("/token/x", token).await.status, 200);
+            }
+        }
+    };
+    with_deadline("three cached tokens", counted).await;
 }
 
 /// Threats J-23, J-80, J-85, I7: a cached token expires in the same second as an uncached one.

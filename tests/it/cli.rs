@@ -1,6 +1,6 @@
 //! The command line: the output and the exit code of each command.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::process::{ChildStderr, Command, Output, Stdio};
 
@@ -408,6 +408,37 @@ async fn run_serves_while_its_events_are_not_read() {
         assert_eq!(connection.read_response().await.status, 502, "{number}");
     }
     drop(log);
+}
+
+/// Behind a proxy that it does not trust, the gateway takes all clients for one. The operator reads
+/// so in the log, once a worker has seen enough requests.
+#[tokio::test]
+async fn run_reports_a_proxy_that_is_not_trusted() {
+    const WINDOW: usize = 10_000;
+    let (idp, directory) = (Idp::start().await, TempDir::new());
+    for (name, trusted, field, reported) in [
+        ("not trusted", "", "X-Forwarded-For", true),
+        ("trusted", "trusted_proxies = [\"127.0.0.1\"]", "X-Forwarded-For", false),
+        ("nothing is forwarded", "", "X-Other", false),
+    ] {
+        let config = Config::minimal().one_worker();
+        let config = if trusted.is_empty() { config } else { config.add("server", trusted) };
+        let file = directory.write("gateway.toml", config.to_toml(&idp.issuer(), closed_port()));
+        let (run, mut log) = RunProcess::start_unread(file.to_str().expect("UTF-8"));
+        let request = |connection| {
+            format!("GET /nowhere HTTP/1.1\r\nHost: a\r\n{field}: 203.0.113.9\r\nConnection: {connection}\r\n\r\n")
+        };
+        let requests = request("keep-alive").repeat(WINDOW - 1) + &request("close");
+        let responses = client::raw(run.addresses[0], requests).await;
+        assert_eq!(responses.matches("HTTP/1.1 404 ").count(), WINDOW, "{name}");
+        run.signal("-TERM");
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut events = String::new();
+            log.read_to_string(&mut events).map(|_| events)
+        });
+        let events = crate::support::with_deadline("the end", reading).await.expect("no panic").expect("text");
+        assert_eq!(events.contains("list it in server.trusted_proxies"), reported, "{name}: {events}");
+    }
 }
 
 /// However long the drain may take.

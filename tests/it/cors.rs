@@ -180,6 +180,19 @@ async fn other_options_requests_are_ordinary_requests() {
     assert_eq!((response.status, &response.json()["method"]), (200, &json!("OPTIONS")), "with a token it is forwarded");
 }
 
+/// A preflight that asks for a method without a route is answered by the route for `OPTIONS`: its
+/// policy does not list the method, so a browser sends nothing.
+#[tokio::test]
+async fn the_route_for_options_answers_a_preflight_for_a_method_without_a_route() {
+    let methods = "methods = [\"GET\", \"OPTIONS\"]\naccess = \"public\"\ncors = \"account\"";
+    let fixture = Fixture::start(config().route("listed", methods)).await;
+    let response = preflight(&fixture, "/listed/1", SHOP, "DELETE").await;
+    let fields = cors_headers(&response);
+    assert_eq!(response.status, 204, "{}", response.text());
+    assert!(fields.contains(&"allow-methods: GET, PUT".to_owned()), "{fields:?}");
+    assert!(fixture.origin.requests().is_empty());
+}
+
 /// Threat CO-3: a preflight spends no quota.
 #[tokio::test]
 async fn a_preflight_spends_no_quota() {

@@ -114,6 +114,28 @@ fn send_all(fixture: &Fixture, count: usize) -> JoinSet<()> {
     requests
 }
 
+/// RFC 9110 §7.8: a shared connection cannot switch protocols, so that an offer to do so is ignored.
+/// It is no tunnel.
+#[tokio::test]
+async fn an_offer_to_upgrade_counts_as_no_tunnel() {
+    let (fixture, origin) = start(100, "max_tunnels = 1").await;
+    origin.gate.send_replace(false);
+    let mut clients = Vec::new();
+    for number in 1..=2 {
+        let mut conn = fixture.connect().await;
+        conn.send("GET /public/ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").await;
+        origin.wait_for_active(number).await;
+        clients.push(conn);
+    }
+    origin.gate.send_replace(true);
+    for conn in &mut clients {
+        let response = conn.read_response().await;
+        let fields = response.json()["headers"].to_string();
+        assert_eq!(response.status, 200);
+        assert!(!fields.contains("upgrade"), "{fields}");
+    }
+}
+
 /// RFC 9113 §8.2.2 and §8.3.1: the host becomes the authority, and connection fields are removed.
 /// The rest is as in HTTP/1.1.
 #[tokio::test]

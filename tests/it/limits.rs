@@ -70,6 +70,7 @@ async fn allows_a_burst_and_then_refuses_with_retry_after() {
 
     let samples = fixture.gateway.metrics().await;
     assert_eq!(samples.count(r#"portcullis_limited_total{limit="calls"}"#), 3);
+    assert_eq!(samples.count(r#"portcullis_limiter_cells{limit="calls"}"#), 1);
     assert_eq!(samples.count(r#"portcullis_rejections_total{route="calls",code="rate_limited"}"#), 3);
     assert_eq!(fixture.origin.requests().len(), 5, "a refused request never reaches the upstream");
 }

@@ -44,6 +44,19 @@ fn address(peer: &str, lines: &[&str]) -> String {
 
 const PROXY: &str = "10.0.0.1";
 
+#[test]
+fn a_request_says_that_it_was_forwarded_with_either_family() {
+    for (lines, expected) in [
+        (&["x-forwarded-for: 203.0.113.9"][..], true),
+        (&["forwarded: for=203.0.113.9"], true),
+        (&["forwarded: for=203.0.113.9", "x-forwarded-for: 203.0.113.9"], true),
+        (&["x-forwarded-proto: https", "x-real-ip: 203.0.113.9"], false),
+        (&[], false),
+    ] {
+        assert_eq!(has_forwarding_fields(&headers(lines)), expected, "{lines:?}");
+    }
+}
+
 /// RL-1.
 #[test]
 fn fields_of_untrusted_peers_are_ignored() {
@@ -201,6 +214,13 @@ fn the_hops_before_an_unreadable_element_count() {
         ("Forwarded, malformed", "forwarded: for=203.0.113.9, ;=, for=10.0.0.3", "10.0.0.3"),
         ("more elements than are read", &too_long, "10.0.0.3"),
         ("empty elements count as well", &empty, PROXY),
+        (
+            "a comma and a quote in a quoted string",
+            "forwarded: for=x, for=\"203.0.113.9\";by=\"a,\\\"b\"",
+            "203.0.113.9",
+        ),
+        ("a backslash before the quote", "forwarded: for=x, for=\"203.0.113.9\";by=\"a,\\\\\"", "203.0.113.9"),
+        ("a parameter of another name", "forwarded: for=203.0.113.9;by=a;secret=b;by=c", "203.0.113.9"),
     ] {
         assert_eq!(address(PROXY, &[line]), expect, "{name}");
     }

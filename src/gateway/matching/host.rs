@@ -173,6 +173,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_length_of_a_host_is_limited() {
+        let address = |zeros: usize| format!("10.0.0.1:{}80", "0".repeat(zeros));
+        assert_eq!(Host::parse(&address(0)).map(|host| host.port()), Ok(Some(80)));
+        let host_of = |bytes: usize| {
+            let label = format!("{}.", "a".repeat(62));
+            let text = format!("{}{}", label.repeat(4), "b".repeat(bytes - 252));
+            (text.len(), Host::parse(&text).map(|host| host.name().len()))
+        };
+        assert_eq!(host_of(MAX_HOST_BYTES), (MAX_HOST_BYTES, Ok(MAX_HOST_BYTES)));
+        assert_eq!(host_of(MAX_HOST_BYTES + 1), (MAX_HOST_BYTES + 1, Err(HostRefusal::TooLong)));
+    }
+
     /// TG-1.
     #[test]
     fn everything_but_one_host_with_an_optional_port_is_refused() {

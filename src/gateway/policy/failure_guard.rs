@@ -223,9 +223,11 @@ mod tests {
         assert_eq!(verified(&guard, address(1), (0..1_000).map(Some)), shares - 1, "the others");
         assert_eq!(verified(&guard, address(2), vec![None; 1_000]), BURST, "another address");
         // The limit refills with one per second, all shares together with a tenth of that.
-        clock.advance(Duration::from_secs(160));
-        let again = (0..1_000).map(Some).chain(vec![None; 1_000]);
-        assert_eq!(verified(&guard, address(1), again), BURST + shares);
+        let again = || (0..1_000).map(Some).chain(vec![None; 1_000]);
+        clock.advance(Duration::from_secs(159));
+        assert_eq!(verified(&guard, address(1), again()), BURST, "the limit is full again, and no share is");
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(verified(&guard, address(1), again()), 1 + shares);
     }
 
     #[test]

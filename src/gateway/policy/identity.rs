@@ -188,7 +188,12 @@ fn encode(text: &str, separators: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::primitives::clock::ManualClock;
+    use crate::token::Issuers;
+    use crate::token::test_support::{NOW, P256, claims_with, idle_settings, verifier};
     use crate::upstream::headers::ForwardingFamily;
 
     fn headers() -> IdentityHeaders {
@@ -269,6 +274,26 @@ mod tests {
             ("a tab and DEL", "a\t\u{7f}", b"", "a%09%7F"),
         ] {
             assert_eq!(encode(value, also), expected, "{name}");
+        }
+    }
+
+    /// A claim's items that are not texts are written as JSON.
+    #[test]
+    fn a_header_has_the_text_of_any_kind_of_claim() {
+        let verifier = verifier(idle_settings(), &ManualClock::at(NOW).clock(), &[P256.jwk("k")]);
+        let issuers = Issuers::new(vec![verifier]);
+        for (claim, expected) in [
+            (json!("a,b"), Some("a,b")),
+            (json!(["a,b", 7, true, { "x": "y" }]), Some("a%2Cb,7,true,{\"x\":\"y\"}")),
+            (json!([]), None),
+            (json!(""), None),
+            (json!(false), Some("false")),
+            (json!({ "x": [1] }), Some("{\"x\":[1]}")),
+            (json!([0.1, 1e300]), None),
+        ] {
+            let principal = issuers.check_claims(claims_with(&json!({ "x": claim }))).unwrap();
+            let source = IdentitySource::parse("claim:x").unwrap();
+            assert_eq!(source.value(&principal).as_deref(), expected, "{claim}");
         }
     }
 

@@ -71,3 +71,17 @@ fn describe(decision: &OriginDecision, has_origin: bool) -> Check {
         OriginDecision::Denied => Check::noted("cors", "no origin given"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_says_whether_there_was_an_origin_to_deny() {
+        let details = [true, false].map(|has_origin| describe(&OriginDecision::Denied, has_origin).detail);
+        assert_eq!(
+            details,
+            ["the origin is not listed: a browser will not show the response to its page", "no origin given"]
+        );
+    }
+}

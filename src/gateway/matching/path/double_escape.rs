@@ -70,3 +70,32 @@ fn is_overlong(first: u8, second: u8) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 3629 §3: what decoders have taken for `/`, `.` or a shorter character.
+    #[test]
+    fn an_overlong_sequence_is_told_from_a_valid_and_from_a_broken_one() {
+        for (name, first, second, expected) in [
+            ("a slash in two bytes", 0xC0, 0xAF, true),
+            ("the end of ASCII in two bytes", 0xC1, 0xBF, true),
+            ("two bytes, broken off", 0xC0, b'A', false),
+            ("the shortest of two bytes", 0xC2, 0x80, false),
+            ("two bytes in three", 0xE0, 0x80, true),
+            ("the last of them", 0xE0, 0x9F, true),
+            ("the shortest of three bytes", 0xE0, 0xA0, false),
+            ("three bytes, broken off", 0xE0, b'A', false),
+            ("three bytes in four", 0xF0, 0x80, true),
+            ("the last of them", 0xF0, 0x8F, true),
+            ("the shortest of four bytes", 0xF0, 0x90, false),
+            ("four bytes, broken off", 0xF0, b'A', false),
+            ("a sequence of five bytes", 0xF8, 0x88, true),
+            ("and of six", 0xFD, 0x80, true),
+            ("ASCII", b'A', 0x80, false),
+        ] {
+            assert_eq!(is_overlong(first, second), expected, "{name}: {first:x} {second:x}");
+        }
+    }
+}

@@ -176,3 +176,26 @@ fn trim(segment: &str) -> &str {
     }
     rest
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// PA-5, PA-11: a backend that changes one name, or knows one of two spellings, makes something
+    /// else of a path than one that changes all.
+    #[test]
+    fn each_step_is_taken_alone_as_well() {
+        for (name, path, expected) in [
+            ("only the raw semicolon begins parameters", "/a%3Bx;y", "/a%3Bx"),
+            ("the escaped one does too", "/a%3Bx;y", "/a"),
+            ("a name that would be empty stays", "/;x/b;y", "/;x/b"),
+            ("or becomes empty", "/;x/b;y", "//b;y"),
+            ("or all are changed", "/;x/b;y", "//b"),
+            ("spaces and dots", "/%20/b.", "/%20/b"),
+        ] {
+            let forms = UnusualForms::from_iter([UnusualForm::Parameters]);
+            let found = readings(path, forms).unwrap();
+            assert!(found.iter().any(|reading| reading.text == expected), "{name}: {expected} in {found:?}");
+        }
+    }
+}

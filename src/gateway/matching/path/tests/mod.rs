@@ -29,6 +29,7 @@ fn accepted_paths_are_brought_into_normal_form() {
         ("PA-7: a longer name is a different name", "/api/adminx", "/api/adminx"),
         ("PA-13: what browsers leave unescaped is escaped", "/a[1]^b|c", "/a%5B1%5D%5Eb%7Cc"),
         ("PA-13: and so it is the same path", "/a%5b1%5D%5eb%7cc", "/a%5B1%5D%5Eb%7Cc"),
+        ("three bytes of UTF-8", "/%e2%82%ac", "/%E2%82%AC"),
         ("four bytes of UTF-8", "/%f0%9f%98%80", "/%F0%9F%98%80"),
     ] {
         assert_eq!(parsed(raw).as_deref(), Ok(expect), "{name}");
