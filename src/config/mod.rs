@@ -27,6 +27,7 @@ mod message;
 mod route;
 mod schema;
 mod server;
+mod server_entry;
 mod table;
 mod tree;
 mod upstream;
@@ -51,6 +52,7 @@ pub(crate) use self::problem::Problems;
 pub(crate) use self::route::Route;
 pub(crate) use self::schema::schema;
 pub(crate) use self::server::{Admin, Identity, Log, Server};
+pub(crate) use self::server_entry::ServerEntry;
 pub(crate) use self::upstream::Upstream;
 
 /// The whole of `gateway.toml`.

@@ -109,10 +109,13 @@ fn problem_paths(text: &str) -> Vec<String> {
 #[test]
 fn a_wrong_type_is_reported_wherever_it_is() {
     for (text, path, what) in [
-        ("[upstreams.a]\nservers = [{}]", "upstreams.a.servers[0]", "a table, expected a string"),
-        ("[upstreams.a]\nservers = [{ a = 1 }]", "upstreams.a.servers[0]", "a table, expected a string"),
-        ("[upstreams.a]\nservers = [[{}]]", "upstreams.a.servers[0]", "an array, expected a string"),
-        ("[[upstreams.a.servers]]\na = 1", "upstreams.a.servers[0]", "a table, expected a string"),
+        ("[upstreams.a]\nservers = [{ a = 1 }]", "upstreams.a.servers[0].a", "unknown key `a`"),
+        ("[upstreams.a]\nservers = [[{}]]", "upstreams.a.servers[0]", "an array, expected a URL"),
+        ("[upstreams.a]\nservers = [1]", "upstreams.a.servers[0]", "expected a URL"),
+        ("[[upstreams.a.servers]]\na = 1", "upstreams.a.servers[0].a", "unknown key `a`"),
+        ("[upstreams.a]\nservers = [{ url = 1 }]", "upstreams.a.servers[0].url", "expected a string"),
+        ("[upstreams.a]\nservers = [{ weight = 0 }]", "upstreams.a.servers[0].weight", "expected a number from 1"),
+        ("[upstreams.a]\nbalance = 1", "upstreams.a.balance", "expected a string"),
         ("[[routes]]\nscopes = [{ a = 1 }]", "routes[0].scopes[0]", "a table, expected a string"),
         ("[[routes]]\nscopes = { a = 1 }", "routes[0].scopes", "a table, expected an array"),
         ("[[routes]]\nclaims.a = [[1]]", "routes[0].claims.a[0]", "an array, expected a string, a number"),
@@ -149,8 +152,8 @@ fn an_element_after_a_wrong_one_keeps_its_index() {
             "[5, \"http://a:1\", {}, {}, \"ftp://b\"]",
             vec![
                 "upstreams.a.servers[0]",
-                "upstreams.a.servers[2]",
-                "upstreams.a.servers[3]",
+                "upstreams.a.servers[2].url",
+                "upstreams.a.servers[3].url",
                 "upstreams.a.servers[4]",
             ],
         ),
@@ -204,7 +207,7 @@ fn a_large_file_with_many_mistakes_is_loaded_in_bounded_space() {
     let many = |line: &str| line.repeat(20_000);
     for (text, expected) in [
         (format!("[upstreams.a]\nservers = [{}]", many("5,")), (250, true)),
-        (format!("[upstreams.a]\nservers = [{}]", many("{},")), (250, true)),
+        (format!("[upstreams.a]\nservers = [{}]", many("[],")), (250, true)),
         (format!("[upstreams.a]\nservers = [{}]", many("\"${NONE}\",")), (250, true)),
         (format!("[upstreams.a]\nservers = [{}]", many("1979-05-27,")), (250, true)),
         (many("= 1\n"), (501, true)),

@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::body_idle_timeout::BodyIdleTimeout;
 use super::field_order;
-use super::units::{Balance, HostHeader, TimeSpan, UpstreamProtocol};
+use super::server_entry::ServerEntry;
+use super::units::{HostHeader, TimeSpan, UpstreamProtocol};
 
 /// One upstream: a group of interchangeable servers.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
@@ -15,10 +16,13 @@ use super::units::{Balance, HostHeader, TimeSpan, UpstreamProtocol};
 #[schemars(extend("required" = ["servers"]), transform = field_order::record::<Self>)]
 pub struct Upstream {
     /// Addresses of the servers: `http://host:port`, without a path, or a Unix socket,
-    /// `unix:/run/orders.sock`. `https` is not supported.
-    pub servers: Vec<String>,
-    /// How a server is chosen for a request.
-    pub balance: Balance,
+    /// `unix:/run/orders.sock`. `https` is not supported. A table such as
+    /// `{ url = "http://host:port", weight = 2 }` also says how large the server's share is.
+    pub servers: Vec<ServerEntry>,
+    /// How a server is chosen for a request. `"least_request"`: of two at random, the one with
+    /// fewer requests in flight; `"round_robin"`: each in turn; `"hash:subject"`, `"hash:ip"`,
+    /// `"hash:header:NAME"`: the same for the same caller, client address or value of a header.
+    pub balance: String,
     /// Time for name lookups and connects together, of all servers that are tried for a request.
     pub connect_timeout: TimeSpan,
     /// From the end of the request to the head of the response; also the longest wait for a free
@@ -57,7 +61,7 @@ impl Default for Upstream {
     fn default() -> Self {
         Self {
             servers: Vec::new(),
-            balance: Balance::LeastRequest,
+            balance: "least_request".to_owned(),
             connect_timeout: TimeSpan::seconds(2),
             response_timeout: TimeSpan::seconds(30),
             body_idle_timeout: None,

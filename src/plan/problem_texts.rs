@@ -38,7 +38,7 @@ audiences = ["a"]
 jwks_url = "https://e/keys"
 jwks_file = "keys.json"
 [upstreams.up]
-servers = ["https://a", "http://a", "http://a:80", "http://a/b", "a:b"]
+servers = ["https://a", "http://a", "http://a:80", "http://a/b", "a:b", { weight = 101 }]
 [upstreams.down]
 servers = []
 [cors.web]
@@ -101,7 +101,7 @@ upstream = "up"
 "#;
     let report = Plan::compile(load_text("gateway.toml", file, &|_| None)).map(|_| ()).unwrap_err();
     insta::assert_snapshot!(report, @r##"
-    gateway.toml: 76 problems
+    gateway.toml: 78 problems
       line 3   server.listen[1]: `127.0.0.1:1` is listed twice
       line 3   server.listen[2]: `localhost` is not an IP address with a port
                hint: write an IP address and a port, such as "127.0.0.1:8080", "0.0.0.0:8080" or "[::]:8080", or a Unix socket, such as "unix:/run/portcullis/http.sock"
@@ -140,9 +140,14 @@ upstream = "up"
       line 34  upstreams.up.servers[0]: `https://a` is an https URL; TLS to upstreams is not supported
                hint: write an http:// URL, and use a network that you trust or a TLS tunnel to the server
       line 34  upstreams.up.servers[2]: `http://a:80` is listed twice
+               hint: for a larger share, write `{ url = "…", weight = 2 }`
       line 34  upstreams.up.servers[3]: `http://a/b` has a path, a query or a fragment
                hint: write scheme, host and port only; `add_prefix` in a route puts a path in front
       line 34  upstreams.up.servers[4]: `a:b` is not an http URL
+               hint: write scheme, host and port, such as "http://127.0.0.1:9000"
+      line 34  upstreams.up.servers[5].weight: 101 is more than the limit of 100
+               hint: weights are compared with each other: write smaller numbers in the same proportion
+      line 34  upstreams.up.servers[5].url: missing
                hint: write scheme, host and port, such as "http://127.0.0.1:9000"
       line 36  upstreams.down.servers: missing
                hint: list at least one server, such as ["http://127.0.0.1:9000"]

@@ -157,6 +157,44 @@ fn a_broken_rule_is_reported_with_its_key() {
             Some("upstreams.b.servers[1]"),
         ),
         (
+            "a server with a weight",
+            "[upstreams.b]\nservers = [\"http://b\", { url = \"http://c\", weight = 100 }]",
+            None,
+        ),
+        (
+            "a weight above the limit",
+            "[upstreams.b]\nservers = [{ url = \"http://b\", weight = 101 }]",
+            Some("upstreams.b.servers[0].weight"),
+        ),
+        ("a server without a URL", "[upstreams.b]\nservers = [{ weight = 2 }]", Some("upstreams.b.servers[0].url")),
+        (
+            "the same server twice, once with a weight",
+            "[upstreams.b]\nservers = [\"http://b\", { url = \"http://b\", weight = 2 }]",
+            Some("upstreams.b.servers[1]"),
+        ),
+        ("hashing by a header", "[upstreams.b]\nservers = [\"http://b\"]\nbalance = \"hash:header:X-Tenant\"", None),
+        ("hashing by the caller", "[upstreams.b]\nservers = [\"http://b\"]\nbalance = \"hash:subject\"", None),
+        (
+            "an unknown way to balance",
+            "[upstreams.b]\nservers = [\"http://b\"]\nbalance = \"random\"",
+            Some("upstreams.b.balance"),
+        ),
+        (
+            "hashing by an unknown key",
+            "[upstreams.b]\nservers = [\"http://b\"]\nbalance = \"hash:path\"",
+            Some("upstreams.b.balance"),
+        ),
+        (
+            "hashing by a header that is always removed",
+            "[upstreams.b]\nservers = [\"http://b\"]\nbalance = \"hash:header:X-Request-Id\"",
+            Some("upstreams.b.balance"),
+        ),
+        (
+            "hashing by no valid header",
+            "[upstreams.b]\nservers = [\"http://b\"]\nbalance = \"hash:header:a b\"",
+            Some("upstreams.b.balance"),
+        ),
+        (
             "a connect timeout of zero",
             "[upstreams.b]\nservers = [\"http://b\"]\nconnect_timeout = \"0s\"",
             Some("upstreams.b.connect_timeout"),

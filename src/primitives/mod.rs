@@ -1,5 +1,5 @@
-//! Building blocks that know nothing about gateways: clocks, randomness, shutdown, timers, backoff,
-//! files, shares of clients, field syntax, gRPC.
+//! Building blocks that know nothing about gateways: clocks, randomness, hashes, shutdown, timers,
+//! backoff, files, shares of clients, field syntax, gRPC.
 
 pub(crate) mod backoff;
 pub(crate) mod blocking;
@@ -18,3 +18,4 @@ pub(crate) mod min_rate;
 pub mod random;
 pub(crate) mod shares;
 pub mod shutdown;
+pub(crate) mod stable_hash;

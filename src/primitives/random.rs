@@ -1,9 +1,12 @@
-//! Random bytes from the crypto library's generator, drawn in blocks.
+//! Random bytes from the crypto library's generator, drawn in blocks; and cheap numbers for choices
+//! that need not be unpredictable.
 //!
 //! A call to the generator costs about as much as a system call. Each thread draws a block at a
 //! time, so that the few bytes that a request needs cost a copy.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+
+use super::stable_hash::mix;
 
 /// How many bytes one refill draws. At sixteen bytes per request, one request in 64 pays for a
 /// refill.
@@ -37,6 +40,22 @@ pub fn bytes<const N: usize>() -> [u8; N] {
         block.bytes[block.used..block.used + N].fill(0);
         block.used += N;
         drawn
+    })
+}
+
+/// A number uniformly distributed over all of its values, for load balancing. Cheap; and no secret:
+/// whoever sees some of them can predict the others.
+#[must_use]
+pub fn draw() -> u64 {
+    thread_local! {
+        static STATE: Cell<u64> = Cell::new(u64::from_le_bytes(bytes()));
+    }
+    /// The golden ratio, as the increment of `SplitMix64`.
+    const INCREMENT: u64 = 0x9e37_79b9_7f4a_7c15;
+    STATE.with(|state| {
+        let next = state.get().wrapping_add(INCREMENT);
+        state.set(next);
+        mix(next)
     })
 }
 
@@ -76,6 +95,15 @@ mod tests {
     fn draws_do_not_repeat() {
         let drawn: std::collections::BTreeSet<[u8; 16]> = (0..1_000).map(|_| bytes()).collect();
         assert_eq!(drawn.len(), 1_000);
+    }
+
+    #[test]
+    fn drawn_numbers_are_spread_evenly() {
+        let mut counts = [0; 8];
+        for _ in 0..8_000 {
+            counts[usize::try_from(draw() % 8).unwrap()] += 1;
+        }
+        assert!(counts.iter().all(|count| (800..1_200).contains(count)), "{counts:?}");
     }
 
     #[test]

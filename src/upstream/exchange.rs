@@ -37,6 +37,8 @@ pub struct ExchangeOptions {
     pub body_idle_timeout: Duration,
     /// What happens to the response's trailers.
     pub trailers: Trailers,
+    /// The hash of the key that the upstream balances by; `None` if it balances by none.
+    pub affinity: Option<u64>,
 }
 
 impl Upstream {
@@ -87,7 +89,7 @@ impl Exchange<'_> {
     /// Makes one attempt. Returns how it ended, and the server it was made on, if there was one.
     fn attempt(&self, mut attempt: Attempt) -> impl Future<Output = (AttemptOutcome, Option<Arc<Server>>)> {
         let Attempt { request, candidates, reuse, .. } = &mut attempt;
-        let picked = self.upstream.pick(candidates).map(|pick| {
+        let picked = self.upstream.pick(candidates, self.options.affinity).map(|pick| {
             let server = pick.in_flight.server();
             request_head::adapt(request, self.upstream.settings(), server.address(), self.options.trailers);
             let pool = self.pools.for_server(server, self.upstream.metrics());
@@ -155,7 +157,8 @@ impl Exchange<'_> {
             Some(end) if end < deadline => (end, UpstreamError::DeadlineExceeded),
             Some(_) | None => (deadline, UpstreamError::Busy),
         };
-        let connect_time = share_of(attempt.connect_time, attempt.candidates.has_other_than(server, self.upstream));
+        let connect_time =
+            share_of(attempt.connect_time, attempt.candidates.has_other_than(server, self.upstream.server_set()));
         let acquired = timeout_at(deadline, pool.acquire(attempt.reuse, connect_time)).await.unwrap_or(Err(expired));
         attempt.connect_time = attempt.connect_time.saturating_sub(started.elapsed().min(connect_time));
         acquired

@@ -26,12 +26,11 @@ pub(crate) mod tunnel_limits;
 pub(crate) mod upgrade;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use crate::telemetry::metrics::UpstreamMetrics;
 pub(crate) use address::{DialTarget, ServerAddress};
-use balance::Balance;
+use balance::{Balance, ServerSet};
 pub(crate) use error::{ConnectFault, ExchangeError, Fault, ResponseFault, UpstreamError};
 use health::UpstreamHealth;
 use server::Server;
@@ -43,7 +42,7 @@ pub struct UpstreamSettings {
     /// NAME: the label in metrics and logs.
     pub name: Arc<str>,
     /// At least one.
-    pub servers: Vec<ServerAddress>,
+    pub servers: Vec<WeightedAddress>,
     /// How a server is picked for a request.
     pub balance: Balance,
     /// Bounds name resolution and TCP connect together.
@@ -88,14 +87,21 @@ pub enum HostHeader {
     Upstream,
 }
 
+/// A server, and its share of the requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightedAddress {
+    /// Where it is.
+    pub address: ServerAddress,
+    /// 1–100: a server of weight 2 gets twice as many requests as one of weight 1.
+    pub weight: u32,
+}
+
 /// An upstream and its live state; shared by all workers.
 #[derive(Debug)]
 pub struct Upstream {
     settings: UpstreamSettings,
-    servers: Vec<Arc<Server>>,
+    servers: ServerSet,
     health: Arc<UpstreamHealth>,
-    /// Counts picks: where the next one starts its scan.
-    picks: AtomicUsize,
     tunnels: TunnelLimits,
     metrics: UpstreamMetrics,
 }
@@ -105,10 +111,10 @@ impl Upstream {
     #[must_use]
     pub fn new(settings: UpstreamSettings, metrics: UpstreamMetrics) -> Self {
         let health = Arc::<UpstreamHealth>::default();
-        let server = |address| Arc::new(Server::new(&settings, address, &health, &metrics));
-        let servers = settings.servers.iter().map(server).collect();
+        let server = |server| Arc::new(Server::new(&settings, server, &health, &metrics));
+        let servers = ServerSet::new(&settings.balance, settings.servers.iter().map(server).collect());
         let tunnels = TunnelLimits::new(&settings);
-        Self { settings, servers, health, picks: AtomicUsize::new(0), tunnels, metrics }
+        Self { settings, servers, health, tunnels, metrics }
     }
 
     /// The settings it was created from.
@@ -144,6 +150,10 @@ impl Upstream {
     /// Its servers, in the order of the configuration.
     #[must_use]
     pub fn servers(&self) -> &[Arc<Server>] {
+        self.servers.all()
+    }
+
+    fn server_set(&self) -> &ServerSet {
         &self.servers
     }
 }
@@ -156,9 +166,15 @@ pub(crate) mod tests {
 
     /// An upstream with servers on these ports of loopback.
     pub(crate) fn upstream(balance: Balance, ports: &[u16]) -> Upstream {
+        weighted_upstream(balance, &ports.iter().map(|port| (*port, 1)).collect::<Vec<_>>())
+    }
+
+    /// An upstream with servers on these ports of loopback, each with its weight.
+    pub(crate) fn weighted_upstream(balance: Balance, servers: &[(u16, u32)]) -> Upstream {
+        let server = |&(port, weight): &(u16, u32)| WeightedAddress { address: ServerAddress::loopback(port), weight };
         let settings = UpstreamSettings {
             name: "orders".into(),
-            servers: ports.iter().map(|&port| ServerAddress::loopback(port)).collect(),
+            servers: servers.iter().map(server).collect(),
             balance,
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(30),

@@ -68,7 +68,7 @@ mod tests {
             *request.uri_mut() = Uri::from_static("/a");
             request.headers_mut().insert(header::HOST, HeaderValue::from_static("api.example"));
             for ((server, target), host) in settings.servers.iter().zip(targets).zip(hosts) {
-                adapt(&mut request, &settings, server, Trailers::Drop);
+                adapt(&mut request, &settings, &server.address, Trailers::Drop);
                 assert_eq!(request.uri(), target, "{protocol:?}");
                 let written = request.headers().get(header::HOST).map(|host| host.to_str().unwrap());
                 assert_eq!(written, host, "{protocol:?}");

@@ -99,7 +99,7 @@ impl FailedAttempt {
             // Not a byte has reached the server, so another one may have the request, whatever its
             // method. Without another, the same request would most likely fail here again.
             (AttemptConnection::None | AttemptConnection::New, Some(unsent), _) if fault.is_of_one_server() => {
-                match self.candidates.without(server, upstream) {
+                match self.candidates.without(server, upstream.server_set()) {
                     Some(others) => (*unsent, others, self.reuse),
                     None => return AttemptOutcome::Failed(fault),
                 }
@@ -214,7 +214,7 @@ mod tests {
     }
 
     fn picked(upstream: &Upstream, candidates: &Candidates) -> Arc<Server> {
-        Arc::clone(upstream.pick(candidates).expect("a candidate is left").in_flight.server())
+        Arc::clone(upstream.pick(candidates, None).expect("a candidate is left").in_flight.server())
     }
 
     fn failed_attempt(fault: Fault, connection: AttemptConnection, unsent: Option<Method>) -> FailedAttempt {

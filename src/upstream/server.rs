@@ -8,7 +8,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::dialer::Dialer;
 use super::health::{Availability, ConnectChange, ServerHealth, UpstreamHealth};
-use super::{ConnectFault, Protocol, ServerAddress, UpstreamError, UpstreamSettings};
+use super::{ConnectFault, Protocol, ServerAddress, UpstreamError, UpstreamSettings, WeightedAddress};
 use crate::resolver::Resolver;
 use crate::telemetry::metrics::{GaugeGuard, ServerMetrics, UpstreamMetrics};
 
@@ -16,6 +16,7 @@ use crate::telemetry::metrics::{GaugeGuard, ServerMetrics, UpstreamMetrics};
 #[derive(Debug)]
 pub struct Server {
     id: u64,
+    weight: u32,
     /// The upstream's name, for the log.
     upstream: Arc<str>,
     /// Its own name in logs and metrics.
@@ -38,16 +39,18 @@ pub struct Server {
 impl Server {
     pub(super) fn new(
         settings: &UpstreamSettings,
-        address: &ServerAddress,
+        server: &WeightedAddress,
         health: &Arc<UpstreamHealth>,
         metrics: &UpstreamMetrics,
     ) -> Self {
         /// Ids are never reused within a process, so that a worker never takes an old server's pool
         /// for a new server's.
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        let WeightedAddress { address, weight } = server;
         let label = address.label().into_boxed_str();
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            weight: *weight,
             upstream: Arc::clone(&settings.name),
             metrics: metrics.server(&label),
             label,
@@ -81,7 +84,12 @@ impl Server {
         self.dialer.address()
     }
 
-    /// Requests in progress or waiting for a connection: what `least_request` compares.
+    /// Its share of the requests, compared with the other servers' weights.
+    pub(super) fn weight(&self) -> u32 {
+        self.weight
+    }
+
+    /// Requests in progress or waiting for a connection: what load balancing compares.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)

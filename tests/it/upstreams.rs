@@ -215,36 +215,6 @@ async fn waiting_for_a_connection_ends_after_response_timeout() {
     assert_eq!((second.status, &second.json()["code"]), (503, &json!("upstream_busy")));
 }
 
-/// `balance`.
-#[tokio::test]
-async fn balances_requests_over_servers_as_configured() {
-    for (balance, while_one_is_busy) in [("round_robin", [4, 3]), ("least_request", [1, 6])] {
-        let (one, other) = (Origin::start().await, Origin::start().await);
-        let keys = format!("balance = \"{balance}\"");
-        let fixture = Fixture::start(upstream("two", &[one.addr(), other.addr()], &keys)).await;
-        for _ in 0..6 {
-            assert_eq!(fixture.get("/two/1", &[]).await.status, 200);
-        }
-        let counts = [one.requests().len(), other.requests().len()];
-        assert_eq!(counts, [3, 3], "{balance}: idle servers take turns");
-
-        let streams = [one.stream("/two/stream"), other.stream("/two/stream")];
-        let mut long = fixture.connect().await;
-        long.send("GET /two/stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
-        assert_eq!(long.read_head().await.status, 200);
-        for _ in 0..6 {
-            assert_eq!(fixture.get("/two/1", &[]).await.status, 200);
-        }
-        let mut more = [one.requests().len() - 3, other.requests().len() - 3];
-        let busy_is_first = one.requests().iter().any(|request| request.target == "/two/stream");
-        if !busy_is_first {
-            more.reverse();
-        }
-        assert_eq!(more, while_one_is_busy, "{balance}: the busy server first");
-        drop(streams);
-    }
-}
-
 /// How upstream failures look to a client: fixed texts, and no bytes of the upstream's.
 #[tokio::test]
 async fn each_kind_of_upstream_failure_has_its_status_and_code() {

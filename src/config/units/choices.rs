@@ -15,16 +15,6 @@ pub enum Access {
     Token,
 }
 
-/// How a server is chosen for a request.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Balance {
-    /// The server with the fewest requests in flight.
-    LeastRequest,
-    /// Each server in turn.
-    RoundRobin,
-}
-
 /// A family of forwarding headers.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -4,6 +4,7 @@
 //! stages call these functions and act on the results; nothing here knows a stage or a response.
 
 pub(crate) mod access;
+pub(crate) mod affinity;
 pub(crate) mod challenge;
 pub(crate) mod cors_policy;
 pub(crate) mod demand;
@@ -14,6 +15,7 @@ pub(crate) mod limit;
 pub(crate) mod route;
 
 pub(crate) use access::Access;
+pub(crate) use affinity::{AffinityInput, affinity};
 pub(crate) use challenge::Challenges;
 pub(crate) use cors_policy::{CorsPolicy, OriginDecision};
 pub(crate) use demand::{ClaimRule, Demand, Denial};

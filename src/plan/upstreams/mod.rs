@@ -1,5 +1,6 @@
 //! `[upstreams.NAME]`: the servers behind the gateway, and how it connects to them.
 
+mod balance;
 mod servers;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,6 @@ use super::syntax::{check_name, nonzero_duration};
 use crate::config::key_path::child;
 use crate::config::units::{self, TimeSpan};
 use crate::config::{Problems, Upstream};
-use crate::upstream::balance::Balance;
 use crate::upstream::{HostHeader, Protocol, UpstreamSettings};
 
 pub(super) fn compile(
@@ -30,15 +30,13 @@ pub(super) fn compile(
 fn compile_upstream(name: &str, key_path: &str, upstream: &Upstream, problems: &mut Problems) -> UpstreamSettings {
     let servers = servers::compile(&child(key_path, "servers"), &upstream.servers, problems);
     super::routes::check_body_idle(key_path, upstream.body_idle_timeout, problems);
+    let balance = balance::parse(&child(key_path, "balance"), &upstream.balance, problems);
     let TunnelShares { max_tunnels, max_tunnels_per_client } = compile_tunnels(key_path, upstream, problems);
     let mut duration = |name: &str, span: TimeSpan| nonzero_duration(&child(key_path, name), span, problems);
     UpstreamSettings {
         name: name.into(),
         servers,
-        balance: match upstream.balance {
-            units::Balance::LeastRequest => Balance::LeastRequest,
-            units::Balance::RoundRobin => Balance::RoundRobin,
-        },
+        balance,
         connect_timeout: duration("connect_timeout", upstream.connect_timeout),
         response_timeout: duration("response_timeout", upstream.response_timeout),
         keep_alive: duration("keep_alive", upstream.keep_alive),

@@ -5,29 +5,49 @@ use std::path::PathBuf;
 use http::HeaderValue;
 use url::{Host, Url};
 
-use crate::config::Problems;
-use crate::config::key_path::element;
+use crate::config::key_path::{child, element};
 use crate::config::problem::quoted;
-use crate::upstream::{DialTarget, ServerAddress};
+use crate::config::{Problems, ServerEntry};
+use crate::upstream::{DialTarget, ServerAddress, WeightedAddress};
 
 /// Longest path of a Unix socket, in bytes: the operating system's limit, without its final zero.
 const MAX_SOCKET_PATH_BYTES: usize = 107;
 
+/// With a larger proportion, the smallest server would get hardly any request.
+const MAX_WEIGHT: u32 = 100;
+
+const URL_HINT: &str = "write scheme, host and port, such as \"http://127.0.0.1:9000\"";
+
 /// What is wrong with a server, and a hint.
 type ServerProblem = (String, &'static str);
 
-pub(super) fn compile(key_path: &str, texts: &[String], problems: &mut Problems) -> Vec<ServerAddress> {
-    if texts.is_empty() {
+pub(super) fn compile(key_path: &str, entries: &[ServerEntry], problems: &mut Problems) -> Vec<WeightedAddress> {
+    if entries.is_empty() {
         problems.add_with_hint(key_path, "missing", "list at least one server, such as [\"http://127.0.0.1:9000\"]");
     }
-    let mut servers: Vec<ServerAddress> = Vec::new();
-    for (index, text) in texts.iter().enumerate() {
+    let mut servers: Vec<WeightedAddress> = Vec::new();
+    for (index, entry) in entries.iter().enumerate() {
         let key_path = element(key_path, index);
-        match parse(text) {
-            Ok(server) if servers.contains(&server) => {
-                problems.add(key_path, format!("{} is listed twice", quoted(text)));
+        if entry.weight() > MAX_WEIGHT {
+            problems.add_with_hint(
+                child(&key_path, "weight"),
+                format!("{} is more than the limit of {MAX_WEIGHT}", entry.weight()),
+                "weights are compared with each other: write smaller numbers in the same proportion",
+            );
+        }
+        let Some(url) = entry.url() else {
+            problems.add_with_hint(child(&key_path, "url"), "missing", URL_HINT);
+            continue;
+        };
+        match parse(url) {
+            Ok(address) if servers.iter().any(|server| server.address == address) => {
+                problems.add_with_hint(
+                    key_path,
+                    format!("{} is listed twice", quoted(url)),
+                    "for a larger share, write `{ url = \"…\", weight = 2 }`",
+                );
             }
-            Ok(server) => servers.push(server),
+            Ok(address) => servers.push(WeightedAddress { address, weight: entry.weight() }),
             Err((what, hint)) => problems.add_with_hint(key_path, what, hint),
         }
     }
@@ -64,7 +84,7 @@ fn parse_socket(text: &str, path: &str) -> Result<ServerAddress, ServerProblem> 
 }
 
 fn parse_url(text: &str) -> Result<ServerAddress, ServerProblem> {
-    let hint = "write scheme, host and port, such as \"http://127.0.0.1:9000\"";
+    let hint = URL_HINT;
     let url = Url::parse(text).map_err(|error| (format!("{} is not a URL: {error}", quoted(text)), hint))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(("the URL contains a user name or a password".to_owned(), hint));

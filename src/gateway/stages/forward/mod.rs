@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::authenticate::Caller;
 use super::rate_limit::Admitted;
-use crate::gateway::policy::Route;
+use crate::gateway::policy::{AffinityInput, Route, affinity};
 use crate::gateway::request::{RequestHead, RequestTail};
 use crate::gateway::response::body::Body;
 use crate::gateway::response::context::ResponseContext;
@@ -76,6 +76,8 @@ pub(crate) async fn send(
     let trailers = trailers_for(&request.headers);
     let started = Instant::now();
     let limit = time_limit(&route, context.is_grpc_call().then_some(&request.headers), started);
+    let key = AffinityInput { client_ip: request.client.ip, headers: &request.headers, principal: caller.principal() };
+    let affinity = affinity(&route.upstream().settings().balance, key);
     let client_can_upgrade = request.version == Version::HTTP_11;
     let UpstreamRequest { request: outgoing, client_upgrade } =
         UpstreamRequest::new(*request, tail, &route, &caller, context.request_id())?;
@@ -83,7 +85,8 @@ pub(crate) async fn send(
     context.record().set_body_progress(progress.clone());
     let upstream = route.upstream();
     let deadline = limit.map(|limit| limit.at);
-    let options = ExchangeOptions { deadline, body_idle_timeout: route.settings().body_idle.response, trailers };
+    let body_idle_timeout = route.settings().body_idle.response;
+    let options = ExchangeOptions { deadline, body_idle_timeout, trailers, affinity };
     let sent = upstream.send(worker.pools(), outgoing, options).await;
     let UpstreamResponse { mut head, body, server } = sent.map_err(|error| {
         let ExchangeError { cause, server } = error;
