@@ -1,4 +1,4 @@
-//! The control thread: refreshes keys, reloads the configuration and drains.
+//! The control thread: refreshes keys, follows certificates, reloads the configuration and drains.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::certificates::CertificateWatch;
 use super::loading::{Loaded, Loader, Loading};
 use super::readiness::ReadinessState;
 use super::source::{self, Environment, Look};
@@ -21,6 +22,7 @@ use crate::plan::adopt::Adopter;
 use crate::primitives::clock::Clock;
 use crate::primitives::shutdown::{Phase, Shutdown, Trigger};
 use crate::telemetry::metrics::Metrics;
+use crate::tls;
 
 /// A request to the control thread.
 #[derive(Debug)]
@@ -51,6 +53,8 @@ pub(super) struct Control {
     pub(super) socket_files: Vec<SocketFile>,
     pub(super) trigger: Arc<Trigger>,
     pub(super) readiness: Arc<ReadinessState>,
+    /// When the files of certificates are looked at.
+    pub(super) certificate_looks: tls::follow::LookTimes,
 }
 
 /// The running refresh tasks, by the address of their key store.
@@ -64,6 +68,9 @@ impl Control {
     async fn serve(&mut self, mut inbox: mpsc::UnboundedReceiver<Command>, shutdown: Shutdown) {
         let mut tasks = RefreshTasks::new();
         self.refresh_keys(&mut tasks, &shutdown);
+        let mut certificates =
+            CertificateWatch::new(self.certificate_looks, self.clock.clone(), Arc::clone(&self.metrics));
+        certificates.follow(self.runtime.load().tls());
         let mut shutdown_signal = shutdown.clone();
         let mut draining = false;
         let mut waiting: Vec<ReloadReply> = Vec::new();
@@ -93,6 +100,7 @@ impl Control {
                     let outcome = loaded.and_then(|loaded| self.swap_in(loaded));
                     if outcome.is_ok() {
                         self.refresh_keys(&mut tasks, &shutdown);
+                        certificates.follow(self.runtime.load().tls());
                     }
                     answer(replies, &self.conclude(outcome));
                 }

@@ -9,6 +9,7 @@
 //! - The **admin thread** serves metrics and health checks, also while the workers are saturated.
 //! - The **access log thread** and the **event log thread** write what the others have queued.
 
+mod certificates;
 mod control;
 mod file_descriptors;
 mod loading;
@@ -45,6 +46,7 @@ use crate::primitives::listen_address::ListenAddress;
 use crate::primitives::shutdown::{self, Shutdown};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{AccessLog, logging};
+use crate::tls;
 use control::Control;
 use file_descriptors::TooFewDescriptors;
 use loading::{Loaded, Loader};
@@ -52,8 +54,8 @@ use readiness::ReadinessState;
 use threads::ThreadGroup;
 use watch::{LookTimes, Watch};
 
-/// How often the gateway checks the configuration file for changes. It compares the content, which
-/// also works where Kubernetes replaces a symbolic link.
+/// How often the gateway checks the configuration file and the files of certificates for changes.
+/// It compares the content, which also works where Kubernetes replaces a symbolic link.
 const CONFIG_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long the configuration file must have stayed the same when a reload is requested, or at
@@ -189,6 +191,10 @@ pub fn start(options: Options) -> Result<RunningGateway, StartError> {
         socket_files,
         trigger: Arc::clone(&trigger),
         readiness,
+        certificate_looks: tls::follow::LookTimes {
+            interval: options.config_poll_interval,
+            settle_time: options.config_settle_time,
+        },
     };
     let (commands, inbox) = mpsc::unbounded_channel();
     threads.start("control", move || control.run(inbox, shutdown))?;

@@ -1,10 +1,13 @@
-//! Readiness: whether traffic should be sent to this gateway, and which issuers have no keys.
+//! Readiness: whether traffic should be sent to this gateway, which issuers have no keys, and which
+//! certificates expire soon.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::admin::{Readiness, ReadinessReport};
-use crate::gateway::CurrentRuntime;
+use crate::gateway::{CurrentRuntime, Runtime};
+use crate::tls::certificate::Expiry;
+use crate::tls::server::LoadedCertificate;
 
 /// The state behind `/readyz`.
 ///
@@ -34,7 +37,8 @@ impl Readiness for ReadinessState {
     fn readiness(&self) -> ReadinessReport {
         let is_draining = self.draining.load(Ordering::Acquire);
         let (mut has_had_all_keys, mut reasons) = (true, Vec::new());
-        for verifier in self.runtime.load().issuers().iter() {
+        let runtime = self.runtime.load();
+        for verifier in runtime.issuers().iter() {
             let status = verifier.keys().status();
             if status.ready {
                 continue;
@@ -46,9 +50,23 @@ impl Readiness for ReadinessState {
         }
         // The iteration order of issuers is unspecified; that of the reasons is not.
         reasons.sort();
+        reasons.extend(expiring_certificates(&runtime));
         if is_draining {
             reasons.insert(0, "draining".to_owned());
         }
         ReadinessReport { is_ready: has_had_all_keys && !is_draining, reasons }
     }
+}
+
+/// A certificate that expires soon does not make the gateway unready, and neither does one that has
+/// expired: all replicas have the same.
+fn expiring_certificates(runtime: &Runtime) -> Vec<String> {
+    let now = runtime.clock().now();
+    let certificates = runtime.tls().map(|tls| tls.certificates()).unwrap_or_default();
+    let reason = |LoadedCertificate { file, facts }: LoadedCertificate| match facts.expiry(now) {
+        Expiry::Distant => None,
+        Expiry::Expired => Some(format!("certificate {file} has expired")),
+        Expiry::Soon { days_left } => Some(format!("certificate {file} expires in {days_left} days")),
+    };
+    certificates.into_iter().filter_map(reason).collect()
 }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use super::{ConfigFile, FAILED};
 use crate::app::block_on_local;
 use crate::gateway::policy::{Access, RouteSettings};
-use crate::plan::adopt::Adopter;
-use crate::plan::{Plan, Warning};
+use crate::plan::adopt::{Adopter, load_tls};
+use crate::plan::{Plan, Warning, certificate_warnings};
 use crate::primitives::clock::Clock;
-use crate::telemetry::AccessLog;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{AccessLog, Rfc3339};
+use crate::tls::server::LoadedCertificate;
 use crate::token::{Algorithm, Verifier};
 use crate::upstream::Upstream;
 use crate::upstream::server::Server;
@@ -32,7 +33,15 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Ok(plan) => plan,
         Err(problems) => return super::report_problems(&problems),
     };
-    let printed = super::print(&report(&args.file.config.display().to_string(), &plan));
+    let clock = Clock::system();
+    let certificates = match load_tls(&plan, &clock, None) {
+        Ok(tls) => tls.map(|tls| tls.certificates()).unwrap_or_default(),
+        Err(problems) => return super::report_problems(&problems),
+    };
+    let mut text = report(&args.file.config.display().to_string(), &plan);
+    text.push_str(&certificate_list(&certificates));
+    text.push_str(&warnings(&plan, certificate_warnings(&certificates, clock.now())));
+    let printed = super::print(&text);
     if args.online { check_online(&plan) } else { printed }
 }
 
@@ -49,14 +58,25 @@ fn report(file: &str, plan: &Plan) -> String {
     }
     text.push('\n');
     text.push_str(&route_table(plan));
-    text.push_str(&warnings(plan));
+    text
+}
+
+/// The certificates that are in the files now, with their names and their ends.
+fn certificate_list(certificates: &[LoadedCertificate]) -> String {
+    let mut text = String::new();
+    for LoadedCertificate { file, facts } in certificates {
+        let _ = write!(text, "\ncertificate {file}: {}, expires {}", facts.names(), Rfc3339(facts.not_after));
+    }
+    if !text.is_empty() {
+        text.push('\n');
+    }
     text
 }
 
 /// What is valid but suspicious, each with its line and a hint.
-fn warnings(plan: &Plan) -> String {
+fn warnings(plan: &Plan, of_files: Vec<Warning>) -> String {
     let mut text = String::new();
-    for Warning { key, what, hint } in plan.warnings() {
+    for Warning { key, what, hint } in plan.warnings().into_iter().chain(of_files) {
         let line = plan.key_lines.line(&key).map_or_else(String::new, |line| format!("line {line}, "));
         let _ = write!(text, "\nwarning: {line}{key}: {what}\n   hint: {hint}\n");
     }

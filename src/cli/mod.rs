@@ -23,6 +23,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::app::{Environment, StartError};
 use crate::config::{self, Problems};
 use crate::plan::Plan;
+use crate::plan::adopt::AdoptError;
 use crate::telemetry::logging;
 
 /// Exit code for a usage error: `EX_USAGE` of sysexits.h.
@@ -117,7 +118,8 @@ fn load_plan(file: &ConfigFile) -> Result<Plan, Problems> {
 fn failed(error: &StartError) -> ExitCode {
     match error {
         StartError::Problems(problems) => report_problems(problems),
-        StartError::Adopt(_) | StartError::NotAnswering(_) => {
+        StartError::Adopt(AdoptError::Tls(problems)) => report_problems(problems.as_ref()),
+        StartError::Adopt(AdoptError::Issuer { .. }) | StartError::NotAnswering(_) => {
             eprintln!("error: {error}");
             ExitCode::from(CONFIG)
         }

@@ -28,6 +28,7 @@ mod route;
 mod schema;
 mod server;
 mod server_entry;
+mod server_tls;
 mod table;
 mod tree;
 mod upstream;
@@ -53,6 +54,7 @@ pub(crate) use self::route::Route;
 pub(crate) use self::schema::schema;
 pub(crate) use self::server::{Admin, Identity, Log, Server};
 pub(crate) use self::server_entry::ServerEntry;
+pub(crate) use self::server_tls::ServerTls;
 pub(crate) use self::upstream::Upstream;
 
 /// The whole of `gateway.toml`.

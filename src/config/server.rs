@@ -7,8 +7,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth_failures::AuthFailures;
-use super::field_order;
+use super::server_tls::ServerTls;
 use super::units::{ByteRate, LogFormat, LogLevel, OneOrMany, Size, TimeSpan, TrustedHeader, Workers};
+use super::{field_order, table};
 
 /// `[server]`: the listener for clients.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
@@ -21,6 +22,9 @@ pub struct Server {
     /// Permissions of Unix sockets in `listen`, in octal. Each process that may connect to one is
     /// trusted like a proxy in `trusted_proxies`.
     pub unix_mode: String,
+    /// TLS on the addresses of `listen`. Default: none.
+    #[serde(deserialize_with = "table::optional")]
+    pub tls: Option<ServerTls>,
     /// Worker threads, 1 to 1024. `"auto"` starts one for each core that the process may use.
     pub workers: Workers,
     /// IP addresses or CIDR blocks of the proxies whose forwarding headers the gateway trusts.
@@ -65,6 +69,7 @@ impl Default for Server {
         Self {
             listen: OneOrMany::of(&["127.0.0.1:8080"]),
             unix_mode: "0600".to_owned(),
+            tls: None,
             workers: Workers::Auto,
             trusted_proxies: Vec::new(),
             trusted_header: TrustedHeader::XForwarded,

@@ -1,46 +1,130 @@
-//! One client connection, from accept to close: detects the protocol and serves it.
+//! One client connection, from accept to close: TLS or not, which protocol, and then its requests.
 
+use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use tokio::time::{Instant, timeout};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
+use tokio::time::{Instant, timeout_at};
 
 use super::connection_context::ConnectionContext;
 use super::connection_state::ConnectionState;
 use super::http_connection::last_request_grace_over;
 use super::idle_connections::IdleHandle;
-use super::protocol::{self, Protocol};
+use super::protocol::{self, Detected, Protocol};
 use super::socket::ClientSocket;
+use super::tls_handshake::{FailedHandshake, Handshakes};
+use super::transport::Transport;
 use super::{http1, http2};
-use crate::gateway::{Gateway, Peer, ServerSettings};
+use crate::gateway::{Gateway, Peer, PeerAddress, ServerSettings};
+use crate::primitives::log_interval::LogInterval;
 use crate::primitives::shutdown::Shutdown;
+use crate::telemetry::metrics::{CompletedHandshake, ConnectionMetrics, HandshakeFailure};
+use crate::tls::server::ALPN_HTTP2;
+
+/// What the connections of one worker share.
+#[derive(Clone, Debug)]
+pub(super) struct ConnectionResources {
+    pub(super) gateway: Rc<Gateway>,
+    pub(super) handshakes: Rc<Handshakes>,
+    pub(super) shutdown: Shutdown,
+}
 
 /// Serves a connection that this worker has accepted or taken over, until it is closed.
 ///
 /// The settings are those of the moment: a reload applies to new connections.
 pub(super) async fn serve(
-    mut socket: ClientSocket,
-    peer: Peer,
+    socket: ClientSocket,
+    address: PeerAddress,
     idle: IdleHandle,
-    gateway: Rc<Gateway>,
-    shutdown: Shutdown,
+    resources: ConnectionResources,
 ) {
     let opened_at = Instant::now();
+    let ConnectionResources { gateway, handshakes, shutdown } = resources;
     let ServerSettings { timeouts, max_header_size, .. } = gateway.settings();
-    let detected = tokio::select! {
-        detected = timeout(timeouts.header, protocol::detect(&mut socket)) => detected,
+    let metrics = gateway.connection_metrics();
+    let deadline = opened_at + timeouts.header;
+    let opened = tokio::select! {
+        opened = async { match gateway.tls_config() {
+            Some(config) => Box::pin(open_tls(socket, &handshakes, config, address, deadline, &metrics)).await,
+            None => timeout_at(deadline, open_plain(socket, address, &metrics)).await.ok().flatten(),
+        }} => opened,
         () = last_request_grace_over(shutdown.clone()) => return,
         () = idle.closed_while_silent() => return,
     };
     // Otherwise the client has closed the connection or sent too little in time: there is no
     // request to respond to.
-    let Ok(Ok((protocol, buffered))) = detected else { return };
+    let Some(Opened { transport, protocol, buffered, scheme }) = opened else { return };
     let state = ConnectionState::new(opened_at, timeouts);
-    let metrics = gateway.connection_metrics();
+    let peer = Peer::new(address, scheme);
     let context = ConnectionContext { gateway, peer, state, idle, metrics, shutdown, timeouts, max_header_size };
     match protocol {
-        Protocol::Http1 => http1::serve(socket, buffered, &context).await,
+        Protocol::Http1 => http1::serve(transport, buffered, &context).await,
         // Boxed, because few connections use HTTP/2 with prior knowledge and every task would
         // reserve the space for it.
-        Protocol::Http2 => Box::pin(http2::serve(socket, buffered, &context)).await,
+        Protocol::Http2 => Box::pin(http2::serve(transport, buffered, &context)).await,
     }
+}
+
+/// A connection whose client has begun to send a request.
+struct Opened {
+    transport: Transport,
+    protocol: Protocol,
+    /// Bytes that were read already.
+    buffered: Vec<u8>,
+    scheme: &'static str,
+}
+
+/// Without TLS, the first bytes tell the protocol.
+async fn open_plain(mut socket: ClientSocket, address: PeerAddress, metrics: &ConnectionMetrics) -> Option<Opened> {
+    match protocol::detect(&mut socket).await {
+        Ok((Detected::Http(protocol), buffered)) => {
+            Some(Opened { transport: Transport::Plain(socket), protocol, buffered, scheme: "http" })
+        }
+        Ok((Detected::Tls, _)) => {
+            static LOG: LogInterval = LogInterval::new();
+            metrics.tls().count_failure(HandshakeFailure::PlainListener);
+            if let Some(left_out) = LOG.is_due() {
+                tracing::info!(client = %address.ip(), left_out, "a client speaks TLS, but this listener has none");
+            }
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// With TLS, the client has agreed to a protocol in the handshake (ALPN, RFC 7301); without an
+/// agreement it is HTTP/1.1.
+async fn open_tls(
+    socket: ClientSocket,
+    handshakes: &Handshakes,
+    config: Arc<ServerConfig>,
+    address: PeerAddress,
+    deadline: Instant,
+    metrics: &ConnectionMetrics,
+) -> Option<Opened> {
+    let shaken = timeout_at(deadline, handshakes.accept(socket, config)).await;
+    let stream = match shaken.unwrap_or_else(|_| Err(timed_out())) {
+        Ok(stream) => stream,
+        Err(FailedHandshake { reason, cause }) => {
+            metrics.tls().count_failure(reason);
+            tracing::debug!(client = %address.ip(), reason = reason.label(), cause, "TLS handshake failed");
+            return None;
+        }
+    };
+    let session = stream.get_ref().1;
+    metrics.tls().count_handshake(CompletedHandshake {
+        is_tls13: session.protocol_version() == Some(ProtocolVersion::TLSv1_3),
+        is_resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
+    });
+    let protocol = if session.alpn_protocol() == Some(ALPN_HTTP2) { Protocol::Http2 } else { Protocol::Http1 };
+    let mut transport = Transport::Tls(Box::new(stream));
+    // Until the request begins, the connection can still be closed for others.
+    timeout_at(deadline, transport.readable()).await.ok()?.ok()?;
+    Some(Opened { transport, protocol, buffered: Vec::new(), scheme: "https" })
+}
+
+fn timed_out() -> FailedHandshake {
+    let cause = io::Error::from(io::ErrorKind::TimedOut).to_string();
+    FailedHandshake { reason: HandshakeFailure::Timeout, cause }
 }

@@ -23,7 +23,7 @@ use super::connection_state::{Awaiting, RequestGuard};
 use super::http_connection::{ConnectionEnd, HttpConnection, serve_connection};
 use super::linger::linger;
 use super::service::respond;
-use super::socket::ClientSocket;
+use super::transport::Transport;
 use crate::gateway::response::body::Body;
 use crate::gateway::response::refusal::{FramingFault, Refusal};
 use crate::primitives::coalescing_stream::CoalescingStream;
@@ -34,7 +34,7 @@ const MIN_BUFFER_BYTES: usize = 8192;
 
 /// Serves a connection until it is closed. `buffered` holds the bytes read during protocol
 /// detection.
-pub(super) async fn serve(mut socket: ClientSocket, mut buffered: Vec<u8>, context: &ConnectionContext) {
+pub(super) async fn serve(mut socket: Transport, mut buffered: Vec<u8>, context: &ConnectionContext) {
     loop {
         let Some(idle) = serve_until_idle(socket, buffered, context).await else { return };
         // Empty lines before a request carry no meaning (RFC 9112 §2.2), so the connection can be
@@ -43,7 +43,7 @@ pub(super) async fn serve(mut socket: ClientSocket, mut buffered: Vec<u8>, conte
         let head_start = idle.unread.iter().position(|byte| !is_line_end(byte)).unwrap_or(idle.unread.len());
         (socket, buffered) = (idle.socket, idle.unread[head_start..].to_vec());
         // If the next request has begun, its header timeout is running.
-        if buffered.is_empty() && !park(&socket, context).await {
+        if buffered.is_empty() && !park(&mut socket, context).await {
             return;
         }
     }
@@ -51,17 +51,13 @@ pub(super) async fn serve(mut socket: ClientSocket, mut buffered: Vec<u8>, conte
 
 /// A connection that can be parked.
 struct IdleConnection {
-    socket: ClientSocket,
+    socket: Transport,
     /// Bytes that hyper has read and not used.
     unread: Bytes,
 }
 
 /// Serves requests until the connection is idle. Returns `None` once it is closed.
-async fn serve_until_idle(
-    socket: ClientSocket,
-    buffered: Vec<u8>,
-    context: &ConnectionContext,
-) -> Option<IdleConnection> {
+async fn serve_until_idle(socket: Transport, buffered: Vec<u8>, context: &ConnectionContext) -> Option<IdleConnection> {
     let ConnectionContext { gateway, peer, state, .. } = context;
     let service = service_fn(|request| respond(gateway, state.begin_request(), request, peer, |body| body));
     let socket = CoalescingStream::new(socket);
@@ -106,7 +102,7 @@ async fn serve_until_idle(
 ///
 /// Returns `false` if the connection is to be closed: it has failed, the client has sent nothing
 /// within `idle_timeout`, or a limit on connections is reached.
-async fn park(socket: &ClientSocket, context: &ConnectionContext) -> bool {
+async fn park(socket: &mut Transport, context: &ConnectionContext) -> bool {
     let mut shutdown = context.shutdown.clone();
     let deadline = context.state.deadline().unwrap_or_else(Instant::now);
     let mut idle = context.idle.list();
@@ -141,7 +137,7 @@ fn refusal<S>(end: &ConnectionEnd, stream: &ClientStream<S>) -> Option<Refusal> 
 
 /// Writes a response without hyper, which has given up the connection: the head with
 /// `Content-Length` and `Connection: close`, then the body.
-async fn write_response(socket: &mut ClientSocket, response: Response<Body>) {
+async fn write_response(socket: &mut Transport, response: Response<Body>) {
     /// Short, because this client has already violated the protocol or been too slow.
     const TIMEOUT: Duration = Duration::from_secs(1);
     let (parts, mut body) = response.into_parts();
@@ -166,7 +162,7 @@ async fn write_response(socket: &mut ClientSocket, response: Response<Body>) {
     let _ = timeout(TIMEOUT, socket.write_all(&bytes)).await;
 }
 
-impl<S> HttpConnection for http1::UpgradeableConnection<TokioIo<ClientStream<CoalescingStream<ClientSocket>>>, S>
+impl<S> HttpConnection for http1::UpgradeableConnection<TokioIo<ClientStream<CoalescingStream<Transport>>>, S>
 where
     S: HttpService<Incoming, ResBody = Body<RequestGuard>, Error = Infallible>,
 {

@@ -24,7 +24,7 @@ use super::connection_state::Awaiting;
 use super::http_connection::{ConnectionEnd, HttpConnection, serve_connection};
 use super::http2_streams::{StreamBody, StreamExecutor, Streams};
 use super::service::respond;
-use super::socket::ClientSocket;
+use super::transport::Transport;
 
 /// Concurrent streams per connection.
 const MAX_STREAMS: u32 = 100;
@@ -44,7 +44,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Serves a connection until it is closed. `buffered` holds the bytes read during protocol
 /// detection.
-pub(super) async fn serve(socket: ClientSocket, buffered: Vec<u8>, context: &ConnectionContext) {
+pub(super) async fn serve(socket: Transport, buffered: Vec<u8>, context: &ConnectionContext) {
     let ConnectionContext { gateway, peer, state, shutdown, .. } = context;
     state.await_first_request();
     let streams = Streams::new(context.timeouts, context.metrics.clone(), shutdown.clone());
@@ -88,7 +88,7 @@ fn max_header_list_size(max_header_size: usize) -> u32 {
     u32::try_from(max_header_size).unwrap_or(u32::MAX / 4).saturating_mul(2).saturating_add(8192)
 }
 
-impl<S> HttpConnection for http2::Connection<TokioIo<ClientStream<ClientSocket>>, S, StreamExecutor>
+impl<S> HttpConnection for http2::Connection<TokioIo<ClientStream<Transport>>, S, StreamExecutor>
 where
     S: HttpService<Incoming, ResBody = StreamBody, Error = Infallible>,
     S::Future: Unpin + 'static,

@@ -2,8 +2,9 @@
 //!
 //! Each worker thread accepts on its own [`listener`] and serves its connections on its own
 //! single-threaded runtime. The [`connection_limits`] bound the number of connections, in all and
-//! per client, and the [`balancer`] keeps it even among the workers. `connection` detects the
-//! protocol and serves the connection with `http1` or `http2`. Both run hyper on a `client_stream`,
+//! per client, and the [`balancer`] keeps it even among the workers. `connection` accepts the TLS
+//! session (`tls_handshake`), if there is TLS, or detects the protocol, and serves the connection
+//! with `http1` or `http2` over its `transport`. Both run hyper on a `client_stream`,
 //! which records reads and writes in the `connection_state`; `http_connection` polls hyper and
 //! enforces the timeouts that follow from that state.
 //!
@@ -30,6 +31,8 @@ mod linger;
 mod protocol;
 mod service;
 mod socket;
+mod tls_handshake;
+mod transport;
 
 use std::io;
 use std::rc::Rc;
@@ -38,14 +41,16 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::gateway::{Gateway, Peer};
+use crate::gateway::Gateway;
 use crate::primitives::shutdown::{Phase, Shutdown};
 use crate::telemetry::metrics::GaugeGuard;
 use balancer::{
     AcceptedConnection, AssignedConnection, Assignment, HandedOverConnection, LoadGuard, WorkerBalancer, WorkerHandle,
 };
+use connection::ConnectionResources;
 use connection_limits::{ConnectionLimits, ConnectionPermit};
 use listener::{BoundListener, Listener};
+use tls_handshake::Handshakes;
 
 /// What one worker needs to accept connections.
 #[derive(Debug)]
@@ -66,7 +71,9 @@ pub async fn serve(
 ) {
     let Downstream { limits, handle: WorkerHandle { balancer, inbox } } = downstream;
     let alive = Rc::new(());
-    let spawner = ConnectionSpawner { gateway, limits, shutdown: shutdown.clone(), alive: Rc::clone(&alive) };
+    let handshakes = Rc::new(Handshakes::new());
+    let resources = ConnectionResources { gateway, handshakes, shutdown: shutdown.clone() };
+    let spawner = ConnectionSpawner { resources, limits, alive: Rc::clone(&alive) };
     tokio::task::spawn_local(take_over_connections(inbox, spawner.clone()));
     let listeners = listeners.into_iter().filter_map(attach);
     let accept_loops: Vec<_> = listeners
@@ -117,7 +124,7 @@ async fn accept_connections(listener: Listener, balancer: WorkerBalancer, spawne
     /// Accepting fails when the process has no file descriptors left; trying again at once would
     /// only waste processor time.
     const RETRY_DELAY: Duration = Duration::from_millis(50);
-    let mut shutdown = spawner.shutdown.clone();
+    let mut shutdown = spawner.resources.shutdown.clone();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -147,16 +154,15 @@ async fn accept(listener: &Listener, spawner: &ConnectionSpawner) -> io::Result<
     // that another one needs. At most one accepted connection per listener waits here, the others
     // in the kernel.
     let (socket, peer) = listener.accept().await?;
-    let permit = spawner.limits.admit(spawner.gateway.connection_share_of(peer)).await;
+    let permit = spawner.limits.admit(spawner.resources.gateway.connection_share_of(peer)).await;
     Ok(permit.map(|permit| AcceptedConnection { socket, peer, permit }))
 }
 
 /// Starts a task for each connection that this worker serves.
 #[derive(Clone)]
 struct ConnectionSpawner {
-    gateway: Rc<Gateway>,
+    resources: ConnectionResources,
     limits: Arc<ConnectionLimits>,
-    shutdown: Shutdown,
     /// Its reference count tells [`all_closed`] how many connections are open.
     alive: Rc<()>,
 }
@@ -167,9 +173,9 @@ impl ConnectionSpawner {
         let idle = permit.idle_handle();
         let open = self.limits.metrics().open().hold();
         let guard = ConnectionGuard { _open: open, _permit: permit, _load: load, _alive: Rc::clone(&self.alive) };
-        let (gateway, shutdown) = (Rc::clone(&self.gateway), self.shutdown.clone());
+        let resources = self.resources.clone();
         tokio::task::spawn_local(async move {
-            connection::serve(socket, Peer::new(peer, "http"), idle, gateway, shutdown).await;
+            connection::serve(socket, peer, idle, resources).await;
             drop(guard);
         });
     }

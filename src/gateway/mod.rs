@@ -43,9 +43,11 @@ pub(crate) use runtime::{ConnectionShare, Runtime, ServerSettings};
 pub use worker::Worker;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use rustls::ServerConfig;
 
 use decide::{Credentials, Decision, decide};
 use observer::NoObserver;
@@ -116,6 +118,12 @@ impl Gateway {
     #[must_use]
     pub fn settings(&self) -> ServerSettings {
         self.worker.current().settings().clone()
+    }
+
+    /// What TLS sessions use that begin at this moment; `None` without TLS.
+    #[must_use]
+    pub(crate) fn tls_config(&self) -> Option<Arc<ServerConfig>> {
+        self.worker.current().tls().map(|tls| tls.config())
     }
 
     /// The metrics of client connections and their bodies.

@@ -19,6 +19,7 @@ use crate::primitives::clock::Clock;
 use crate::primitives::min_rate::MinRate;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::{ConnectionMetrics, Metrics, RouteMetrics};
+use crate::tls::server::ServerTls;
 use crate::token::{Issuers, Principal};
 use crate::upstream::Upstream;
 
@@ -161,6 +162,8 @@ pub struct Runtime {
     pub(crate) clock: Clock,
     /// The metrics of client connections and their bodies.
     pub(crate) connections: ConnectionMetrics,
+    /// TLS towards clients; `None` without TLS.
+    pub(crate) tls: Option<Arc<ServerTls>>,
 }
 
 impl Runtime {
@@ -242,6 +245,12 @@ impl Runtime {
         &self.clock
     }
 
+    /// TLS towards clients; `None` without TLS.
+    #[must_use]
+    pub(crate) fn tls(&self) -> Option<&Arc<ServerTls>> {
+        self.tls.as_ref()
+    }
+
     /// The metrics of client connections and their bodies.
     #[must_use]
     pub fn connections(&self) -> &ConnectionMetrics {
@@ -257,5 +266,8 @@ impl Runtime {
             guard.report();
         }
         metrics.set_token_cache_entries(self.callers.entry_count());
+        let certificates = self.tls.as_ref().map(|tls| tls.certificates()).unwrap_or_default();
+        let expiries = certificates.into_iter().map(|one| (one.file, one.facts.not_after));
+        self.connections.tls().set_certificates(expiries);
     }
 }

@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Plan;
+use crate::config::Problems;
 use crate::gateway::Runtime;
 use crate::gateway::caller_cache::CallerCache;
 use crate::gateway::policy::{FailureGuard, Limiter, Route};
 use crate::primitives::clock::Clock;
 use crate::telemetry::AccessLog;
 use crate::telemetry::metrics::Metrics;
+use crate::tls::server::{ServerTls, SettingError};
 use crate::token::{IssuerSettings, IssuerSetupError, Issuers, Verifier};
 use crate::upstream::Upstream;
 
@@ -25,12 +27,20 @@ pub struct Adopter {
     callers: Arc<CallerCache>,
 }
 
-/// Why no runtime can be built: a file that an issuer needs is unusable.
+/// Why no runtime can be built: a file that the configuration names is unusable.
 #[derive(Debug, thiserror::Error)]
-#[error("issuers.{issuer}: {source}")]
-pub struct AdoptError {
-    issuer: Arc<str>,
-    source: IssuerSetupError,
+pub enum AdoptError {
+    /// A file of an issuer.
+    #[error("issuers.{issuer}: {source}")]
+    Issuer {
+        /// The name of the issuer.
+        issuer: Arc<str>,
+        /// What is wrong.
+        source: IssuerSetupError,
+    },
+    /// Files of `[server.tls]`: everything that is wrong with them.
+    #[error("{0}")]
+    Tls(Box<Problems>),
 }
 
 impl Adopter {
@@ -47,6 +57,8 @@ impl Adopter {
     ///
     /// A file that an issuer needs, such as its `ca_file`, cannot be used.
     pub fn adopt(&self, plan: &Plan, previous: Option<&Runtime>) -> Result<Arc<Runtime>, AdoptError> {
+        let tls = load_tls(plan, &self.clock, previous.and_then(Runtime::tls))
+            .map_err(|problems| AdoptError::Tls(Box::new(problems)))?;
         let issuers = self.issuers(plan, previous)?;
         let upstreams = self.upstreams(plan, previous);
         let limiters = self.limiters(plan, previous);
@@ -81,6 +93,7 @@ impl Adopter {
             access_log: if plan.log.access { self.access_log.with_format(plan.log.format) } else { AccessLog::off() },
             clock: self.clock.clone(),
             connections: self.metrics.connections().clone(),
+            tls,
         }))
     }
 
@@ -90,7 +103,7 @@ impl Adopter {
             let existing = previous.and_then(|previous| previous.issuers().by_name(&settings.name));
             let verifier = self
                 .verifier(settings, existing)
-                .map_err(|source| AdoptError { issuer: Arc::clone(&settings.name), source })?;
+                .map_err(|source| AdoptError::Issuer { issuer: Arc::clone(&settings.name), source })?;
             verifiers.push(verifier);
         }
         Ok(Issuers::new(verifiers))
@@ -154,4 +167,38 @@ impl Adopter {
             Arc::new(FailureGuard::new(quota, metrics, self.clock.clone()))
         }))
     }
+}
+
+/// TLS towards clients, with the certificates that are in the files now; `None` without TLS. Blocks
+/// for as long as the file system does.
+///
+/// If the settings are those of `previous`, that stays in use, with the certificates that it has:
+/// its files are followed, and a bad one must not stop a reload of everything else.
+///
+/// # Errors
+///
+/// Everything that is wrong with any of the files.
+pub(crate) fn load_tls(
+    plan: &Plan,
+    clock: &Clock,
+    previous: Option<&Arc<ServerTls>>,
+) -> Result<Option<Arc<ServerTls>>, Problems> {
+    let Some(settings) = &plan.server.tls else { return Ok(None) };
+    if let Some(previous) = previous
+        && previous.settings() == settings
+    {
+        return Ok(Some(Arc::clone(previous)));
+    }
+    ServerTls::load(settings.clone(), clock.clone(), previous.map(Arc::as_ref)).map(Some).map_err(|errors| {
+        let mut problems = plan.no_problems.clone();
+        for SettingError { key, error } in errors {
+            let key_path = format!("server.tls.{key}");
+            match error.fault.hint() {
+                Some(hint) => problems.add_with_hint(key_path, error.to_string(), hint),
+                None => problems.add(key_path, error.to_string()),
+            }
+        }
+        problems.locate(&plan.key_lines);
+        problems
+    })
 }

@@ -14,6 +14,7 @@ mod listen;
 mod problem_texts;
 mod routes;
 mod server;
+mod server_tls;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,7 @@ use crate::token::IssuerSettings;
 use crate::upstream::UpstreamSettings;
 
 pub(crate) use server::ServerPlan;
-pub(crate) use warnings::Warning;
+pub(crate) use warnings::{Warning, certificate_warnings};
 
 /// A valid configuration, compiled.
 #[derive(Clone, Debug)]
@@ -64,6 +65,8 @@ pub struct Plan {
     pub key_lines: KeyLines,
     /// Names of the environment variables that the file uses.
     pub environment: Vec<String>,
+    /// An empty report, for what is found wrong with the files that the configuration names.
+    pub no_problems: Problems,
 }
 
 /// `[log]`, compiled.
@@ -88,7 +91,7 @@ impl Plan {
         let plan = Self::compile_config(&config, &key_lines, environment, &mut problems);
         problems.locate(&key_lines);
         match plan {
-            Some(plan) if problems.is_empty() => Ok(plan),
+            Some(plan) if problems.is_empty() => Ok(Self { no_problems: problems, ..plan }),
             Some(_) | None => Err(problems),
         }
     }
@@ -137,6 +140,7 @@ impl Plan {
             challenges: Challenges::without_route(&realm),
             key_lines: key_lines.clone(),
             environment,
+            no_problems: Problems::new(problems.file()),
         })
     }
 
@@ -147,6 +151,8 @@ impl Plan {
             Some("server.listen")
         } else if self.server.unix_mode != next.server.unix_mode {
             Some("server.unix_mode")
+        } else if self.server.tls.is_some() != next.server.tls.is_some() {
+            Some("server.tls")
         } else if self.server.workers != next.server.workers {
             Some("server.workers")
         } else if self.admin != next.admin {

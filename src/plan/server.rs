@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::LogPlan;
 use super::listen::{compile_addresses, compile_unix_mode, parse_tcp_address};
+use super::server_tls;
 use super::syntax::nonzero_duration;
 use crate::config::key_path::element;
 use crate::config::problem::quoted;
@@ -21,6 +22,7 @@ use crate::primitives::min_rate::MinRate;
 use crate::rate_limit::Quota;
 use crate::telemetry::LineFormat;
 use crate::telemetry::logging::Level;
+use crate::tls::server::ServerTlsSettings;
 use crate::upstream::body::MaxBody;
 use crate::upstream::headers::ForwardingFamily;
 
@@ -31,6 +33,8 @@ pub struct ServerPlan {
     pub listen: Vec<ListenAddress>,
     /// The permissions of Unix sockets among them.
     pub unix_mode: UnixMode,
+    /// `[server.tls]`; `None` without TLS.
+    pub tls: Option<ServerTlsSettings>,
     /// Number of worker threads.
     pub workers: Workers,
     /// Open client connections, at most.
@@ -72,6 +76,7 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
     let problems_before = problems.len();
     let listen = compile_addresses("server.listen", server.listen.as_slice(), problems);
     let unix_mode = compile_unix_mode(&server.unix_mode, problems);
+    let tls = server.tls.as_ref().and_then(|tls| server_tls::compile(tls, problems));
     let trusted_proxies = TrustedProxies::new(
         compile_networks(&server.trusted_proxies, problems),
         match server.trusted_header {
@@ -91,6 +96,7 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
     (problems.len() == problems_before).then(|| ServerPlan {
         listen,
         unix_mode,
+        tls,
         workers: match server.workers {
             units::Workers::Auto => Workers::Auto,
             units::Workers::Count(count) => Workers::Count(count.try_into().unwrap_or(NonZeroUsize::MIN)),

@@ -21,6 +21,11 @@ struct State {
 }
 
 impl LogInterval {
+    /// Nothing was logged yet.
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(State { logged_at: None, left_out: 0 }))
+    }
+
     /// Counts the event. Returns how often it was left out since it was last logged if it is to be
     /// logged now, and `None` if it is left out.
     pub(crate) fn is_due(&self) -> Option<u64> {

@@ -20,3 +20,4 @@ pub(crate) use access_log::AccessLog;
 pub(crate) use exposition::Exposition;
 pub use line::LineFormat;
 pub(crate) use metrics::Metrics;
+pub(crate) use timestamp::Rfc3339;

@@ -9,7 +9,7 @@ use crate::primitives::clock::WallTime;
 
 /// Displays a time as `2025-01-31T23:59:59.123Z` (RFC 3339 §5.6), with milliseconds rounded down.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rfc3339(pub(super) WallTime);
+pub(crate) struct Rfc3339(pub(crate) WallTime);
 
 const SECONDS_PER_DAY: u64 = 86_400;
 const DAYS_PER_ERA: u64 = 146_097;

@@ -10,6 +10,24 @@ use x509_parser::prelude::FromDer as _;
 
 use crate::primitives::clock::WallTime;
 
+/// How many days before its end a certificate is reported. Those of Let's Encrypt are renewed
+/// thirty days before their end.
+const WARNING_DAYS: u64 = 30;
+
+/// How far away the end of a certificate is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expiry {
+    /// More than 30 days.
+    Distant,
+    /// It has expired.
+    Expired,
+    /// At most 30 days.
+    Soon {
+        /// Whole days; 0 on the last day.
+        days_left: u64,
+    },
+}
+
 /// What the first certificate of a chain says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CertificateFacts {
@@ -95,11 +113,15 @@ impl CertificateFacts {
         self.not_after < now
     }
 
-    /// The whole days from `now` until the certificate expires; 0 on its last day and afterwards.
+    /// How far away the end of the certificate is at `now`.
     #[must_use]
-    pub(crate) fn days_left(&self, now: WallTime) -> u64 {
+    pub(crate) fn expiry(&self, now: WallTime) -> Expiry {
         const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
-        self.not_after.seconds().saturating_sub(now.seconds()) / SECONDS_PER_DAY
+        if self.has_expired(now) {
+            return Expiry::Expired;
+        }
+        let days_left = self.not_after.seconds().saturating_sub(now.seconds()) / SECONDS_PER_DAY;
+        if days_left <= WARNING_DAYS { Expiry::Soon { days_left } } else { Expiry::Distant }
     }
 }
 
@@ -149,9 +171,16 @@ mod tests {
         let last = facts.not_after.seconds();
         assert!(!facts.has_expired(WallTime::from_seconds(last)));
         assert!(facts.has_expired(WallTime::from_seconds(last + 1)));
-        for (before, left) in [(0, 0), (day - 1, 0), (day, 1), (30 * day + 7, 30)] {
-            assert_eq!(facts.days_left(WallTime::from_seconds(last - before)), left, "{before} s before");
+        for (before, expected) in [
+            (0, Expiry::Soon { days_left: 0 }),
+            (day - 1, Expiry::Soon { days_left: 0 }),
+            (day, Expiry::Soon { days_left: 1 }),
+            (31 * day - 1, Expiry::Soon { days_left: 30 }),
+            (31 * day, Expiry::Distant),
+        ] {
+            assert_eq!(facts.expiry(WallTime::from_seconds(last - before)), expected, "{before} s before");
         }
+        assert_eq!(facts.expiry(WallTime::from_seconds(last + 1)), Expiry::Expired);
     }
 
     #[test]

@@ -39,6 +39,12 @@ pub(crate) enum FileFault {
         /// What is wrong with it.
         cause: String,
     },
+    /// The certificate has expired, and the one in use has not.
+    #[error("the certificate for {names} has expired")]
+    Expired {
+        /// The names in it.
+        names: String,
+    },
     /// The key is of no kind that the gateway can use.
     #[error("the private key is not an RSA (2048 to 8192 bits), ECDSA (P-256, P-384, P-521) or Ed25519 key")]
     Key,
@@ -85,7 +91,7 @@ impl FileFault {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Certificate { .. } => Some("see what `openssl x509 -noout -text -in FILE` says"),
-            Self::Key | Self::RevocationList { .. } | Self::Unreadable(_) => None,
+            Self::Expired { .. } | Self::Key | Self::RevocationList { .. } | Self::Unreadable(_) => None,
             Self::KeyMismatch { .. } => Some(
                 "write the key from which this certificate was requested; a renewed certificate may have a new key",
             ),

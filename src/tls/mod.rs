@@ -2,7 +2,8 @@
 //!
 //! [`files`] reads them and says what is wrong with a file: what was found, and what is wanted.
 //! Everything here is rustls with aws-lc-rs, the one TLS stack and the one crypto provider of the
-//! process. [`server`] is TLS towards clients; [`follow`] notices changed files. This module opens no connection; `downstream` and `upstream` do.
+//! process. [`server`] is TLS towards clients; [`follow`] notices changed files. This module opens
+//! no connection; `downstream` and `upstream` do.
 
 pub(crate) mod certificate;
 pub(crate) mod certified_key;

@@ -17,7 +17,7 @@ use rustls_pki_types::UnixTime;
 
 use super::certificate::CertificateFacts;
 use super::certified_key::{FileText, Identity, Part};
-use super::files::{self, FileError};
+use super::files::{self, FileError, FileFault};
 use super::follow::{self, Contents, Follower, LookTimes};
 use super::provider;
 use super::server_certificates::ServerCertificates;
@@ -30,25 +30,25 @@ const ALPN_HTTP1: &[u8] = b"http/1.1";
 
 /// `[server.tls]`, compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ServerTlsSettings {
+pub struct ServerTlsSettings {
     /// At least one; the first is the default.
-    pub(crate) certificates: Vec<CertificateFiles>,
+    pub certificates: Vec<CertificateFiles>,
     /// The lowest version of TLS that is accepted.
-    pub(crate) min_version: TlsVersion,
+    pub min_version: TlsVersion,
 }
 
 /// The files of one certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CertificateFiles {
+pub struct CertificateFiles {
     /// The chain: the server's certificate first.
-    pub(crate) chain: PathBuf,
+    pub chain: PathBuf,
     /// The private key.
-    pub(crate) key: PathBuf,
+    pub key: PathBuf,
 }
 
 /// A version of TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TlsVersion {
+pub enum TlsVersion {
     /// RFC 5246.
     Tls12,
     /// RFC 8446.
@@ -139,9 +139,24 @@ impl ServerTls {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with them; what was in use stays.
+    /// Everything that is wrong with them; what was in use stays. An expired certificate is an
+    /// error here, unless it takes the place of another expired one.
     pub(crate) fn replace(&self, contents: &Contents) -> Result<(), Vec<SettingError>> {
         let state = ServerTlsState::new(&self.settings, contents, &self.clock, &self.tickets)?;
+        let now = self.clock.now();
+        let current = self.current.load();
+        let pairs = current.certificates.iter().zip(&state.certificates).enumerate();
+        let expired = pairs.filter(|(_, (old, new))| new.facts.has_expired(now) && !old.facts.has_expired(now));
+        let errors: Vec<SettingError> = expired
+            .map(|(index, (_, new))| {
+                let path = &self.settings.certificates[index].chain;
+                let error = FileFault::Expired { names: new.facts.names() }.at(path);
+                SettingError { key: format!("certificates[{index}].cert"), error }
+            })
+            .collect();
+        if !errors.is_empty() {
+            return Err(errors);
+        }
         self.current.store(Arc::new(state));
         Ok(())
     }

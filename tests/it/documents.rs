@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::observability;
+use crate::support::config::Config;
 use crate::support::fixture::Fixture;
+use crate::support::tls::CertificateFiles;
 
 /// Columns of prose, in documents and comments.
 const MAX_COLUMNS: usize = 100;
@@ -44,11 +46,13 @@ fn document(name: &str) -> String {
 async fn operations_md_lists_every_metric_and_no_other() {
     let fixture = Fixture::start(observability::config()).await;
     observability::send_traffic(&fixture).await;
-    let exposed: BTreeSet<String> = fixture
-        .gateway
-        .metrics()
-        .await
-        .text()
+    // Some metrics have samples only with TLS.
+    let files = CertificateFiles::localhost("a");
+    let with_tls = Fixture::start(Config::minimal().add("server", &files.tls(&["a"]))).await;
+    let texts = [fixture.gateway.metrics().await, with_tls.gateway.metrics().await];
+    let exposed: BTreeSet<String> = texts
+        .map(|samples| samples.text().to_owned())
+        .concat()
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE "))
         .map(|rest| rest.split(' ').next().unwrap_or_default().to_owned())

@@ -130,7 +130,7 @@ async fn ambiguous_or_malformed_heads_are_400_and_never_reach_the_upstream() {
         ("no target", line("GET HTTP/1.1")),
         ("a method with a control byte", line("GE\u{1}T /public/a HTTP/1.1")),
         ("a leading space", line(" GET /public/a HTTP/1.1")),
-        ("not HTTP at all", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec()),
+        ("not HTTP at all", b"\x15\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec()),
     ];
     for (name, bytes) in &rows {
         assert_refused(name, &recorded.raw(bytes).await, 400, "framing_refused");

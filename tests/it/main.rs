@@ -37,6 +37,7 @@ mod reload;
 mod report_only;
 mod support;
 mod targets;
+mod tls;
 mod token_claims;
 mod token_form;
 mod token_headers;

@@ -25,6 +25,17 @@ pub enum TrustedHeader {
     XForwarded,
 }
 
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum TlsVersion {
+    /// TLS 1.2 or 1.3.
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// TLS 1.3 only.
+    #[serde(rename = "1.3")]
+    Tls13,
+}
+
 /// The protocol of connections to an upstream.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]

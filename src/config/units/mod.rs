@@ -10,7 +10,7 @@ mod workers;
 
 pub(crate) use amounts::{ByteRate, Rate, Size, SizeOrUnlimited, TimeSpan};
 pub(crate) use choices::{
-    Access, HostHeader, LogFormat, LogLevel, Profile, TrustedHeader, UnusualPath, UpstreamProtocol,
+    Access, HostHeader, LogFormat, LogLevel, Profile, TlsVersion, TrustedHeader, UnusualPath, UpstreamProtocol,
 };
 pub(crate) use lists::{ClaimValue, OneOrMany};
 pub(crate) use workers::Workers;

@@ -1,8 +1,11 @@
 //! Warnings: what is valid in a configuration, but probably not what the operator wants.
 
+mod certificates;
 mod near_paths;
 mod plain_http;
 mod unix_mode;
+
+pub(crate) use certificates::certificate_warnings;
 
 use super::Plan;
 

@@ -8,6 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 use super::gauge::Gauge;
+use super::tls::TlsMetrics;
 
 /// The metrics of downstream connections. Cheap to clone; clones count into the same series.
 #[derive(Clone, Debug)]
@@ -23,6 +24,7 @@ struct Inner {
     accept_errors: Counter,
     slow_requests: Counter,
     slow_responses: Counter,
+    tls: TlsMetrics,
 }
 
 impl ConnectionMetrics {
@@ -40,6 +42,7 @@ impl ConnectionMetrics {
             accept_errors: Counter::default(),
             slow_requests: slow_bodies("request"),
             slow_responses: slow_bodies("response"),
+            tls: TlsMetrics::register(registry),
         };
         registry.register("connections_open", "Open downstream connections", metrics.open.clone());
         registry.register(
@@ -56,6 +59,12 @@ impl ConnectionMetrics {
         registry.register("accept_errors", "Failed attempts to accept a connection", metrics.accept_errors.clone());
         registry.register("slow_bodies", "Bodies cut off because their client was too slow", slow);
         Self(Arc::new(metrics))
+    }
+
+    /// The metrics of TLS.
+    #[must_use]
+    pub fn tls(&self) -> &TlsMetrics {
+        &self.0.tls
     }
 
     /// Open connections.

@@ -10,6 +10,7 @@ mod issuers;
 mod limits;
 mod process;
 mod routes;
+mod tls;
 mod upstreams;
 
 use std::fmt;
@@ -26,6 +27,7 @@ pub(crate) use self::gauge::{Gauge, GaugeGuard};
 pub(crate) use self::issuers::{CacheResult, IssuerMetrics, VerifyResult};
 pub(crate) use self::limits::LimitMetrics;
 pub(crate) use self::routes::RouteMetrics;
+pub(crate) use self::tls::{CompletedHandshake, HandshakeFailure};
 pub(crate) use self::upstreams::{BrokenOff, ServerMetrics, UpstreamMetrics};
 
 use self::issuers::IssuerFamilies;

@@ -1,6 +1,7 @@
-//! Clients: HTTP/1.1 as raw bytes, and HTTP/2 with prior knowledge. Every wait panics after
-//! [`MAX_WAIT`](super::MAX_WAIT).
+//! Clients: HTTP/1.1 as raw bytes, and HTTP/2, over TCP or over any other stream. Every wait panics
+//! after [`MAX_WAIT`](super::MAX_WAIT).
 
+use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
 
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::wire::{self, Body, Framing, Head};
@@ -50,8 +51,7 @@ impl Response {
 ///
 /// Reads while it writes, so that it sees an early response to a request that never ends.
 pub(crate) async fn raw(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
-    let mut conn = Conn::open(addr).await;
-    let (mut reader, mut writer) = conn.stream.split();
+    let (mut reader, mut writer) = tokio::io::split(Conn::open(addr).await.stream);
     let writing = async {
         // The gateway may close without reading everything; what it sent before that is the result.
         let _ = writer.write_all(bytes.as_ref()).await;
@@ -88,13 +88,19 @@ pub(crate) async fn request(
     conn.request(method, target, &headers, body).await
 }
 
+/// What a connection runs on.
+pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Debug + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Debug + Send + Unpin> ByteStream for S {}
+
 /// An HTTP/1.1 connection that is kept open.
 #[derive(Debug)]
 pub(crate) struct Conn {
-    stream: TcpStream,
+    stream: Box<dyn ByteStream>,
     /// Received and not yet returned to the test.
     buffer: Vec<u8>,
     addr: SocketAddr,
+    local_addr: SocketAddr,
 }
 
 impl Conn {
@@ -113,12 +119,18 @@ impl Conn {
         let stream = with_deadline("a connection", connecting).await;
         let stream = stream.unwrap_or_else(|error| panic!("connecting to {addr}: {error}"));
         stream.set_nodelay(true).expect("a connected socket takes options");
-        Self { stream, buffer: Vec::new(), addr }
+        let local_addr = stream.local_addr().expect("a connected socket has an address");
+        Self { stream: Box::new(stream), buffer: Vec::new(), addr, local_addr }
+    }
+
+    /// A connection from `local_addr` to `addr` over a stream that is open already.
+    pub(crate) fn over(stream: impl ByteStream + 'static, local_addr: SocketAddr, addr: SocketAddr) -> Self {
+        Self { stream: Box::new(stream), buffer: Vec::new(), addr, local_addr }
     }
 
     /// The client's address, as the gateway sees it.
     pub(crate) fn local_addr(&self) -> SocketAddr {
-        self.stream.local_addr().expect("a connected socket has an address")
+        self.local_addr
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -235,7 +247,7 @@ impl Conn {
     }
 }
 
-/// An HTTP/2 connection without TLS, with prior knowledge (RFC 9113 §3.3). Clones share it.
+/// An HTTP/2 connection with prior knowledge (RFC 9113 §3.3), or after TLS. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct H2 {
     requests: http2::SendRequest<Full<Bytes>>,
@@ -243,8 +255,13 @@ pub(crate) struct H2 {
 }
 
 pub(crate) async fn h2(addr: SocketAddr) -> H2 {
+    let stream = TcpStream::connect(addr).await.unwrap_or_else(|error| panic!("connecting to {addr}: {error}"));
+    h2_over(stream, addr).await
+}
+
+/// Like [`h2`], over a stream that is open already.
+pub(crate) async fn h2_over(stream: impl ByteStream + 'static, addr: SocketAddr) -> H2 {
     let connecting = background().spawn(async move {
-        let stream = TcpStream::connect(addr).await.unwrap_or_else(|error| panic!("connecting to {addr}: {error}"));
         let builder = http2::Builder::new(TokioExecutor::new());
         let (requests, connection) = builder.handshake(TokioIo::new(stream)).await.expect("an HTTP/2 handshake");
         // An error of the connection also fails the request that waits for a response.

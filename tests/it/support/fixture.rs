@@ -2,6 +2,7 @@
 //! that the test controls.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use portcullis::app::StartError;
 use portcullis::clock::ManualClock;
@@ -35,6 +36,15 @@ impl Fixture {
         let origin = Origin::start().await;
         let clock = ManualClock::at(NOW);
         let gateway = Gateway::start(&config.to_toml(&idp.issuer(), origin.addr()), clock.clock()).await;
+        Self { idp, origin, gateway, clock }
+    }
+
+    /// Like [`start`](Self::start), and looks at files for changes at this interval.
+    pub(crate) async fn start_watching(config: Config, interval: Duration) -> Self {
+        let (idp, origin) = (Idp::start().await, Origin::start().await);
+        let clock = ManualClock::at(NOW);
+        let toml = config.to_toml(&idp.issuer(), origin.addr());
+        let gateway = Gateway::start_watching(&toml, clock.clock(), interval).await;
         Self { idp, origin, gateway, clock }
     }
 

@@ -36,6 +36,7 @@ pub(crate) mod provider;
 pub(crate) mod raw_origin;
 pub(crate) mod server;
 pub(crate) mod temporary;
+pub(crate) mod tls;
 pub(crate) mod token;
 mod wire;
 

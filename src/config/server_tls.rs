@@ -1,0 +1,40 @@
+//! `[server.tls]`: TLS towards clients.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::units::TlsVersion;
+use super::{field_order, table};
+
+/// TLS towards clients.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+#[schemars(extend("required" = ["certificates"]), transform = field_order::record::<Self>)]
+pub struct ServerTls {
+    /// The certificates, from which the name that a client asks for (SNI) chooses; the first one
+    /// if it asks for none of theirs. Several may be for one name, such as one with an RSA and one
+    /// with an ECDSA key: the first that the client can verify is used. The files are read again
+    /// when they change.
+    #[serde(deserialize_with = "table::list")]
+    pub certificates: Vec<Certificate>,
+    /// The lowest version of TLS that is accepted.
+    pub min_version: TlsVersion,
+}
+
+impl Default for ServerTls {
+    fn default() -> Self {
+        Self { certificates: Vec::new(), min_version: TlsVersion::Tls12 }
+    }
+}
+
+/// A certificate with its key.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+#[schemars(extend("required" = ["cert", "key"]), transform = field_order::record::<Self>)]
+pub struct Certificate {
+    /// PEM file with the certificate chain: the server's certificate first, then the intermediate
+    /// ones.
+    pub cert: Option<String>,
+    /// PEM file with the private key, without a password: RSA, ECDSA or Ed25519.
+    pub key: Option<String>,
+}

@@ -1,0 +1,194 @@
+//! The TLS handshake with a client, and why it fails.
+//!
+//! A handshake costs as much processor time as dozens of requests. Each worker therefore computes
+//! one at a time and serves its other connections in between: see [`Handshakes`]. How many may be
+//! in progress is a matter of the limits on connections, and how long one may take is a matter of
+//! `header_timeout`.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use rustls::ServerConfig;
+use rustls::server::{Accepted, AcceptedAlert, Acceptor};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Semaphore;
+use tokio_rustls::server::{StartHandshake, TlsStream};
+
+use super::linger::linger;
+use super::socket::ClientSocket;
+use crate::telemetry::metrics::HandshakeFailure;
+
+/// The handshakes of one worker.
+#[derive(Debug)]
+pub(super) struct Handshakes {
+    /// Held while the worker computes its part of a handshake, in the order of arrival.
+    turn: Semaphore,
+}
+
+/// A handshake that has failed.
+#[derive(Debug)]
+pub(super) struct FailedHandshake {
+    /// For the metrics.
+    pub(super) reason: HandshakeFailure,
+    /// For the log: a text of rustls or of the operating system.
+    pub(super) cause: String,
+}
+
+/// The response to a request that was sent without TLS.
+const PLAIN_HTTP_RESPONSE: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    Content-Type: text/plain; charset=utf-8\r\n\
+    Content-Length: 52\r\n\
+    Cache-Control: no-store\r\n\
+    Connection: close\r\n\
+    \r\n\
+    This port serves HTTPS. Use a URL with https:// ...\n";
+
+/// Bytes of one read. Holds a usual `ClientHello`: with a post-quantum key share it has 1.8 KiB.
+const READ_BYTES: usize = 4 * 1024;
+
+impl Handshakes {
+    /// No handshake is in progress.
+    pub(super) fn new() -> Self {
+        Self { turn: Semaphore::new(1) }
+    }
+
+    /// Accepts a TLS session with `config`.
+    ///
+    /// # Errors
+    ///
+    /// [`FailedHandshake`]. The client has then been sent an alert, if there is one for the reason,
+    /// or a response if it speaks HTTP without TLS.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection.
+    pub(super) async fn accept(
+        &self,
+        mut socket: ClientSocket,
+        config: Arc<ServerConfig>,
+    ) -> Result<TlsStream<ClientSocket>, FailedHandshake> {
+        let accepted = match read_client_hello(&mut socket).await {
+            Ok(accepted) => accepted,
+            Err(Unacceptable::Io(error)) => return Err(FailedHandshake::from(error)),
+            Err(Unacceptable::PlainHttp) => {
+                let _ = socket.write_all(PLAIN_HTTP_RESPONSE).await;
+                linger(socket).await;
+                let cause = "the client speaks HTTP without TLS".to_owned();
+                return Err(FailedHandshake { reason: HandshakeFailure::PlainHttp, cause });
+            }
+            Err(Unacceptable::Tls(error, mut alert)) => {
+                let mut bytes = Vec::new();
+                // Writing to a Vec does not fail.
+                let _ = alert.write_all(&mut bytes);
+                let _ = socket.write_all(&bytes).await;
+                linger(socket).await;
+                return Err(FailedHandshake::from(error));
+            }
+        };
+        Ok(self.complete(StartHandshake::from_parts(accepted, socket), config).await?)
+    }
+
+    /// Does the expensive part, the key exchange and the signature, in turn with the other
+    /// handshakes of the worker.
+    async fn complete(
+        &self,
+        start: StartHandshake<ClientSocket>,
+        config: Arc<ServerConfig>,
+    ) -> io::Result<TlsStream<ClientSocket>> {
+        let turn = self.turn.acquire().await.expect("the semaphore is never closed");
+        // This call computes, and the first poll sends the result.
+        let mut handshake = start.into_stream(config);
+        let first = poll_fn(|cx| Poll::Ready(Pin::new(&mut handshake).poll(cx))).await;
+        // The runtime looks at all sockets, and other connections have their turn, before the next
+        // handshake.
+        tokio::task::yield_now().await;
+        drop(turn);
+        match first {
+            Poll::Ready(completed) => completed,
+            Poll::Pending => handshake.await,
+        }
+    }
+}
+
+/// Why there is no `ClientHello`.
+enum Unacceptable {
+    Io(io::Error),
+    PlainHttp,
+    Tls(rustls::Error, AcceptedAlert),
+}
+
+async fn read_client_hello(socket: &mut ClientSocket) -> Result<Accepted, Unacceptable> {
+    let mut acceptor = Acceptor::default();
+    let mut buffer = Vec::with_capacity(READ_BYTES);
+    let mut is_first = true;
+    loop {
+        buffer.clear();
+        if socket.read_buf(&mut buffer).await.map_err(Unacceptable::Io)? == 0 {
+            return Err(Unacceptable::Io(io::ErrorKind::UnexpectedEof.into()));
+        }
+        // The method of a request; no record of TLS begins like this.
+        if is_first && buffer[0].is_ascii_uppercase() {
+            return Err(Unacceptable::PlainHttp);
+        }
+        is_first = false;
+        let mut unread = buffer.as_slice();
+        while !unread.is_empty() {
+            acceptor.read_tls(&mut unread).map_err(Unacceptable::Io)?;
+            match acceptor.accept() {
+                // Nothing follows a `ClientHello` until the server has responded: early data is
+                // not accepted. What a client sends nevertheless stays in the acceptor.
+                Ok(Some(accepted)) => return Ok(accepted),
+                Ok(None) => {}
+                Err((error, alert)) => return Err(Unacceptable::Tls(error, alert)),
+            }
+        }
+    }
+}
+
+impl From<io::Error> for FailedHandshake {
+    fn from(error: io::Error) -> Self {
+        match error.downcast::<rustls::Error>() {
+            Ok(error) => error.into(),
+            Err(error) => Self { reason: HandshakeFailure::Closed, cause: error.to_string() },
+        }
+    }
+}
+
+impl From<rustls::Error> for FailedHandshake {
+    fn from(error: rustls::Error) -> Self {
+        use rustls::{Error, PeerIncompatible};
+        let reason = match &error {
+            Error::NoApplicationProtocol => HandshakeFailure::ApplicationProtocol,
+            Error::AlertReceived(_) => HandshakeFailure::Alert,
+            Error::NoCertificatesPresented | Error::InvalidCertificate(_) | Error::InvalidCertRevocationList(_) => {
+                HandshakeFailure::ClientCertificate
+            }
+            Error::PeerIncompatible(
+                PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+                | PeerIncompatible::SupportedVersionsExtensionRequired
+                | PeerIncompatible::Tls12NotOffered
+                | PeerIncompatible::Tls12NotOfferedOrEnabled,
+            ) => HandshakeFailure::Version,
+            // The text is rustls': the client can verify none of the certificates for its name.
+            Error::PeerIncompatible(_) | Error::General(_) => HandshakeFailure::Parameters,
+            _ => HandshakeFailure::Malformed,
+        };
+        Self { reason, cause: error.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_of_the_response_is_right() {
+        let response = std::str::from_utf8(PLAIN_HTTP_RESPONSE).unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{}", body.len());
+    }
+}

@@ -1,0 +1,95 @@
+//! What HTTP runs on: the client's socket, or a TLS session over it.
+//!
+//! The rest of `downstream` asks this type, and never the socket, whether there is something to
+//! read: a TLS session may hold decrypted bytes that the socket has already delivered.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::server::TlsStream;
+
+use super::socket::ClientSocket;
+
+/// The transport of one connection.
+#[derive(Debug)]
+pub(super) enum Transport {
+    /// Without TLS.
+    Plain(ClientSocket),
+    /// With TLS. Boxed: a session takes a kilobyte, which connections without TLS need not reserve.
+    Tls(Box<TlsStream<ClientSocket>>),
+}
+
+impl Transport {
+    /// Waits until reading may return at once: with bytes, with the end of the stream or with an
+    /// error.
+    ///
+    /// May return without a reason; a read may then be pending. With TLS that happens when the
+    /// client has sent a part of a record, or one without data.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again; it reads nothing.
+    pub(super) async fn readable(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.readable().await,
+            Self::Tls(stream) => {
+                let (socket, session) = stream.get_mut();
+                // An error is of the session, and the next read returns it.
+                let has_bytes = session.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() > 0);
+                if has_bytes { Ok(()) } else { socket.readable().await }
+            }
+        }
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

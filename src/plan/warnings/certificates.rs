@@ -1,0 +1,82 @@
+//! Certificates that have expired, or that expire soon.
+
+use super::Warning;
+use crate::config::key_path::element;
+use crate::primitives::clock::WallTime;
+use crate::tls::certificate::Expiry;
+use crate::tls::server::LoadedCertificate;
+
+/// The warnings about the certificates of `[server.tls]` at `now`.
+pub(crate) fn certificate_warnings(certificates: &[LoadedCertificate], now: WallTime) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    for (index, LoadedCertificate { file, facts }) in certificates.iter().enumerate() {
+        let names = facts.names();
+        let mut warn = |what: String, hint: &str| {
+            let key = element("server.tls.certificates", index) + ".cert";
+            warnings.push(Warning { key, what, hint: hint.to_owned() });
+        };
+        match facts.expiry(now) {
+            Expiry::Distant => {}
+            Expiry::Expired => warn(
+                format!("the certificate for {names} in `{file}` has expired"),
+                "renew it; clients refuse to connect",
+            ),
+            Expiry::Soon { days_left } => warn(
+                format!("the certificate for {names} in `{file}` expires in {days_left} days"),
+                "renew it; the gateway notices when the files change",
+            ),
+        }
+        if facts.not_before > now {
+            warn(
+                format!("the certificate for {names} in `{file}` is not valid yet"),
+                "check the clock of this machine",
+            );
+        }
+        if facts.dns_names.is_empty() && facts.addresses.is_empty() {
+            let what = format!("the certificate in `{file}` has no names");
+            warn(what, "issue it with a subjectAltName; clients do not look at the common name");
+        }
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::certificate::CertificateFacts;
+
+    #[test]
+    fn each_fault_of_a_certificate_has_a_warning() {
+        const DAY: u64 = 24 * 60 * 60;
+        let now = WallTime::from_seconds(1_000 * DAY);
+        let certificate = |not_before: u64, not_after: u64, names: &[&str]| LoadedCertificate {
+            file: "/a.crt".into(),
+            facts: CertificateFacts {
+                dns_names: names.iter().map(ToString::to_string).collect(),
+                addresses: Vec::new(),
+                not_before: WallTime::from_seconds(not_before * DAY),
+                not_after: WallTime::from_seconds(not_after * DAY),
+                fingerprint: [0; 32],
+            },
+        };
+        for (name, certificate, expected) in [
+            ("good", certificate(900, 1_031, &["a.test"]), &[][..]),
+            (
+                "soon",
+                certificate(900, 1_030, &["a.test"]),
+                &["the certificate for a.test in `/a.crt` expires in 30 days"][..],
+            ),
+            ("expired", certificate(900, 999, &["a.test"]), &["the certificate for a.test in `/a.crt` has expired"]),
+            (
+                "early",
+                certificate(1_001, 1_100, &["a.test"]),
+                &["the certificate for a.test in `/a.crt` is not valid yet"],
+            ),
+            ("no names", certificate(900, 1_100, &[]), &["the certificate in `/a.crt` has no names"]),
+        ] {
+            let warnings = certificate_warnings(&[certificate], now);
+            assert!(warnings.iter().all(|warning| warning.key == "server.tls.certificates[0].cert"), "{name}");
+            assert_eq!(warnings.into_iter().map(|warning| warning.what).collect::<Vec<_>>(), expected, "{name}");
+        }
+    }
+}

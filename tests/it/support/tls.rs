@@ -1,0 +1,261 @@
+//! TLS: an authority that issues certificates, the files that a gateway reads, and clients.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
+
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose,
+    SignatureAlgorithm,
+};
+use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, SignatureScheme};
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::client::{Conn, H2, h2_over};
+use super::temporary::TempDir;
+use super::with_deadline;
+
+/// The authority of all tests.
+#[derive(Debug)]
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate with its key.
+#[derive(Debug)]
+pub(crate) struct Issued {
+    pub(crate) certificate: Certificate,
+    pub(crate) key: KeyPair,
+}
+
+/// The authority that the clients of the tests trust.
+pub(crate) fn authority() -> &'static Authority {
+    static AUTHORITY: LazyLock<Authority> = LazyLock::new(Authority::new);
+    &AUTHORITY
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().expect("a key");
+        Self(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate for `names` with an ECDSA key.
+    pub(crate) fn issue(&self, names: &[&str]) -> Issued {
+        self.issue_with(names, &rcgen::PKCS_ECDSA_P256_SHA256, |_| ())
+    }
+
+    /// A certificate with a key for `algorithm`, changed by `change` before it is signed.
+    pub(crate) fn issue_with(
+        &self,
+        names: &[&str],
+        algorithm: &'static SignatureAlgorithm,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Issued {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names).expect("names of servers");
+        change(&mut params);
+        let key = KeyPair::generate_for(algorithm).expect("a key");
+        Issued { certificate: params.signed_by(&key, &self.0).expect("a certificate"), key }
+    }
+}
+
+/// A directory with certificates and their keys.
+#[derive(Debug)]
+pub(crate) struct CertificateFiles(pub(crate) TempDir);
+
+impl CertificateFiles {
+    /// With the certificate `name` for `localhost`.
+    pub(crate) fn localhost(name: &str) -> Self {
+        let files = Self(TempDir::new());
+        files.write(name, &authority().issue(&["localhost"]));
+        files
+    }
+
+    pub(crate) fn empty() -> Self {
+        Self(TempDir::new())
+    }
+
+    /// Writes `NAME.crt` and `NAME.key`.
+    pub(crate) fn write(&self, name: &str, issued: &Issued) {
+        self.0.write(&format!("{name}.key"), issued.key.serialize_pem());
+        self.0.write(&format!("{name}.crt"), issued.certificate.pem());
+    }
+
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.0.path().join(file)
+    }
+
+    /// The value of `certificates`.
+    pub(crate) fn certificates(&self, names: &[&str]) -> String {
+        let entry = |name: &&str| {
+            let path = |ending| self.path(&format!("{name}.{ending}")).display().to_string();
+            format!("{{ cert = {:?}, key = {:?} }}", path("crt"), path("key"))
+        };
+        format!("[{}]", names.iter().map(entry).collect::<Vec<_>>().join(", "))
+    }
+
+    /// The line of `[server]` that turns TLS on.
+    pub(crate) fn tls(&self, names: &[&str]) -> String {
+        format!("tls = {{ certificates = {} }}", self.certificates(names))
+    }
+}
+
+/// How a client connects. All fields may be changed before it does.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsClient {
+    pub(crate) name: &'static str,
+    pub(crate) alpn: Vec<&'static str>,
+    pub(crate) versions: Vec<&'static rustls::SupportedProtocolVersion>,
+    /// The only signature schemes that it verifies; all, if there are none.
+    pub(crate) schemes: Vec<SignatureScheme>,
+    pub(crate) sends_name: bool,
+    pub(crate) resumes: bool,
+    pub(crate) identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// An open session.
+pub(crate) type Session = TlsStream<TcpStream>;
+
+impl TlsClient {
+    /// A client that asks for `name`.
+    pub(crate) fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            alpn: Vec::new(),
+            versions: rustls::ALL_VERSIONS.to_vec(),
+            schemes: Vec::new(),
+            sends_name: true,
+            resumes: false,
+            identity: None,
+        }
+    }
+
+    pub(crate) fn alpn(mut self, protocols: &[&'static str]) -> Self {
+        self.alpn = protocols.to_vec();
+        self
+    }
+
+    pub(crate) fn version(mut self, version: &'static rustls::SupportedProtocolVersion) -> Self {
+        self.versions = vec![version];
+        self
+    }
+
+    /// Remembers sessions and resumes them, over one [`connector`](Self::connector).
+    pub(crate) fn resuming(mut self) -> Self {
+        self.resumes = true;
+        self
+    }
+
+    /// Presents this certificate.
+    pub(crate) fn with_identity(mut self, issued: &Issued) -> Self {
+        self.identity = Some((issued.certificate.der().to_vec(), issued.key.serialize_der()));
+        self
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut provider = aws_lc_rs::default_provider();
+        if !self.schemes.is_empty() {
+            provider = with_schemes(provider, &self.schemes);
+        }
+        let mut roots = RootCertStore::empty();
+        roots.add(authority().0.der().clone()).expect("an authority");
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&self.versions)
+            .expect("versions that rustls has")
+            .with_root_certificates(roots);
+        let mut config = match self.identity.clone() {
+            Some((certificate, key)) => config
+                .with_client_auth_cert(vec![certificate.into()], key.try_into().expect("a PKCS#8 key"))
+                .expect("a certificate with its key"),
+            None => config.with_no_client_auth(),
+        };
+        config.alpn_protocols = self.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        config.enable_sni = self.sends_name;
+        config.resumption = if self.resumes { Resumption::in_memory_sessions(8) } else { Resumption::disabled() };
+        config
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// The handshake fails.
+    pub(crate) async fn try_connect(&self, addr: SocketAddr) -> std::io::Result<Session> {
+        self.try_connect_with(&self.connector(), addr).await
+    }
+
+    /// Where the sessions are that later connections resume.
+    pub(crate) fn connector(&self) -> TlsConnector {
+        TlsConnector::from(Arc::new(self.config()))
+    }
+
+    /// Connects with a connector of this client.
+    ///
+    /// # Errors
+    ///
+    /// The handshake fails.
+    pub(crate) async fn try_connect_with(
+        &self,
+        connector: &TlsConnector,
+        addr: SocketAddr,
+    ) -> std::io::Result<Session> {
+        let name = ServerName::try_from(self.name).expect("a name");
+        with_deadline("a TLS handshake", async {
+            let stream = TcpStream::connect(addr).await?;
+            stream.set_nodelay(true)?;
+            connector.connect(name, stream).await
+        })
+        .await
+    }
+
+    pub(crate) async fn connect(&self, addr: SocketAddr) -> Session {
+        self.try_connect(addr).await.unwrap_or_else(|error| panic!("TLS to {addr}: {error}"))
+    }
+
+    /// An HTTP/1.1 connection.
+    pub(crate) async fn open(&self, addr: SocketAddr) -> Conn {
+        let session = self.connect(addr).await;
+        let local_addr = session.get_ref().0.local_addr().expect("a connected socket has an address");
+        Conn::over(session, local_addr, addr)
+    }
+
+    /// An HTTP/2 connection.
+    pub(crate) async fn open_h2(&self, addr: SocketAddr) -> H2 {
+        h2_over(self.clone().alpn(&["h2"]).connect(addr).await, addr).await
+    }
+}
+
+/// What the handshake has agreed on.
+pub(crate) fn agreed(session: &Session) -> &ClientConnection {
+    session.get_ref().1
+}
+
+/// The certificate that the server has presented, in DER.
+pub(crate) fn presented(session: &Session) -> &[u8] {
+    &agreed(session).peer_certificates().expect("a server presents a certificate")[0]
+}
+
+fn with_schemes(provider: CryptoProvider, schemes: &[SignatureScheme]) -> CryptoProvider {
+    let mut mapping: Vec<(SignatureScheme, &'static [_])> = Vec::new();
+    for (scheme, algorithms) in provider.signature_verification_algorithms.mapping {
+        if schemes.contains(scheme) {
+            mapping.push((*scheme, *algorithms));
+        }
+    }
+    let algorithms = rustls::crypto::WebPkiSupportedAlgorithms {
+        all: provider.signature_verification_algorithms.all,
+        mapping: Vec::leak(mapping),
+    };
+    CryptoProvider { signature_verification_algorithms: algorithms, ..provider }
+}
