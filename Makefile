@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # Where Cargo builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-.PHONY: help demo test test-tools test-clients test-grpc test-deploy lint deny fuzz mutants fmt reference bench bench-instructions bench-compare
+.PHONY: help demo test test-tools test-clients test-grpc test-deploy release kubernetes lint deny fuzz mutants fmt reference bench bench-instructions bench-compare
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,14 @@ test-grpc: ## Check gRPC's own client and server with a gateway in between; inst
 	cargo build --locked
 	tests/grpc/install.sh $(TARGET)/grpc
 	$(TARGET)/grpc/bin/python tests/grpc/check.py $(TARGET)/debug/portcullis
+
+release: ## Build a release in target/dist: static executable, Debian package, SBOM, checksums
+	@scripts/doctor.sh build
+	scripts/debian.sh musl-gcc musl-tools
+	scripts/release.sh
+
+kubernetes: ## Render deploy/kubernetes from the Helm chart
+	scripts/render-kubernetes.sh "$$(scripts/go-tool.sh helm helm.sh/helm/v3/cmd/helm v3.19.4)"
 
 lint: ## Check formatting and lints as CI does
 	@scripts/doctor.sh build

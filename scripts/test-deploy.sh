@@ -64,6 +64,16 @@ part_container() {
     tests/deploy/image.sh "$work/portcullis"
 }
 
+# The Debian package of `make release`: lintian, and an installation that is thrown away.
+part_package() {
+    scripts/debian.sh lintian lintian
+    local package
+    package=$(ls target/dist/portcullis_*.deb) || { echo "run: make release" >&2; return 1; }
+    # lintian warns that it runs as root.
+    lintian --tag-display-limit 0 --fail-on error,warning "$package"
+    tests/deploy/package.sh "$package"
+}
+
 # Docker Compose: its own loader, which knows the schema; and the services as processes, with a real Keycloak.
 part_compose() {
     (cd tests/deploy/composecheck && go run . ../../../deploy/compose/compose.yaml)
@@ -82,7 +92,32 @@ part_compose() {
     python3 tests/deploy/compose.py "$gateway" "$tools/compose/keycloak-$version" "$tools/compose/python"
 }
 
-all=(monitoring systemd container compose)
+# Helm: its linter, the schemas of several versions of Kubernetes, and the rendered configuration. The plain manifests are
+# those that the chart renders to.
+part_kubernetes() {
+    python_tools "$tools/python" tests/deploy/requirements.txt
+    local helm file
+    helm=$(scripts/go-tool.sh helm helm.sh/helm/v3/cmd/helm v3.19.4)
+    "$helm" lint --quiet --strict deploy/helm/portcullis
+    mkdir "$work/kubernetes"
+    scripts/render-kubernetes.sh "$helm" "$work/kubernetes"
+    for file in "$work"/kubernetes/*.yaml; do
+        diff "$file" "deploy/kubernetes/$(basename "$file")" || { echo "run: make kubernetes" >&2; return 1; }
+    done
+    "$helm" template portcullis deploy/helm/portcullis --kube-version 1.34.0 --values tests/deploy/helm-all.yaml \
+        >"$work/all.yaml" 2>"$work/messages" || { cat "$work/messages" >&2; return 1; }
+    for version in 1.27.0 1.30.0 1.34.0 1.37.0; do
+        "$tools/python/bin/kubernetes-validate" --quiet --strict --kubernetes-version "$version" \
+            "$work"/kubernetes/*.yaml "$work/all.yaml"
+    done
+    # The Prometheus operator's types are not among them.
+    (cd tests/deploy/operatorcheck && go run . "$work/all.yaml")
+    executable
+    "$tools/python/bin/python" tests/deploy/rendered_config.py "$work"/kubernetes/*.yaml >"$work/gateway.toml"
+    "$gateway" check --config "$work/gateway.toml"
+}
+
+all=(monitoring systemd container compose package kubernetes)
 [ $# -gt 0 ] || set -- "${all[@]}"
 for part; do
     echo "== $part"
