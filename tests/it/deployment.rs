@@ -43,16 +43,33 @@ fn configurations(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// The block of a YAML file below the line `key: |`, without its indentation.
+fn yaml_block(text: &str, key: &str) -> String {
+    let (before, rest) = text.split_once(&format!("{key}: |\n")).unwrap_or_else(|| panic!("no {key} in:\n{text}"));
+    let indentation = before.rsplit('\n').next().expect("split returns at least one part").len() + 2;
+    let line = |line: &str| line.get(indentation..).unwrap_or_default().to_owned() + "\n";
+    let is_inside = |line: &&str| line.is_empty() || line.starts_with(&" ".repeat(indentation));
+    rest.lines().take_while(is_inside).map(line).collect()
+}
+
 #[test]
 fn each_shipped_configuration_is_valid() {
     let mut found = Vec::new();
     configurations(&Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy"), &mut found);
-    assert!(!found.is_empty());
-    for path in found {
-        let text = std::fs::read_to_string(&path).expect("a text file");
-        let plan = Plan::compile(load_text(&path.to_string_lossy(), &text, &|_| None));
+    let mut texts: Vec<(String, String)> = found
+        .into_iter()
+        .map(|path| (path.display().to_string(), std::fs::read_to_string(&path).expect("a text file")))
+        .collect();
+    for (file, key) in
+        [("deploy/helm/portcullis/values.yaml", "config"), ("deploy/kubernetes/configmap.yaml", "gateway.toml")]
+    {
+        texts.push((file.to_owned(), yaml_block(&project_file(file), key)));
+    }
+    assert!(texts.len() > 2);
+    for (name, text) in texts {
+        let plan = Plan::compile(load_text(&name, &text, &|_| None));
         let plan = plan.unwrap_or_else(|problems| panic!("{problems}"));
-        assert!(!plan.routes.is_empty(), "{} has no routes", path.display());
+        assert!(!plan.routes.is_empty(), "{name} has no routes");
     }
 }
 
@@ -63,6 +80,8 @@ fn each_supervisor_waits_until_the_gateway_has_drained() {
     for (file, key) in [
         ("deploy/systemd/portcullis.service", "TimeoutStopSec="),
         ("deploy/compose/compose.yaml", "stop_grace_period: "),
+        ("deploy/helm/portcullis/values.yaml", "terminationGracePeriodSeconds: "),
+        ("deploy/kubernetes/deployment.yaml", "terminationGracePeriodSeconds: "),
     ] {
         let allowed = seconds(value_after(&project_file(file), key));
         assert!(allowed > drain, "{file}: {key}{allowed} is not more than {drain} seconds");
