@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # Where Cargo builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-.PHONY: help demo test test-tools test-clients test-grpc test-deploy release kubernetes lint deny fuzz mutants fmt reference bench bench-instructions bench-compare
+.PHONY: help demo test test-tools test-clients soak test-grpc test-deploy release kubernetes lint deny fuzz mutants fmt reference bench bench-instructions bench-compare
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,13 @@ release: ## Build a release in target/dist: static executable, Debian package, S
 
 kubernetes: ## Render deploy/kubernetes from the Helm chart
 	scripts/render-kubernetes.sh "$$(scripts/go-tool.sh helm helm.sh/helm/v3/cmd/helm v3.19.4)"
+
+# Not in CI: it takes half an hour. SOAK has options, such as `make soak SOAK="--minutes 5"`.
+soak: ## Serve mixed traffic for half an hour while keys, certificates, configuration and backends change
+	@scripts/doctor.sh build
+	cargo build --release --locked
+	tests/clients/install.sh $(TARGET)/clients
+	$(TARGET)/clients/python/bin/python tests/soak/soak.py $(TARGET)/release/portcullis $(SOAK)
 
 lint: ## Check formatting and lints as CI does
 	@scripts/doctor.sh build

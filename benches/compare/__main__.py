@@ -31,7 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--installed", type=Path, required=True, help="where install.sh has put the peers; also holds tokens and logs")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3, help="of one run")
-    parser.add_argument("--only", default="", help="workloads: one, known, new, expired, full, latency, scale")
+    parser.add_argument("--only", default="", help="workloads: one, known, new, expired, full, latency, scale, tls, handshake, upstream-tls")
     parser.add_argument("--proxies", default="", help="names; default: all that are installed")
     return parser.parse_args()
 
@@ -50,10 +50,16 @@ class Comparison:
         possible = {
             "portcullis": lambda: proxies.portcullis(given, binary),
             "portcullis-full": lambda: proxies.portcullis(given, binary, "portcullis-full", full=True),
+            "portcullis-tls-clients": lambda: proxies.portcullis(given, binary, "portcullis-tls-clients", tls="clients"),
+            "portcullis-tls-upstream": lambda: proxies.portcullis(given, binary, "portcullis-tls-upstream", tls="upstream"),
             "nginx": lambda: proxies.nginx(given),
+            "nginx-tls-clients": lambda: proxies.nginx(given, tls="clients"),
+            "nginx-tls-upstream": lambda: proxies.nginx(given, tls="upstream"),
             "haproxy": lambda: proxies.haproxy(given, verify=False),
+            "haproxy-tls-clients": lambda: proxies.haproxy(given, verify=False, tls=True),
             "haproxy-jwt": lambda: proxies.haproxy(given, verify=True),
             "envoy": lambda: proxies.envoy(given, installed, verify=False),
+            "envoy-tls-clients": lambda: proxies.envoy(given, installed, verify=False, tls=True),
             "envoy-jwt": lambda: proxies.envoy(given, installed, verify=True),
             "envoy-jwt-cache": lambda: proxies.envoy(given, installed, verify=True, cache=True),
             "oauth2-proxy": lambda: proxies.oauth2_proxy(given, installed),
@@ -96,6 +102,16 @@ class Comparison:
             if proxy.name == "portcullis-full":
                 if self.wants("full"):
                     self.take("full", proxy, "one")
+                continue
+            if proxy.name.endswith("-tls-clients"):
+                if self.wants("tls"):
+                    self.take("tls", proxy, "one")
+                if self.wants("handshake"):
+                    self.take("handshake", proxy, "one", close=True)
+                continue
+            if proxy.name.endswith("-tls-upstream"):
+                if self.wants("upstream-tls"):
+                    self.take("upstream-tls", proxy, "one")
                 continue
             for workload in ("one", "known"):
                 if self.wants(workload):

@@ -76,12 +76,19 @@ class Fixture:
         self.jwk = folder / "jwk.json"
         self.answer = folder / "answer.json"
         self.upstream = free_port()
+        self.upstream_tls = free_port()
+        self.ca = folder / "ca.pem"
+        self.certificate = folder / "cert.pem"
+        self.certificate_key = folder / "cert.key"
+        # HAProxy reads both from one file.
+        self.certificate_and_key = folder / "cert-and-key.pem"
 
     def prepare(self) -> None:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import rsa
 
         self.answer.write_text(ANSWER)
+        self._certificate()
         made = self.folder / "tokens.json"
         # Good for the day: signing 62,000 takes a minute.
         if made.exists() and time.time() < json.loads(made.read_text())["until"]:
@@ -109,6 +116,19 @@ class Fixture:
         self.tokens("forged").write_text(f"{head}.{'A' if signature[0] != 'A' else 'B'}{signature[1:]}\n")
         self.tokens("none").write_text("\n")
         made.write_text(json.dumps({"until": now + DAY - 2 * 3600}))
+
+    def _certificate(self) -> None:
+        """A certificate for localhost, and the authority that has signed it. All proxies present the same one."""
+        new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+        ca_key = self.folder / "ca.key"
+
+        def openssl(*options: object) -> None:
+            subprocess.run(["openssl", "req", "-x509", *new, *options], check=True, capture_output=True)
+
+        openssl("-keyout", ca_key, "-out", self.ca, "-subj", "/CN=compare", "-addext", "keyUsage=critical,keyCertSign")
+        openssl("-keyout", self.certificate_key, "-out", self.certificate, "-subj", "/CN=localhost", "-CA", self.ca, "-CAkey", ca_key,
+                "-addext", "basicConstraints=critical,CA:FALSE", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
+        self.certificate_and_key.write_text(self.certificate.read_text() + self.certificate_key.read_text())
 
     def tokens(self, name: str) -> Path:
         """One token a line."""

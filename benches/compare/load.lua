@@ -1,5 +1,6 @@
 -- The load of one run, for wrk: each request takes the next token of a file. Arguments: the file with one token a line, the path, a field
--- whose value differs in each request ("" for none), and after how many requests to stop (0: at wrk's own time). Ends with one line of JSON.
+-- whose value differs in each request ("" for none), after how many requests to stop (0: at wrk's own time), and "close" for a
+-- connection per request. Ends with one line of JSON.
 
 local requests, next_request, left, varied, path = {}, 0, 0, "", "/"
 
@@ -9,6 +10,7 @@ function init(args)
   for token in io.lines(args[1]) do
     local fields = { ["Host"] = "api.example", ["Accept"] = "application/json", ["User-Agent"] = "wrk" }
     if #token > 0 then fields["Authorization"] = "Bearer " .. token end
+    if args[5] == "close" then fields["Connection"] = "close" end
     requests[#requests + 1] = wrk.format("GET", path, fields)
   end
 end

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import ssl
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,11 @@ class Wrong(Exception):
 
 
 def ask(proxy: Proxy, path: str, token: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=10)
+    if proxy.tls:
+        trust = ssl.create_default_context(cafile=proxy.output.parent / "ca.pem")
+        connection = http.client.HTTPSConnection("localhost", proxy.port, timeout=10, context=trust)
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=10)
     try:
         fields = {"Host": "api.example"} | ({"Authorization": f"Bearer {token}"} if token else {})
         connection.request("GET", path, headers=fields)
@@ -60,13 +65,14 @@ def expect(proxy: Proxy, what: str, got: object, wanted: object) -> None:
 
 
 def load(proxy: Proxy, given: Fixture, tokens: str, *, seconds: float, connections: int = 64, status: int = 200,
-         requests: int = 0, varied: str = "", path: str = "/orders/1") -> Run:
-    """Runs wrk on the other core and accounts the CPU time of the proxy's processes. `requests`: stops after so many."""
+         requests: int = 0, varied: str = "", path: str = "/orders/1", close: bool = False) -> Run:
+    """Runs wrk on the other core and accounts the CPU time of the proxy's processes. `requests`: stops after so many. `close`: each
+    request has a connection of its own; wrk does not resume sessions, so each has a full TLS handshake."""
     before = proxy.cpu_seconds()
     text = subprocess.run(
         ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s",
-         "-s", str(HERE / "load.lua"), f"http://127.0.0.1:{proxy.port}", "--",
-         str(given.tokens(tokens)), path, varied, str(requests)],
+         "-s", str(HERE / "load.lua"), f"{'https' if proxy.tls else 'http'}://localhost:{proxy.port}", "--",
+         str(given.tokens(tokens)), path, varied, str(requests), "close" if close else ""],
         check=True, capture_output=True, text=True,
     ).stdout
     cpu = proxy.cpu_seconds() - before

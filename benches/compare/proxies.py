@@ -32,6 +32,8 @@ class Proxy:
     # Whether it remembers tokens: then it begins anew for each run of tokens that must be unknown.
     remembers: bool = False
     cpus: str = "0"
+    # Whether clients speak TLS with it.
+    tls: bool = False
     process: subprocess.Popen | None = None
     output: Path | None = None
 
@@ -93,8 +95,9 @@ class Proxy:
 
 
 def portcullis(given: Fixture, binary: Path, name: str = "portcullis", *, full: bool = False, workers: int = 1,
-               growth: bool = False, limited: bool = False) -> Proxy:
-    """`full`: access log, a limit and CORS. `limited`: a limit by a header alone. `growth`: the same with many routes and issuers."""
+               growth: bool = False, limited: bool = False, tls: str = "") -> Proxy:
+    """`full`: access log, a limit and CORS. `limited`: a limit by a header alone. `growth`: the same with many routes and issuers.
+    `tls`: with "clients" or with "upstream"."""
     port = free_port()
     issuers = "".join(
         f"""
@@ -111,6 +114,11 @@ jwks_file = "{given.jwks}"
     )
     limits = '[limits.each]\nkey = "header:X-Key"\nrate = "1000000/s"\n' if growth or limited else ""
     route = ""
+    server_tls, upstream_tls, server = "", "", f"http://127.0.0.1:{given.upstream}"
+    if tls == "clients":
+        server_tls = f'[server.tls]\ncertificates = [{{ cert = "{given.certificate}", key = "{given.certificate_key}" }}]\n'
+    elif tls == "upstream":
+        server, upstream_tls = f"https://localhost:{given.upstream_tls}", f'tls = {{ ca_file = "{given.ca}" }}\nprotocol = "http1"\n'
     if full:
         limits = '[limits.caller]\nkey = "subject"\nrate = "1000000/s"\n[cors.web]\norigins = ["https://shop.example"]\n'
         route = 'limits = ["caller"]\ncors = "web"\n'
@@ -123,12 +131,12 @@ listen = "127.0.0.1:{port}"
 workers = {workers}
 max_connections = 20000
 idle_timeout = "5m"
-[admin]
+{server_tls}[admin]
 listen = "127.0.0.1:{free_port()}"
 {issuers}
 [upstreams.orders]
-servers = ["http://127.0.0.1:{given.upstream}"]
-[identity.headers]
+servers = ["{server}"]
+{upstream_tls}[identity.headers]
 X-Identity-Subject = "subject"
 X-Identity-Scopes = "scopes"
 X-Identity-Client = "client"
@@ -145,27 +153,40 @@ level = "error"
 access = {str(full).lower()}
 """)
     return Proxy(name, port, [str(binary), "run", "-c", str(config)], checks=True, remembers=True,
-                 cpus="0" if workers == 1 else "0,1")
+                 cpus="0" if workers == 1 else "0,1", tls=tls == "clients")
 
 
-def nginx(given: Fixture) -> Proxy | None:
-    """A plain proxy, without any check."""
+def nginx(given: Fixture, *, tls: str = "") -> Proxy | None:
+    """A plain proxy, without any check. `tls`: with "clients" or with "upstream"."""
     if not shutil.which("nginx"):
         return None
-    port, config = free_port(), given.folder / "nginx.conf"
-    config.write_text(nginx_text(given.folder / "nginx", f"""
-    upstream orders {{ server 127.0.0.1:{given.upstream}; keepalive 128; keepalive_requests 1000000000; }}
+    name = f"nginx-tls-{tls}" if tls else "nginx"
+    port, config = free_port(), given.folder / f"{name}.conf"
+    listen, server, to, verification = f"127.0.0.1:{port}", f"127.0.0.1:{given.upstream}", "http", ""
+    if tls == "clients":
+        listen += f" ssl; {nginx_certificate(given)}"
+    elif tls == "upstream":
+        server, to = f"127.0.0.1:{given.upstream_tls}", "https"
+        verification = f"proxy_ssl_verify on; proxy_ssl_name localhost; proxy_ssl_trusted_certificate {given.ca};"
+    config.write_text(nginx_text(given.folder / name, f"""
+    upstream orders {{ server {server}; keepalive 128; keepalive_requests 1000000000; }}
     server {{
-        listen 127.0.0.1:{port};
+        listen {listen};
         location / {{
-            proxy_pass http://orders;
+            proxy_pass {to}://orders;
+            {verification}
             proxy_http_version 1.1;
             proxy_set_header Connection "";
             proxy_set_header Host $host;
             proxy_set_header X-Forwarded-For $remote_addr;
         }}
     }}"""))
-    return Proxy("nginx", port, ["nginx", "-c", str(config)], checks=False)
+    return Proxy(name, port, ["nginx", "-c", str(config)], checks=False, tls=tls == "clients")
+
+
+def nginx_certificate(given: Fixture) -> str:
+    return (f"ssl_certificate {given.certificate}; ssl_certificate_key {given.certificate_key}; ssl_protocols TLSv1.2 TLSv1.3;"
+            " ssl_session_cache shared:tls:10m")
 
 
 def upstream(given: Fixture) -> Proxy:
@@ -176,6 +197,7 @@ def upstream(given: Fixture) -> Proxy:
     config.write_text(nginx_text(given.folder / "upstream", f"""
     server {{
         listen 127.0.0.1:{given.upstream} backlog=4096;
+        listen 127.0.0.1:{given.upstream_tls} ssl backlog=4096; {nginx_certificate(given)};
         default_type application/json;
         location / {{ return 200 '{fixture.ANSWER}'; }}
         location = /orders/echo {{ default_type text/plain; return 200 $http_x_identity_subject; }}
@@ -205,12 +227,13 @@ http {{
 """
 
 
-def haproxy(given: Fixture, *, verify: bool) -> Proxy | None:
-    """Plain, or with the rules of its makers' own guide to JWT, in their order."""
+def haproxy(given: Fixture, *, verify: bool, tls: bool = False) -> Proxy | None:
+    """Without checks, with TLS for clients or not; or with the rules of its makers' own guide to JWT, in their order."""
     if not shutil.which("haproxy"):
         return None
-    name = "haproxy-jwt" if verify else "haproxy"
+    name = "haproxy-jwt" if verify else "haproxy-tls-clients" if tls else "haproxy"
     port, config = free_port(), given.folder / f"{name}.cfg"
+    bind = f"127.0.0.1:{port}" + (f" ssl crt {given.certificate_and_key} alpn http/1.1" if tls else "")
     refused = "http-request return status 401 content-type application/json string '{\"code\":\"token_invalid\"}' hdr WWW-Authenticate Bearer"
     rules = f"""
     {refused} unless {{ req.hdr(authorization) -m found }}
@@ -240,21 +263,21 @@ defaults
     option forwardfor
     http-reuse always
 frontend edge
-    bind 127.0.0.1:{port}
+    bind {bind}
     default_backend orders
 {rules}
 backend orders
     server one 127.0.0.1:{given.upstream} pool-max-conn 128
 """)
-    return Proxy(name, port, ["haproxy", "-db", "-f", str(config)], checks=verify)
+    return Proxy(name, port, ["haproxy", "-db", "-f", str(config)], checks=verify, tls=tls)
 
 
-def envoy(given: Fixture, installed: Path, *, verify: bool, cache: bool = False) -> Proxy | None:
-    """Plain, or with `jwt_authn`, with and without its token cache. The scope is not checked: that would be one more filter."""
+def envoy(given: Fixture, installed: Path, *, verify: bool, cache: bool = False, tls: bool = False) -> Proxy | None:
+    """Without checks, with TLS for clients or not; or with `jwt_authn`, with and without its token cache. The scope is not checked: that would be one more filter."""
     binary = installed / "python/bin/envoy"
     if not binary.exists():
         return None
-    name = "envoy-jwt-cache" if cache else "envoy-jwt" if verify else "envoy"
+    name = "envoy-jwt-cache" if cache else "envoy-jwt" if verify else "envoy-tls-clients" if tls else "envoy"
     port, config = free_port(), given.folder / f"{name}.json"
     type_of = "type.googleapis.com/envoy.extensions."
     router = {"name": "router", "typed_config": {"@type": type_of + "filters.http.router.v3.Router"}}
@@ -285,17 +308,24 @@ def envoy(given: Fixture, installed: Path, *, verify: bool, cache: bool = False)
         "http_filters": [authn, router] if verify else [router],
     }
     address = lambda number: {"socket_address": {"address": "127.0.0.1", "port_value": number}}
+    chain = {"filters": [{"name": "http", "typed_config": manager}]}
+    if tls:
+        file = lambda path: {"filename": str(path)}
+        pair = {"certificate_chain": file(given.certificate), "private_key": file(given.certificate_key)}
+        context = {"alpn_protocols": ["http/1.1"], "tls_certificates": [pair],
+                   "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"}}
+        chain["transport_socket"] = {"name": "tls", "typed_config": {
+            "@type": type_of + "transport_sockets.tls.v3.DownstreamTlsContext", "common_tls_context": context}}
     config.write_text(json.dumps({
         "static_resources": {
-            "listeners": [{"address": address(port),
-                           "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}]}],
+            "listeners": [{"address": address(port), "filter_chains": [chain]}],
             "clusters": [{"name": "orders", "connect_timeout": "2s", "type": "STATIC",
                           "load_assignment": {"cluster_name": "orders", "endpoints": [
                               {"lb_endpoints": [{"endpoint": {"address": address(given.upstream)}}]}]}}],
         },
     }))
     command = [str(binary), "-c", str(config), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
-    return Proxy(name, port, command, checks=verify, remembers=cache)
+    return Proxy(name, port, command, checks=verify, remembers=cache, tls=tls)
 
 
 def oauth2_proxy(given: Fixture, installed: Path) -> Proxy | None:

@@ -8,10 +8,15 @@ def median(runs: list, field: str) -> float:
 
 
 def print_all(results: dict, verify_us: list[float], resident: dict[str, int], grown) -> None:
-    base = {workload: median(by_proxy["nginx"], "cpu_us") for workload, by_proxy in results.items() if "nginx" in by_proxy}
+    base = {
+        workload: median(runs, "cpu_us")
+        for workload, by_proxy in results.items()
+        for name, runs in by_proxy.items()
+        if name in ("nginx", "nginx-tls-clients", "nginx-tls-upstream")
+    }
     plain = base.get("one")
     for workload, by_proxy in results.items():
-        print(f"\n{workload}: CPU µs per request, median (least, most); times nginx plain; p50, p99 µs")
+        print(f"\n{workload}: CPU µs per request, median (least, most); times nginx; p50, p99 µs")
         for name, runs in by_proxy.items():
             values = [run.cpu_us for run in runs]
             reference = base.get(workload, plain)
@@ -55,6 +60,11 @@ def judge(results: dict, verify_us: list[float], resident: dict[str, int]):
     yield from ratio("expired: times HAProxy's 401", expired, cpu("expired", "haproxy-jwt"), 0.5)
     yield from ratio("expired: times nginx plain", expired, plain, 0.6)
     yield from ratio("full: times nginx plain", cpu("full", "portcullis-full"), plain, 1.25)
+    yield from ratio("tls: times nginx with TLS", cpu("tls", "portcullis-tls-clients"), cpu("tls", "nginx-tls-clients"), 1.2)
+    ours, theirs = cpu("handshake", "portcullis-tls-clients"), cpu("handshake", "nginx-tls-clients")
+    yield from ratio("handshake and one request: times nginx with TLS", ours, theirs, 1.1)
+    ours, theirs = cpu("upstream-tls", "portcullis-tls-upstream"), cpu("upstream-tls", "nginx-tls-upstream")
+    yield from ratio("upstream-tls: times nginx with TLS", ours, theirs, 1.2)
     for field in ("p50_us", "p99_us"):
         runs = results.get("latency", {})
         if "portcullis" in runs and "nginx" in runs:

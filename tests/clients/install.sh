@@ -1,14 +1,17 @@
 #!/bin/sh
-# Installs what tests/clients needs into FOLDER, and Java and Maven into the system where they are missing. Does nothing
-# where everything is there already.
+# Installs what tests/clients needs into FOLDER, and what Debian packages bring into the system, where it is missing.
+# Does nothing where everything is there already.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 [ $# -eq 1 ] || { echo "usage: install.sh FOLDER" >&2; exit 2; }
 mkdir -p "$1"
 folder=$(cd "$1" && pwd)
 
-"$here/../../scripts/debian.sh" javac default-jdk-headless
-"$here/../../scripts/debian.sh" mvn maven
+for program in "javac default-jdk-headless" "mvn maven" "curl curl" "openssl openssl" "chromium chromium"; do
+    # shellcheck disable=SC2086 # a program and its package
+    "$here/../../scripts/debian.sh" $program
+done
+command -v go >/dev/null || "$here/../../scripts/debian.sh" go golang-go
 
 if ! cmp -s "$here/pom.xml" "$folder/java/.installed-from"; then
     rm -rf "$folder/java"
@@ -21,3 +24,13 @@ if ! cmp -s "$here/requirements.txt" "$folder/python/.installed-from"; then
     "$folder/python/bin/pip" install -q -r "$here/requirements.txt"
     cp "$here/requirements.txt" "$folder/python/.installed-from"
 fi
+if ! cmp -s "$here/package-lock.json" "$folder/node/.installed-from"; then
+    mkdir -p "$folder/node"
+    cp "$here/package.json" "$here/package-lock.json" "$folder/node"
+    npm ci --prefix "$folder/node" --no-audit --no-fund --loglevel=error
+    cp "$here/package-lock.json" "$folder/node/.installed-from"
+fi
+if [ ! -x "$folder/go/h2spec" ]; then
+    GOBIN="$folder/go" go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
+fi
+go build -o "$folder/go/client" "$here/client.go"
