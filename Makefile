@@ -19,7 +19,7 @@ test: ## Run all tests, after installing what they need
 	@scripts/test-tools.sh
 	cargo test --locked
 
-test-tools: ## Install what some tests need: npm packages in tests/provider, nginx
+test-tools: ## Install what some tests need: npm packages in tests/provider, nginx, HAProxy
 	@scripts/doctor.sh
 	@scripts/test-tools.sh
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what some tests need and Cargo does not bring: the OpenID provider's npm packages, and nginx. Does nothing
-# where they are there already.
+# Installs what some tests need and Cargo does not bring: the OpenID provider's npm packages, nginx and HAProxy. Does
+# nothing where they are there already.
 #
 # What cannot be installed is only said, because the tests that need it leave themselves out; with CI=true it is an error.
 set -eu
@@ -20,3 +20,4 @@ install_provider() (
 
 install_provider || give_up "the packages of tests/provider could not be installed"
 scripts/debian.sh nginx nginx || give_up "nginx could not be installed"
+scripts/debian.sh haproxy haproxy || give_up "HAProxy could not be installed"

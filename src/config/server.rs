@@ -29,6 +29,9 @@ pub struct Server {
     pub workers: Workers,
     /// IP addresses or CIDR blocks of the proxies whose forwarding headers the gateway trusts.
     pub trusted_proxies: Vec<String>,
+    /// Whether each connection of a trusted proxy begins with a PROXY header, version 1 or 2, that
+    /// names the client. Other peers must not send one.
+    pub proxy_protocol: bool,
     /// The forwarding headers that trusted proxies write; the others are dropped, also from them.
     pub trusted_header: TrustedHeader,
     /// Open client connections. When there are as many, idle ones are closed for new ones, and the
@@ -72,6 +75,7 @@ impl Default for Server {
             tls: None,
             workers: Workers::Auto,
             trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             trusted_header: TrustedHeader::XForwarded,
             max_connections: const { NonZeroU32::new(10_000).unwrap() },
             max_connections_per_client: None,

@@ -30,16 +30,17 @@ pub(super) struct ConnectionResources {
     pub(super) shutdown: Shutdown,
 }
 
-/// Serves a connection that this worker has accepted or taken over, until it is closed.
+/// Serves a connection that this worker has accepted or taken over at `opened_at`, until it is
+/// closed.
 ///
 /// The settings are those of the moment: a reload applies to new connections.
 pub(super) async fn serve(
     socket: ClientSocket,
     address: PeerAddress,
     idle: IdleHandle,
+    opened_at: Instant,
     resources: ConnectionResources,
 ) {
-    let opened_at = Instant::now();
     let ConnectionResources { gateway, handshakes, shutdown } = resources;
     let ServerSettings { timeouts, max_header_size, .. } = gateway.settings();
     let metrics = gateway.connection_metrics();

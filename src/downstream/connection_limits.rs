@@ -16,7 +16,7 @@ use super::idle_connections::{IdleConnections, IdleHandle};
 use crate::gateway::ConnectionShare;
 use crate::primitives::log_interval::LogInterval;
 use crate::primitives::shares::{Share, Shares};
-use crate::telemetry::metrics::ConnectionMetrics;
+use crate::telemetry::metrics::{ConnectionMetrics, ProxyHeaderFault};
 
 /// The limits on client connections. Shared by all workers.
 #[derive(Debug)]
@@ -31,6 +31,7 @@ pub struct ConnectionLimits {
     metrics: ConnectionMetrics,
     client_limit_log: LogInterval,
     accept_error_log: LogInterval,
+    proxy_header_log: LogInterval,
 }
 
 /// The maximum number of connections.
@@ -45,7 +46,7 @@ pub struct Maximum {
 /// What an open connection holds of the limits, until it is dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
     /// `None` for a trusted proxy.
     _share: Option<Share>,
     idle: IdleHandle,
@@ -64,6 +65,7 @@ impl ConnectionLimits {
             metrics: metrics.clone(),
             client_limit_log: LogInterval::default(),
             accept_error_log: LogInterval::default(),
+            proxy_header_log: LogInterval::default(),
         })
     }
 
@@ -96,19 +98,38 @@ impl ConnectionLimits {
     ///
     /// Returns `None` if it has that many and none of them is idle.
     pub(super) async fn admit(&self, share: Option<ConnectionShare>) -> Option<ConnectionPermit> {
-        let client = share.map(|share| share.client);
         // Its own share comes first: a client at its limit must not make others lose a connection.
-        let share = match share {
-            Some(ConnectionShare { client, max }) => Some(self.share(client, self.possible_share(max))?),
-            None => None,
-        };
+        let (share, idle) = self.take_share(share)?;
         let permit = if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             permit
         } else {
             let _request = self.idle.request_close();
             Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed")
         };
-        Some(ConnectionPermit { _permit: permit, _share: share, idle: self.idle.handle(client) })
+        Some(ConnectionPermit { permit, _share: share, idle })
+    }
+
+    /// Makes an open connection count in another share: its PROXY header says which client it is
+    /// from.
+    ///
+    /// Returns `None` if that client has as many as it may have and none of them is idle.
+    pub(super) fn reassign(
+        &self,
+        permit: ConnectionPermit,
+        share: Option<ConnectionShare>,
+    ) -> Option<ConnectionPermit> {
+        let (share, idle) = self.take_share(share)?;
+        Some(ConnectionPermit { permit: permit.permit, _share: share, idle })
+    }
+
+    /// One connection of a share, unless its client is exempt, and access to the idle ones for it.
+    fn take_share(&self, share: Option<ConnectionShare>) -> Option<(Option<Share>, IdleHandle)> {
+        let client = share.map(|share| share.client);
+        let share = match share {
+            Some(ConnectionShare { client, max }) => Some(self.share(client, self.possible_share(max))?),
+            None => None,
+        };
+        Some((share, self.idle.handle(client)))
     }
 
     /// `share` of the configured maximum as a share of the possible one, so that one client does
@@ -136,6 +157,15 @@ impl ConnectionLimits {
             );
         }
         None
+    }
+
+    /// Counts and logs a connection of `peer` that is closed for its PROXY header.
+    pub(super) fn report_proxy_header(&self, peer: IpAddr, fault: ProxyHeaderFault) {
+        self.metrics.count_proxy_header(fault);
+        if let Some(left_out) = self.proxy_header_log.is_due() {
+            let reason = fault.label();
+            tracing::warn!(%peer, reason, left_out, "a connection is closed for its PROXY header");
+        }
     }
 
     /// Counts and logs a failed attempt to accept a connection.

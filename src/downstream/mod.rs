@@ -29,6 +29,7 @@ mod http_connection;
 mod idle_connections;
 mod linger;
 mod protocol;
+mod proxy_protocol;
 mod service;
 mod socket;
 mod tls_handshake;
@@ -40,16 +41,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, timeout_at};
 
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, PeerAddress, ServerSettings};
 use crate::primitives::shutdown::{Phase, Shutdown};
-use crate::telemetry::metrics::GaugeGuard;
+use crate::telemetry::metrics::{GaugeGuard, ProxyHeaderFault};
 use balancer::{
     AcceptedConnection, AssignedConnection, Assignment, HandedOverConnection, LoadGuard, WorkerBalancer, WorkerHandle,
 };
 use connection::ConnectionResources;
 use connection_limits::{ConnectionLimits, ConnectionPermit};
+use http_connection::last_request_grace_over;
 use listener::{BoundListener, Listener};
+use proxy_protocol::Fault;
+use socket::ClientSocket;
 use tls_handshake::Handshakes;
 
 /// What one worker needs to accept connections.
@@ -169,23 +174,63 @@ struct ConnectionSpawner {
 
 impl ConnectionSpawner {
     fn spawn(&self, connection: AssignedConnection) {
-        let AssignedConnection { accepted: AcceptedConnection { socket, peer, permit }, load } = connection;
-        let idle = permit.idle_handle();
+        let AssignedConnection { accepted: AcceptedConnection { mut socket, peer, permit }, load } = connection;
+        let opened_at = Instant::now();
         let open = self.limits.metrics().open().hold();
-        let guard = ConnectionGuard { _open: open, _permit: permit, _load: load, _alive: Rc::clone(&self.alive) };
-        let resources = self.resources.clone();
+        let guard = ConnectionGuard { _open: open, _load: load, _alive: Rc::clone(&self.alive) };
+        let spawner = self.clone();
         tokio::task::spawn_local(async move {
-            connection::serve(socket, peer, idle, resources).await;
-            drop(guard);
+            let identified = if spawner.resources.gateway.has_proxy_protocol() {
+                // Boxed, because every task would reserve the space for it.
+                Box::pin(spawner.read_proxy_header(&mut socket, peer, permit, opened_at)).await
+            } else {
+                Some((peer, permit))
+            };
+            let Some((peer, permit)) = identified else { return };
+            connection::serve(socket, peer, permit.idle_handle(), opened_at, spawner.resources).await;
+            drop((permit, guard));
         });
+    }
+
+    /// Reads the PROXY header, if the peer must send one. The connection counts for the client that
+    /// the header names from then on. Returns `None` if it is to be closed.
+    async fn read_proxy_header(
+        &self,
+        socket: &mut ClientSocket,
+        peer: PeerAddress,
+        permit: ConnectionPermit,
+        opened_at: Instant,
+    ) -> Option<(PeerAddress, ConnectionPermit)> {
+        let ConnectionResources { gateway, shutdown, .. } = &self.resources;
+        let ServerSettings { timeouts, trusted_proxies, .. } = gateway.settings();
+        let idle = permit.idle_handle();
+        let receiving =
+            timeout_at(opened_at + timeouts.header, proxy_protocol::receive(socket, peer, &trusted_proxies));
+        let received = tokio::select! {
+            received = receiving => received,
+            () = last_request_grace_over(shutdown.clone()) => return None,
+            () = idle.closed_while_silent() => return None,
+        };
+        let fault = match received {
+            Ok(Ok(client)) if client == peer => return Some((peer, permit)),
+            Ok(Ok(client)) => {
+                let permit = self.limits.reassign(permit, gateway.connection_share_of(client))?;
+                return Some((client, permit));
+            }
+            Ok(Err(Fault::Header(fault))) => fault,
+            Err(_elapsed) if peer.is_trusted(&trusted_proxies) => ProxyHeaderFault::Timeout,
+            // The client has closed the connection, or sent nothing in time.
+            Ok(Err(Fault::Connection)) | Err(_) => return None,
+        };
+        self.limits.report_proxy_header(peer.ip(), fault);
+        None
     }
 }
 
-/// Counts one open connection until it is dropped: in the gauge, against the limits, in its
-/// worker's load, and among those that draining waits for.
+/// Counts one open connection until it is dropped: in the gauge, in its worker's load, and among
+/// those that draining waits for.
 struct ConnectionGuard {
     _open: GaugeGuard,
-    _permit: ConnectionPermit,
     _load: LoadGuard,
     _alive: Rc<()>,
 }

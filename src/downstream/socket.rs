@@ -7,7 +7,8 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// The socket of one client, registered with the runtime of the current thread.
@@ -49,6 +50,26 @@ impl ClientSocket {
         match self {
             Self::Tcp(stream) => stream.readable().await,
             Self::Unix(stream) => stream.readable().await,
+        }
+    }
+
+    /// Waits for bytes and copies the first of them into `buf`; they stay unread. Returns how many
+    /// there are: 0 at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// Those of recv(2).
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again; it reads nothing.
+    pub(super) async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.peek(buf).await,
+            Self::Unix(stream) => {
+                let mut peek = || Ok(rustix::net::recv(stream, &mut *buf, RecvFlags::PEEK)?.0);
+                stream.async_io(Interest::READABLE, &mut peek).await
+            }
         }
     }
 
@@ -173,6 +194,24 @@ mod tests {
             drop(client);
             socket.readable().await.unwrap();
             assert_eq!(socket.read(&mut byte).await.unwrap(), 0, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn peeking_waits_for_bytes_and_leaves_them_unread() {
+        for (name, mut client, mut socket) in pairs().await {
+            let mut bytes = [0; 8];
+            let peeked = poll_fn(|cx| Poll::Ready(pin!(socket.peek(&mut bytes)).poll(cx).map(drop))).await;
+            assert!(peeked.is_pending(), "{name}: the client has sent nothing");
+            client.write_all(b"first").await.unwrap();
+            for _ in 0..2 {
+                assert_eq!(socket.peek(&mut bytes).await.unwrap(), 5, "{name}");
+                assert_eq!(&bytes[..5], b"first", "{name}");
+            }
+            assert_eq!(socket.peek(&mut bytes[..2]).await.unwrap(), 2, "{name}: no more than there is room for");
+            socket.read_exact(&mut bytes[..5]).await.unwrap();
+            drop(client);
+            assert_eq!(socket.peek(&mut bytes).await.unwrap(), 0, "{name}: the client has closed");
         }
     }
 

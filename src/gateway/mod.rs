@@ -132,6 +132,12 @@ impl Gateway {
         self.worker.current().connections().clone()
     }
 
+    /// Whether trusted proxies begin each connection with a PROXY header at this moment.
+    #[must_use]
+    pub fn has_proxy_protocol(&self) -> bool {
+        self.worker.current().settings().proxy_protocol
+    }
+
     /// The share of the connections that the peer at `address` has at this moment; `None`: any
     /// number.
     #[must_use]

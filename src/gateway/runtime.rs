@@ -28,6 +28,8 @@ use crate::upstream::Upstream;
 pub struct ServerSettings {
     /// The peers whose forwarding headers are believed.
     pub trusted_proxies: TrustedProxies,
+    /// Whether trusted proxies begin each connection with a PROXY header.
+    pub proxy_protocol: bool,
     /// Open connections of one client.
     pub max_connections_per_client: usize,
     /// In bytes; a larger head is refused with 431.

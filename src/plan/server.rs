@@ -84,6 +84,14 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
             TrustedHeader::XForwarded => ForwardingFamily::XForwarded,
         },
     );
+    let has_unix_listener = listen.iter().any(|address| matches!(address, ListenAddress::Unix(_)));
+    if server.proxy_protocol && server.trusted_proxies.is_empty() && !has_unix_listener {
+        problems.add_with_hint(
+            "server.proxy_protocol",
+            "no proxy is trusted, so that the gateway refuses every PROXY header",
+            "list your proxies in `trusted_proxies`",
+        );
+    }
     let mut timeout = |name: &str, span: TimeSpan| nonzero_duration(&format!("server.{name}"), span, problems);
     let timeouts = ClientTimeouts {
         header: timeout("header_timeout", server.header_timeout),
@@ -106,6 +114,7 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
         drain_timeout: server.drain_timeout.duration(),
         settings: ServerSettings {
             trusted_proxies,
+            proxy_protocol: server.proxy_protocol,
             max_connections_per_client,
             max_header_size: usize::try_from(server.max_header_size.bytes()).unwrap_or(usize::MAX),
             max_token_size: usize::try_from(server.max_token_size.bytes()).unwrap_or(usize::MAX),

@@ -32,6 +32,7 @@ mod monitoring;
 mod nginx;
 mod observability;
 mod provider;
+mod proxy_protocol;
 mod reference;
 mod reload;
 mod report_only;

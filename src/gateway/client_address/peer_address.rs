@@ -12,16 +12,20 @@ pub enum PeerAddress {
     Ip(IpAddr),
     /// A process on this machine, over a Unix socket.
     UnixSocket,
+    /// A client behind the proxy at this address, whose PROXY header does not say where the client
+    /// is. It is not trusted, although the proxy is: such a proxy passes on what the client sends.
+    BehindProxy(IpAddr),
 }
 
 impl PeerAddress {
-    /// The IP address that stands for the peer in logs, limits and forwarding headers.
+    /// The IP address that stands for the peer in logs, limits and forwarding headers. It is never
+    /// in the IPv6-mapped form of an IPv4 address.
     ///
     /// For a Unix socket it is the loopback address, as for a process that connects over TCP.
     #[must_use]
     pub fn ip(self) -> IpAddr {
         match self {
-            Self::Ip(ip) => ip,
+            Self::Ip(ip) | Self::BehindProxy(ip) => ip,
             Self::UnixSocket => IpAddr::V4(Ipv4Addr::LOCALHOST),
         }
     }
@@ -35,6 +39,7 @@ impl PeerAddress {
         match self {
             Self::Ip(ip) => trusted.contains(ip),
             Self::UnixSocket => true,
+            Self::BehindProxy(_) => false,
         }
     }
 }

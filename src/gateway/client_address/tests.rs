@@ -87,6 +87,14 @@ fn fields_of_the_peer_of_a_unix_socket_are_believed() {
     }
 }
 
+/// RL-9.
+#[test]
+fn fields_of_a_client_that_its_proxy_does_not_know_are_ignored() {
+    let peer = PeerAddress::BehindProxy(PROXY.parse().unwrap());
+    let client = Client::of_request(peer, &headers(&["x-forwarded-for: 203.0.113.9"]), &proxies(XForwarded));
+    assert_eq!((client.ip.to_string(), client.peer_trust), (PROXY.to_owned(), PeerTrust::Untrusted));
+}
+
 /// RL-2.
 #[test]
 fn the_right_most_untrusted_address_is_the_client() {

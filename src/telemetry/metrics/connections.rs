@@ -22,6 +22,8 @@ struct Inner {
     closed_for_client: Counter,
     closed_for_others: Counter,
     accept_errors: Counter,
+    /// By [`ProxyHeaderFault`].
+    proxy_headers: [Counter; ProxyHeaderFault::ALL.len()],
     slow_requests: Counter,
     slow_responses: Counter,
     tls: TlsMetrics,
@@ -33,6 +35,7 @@ impl ConnectionMetrics {
         let closed_for = |limit| closed.get_or_create_owned(&LimitLabels { limit });
         let slow = Family::<DirectionLabels, Counter>::default();
         let slow_bodies = |direction| slow.get_or_create_owned(&DirectionLabels { direction });
+        let proxy_headers = Family::<ReasonLabels, Counter>::default();
         let metrics = Inner {
             open: Gauge::default(),
             idle: Gauge::default(),
@@ -40,6 +43,8 @@ impl ConnectionMetrics {
             closed_for_client: closed_for("max_connections_per_client"),
             closed_for_others: closed_for("max_connections"),
             accept_errors: Counter::default(),
+            // So that each series exists before the first fault.
+            proxy_headers: ProxyHeaderFault::ALL.map(|fault| proxy_headers.get_or_create_owned(&fault.into())),
             slow_requests: slow_bodies("request"),
             slow_responses: slow_bodies("response"),
             tls: TlsMetrics::register(registry),
@@ -57,6 +62,7 @@ impl ConnectionMetrics {
         );
         registry.register("idle_connections_closed", "Idle connections closed because a limit was reached", closed);
         registry.register("accept_errors", "Failed attempts to accept a connection", metrics.accept_errors.clone());
+        registry.register("proxy_headers_refused", "Connections closed for their PROXY header", proxy_headers);
         registry.register("slow_bodies", "Bodies cut off because their client was too slow", slow);
         Self(Arc::new(metrics))
     }
@@ -104,9 +110,56 @@ impl ConnectionMetrics {
         self.0.slow_responses.inc();
     }
 
+    /// Counts a connection that was closed for its PROXY header.
+    pub fn count_proxy_header(&self, fault: ProxyHeaderFault) {
+        self.0.proxy_headers[fault as usize].inc();
+    }
+
     /// Counts a failed attempt to accept a connection.
     pub fn count_accept_error(&self) {
         self.0.accept_errors.inc();
+    }
+}
+
+/// Why a connection is closed for its PROXY header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyHeaderFault {
+    /// A trusted proxy has sent none.
+    Missing,
+    /// It breaks the syntax of the protocol.
+    Malformed,
+    /// It is longer than the limit.
+    TooLong,
+    /// It did not arrive within `header_timeout`.
+    Timeout,
+    /// Its sender is not a trusted proxy.
+    Untrusted,
+}
+
+impl ProxyHeaderFault {
+    const ALL: [Self; 5] = [Self::Missing, Self::Malformed, Self::TooLong, Self::Timeout, Self::Untrusted];
+
+    /// The name in metrics and in the log.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::TooLong => "too_long",
+            Self::Timeout => "timeout",
+            Self::Untrusted => "untrusted",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+impl From<ProxyHeaderFault> for ReasonLabels {
+    fn from(fault: ProxyHeaderFault) -> Self {
+        Self { reason: fault.label() }
     }
 }
 

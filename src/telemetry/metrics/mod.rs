@@ -22,7 +22,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge as PrometheusGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-pub(crate) use self::connections::ConnectionMetrics;
+pub(crate) use self::connections::{ConnectionMetrics, ProxyHeaderFault};
 pub(crate) use self::gauge::{Gauge, GaugeGuard};
 pub(crate) use self::issuers::{CacheResult, IssuerMetrics, VerifyResult};
 pub(crate) use self::limits::LimitMetrics;
