@@ -29,6 +29,7 @@ mod schema;
 mod server;
 mod server_entry;
 mod server_tls;
+mod stream_after_expiry;
 mod table;
 mod tree;
 mod upstream;
@@ -55,6 +56,7 @@ pub(crate) use self::schema::schema;
 pub(crate) use self::server::{Admin, Identity, Log, Server};
 pub(crate) use self::server_entry::ServerEntry;
 pub(crate) use self::server_tls::ServerTls;
+pub(crate) use self::stream_after_expiry::StreamAfterExpiry;
 pub(crate) use self::upstream::Upstream;
 
 /// The whole of `gateway.toml`.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::body_idle_timeout::BodyIdleTimeout;
 use super::field_order;
+use super::stream_after_expiry::StreamAfterExpiry;
 use super::units::{Access, ByteRate, ClaimValue, OneOrMany, SizeOrUnlimited, TimeSpan, UnusualPath};
 
 /// One route.
@@ -74,6 +75,10 @@ pub struct Route {
     /// How long a body may bring no byte, as for an upstream. Raise it for streams with long
     /// pauses, such as server-sent events and gRPC. Default: the upstream's.
     pub body_idle_timeout: Option<BodyIdleTimeout>,
+    /// How long a stream may go on after the `exp` of its token, leeway not added: one duration, or
+    /// `{ response = "5m", tunnel = "60s" }`. Default: a response goes on to its end, a tunnel for
+    /// `"60s"`.
+    pub stream_after_expiry: Option<StreamAfterExpiry>,
     /// Lowest rate of a request body, or `"off"`, for clients that send a stream with pauses.
     /// Default: `server.min_body_rate`.
     pub min_body_rate: Option<ByteRate>,
@@ -114,6 +119,7 @@ impl Default for Route {
             remove_response_headers: Vec::new(),
             timeout: None,
             body_idle_timeout: None,
+            stream_after_expiry: None,
             min_body_rate: None,
             max_body_size: None,
             report_only: false,

@@ -45,10 +45,11 @@ impl VerifiedCaller {
         self.rendered.omitted.as_deref()
     }
 
-    /// Whether the caller's token is still valid at `now`.
+    /// Whether the issuer still vouches for the caller's token at `now`. The token may have expired:
+    /// how long a stream goes on after that is the route's to say.
     #[must_use]
-    pub fn is_still_valid(&self, issuers: &Issuers, now: Moment) -> bool {
-        self.proof.as_ref().is_some_and(|proof| issuers.revalidate(proof, now))
+    pub fn is_vouched_for(&self, issuers: &Issuers, now: Moment) -> bool {
+        self.proof.as_ref().is_some_and(|proof| issuers.vouches_for(proof, now))
     }
 
     /// The approximate memory of a header besides its value, in bytes: its name and its array

@@ -295,6 +295,11 @@ fn a_broken_rule_of_a_route_is_reported_with_its_key() {
             Some("routes[0].scopes"),
         ),
         (
+            "a stream after the token on a public route",
+            "path = \"/a\"\naccess = \"public\"\nstream_after_expiry = \"1m\"\nupstream = \"up\"",
+            Some("routes[0].stream_after_expiry"),
+        ),
+        (
             "roles where a token is optional",
             "path = \"/a\"\naccess = \"optional\"\nroles = [\"a\"]\nupstream = \"up\"",
             Some("routes[0].roles"),

@@ -169,8 +169,19 @@ impl Issuers {
     /// still published, and its issuer's settings are unchanged.
     #[must_use]
     pub fn revalidate(&self, proof: &Proof, now: Moment) -> bool {
-        let index = self.by_id.binary_search_by_key(&proof.verifier(), |(id, _)| *id);
-        index.is_ok_and(|index| self.by_id[index].1.revalidate(proof, now))
+        self.verifier_of(proof).is_some_and(|verifier| verifier.revalidate(proof, now))
+    }
+
+    /// Whether the issuer still vouches for a token that was verified before: its key is still
+    /// published, and its issuer's settings are unchanged. It may have expired.
+    #[must_use]
+    pub fn vouches_for(&self, proof: &Proof, now: Moment) -> bool {
+        self.verifier_of(proof).is_some_and(|verifier| verifier.vouches_for(proof, now))
+    }
+
+    fn verifier_of(&self, proof: &Proof) -> Option<&Verifier> {
+        let index = self.by_id.binary_search_by_key(&proof.verifier(), |(id, _)| *id).ok()?;
+        Some(&self.by_id[index].1)
     }
 
     /// Verifies `token`. Costs a public-key operation, and may wait for an attempt to fetch keys.

@@ -122,6 +122,12 @@ impl Principal {
         self.accepted.expires_at
     }
 
+    /// The `exp` of the token, without the leeway.
+    #[must_use]
+    pub fn exp(&self) -> WallTime {
+        self.accepted.exp
+    }
+
     /// A hash of issuer and subject, to count by subject. The same for all tokens of one subject.
     /// Keyed per process, so that no subject can be chosen to collide with another.
     #[must_use]

@@ -148,7 +148,12 @@ impl Proof {
     /// Whether the proof holds for this verifier, with these keys, at this time.
     pub(super) fn holds(&self, verifier: u64, keys: &KeySet, now: WallTime) -> bool {
         let in_time = self.valid_from <= now && now < self.expires_at;
-        self.verifier == verifier && in_time && self.basis.holds_in(keys)
+        in_time && self.is_vouched_for(verifier, keys)
+    }
+
+    /// Whether this verifier and these keys still vouch for the token, expired or not.
+    pub(super) fn is_vouched_for(&self, verifier: u64, keys: &KeySet) -> bool {
+        self.verifier == verifier && self.basis.holds_in(keys)
     }
 }
 

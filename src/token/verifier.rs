@@ -110,6 +110,12 @@ impl Verifier {
         holds
     }
 
+    /// Whether the settings and the current keys at `now` still vouch for the token of `proof`,
+    /// expired or not.
+    pub(super) fn vouches_for(&self, proof: &Proof, now: Moment) -> bool {
+        self.keys.usable_keys(now.monotonic_micros).is_some_and(|keys| proof.is_vouched_for(self.id, &keys))
+    }
+
     /// Verifies a token of this issuer that has been parsed.
     ///
     /// # Errors

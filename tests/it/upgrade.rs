@@ -1,9 +1,8 @@
 //! Upgrades (RFC 9110 §7.8): a WebSocket or another protocol passes after authorization, and only
 //! once the upstream has agreed.
 
-use std::time::Duration;
-
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::client::{self, Conn};
 use crate::support::config::Config;
@@ -11,6 +10,8 @@ use crate::support::fixture::Fixture;
 use crate::support::nginx::Nginx;
 use crate::support::origin::{Behaviour, Origin};
 use crate::support::raw_origin::RawOrigin;
+use crate::support::server::bind;
+use crate::support::with_deadline;
 
 /// A request for a WebSocket (RFC 6455 §4.1) with further field lines.
 fn upgrade_request(path: &str, lines: &str) -> String {
@@ -215,25 +216,6 @@ async fn an_upgrade_that_cannot_be_passed_on_is_removed() {
     }
 }
 
-/// Threat UP-5: the token authorizes the tunnel, and the tunnel does not outlive it.
-#[tokio::test]
-async fn a_tunnel_ends_when_its_token_expires() {
-    let fixture = Fixture::start(Config::minimal().add("issuers.main", "leeway = \"0s\"")).await;
-    fixture.origin.behave("/token/ws", Behaviour::Upgrade);
-    let token = fixture.token().claim("exp", fixture.clock.clock().now().seconds() + 1).to_jwt();
-    fixture.clock.advance(Duration::from_millis(700));
-    let mut conn = fixture.connect().await;
-    conn.send(upgrade_request("/token/ws", &format!("Authorization: Bearer {token}\r\n"))).await;
-    assert_eq!(conn.read_response().await.status, 101);
-    echo(&mut conn, "still good").await;
-    assert_eq!(conn.read_to_close().await, b"");
-    fixture.origin.wait_for_open_connections(0).await;
-    let line = fixture.gateway.wait_for_access_lines(1).await.remove(0);
-    assert_eq!(json!([line["status"], line["bytes_in"], line["bytes_out"]]), json!([101, 10, 10]));
-    let lived = line["duration_ms"].as_f64().expect("a number");
-    assert!((300.0..2_000.0).contains(&lived), "{lived}");
-}
-
 /// A tunnel counts as an upstream connection until it ends.
 #[tokio::test]
 async fn a_tunnel_counts_towards_max_connections() {
@@ -325,6 +307,52 @@ async fn an_ignored_upgrade_gives_its_tunnel_back() {
         conn.send(upgrade_request("/ws/b", "")).await;
         assert_eq!(conn.read_response().await.status, 200);
     }
+}
+
+/// Threat DO-7: only an open tunnel counts, so that offers to an upstream that is slow to respond do
+/// not use up the tunnels of other clients.
+#[tokio::test]
+async fn a_pending_upgrade_holds_no_tunnel() {
+    let (fixture, origin) = start_with_tunnels("max_tunnels = 1", "").await;
+    let release = origin.delay("/ws/slow");
+    let mut pending = fixture.connect().await;
+    pending.send(upgrade_request("/ws/slow", "")).await;
+    origin.wait_for_requests(1).await;
+    let (_open, status) = open_tunnel_as(1, &fixture).await;
+    assert_eq!(status, 101);
+    release.send(()).expect("the origin waits");
+    assert_eq!(pending.read_response().await.status, 200, "the upstream ignores the offer");
+}
+
+/// Two upgrades may be pending when one tunnel is left. The upstream's connection for the other is
+/// closed.
+#[tokio::test]
+async fn of_two_pending_upgrades_one_gets_the_last_tunnel() {
+    let (listener, addr) = bind().await;
+    let config = Config::minimal()
+        .upstream("ws", &[addr], "max_tunnels = 1")
+        .route("ws", "access = \"public\"\nupstream = \"ws\"");
+    let fixture = Fixture::start(config).await;
+    let (mut clients, mut servers) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        let mut client = fixture.connect().await;
+        client.send(upgrade_request("/ws/a", "")).await;
+        let (mut server, _) = with_deadline("a connection", listener.accept()).await.expect("a connection");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            with_deadline("a head", server.read_buf(&mut head)).await.expect("a head");
+        }
+        clients.push(client);
+        servers.push(server);
+    }
+    let mut statuses = Vec::new();
+    for (client, server) in clients.iter_mut().zip(&mut servers) {
+        server.write_all(b"HTTP/1.1 101 \r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n").await.expect("sent");
+        statuses.push(client.read_response().await.status);
+    }
+    assert_eq!(statuses, [101, 503]);
+    let read = with_deadline("the end of the connection", servers[1].read(&mut [0])).await;
+    assert!(matches!(read, Ok(0) | Err(_)), "the upstream's connection is closed");
 }
 
 /// A tunnel does not outlast `max_tunnel_lifetime`, nor the route's `timeout`, which is for the

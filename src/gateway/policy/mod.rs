@@ -23,4 +23,4 @@ pub(crate) use failure_guard::FailureGuard;
 pub(crate) use header_rules::HeaderRules;
 pub(crate) use identity::IdentityHeaders;
 pub(crate) use limit::{LimitInput, LimitKey, LimitSettings, Limiter, Tiers};
-pub(crate) use route::{Route, RouteSettings};
+pub(crate) use route::{AfterExpiry, Route, RouteSettings};

@@ -49,6 +49,8 @@ pub struct RouteSettings {
     pub timeout: Option<Duration>,
     /// How long each body may bring no byte.
     pub body_idle: IdleTimeouts,
+    /// How long streams may go on after their token's `exp`.
+    pub after_expiry: AfterExpiry,
     /// The largest request body that is accepted.
     pub max_body_size: MaxBody,
     /// The lowest rate of a request body; `None`: any.
@@ -57,6 +59,15 @@ pub struct RouteSettings {
     pub report_only: bool,
     /// The route's `WWW-Authenticate` values.
     pub challenges: Challenges,
+}
+
+/// How long streams may go on after the `exp` of the token that authorized them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AfterExpiry {
+    /// The body of a response; `None`: to its end.
+    pub response: Option<Duration>,
+    /// A tunnel.
+    pub tunnel: Duration,
 }
 
 impl RouteSettings {

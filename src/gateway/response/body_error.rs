@@ -35,6 +35,7 @@ impl BodyError {
     pub(super) fn grpc_status(self) -> GrpcStatus {
         match self {
             Self::TimeOver(TimeLimitSource::Call | TimeLimitSource::Route) => GrpcStatus::DeadlineExceeded,
+            Self::TimeOver(TimeLimitSource::Token) => GrpcStatus::Unauthenticated,
             Self::Upstream(ResponseBodyError::CutOff | ResponseBodyError::Idle) => GrpcStatus::Unavailable,
         }
     }
@@ -45,6 +46,7 @@ impl BodyError {
         let message = match self {
             Self::TimeOver(TimeLimitSource::Call) => "The deadline of the call has passed.",
             Self::TimeOver(TimeLimitSource::Route) => "The call took longer than the gateway allows.",
+            Self::TimeOver(TimeLimitSource::Token) => "The access token expired.",
             Self::Upstream(ResponseBodyError::CutOff) => "The service behind this gateway broke off its response.",
             Self::Upstream(ResponseBodyError::Idle) => "The service behind this gateway sent nothing for too long.",
         };
@@ -60,6 +62,7 @@ impl From<BodyError> for BrokenOff {
         match error {
             BodyError::TimeOver(TimeLimitSource::Call) => Self::CallDeadline,
             BodyError::TimeOver(TimeLimitSource::Route) => Self::TimedOut,
+            BodyError::TimeOver(TimeLimitSource::Token) => Self::TokenExpired,
             BodyError::Upstream(ResponseBodyError::CutOff) => Self::UpstreamBrokeOff,
             BodyError::Upstream(ResponseBodyError::Idle) => Self::UpstreamIdle,
         }

@@ -57,8 +57,8 @@ pub(crate) struct Record {
 /// Whose fault it is that a response broke off.
 fn blame(cause: BrokenOff) -> Blame {
     match cause {
-        // The deadline of a call is the client's choice.
-        BrokenOff::CallDeadline | BrokenOff::ClientLeft => Blame::Client,
+        // The deadline of a call is the client's choice, and so is when to get a new token.
+        BrokenOff::CallDeadline | BrokenOff::ClientLeft | BrokenOff::TokenExpired => Blame::Client,
         // The upstream had until then to send all of its response.
         BrokenOff::TimedOut | BrokenOff::UpstreamBrokeOff | BrokenOff::UpstreamIdle => Blame::Upstream,
     }

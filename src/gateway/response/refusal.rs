@@ -112,8 +112,7 @@ pub enum TokenFault {
     TooLong,
     /// It is invalid.
     Verify(VerifyError),
-    /// It was valid, but no longer is: its key was withdrawn, its issuer's settings have changed,
-    /// or it has expired.
+    /// It was valid, but no longer is: its key was withdrawn, or its issuer's settings have changed.
     Withdrawn,
 }
 

@@ -18,6 +18,8 @@ pub enum TimeLimitSource {
     Call,
     /// The route's `timeout`.
     Route,
+    /// The token's `exp` and the route's `stream_after_expiry`.
+    Token,
 }
 
 impl TimeLimit {

@@ -24,8 +24,8 @@ pub(crate) enum Credentials<'a> {
     /// These claims count as those of a valid token; the request's token is not read. Only
     /// `explain` assumes claims.
     Assumed(&'a Map<String, Value>),
-    /// This caller made the request when it was admitted, and is judged again. The proof that its
-    /// token is valid must still hold.
+    /// This caller made the request when it was admitted, and is judged again. Its issuer must still
+    /// vouch for its token.
     Established(&'a Caller),
     /// The token in the request.
     FromRequest,
@@ -111,7 +111,7 @@ async fn identify<O: Observer>(routed: &RoutedRequest, cx: &mut StageContext<'_,
         }
         Credentials::Established(Caller::Anonymous) => return accept_anonymous(routed.route(), cx),
         Credentials::Established(Caller::Known(caller)) => {
-            if !caller.is_still_valid(cx.runtime.issuers(), cx.response.received_at()) {
+            if !caller.is_vouched_for(cx.runtime.issuers(), cx.response.received_at()) {
                 return Err(Refusal::TokenInvalid(TokenFault::Withdrawn));
             }
             Arc::clone(caller)

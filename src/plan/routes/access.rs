@@ -29,6 +29,7 @@ pub(super) fn compile(key_path: &str, route: &Route, problems: &mut Problems) ->
             let what = "has no effect on a public route, which ignores tokens";
             report_present(&demands, what, problems);
             report_present(&token_rules, what, problems);
+            report_present(&[("stream_after_expiry", route.stream_after_expiry.is_some())], what, problems);
             Access::Public
         }
         units::Access::Optional => {

@@ -7,6 +7,7 @@ mod references;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::pattern::{compile_pattern, compile_prefixes, default_name};
 pub(super) use self::references::Definitions;
@@ -15,11 +16,15 @@ use super::server::min_body_rate;
 use super::syntax::{check_name, nonzero_duration};
 use crate::config::key_path::{child, element};
 use crate::config::problem::quoted;
-use crate::config::units::SizeOrUnlimited;
-use crate::config::{BodyIdleTimeout, Problems, Route};
+use crate::config::units::{SizeOrUnlimited, TimeSpan};
+use crate::config::{BodyIdleTimeout, Problems, Route, StreamAfterExpiry};
 use crate::gateway::matching::{Pattern, RouteTable};
-use crate::gateway::policy::{Challenges, CorsPolicy, RouteSettings};
+use crate::gateway::policy::{AfterExpiry, Challenges, CorsPolicy, RouteSettings};
 use crate::upstream::body::{IdleTimeouts, MaxBody};
+
+/// How long a tunnel goes on after its token's `exp`, unless the route says otherwise: time for a
+/// client to open another one with a new token.
+const DEFAULT_TUNNEL_AFTER_EXPIRY: Duration = Duration::from_secs(60);
 
 /// Compiles all routes and the table that matches requests to them. There is no table if routes
 /// conflict.
@@ -108,6 +113,7 @@ fn compile_route(
         response_headers,
         timeout,
         body_idle: compile_body_idle(route, definitions),
+        after_expiry: compile_after_expiry(route.stream_after_expiry),
         max_body_size: match route.max_body_size {
             None => definitions.max_body_size,
             Some(SizeOrUnlimited::Size(size)) => MaxBody::Bytes(size.bytes()),
@@ -157,6 +163,14 @@ pub(super) fn check_body_idle(key_path: &str, timeouts: Option<BodyIdleTimeout>,
     }
     for (name, span) in [("request", request), ("response", response)] {
         span.map(|span| nonzero_duration(&child(&key_path, name), span, problems));
+    }
+}
+
+fn compile_after_expiry(configured: Option<StreamAfterExpiry>) -> AfterExpiry {
+    let StreamAfterExpiry { response, tunnel } = configured.unwrap_or_default();
+    AfterExpiry {
+        response: response.map(TimeSpan::duration),
+        tunnel: tunnel.map_or(DEFAULT_TUNNEL_AFTER_EXPIRY, TimeSpan::duration),
     }
 }
 

@@ -132,6 +132,8 @@ pub enum BrokenOff {
     ClientLeft,
     /// The route's `timeout` passed.
     TimedOut,
+    /// The token expired, and `stream_after_expiry` passed.
+    TokenExpired,
     /// The upstream closed its connection early, or its framing is invalid.
     UpstreamBrokeOff,
     /// The upstream sent nothing for too long.
@@ -140,8 +142,14 @@ pub enum BrokenOff {
 
 impl BrokenOff {
     /// Every cause, in the order of their declaration.
-    const ALL: [Self; 5] =
-        [Self::CallDeadline, Self::ClientLeft, Self::TimedOut, Self::UpstreamBrokeOff, Self::UpstreamIdle];
+    const ALL: [Self; 6] = [
+        Self::CallDeadline,
+        Self::ClientLeft,
+        Self::TimedOut,
+        Self::TokenExpired,
+        Self::UpstreamBrokeOff,
+        Self::UpstreamIdle,
+    ];
 
     /// The reason in the access log, and the metric's label.
     #[must_use]
@@ -150,6 +158,7 @@ impl BrokenOff {
             Self::CallDeadline => "deadline of the call",
             Self::ClientLeft => "client left",
             Self::TimedOut => "route timeout",
+            Self::TokenExpired => "the token has expired",
             Self::UpstreamBrokeOff => "upstream broke off",
             Self::UpstreamIdle => "upstream idle",
         }

@@ -48,6 +48,8 @@ pub(crate) struct ValidatedClaims {
     pub valid_from: WallTime,
     /// When the token stops being valid, the leeway included.
     pub expires_at: WallTime,
+    /// The `exp` of the token.
+    pub exp: WallTime,
 }
 
 impl Default for ClaimSources {
@@ -149,6 +151,7 @@ pub(crate) fn check(
         audiences,
         valid_from: WallTime::from_seconds(validity.start().saturating_sub(leeway)),
         expires_at: WallTime::from_seconds(validity.expires.saturating_add(leeway)),
+        exp: WallTime::from_seconds(validity.expires),
     })
 }
 

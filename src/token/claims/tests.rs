@@ -116,6 +116,7 @@ fn a_maximum_lifetime_is_enforced() {
 fn the_validity_period_of_a_principal_includes_the_leeway() {
     let validated = check_changed(&json!({ "nbf": NOW - 100, "iat": NOW - 200, "exp": NOW + 300 })).unwrap();
     assert_eq!((validated.valid_from.seconds(), validated.expires_at.seconds()), (NOW - 130, NOW + 330));
+    assert_eq!(validated.exp.seconds(), NOW + 300);
     let endless = check_changed(&json!({ "exp": u64::MAX, "iat": null })).unwrap();
     assert!(endless.valid_from.seconds() == 0 && endless.expires_at > WallTime::from_seconds(1 << 40));
 }

@@ -9,6 +9,7 @@ mod request;
 mod upgrade;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::response::Parts;
@@ -35,7 +36,7 @@ use crate::upstream::{ExchangeError, Fault, ResponseFault};
 use request::UpstreamRequest;
 pub(crate) use request::build_target;
 pub(super) use request::replace_prefix;
-use upgrade::{PendingUpgrade, time_to_expiry, tunnel_lifetime};
+use upgrade::{PendingUpgrade, tunnel_lifetime};
 
 /// What an upstream has made of a request.
 #[derive(Debug)]
@@ -110,14 +111,18 @@ pub(crate) async fn send(
                 head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
                 head.headers.insert(header::UPGRADE, protocols);
             }
-            Ok(Forwarded::Response(Response::from_parts(head, Body::stream(body, limit, context.abort_form()))))
+            let after_expiry = route.settings().after_expiry.response;
+            let expiry = after_expiry.and_then(|after| expiry_limit(runtime, &caller, after));
+            let body = Body::stream(body, TimeLimit::earliest([limit, expiry]), context.abort_form());
+            Ok(Forwarded::Response(Response::from_parts(head, body)))
         }
         (UpstreamBody::Tunnel(opened), Some((client, upgrade)), Some(protocol)) => {
-            let PendingUpgrade { permit, request } = *upgrade;
+            let PendingUpgrade { client: tunnel_client, request } = *upgrade;
+            let permit = upstream.acquire_tunnel(tunnel_client).map_err(Refusal::TunnelLimit)?;
             head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             head.headers.insert(header::UPGRADE, protocol);
             let max_lifetime = tunnel_lifetime(upstream.settings(), deadline);
-            let expires_in = time_to_expiry(runtime, &caller);
+            let expires_in = time_to_expiry(runtime, &caller, route.settings().after_expiry.tunnel);
             let tunnel = Tunnel { client, upstream: opened, permit, max_lifetime, expires_in };
             Ok(Forwarded::Tunnel(Box::new(OpenedTunnel { head, tunnel, request, caller })))
         }
@@ -135,6 +140,19 @@ fn time_limit(route: &Route, headers: Option<&HeaderMap>, started: Instant) -> O
     let route = route.settings().timeout.map(|timeout| after(timeout, TimeLimitSource::Route));
     let call = headers.and_then(grpc::timeout_in).map(|timeout| after(timeout, TimeLimitSource::Call));
     TimeLimit::earliest([route, call])
+}
+
+/// When a stream of `caller` ends that may go on for `after` the token's `exp`. `None` without a
+/// token.
+fn expiry_limit(runtime: &Runtime, caller: &Caller, after: Duration) -> Option<TimeLimit> {
+    let at = Instant::now().checked_add(time_to_expiry(runtime, caller, after)?)?;
+    Some(TimeLimit { at, source: TimeLimitSource::Token })
+}
+
+/// The time until `after` the `exp` of the caller's token. `None` without a token.
+fn time_to_expiry(runtime: &Runtime, caller: &Caller, after: Duration) -> Option<Duration> {
+    let exp = Duration::from_micros(caller.principal()?.exp().micros());
+    Some(exp.saturating_add(after).saturating_sub(Duration::from_micros(runtime.clock().now().micros())))
 }
 
 fn trailers_for(headers: &HeaderMap) -> Trailers {

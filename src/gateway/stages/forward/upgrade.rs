@@ -9,22 +9,24 @@ use crate::gateway::policy::Route;
 use crate::gateway::request::{RequestHead, RequestTail};
 use crate::gateway::response::refusal::Refusal;
 use crate::gateway::runtime::Runtime;
-use crate::gateway::stages::authenticate::Caller;
 use crate::gateway::stages::normalize::InboundRequest;
-use crate::upstream::tunnel_limits::{TunnelClient, TunnelPermit};
+use crate::upstream::tunnel_limits::TunnelClient;
 use crate::upstream::{Protocol, UpstreamSettings};
 
 /// What the gateway keeps of a request that asks to switch protocols, until the upstream has
 /// agreed.
 pub(super) struct PendingUpgrade {
-    pub(super) permit: TunnelPermit,
+    pub(super) client: TunnelClient,
     /// The head of the request, without credentials.
     pub(super) request: RequestHead,
 }
 
 impl PendingUpgrade {
-    /// `None` if the request does not ask to switch protocols. The permit is acquired before the
-    /// upstream is asked, since afterwards a tunnel could only be closed again.
+    /// `None` if the request does not ask to switch protocols.
+    ///
+    /// The limits on tunnels are checked here, so that the upstream is not asked for a tunnel that
+    /// could not open. The permit is acquired when it opens: most upstreams may ignore most offers,
+    /// and a client that makes many to a slow upstream shall not use up the tunnels of others.
     ///
     /// # Errors
     ///
@@ -44,8 +46,8 @@ impl PendingUpgrade {
         } else {
             TunnelClient::Limited(address)
         };
-        let permit = route.upstream().acquire_tunnel(client).map_err(Refusal::TunnelLimit)?;
-        Ok(Some(Box::new(Self { permit, request: request.head_without_credentials() })))
+        route.upstream().acquire_tunnel(client).map(drop).map_err(Refusal::TunnelLimit)?;
+        Ok(Some(Box::new(Self { client, request: request.head_without_credentials() })))
     }
 }
 
@@ -60,10 +62,4 @@ pub(super) fn can_switch_protocols(route: &Route) -> bool {
 pub(super) fn tunnel_lifetime(upstream: &UpstreamSettings, deadline: Option<Instant>) -> Duration {
     let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     left.map_or(upstream.max_tunnel_lifetime, |left| left.min(upstream.max_tunnel_lifetime))
-}
-
-/// The longest lifetime of a tunnel: until the caller's token expires. `None` without a token.
-pub(super) fn time_to_expiry(runtime: &Runtime, caller: &Caller) -> Option<Duration> {
-    let expires_at = caller.principal()?.expires_at();
-    Some(Duration::from_micros(expires_at.micros().saturating_sub(runtime.clock().now().micros())))
 }
