@@ -202,3 +202,48 @@ impl ResponseFault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn an_error_of_a_socket_has_a_reason_for_the_operator() {
+        use ConnectFault::{Closed, LocalResources, NoRoute, Other, Refused, TimedOut};
+        for (error, expected) in [
+            (ErrorKind::ConnectionRefused.into(), Refused),
+            (ErrorKind::TimedOut.into(), TimedOut),
+            (ErrorKind::HostUnreachable.into(), NoRoute),
+            (ErrorKind::NetworkUnreachable.into(), NoRoute),
+            (ErrorKind::ConnectionReset.into(), Closed),
+            (ErrorKind::ConnectionAborted.into(), Closed),
+            (ErrorKind::AddrNotAvailable.into(), LocalResources),
+            (ErrorKind::AddrInUse.into(), LocalResources),
+            (io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error()), LocalResources),
+            (io::Error::from_raw_os_error(rustix::io::Errno::NFILE.raw_os_error()), LocalResources),
+            (io::Error::from_raw_os_error(rustix::io::Errno::NOMEM.raw_os_error()), Other),
+            (ErrorKind::PermissionDenied.into(), ConnectFault::NotPermitted),
+            (ErrorKind::Unsupported.into(), Other),
+        ] {
+            assert_eq!(ConnectFault::from(&error), expected, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_while_the_response_is_read_has_a_reason_for_the_operator() {
+        use ResponseFault::{Closed, Malformed, Reset};
+        for (kind, expected) in [
+            (ErrorKind::ConnectionReset, Reset),
+            (ErrorKind::BrokenPipe, Reset),
+            (ErrorKind::ConnectionAborted, Reset),
+            (ErrorKind::InvalidData, Malformed),
+            (ErrorKind::InvalidInput, Malformed),
+            (ErrorKind::UnexpectedEof, Closed),
+            (ErrorKind::TimedOut, Closed),
+        ] {
+            assert_eq!(ResponseFault::of_io(&kind.into()), expected, "{kind:?}");
+        }
+    }
+}

@@ -5,7 +5,7 @@
 //! protocol is forwarded; from then on nothing is inspected.
 
 use std::cell::Cell;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -201,24 +201,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TunnelStream<'_, S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
-    use tokio::time::Instant;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufStream, DuplexStream, duplex};
+    use tokio::time::{Instant, timeout};
 
     use super::*;
 
@@ -247,6 +235,79 @@ mod tests {
         let start = Instant::now();
         tokio::join!(copying, ends);
         assert_eq!(start.elapsed(), Duration::ZERO, "closed at once after both");
+    }
+
+    /// A stream that keeps bytes until it is flushed, as TLS does.
+    #[tokio::test(start_paused = true)]
+    async fn each_message_is_flushed() {
+        let ((mut client, inner_client), (mut upstream, inner_upstream)) = (duplex(64), duplex(64));
+        let transferred = BytesTransferred::default();
+        let copying = copy_both_ways(BufStream::new(inner_client), BufStream::new(inner_upstream), &transferred);
+        let ends = async {
+            let mut received = [0; 4];
+            client.write_all(b"ping").await.unwrap();
+            upstream.read_exact(&mut received).await.unwrap();
+            upstream.write_all(b"pong").await.unwrap();
+            client.read_exact(&mut received).await.unwrap();
+            received
+        };
+        tokio::select! {
+            () = copying => panic!("neither side has closed"),
+            received = timeout(Duration::from_secs(1), ends) => assert_eq!(received.as_ref(), Ok(b"pong")),
+        }
+        assert_eq!((transferred.up(), transferred.down()), (4, 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_that_is_quiet_after_a_message_stays_open() {
+        let (copying, mut client, mut upstream) = tunnel();
+        client.write_all(b"ping").await.unwrap();
+        let mut received = [0; 4];
+        let reading = async { upstream.read_exact(&mut received).await.unwrap() };
+        tokio::select! {
+            () = copying => panic!("neither side has closed"),
+            () = async { reading.await; sleep(2 * HALF_CLOSED_TIMEOUT).await } => {}
+        }
+    }
+
+    /// A read into a buffer that has bytes already, or no room, is not the end of the stream.
+    #[tokio::test]
+    async fn only_the_bytes_of_this_read_are_counted() {
+        let (read, end) = (Cell::new(0), Notify::new());
+        let mut stream = TunnelStream { inner: &b"data"[..], read: &read, end: &end };
+        let mut storage = [0; 7];
+        let mut buf = ReadBuf::new(&mut storage);
+        buf.put_slice(b"old");
+        for expected in [4, 4] {
+            std::future::poll_fn(|cx| Pin::new(&mut stream).poll_read(cx, &mut buf)).await.unwrap();
+            assert_eq!(read.get(), expected);
+        }
+        let mut ended = std::pin::pin!(end.notified());
+        assert!(!ended.as_mut().enable(), "the buffer was full");
+        std::future::poll_fn(|cx| Pin::new(&mut stream).poll_read(cx, &mut ReadBuf::new(&mut [0; 7]))).await.unwrap();
+        ended.await;
+    }
+
+    /// Threat UP-6: after one to two times a quarter of an hour.
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_without_a_byte_in_either_direction_is_idle() {
+        const QUARTER: Duration = Duration::from_secs(15 * 60);
+        type Pass = fn(&BytesTransferred);
+        let cases: [(&str, Pass, u32); 3] = [
+            ("nothing", |_| {}, 1),
+            ("from the client", |transferred| transferred.0.up.set(1), 2),
+            ("from the upstream", |transferred| transferred.0.down.set(1), 2),
+        ];
+        for (name, pass, quarters) in cases {
+            let transferred = BytesTransferred::default();
+            let start = Instant::now();
+            let passing = async {
+                sleep(QUARTER / 2).await;
+                pass(&transferred);
+            };
+            tokio::join!(idle(&transferred), passing);
+            assert_eq!(start.elapsed(), quarters * QUARTER, "{name}");
+        }
     }
 
     /// Threat UP-6.

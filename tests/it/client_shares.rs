@@ -138,19 +138,24 @@ const UNREACHABLE_RATE: &str = "body_idle_timeout = \"500ms\"\nmin_body_rate = \
 async fn a_request_body_that_arrives_byte_by_byte_is_408() {
     let config = Config::minimal()
         .add("server", UNREACHABLE_RATE)
-        .route("patient", "access = \"public\"\nmin_body_rate = \"off\"\nbody_idle_timeout = \"10m\"");
+        .route("patient", "access = \"public\"\nmin_body_rate = \"off\"\nbody_idle_timeout = \"10m\"")
+        .route("steady", "access = \"public\"\nmin_body_rate = \"1 B/s\"");
     let fixture = Fixture::start(config).await;
     let head = |path: &str| format!("POST {path} HTTP/1.1\r\nHost: g\r\nContent-Length: 5000000\r\n\r\n");
-    let (mut patient, mut slow) = (fixture.connect().await, fixture.connect().await);
+    let (mut patient, mut slow, mut steady) =
+        (fixture.connect().await, fixture.connect().await, fixture.connect().await);
     patient.send(head("/patient/a")).await;
     fixture.origin.wait_for_requests(1).await;
     slow.send(head("/public/a")).await;
     fixture.origin.wait_for_requests(2).await;
+    steady.send(head("/steady/a")).await;
+    fixture.origin.wait_for_requests(3).await;
     let mut sent = 0;
     let trickle = async {
         loop {
             sent += 1;
             patient.send("x").await;
+            steady.send("x").await;
             let is_open = slow.try_send("x").await.is_ok();
             let enough = |all: &[RecordedRequest]| all.iter().all(|one| one.body_length >= sent);
             let arrived = fixture.origin.wait_until("a byte of each", enough);
@@ -163,10 +168,12 @@ async fn a_request_body_that_arrives_byte_by_byte_is_408() {
     };
     let response = with_deadline("the end of the slow request", trickle).await;
     assert_eq!((response.status, &response.json()["code"]), (408, &"client_timeout".into()));
-    fixture.origin.wait_for_open_connections(1).await;
+    fixture.origin.wait_for_open_connections(2).await;
     assert!(!fixture.origin.requests()[1].complete, "the upstream's request was broken off");
     patient.send("x").await;
     fixture.origin.wait_until("the route without a rate", |all| all[0].body_length == sent + 1).await;
+    steady.send("x").await;
+    fixture.origin.wait_until("the client that keeps to its rate", |all| all[2].body_length == sent + 1).await;
     fixture.gateway.wait_for_metric("portcullis_slow_bodies_total{direction=\"request\"}", 1.0).await;
 }
 

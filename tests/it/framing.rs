@@ -255,6 +255,8 @@ async fn malformed_chunks_abort_the_request() {
         recorded.assert_next_client_is_unaffected(name).await;
         recorded.assert_no_marker(name);
     }
+    let lines = recorded.fixture.gateway.access_lines();
+    assert!(lines.iter().all(|line| line["reason"] != "client left"), "the client waits for its response: {lines:#?}");
     let whole = recorded.upstream.requests();
     assert!(whole.iter().all(|request| request.starts_with("GET ")), "no aborted request was completed: {whole:#?}");
 }

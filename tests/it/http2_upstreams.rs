@@ -13,12 +13,15 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::support::client::{self, h2};
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
+use crate::support::frames::kind;
 use crate::support::server::{Server, bind};
 use crate::support::{closed_port, with_deadline};
 
@@ -133,6 +136,99 @@ async fn an_offer_to_upgrade_counts_as_no_tunnel() {
         let fields = response.json()["headers"].to_string();
         assert_eq!(response.status, 200);
         assert!(!fields.contains("upgrade"), "{fields}");
+    }
+}
+
+/// What an HTTP/2 server sends in place of a response, in frames.
+#[derive(Clone, Copy)]
+enum Answer {
+    Ok,
+    /// `RST_STREAM` with this error code.
+    Reset(u8),
+    /// `GOAWAY` that disowns the request, with this error code.
+    GoAway(u8),
+    /// A response head that cannot be decoded.
+    Garbage,
+}
+
+/// An HTTP/2 server that gives one answer after the other, on whatever connection a request comes.
+async fn scripted_server(answers: Vec<Answer>) -> (Server, SocketAddr, Arc<AtomicUsize>) {
+    let (listener, addr) = bind().await;
+    let count = Arc::<AtomicUsize>::default();
+    let requests = Arc::clone(&count);
+    let server = Server::start(listener, move |stream| {
+        let (answers, requests) = (answers.clone(), Arc::clone(&requests));
+        async move {
+            // It ends when the gateway closes the connection.
+            let _ = answer_requests(stream, &answers, &requests).await;
+        }
+    });
+    (server, addr, count)
+}
+
+async fn answer_requests(mut stream: TcpStream, answers: &[Answer], requests: &AtomicUsize) -> std::io::Result<()> {
+    const END_HEADERS: u8 = 4;
+    const END_STREAM: u8 = 1;
+    const STATUS_200: u8 = 0x88;
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).expect("a short payload").to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    };
+    let mut preface = [0; 24];
+    stream.read_exact(&mut preface).await?;
+    stream.write_all(&frame(kind::SETTINGS, 0, 0, &[])).await?;
+    let mut last = 0;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await?;
+        let [a, b, c, kind, flags, stream_id @ ..] = head;
+        let id = u32::from_be_bytes(stream_id);
+        let mut payload = vec![0; usize::try_from(u32::from_be_bytes([0, a, b, c])).expect("64 bits")];
+        stream.read_exact(&mut payload).await?;
+        let answer = match kind {
+            kind::SETTINGS if flags == 0 => frame(kind::SETTINGS, 1, 0, &[]),
+            kind::PING if flags == 0 => frame(kind::PING, 1, 0, &payload),
+            kind::HEADERS => match answers[requests.fetch_add(1, Ordering::SeqCst)] {
+                Answer::Ok => {
+                    last = id;
+                    frame(kind::HEADERS, END_HEADERS | END_STREAM, id, &[STATUS_200])
+                }
+                Answer::Reset(code) => frame(kind::RST_STREAM, 0, id, &[0, 0, 0, code]),
+                Answer::GoAway(code) => {
+                    frame(kind::GO_AWAY, 0, 0, &[&u32::to_be_bytes(last)[..], &[0, 0, 0, code]].concat())
+                }
+                Answer::Garbage => frame(kind::HEADERS, END_HEADERS | END_STREAM, id, &[0xff; 16]),
+            },
+            _ => continue,
+        };
+        stream.write_all(&answer).await?;
+    }
+}
+
+/// RFC 9113 §8.7: a request that the server says it has not processed is sent again, on another
+/// connection. After any other error it may have been processed, and there is only the reason.
+#[tokio::test]
+async fn a_request_that_the_server_has_not_processed_is_sent_again() {
+    const NO_ERROR: u8 = 0;
+    const INTERNAL_ERROR: u8 = 2;
+    const REFUSED_STREAM: u8 = 7;
+    for (name, answer, reason) in [
+        ("refused", Answer::Reset(REFUSED_STREAM), None),
+        ("the server shuts down", Answer::GoAway(NO_ERROR), None),
+        ("failed", Answer::Reset(INTERNAL_ERROR), Some("reset")),
+        ("reset without an error", Answer::Reset(NO_ERROR), Some("reset")),
+        ("the connection failed", Answer::GoAway(INTERNAL_ERROR), Some("reset")),
+        ("what it sends is not HTTP/2", Answer::Garbage, Some("malformed response")),
+    ] {
+        let (_server, addr, requests) = scripted_server(vec![Answer::Ok, answer, Answer::Ok]).await;
+        let config = Config::minimal().one_worker().main_server(addr).add("upstreams.main", "protocol = \"http2\"");
+        let fixture = Fixture::start(config).await;
+        assert_eq!(fixture.get("/public/1", &[]).await.status, 200, "{name}");
+        let response = fixture.get("/public/2", &[]).await;
+        let line = fixture.gateway.access_line_of(&response).await;
+        assert_eq!(line["reason"].as_str(), reason, "{name}");
+        let (status, count) = if reason.is_none() { (200, 3) } else { (502, 2) };
+        assert_eq!((response.status, requests.load(Ordering::SeqCst)), (status, count), "{name}");
     }
 }
 

@@ -175,6 +175,7 @@ async fn each_failure_names_the_server_and_the_reason() {
     let (dead, silent) = (DeadServer::new(), SilentServer::new());
     let steps = [
         ("closes", Step::Close, "upstream_failed", "closed before answering"),
+        ("resets", Step::Reset, "upstream_failed", "reset"),
         ("half", Step::response_and_close("HTTP/1.1 200 OK\r\nX: 1"), "upstream_failed", "closed before answering"),
         ("garbage", Step::response("nonsense\r\n\r\n"), "upstream_failed", "malformed response"),
         (

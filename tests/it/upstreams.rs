@@ -75,6 +75,16 @@ async fn retries_once_on_a_stale_connection_if_the_request_is_safe_to_repeat() {
     let response = || Step::response(OK);
     for (name, steps, method, body, status, requests, retries) in [
         ("GET", vec![response(), Step::Close, response()], "GET", &b""[..], 200, 3, 1),
+        ("GET, reset", vec![response(), Step::Reset, response()], "GET", b"", 200, 3, 1),
+        (
+            "GET, answered with nonsense",
+            vec![response(), Step::response("no\r\n\r\n"), response()],
+            "GET",
+            b"",
+            502,
+            2,
+            0,
+        ),
         ("PUT without body", vec![response(), Step::Close, response()], "PUT", b"", 200, 3, 1),
         ("DELETE", vec![response(), Step::Close, response()], "DELETE", b"", 200, 3, 1),
         ("POST without body", vec![response(), Step::Close, response()], "POST", b"", 502, 2, 0),

@@ -6,7 +6,9 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -21,6 +23,8 @@ pub(crate) enum Step {
     Response(Vec<u8>),
     ResponseAndClose(Vec<u8>),
     Close,
+    /// Resets the connection.
+    Reset,
     /// 200 with the request's own head, as it was received, as the body.
     Echo,
 }
@@ -125,6 +129,11 @@ async fn serve_connection(mut stream: TcpStream, index: usize, state: Arc<State>
                 Some(Step::Response(bytes)) => (bytes, false),
                 Some(Step::ResponseAndClose(bytes)) => (bytes, true),
                 Some(Step::Close) => (Vec::new(), true),
+                Some(Step::Reset) => {
+                    // A socket that must not wait for its last bytes is reset when it is closed.
+                    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+                    (Vec::new(), true)
+                }
                 Some(Step::Echo) => (echo(&request), false),
                 None => break,
             };
