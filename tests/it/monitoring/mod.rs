@@ -91,7 +91,24 @@ fn dashboard_queries() -> Vec<Query> {
     queries
 }
 
-/// The metrics that a gateway exports after some traffic, with the names of their labels.
+/// The labels of each metric in the table of docs/operations.md. Another test compares the names
+/// there with those that are exported.
+fn documented() -> BTreeMap<String, BTreeSet<String>> {
+    let operations = project_file("docs/operations.md");
+    let (_, table) = operations.split_once("| metric | type |").expect("the table of metrics");
+    let words = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let rows = table.lines().skip(2).map_while(|row| row.strip_prefix("| "));
+    rows.flat_map(|row| {
+        // Names, type, labels, meaning.
+        let mut cells = row.split('|');
+        let (names, labels) = (cells.next().unwrap_or_default(), cells.nth(1).unwrap_or_default());
+        words(names).into_iter().map(move |name| (name, words(labels).into_iter().collect()))
+    })
+    .collect()
+}
+
+/// The metrics that a gateway exports after some traffic, with the names of their labels. A metric
+/// without a sample has those that are documented.
 async fn exported() -> BTreeMap<String, BTreeSet<String>> {
     let fixture = Fixture::start(observability::config()).await;
     observability::send_traffic(&fixture).await;
@@ -103,12 +120,18 @@ async fn exported() -> BTreeMap<String, BTreeSet<String>> {
         let selector = Expression::parse(sample).selectors.remove(0);
         metrics.entry(selector.metric).or_default().extend(selector.matchers.into_iter().map(|matcher| matcher.label));
     }
+    for (name, labels) in documented() {
+        match metrics.get(&name) {
+            Some(exported) => assert_eq!(*exported, labels, "labels of {name}, exported and documented"),
+            None => drop(metrics.insert(name, labels)),
+        }
+    }
     metrics
 }
 
 /// Words in backticks in the documents: among them all values of closed label sets.
 fn documented_values() -> BTreeSet<String> {
-    let documents = project_file("docs/operations.md") + &project_file("docs/answers.md");
+    let documents = ["docs/operations.md", "docs/answers.md", "docs/tls.md"].map(project_file).concat();
     documents.lines().flat_map(|line| line.split('`').skip(1).step_by(2).map(str::to_owned)).collect()
 }
 
@@ -178,6 +201,32 @@ async fn alerts_and_dashboard_read_only_what_the_gateway_exports() {
         wrong.extend(lost.map(|label| format!("{text}: its series have no label {label}")));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A metric that no panel shows is one that an operator does not find when it matters.
+#[tokio::test]
+async fn the_dashboard_shows_every_metric() {
+    let shown: BTreeSet<String> = dashboard_queries()
+        .iter()
+        .flat_map(|query| Expression::parse(&query.expression).selectors)
+        .map(|selector| selector.metric.trim_end_matches("_bucket").to_owned())
+        .collect();
+    // Facts about the machine, not about the gateway's work; and a warning that the log repeats.
+    let left_out = [
+        "process_start_time_seconds",
+        "process_threads",
+        "process_virtual_memory_bytes",
+        "portcullis_identity_headers_omitted_total",
+        "portcullis_jwks_plain_http",
+    ];
+    let missing: Vec<String> = exported()
+        .await
+        .into_keys()
+        .filter(|name| !name.ends_with("_sum") && !name.ends_with("_count"))
+        .map(|name| name.trim_end_matches("_bucket").to_owned())
+        .filter(|name| !shown.contains(name) && !left_out.contains(&name.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "{missing:#?}");
 }
 
 #[test]
