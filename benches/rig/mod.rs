@@ -85,7 +85,7 @@ impl Rig {
             for issuer in adopted.issuers().iter() {
                 tokio::task::spawn_local(Arc::clone(issuer.keys()).run(shutdown.clone()));
             }
-            let mut bound = bind(&plan.server.listen, plan.server.unix_mode, 1).expect("a free port");
+            let mut bound = bind(&plan.server.listeners, plan.server.unix_mode, 1).expect("a free port");
             let listeners = bound.by_worker.remove(0);
             let address = bound.addresses[0].to_string();
             let limits = ConnectionLimits::new(Maximum { configured: 16, possible: 16 }, metrics.connections());

@@ -88,7 +88,7 @@ impl Demand {
         // Besides the workers: the control thread and that of the admin listener. A listener holds
         // the connection that it has accepted and that waits for a permit.
         let threads = workers + 2;
-        let listeners = 2 * workers * plan.server.listen.len();
+        let listeners = 2 * workers * plan.server.listeners.len();
         let admin = plan.admin.map_or(0, |_| 1 + crate::admin::MAX_CONNECTIONS);
         Self {
             clients: plan.server.max_connections,

@@ -35,7 +35,7 @@ use tokio::sync::mpsc;
 use crate::config::problem::Problems;
 use crate::downstream::balancer::{self, Balancer};
 use crate::downstream::connection_limits::{ConnectionLimits, Maximum};
-use crate::downstream::listener::{self, BindError, BoundListener, BoundListeners};
+use crate::downstream::listener::{self, BindError, BoundListeners, ServiceListener};
 use crate::downstream::{self, Downstream};
 use crate::gateway::{CurrentRuntime, Gateway, Worker};
 use crate::plan::adopt::{AdoptError, Adopter};
@@ -157,7 +157,7 @@ pub fn start(options: Options) -> Result<RunningGateway, StartError> {
     };
     let runtime = CurrentRuntime::new(runtime);
     let BoundListeners { by_worker: listeners, addresses: data, files: socket_files } =
-        listener::bind(&plan.server.listen, plan.server.unix_mode, plan.server.workers.count())?;
+        listener::bind(&plan.server.listeners, plan.server.unix_mode, plan.server.workers.count())?;
     let admin_listener = bind_admin(&plan)?;
     let admin = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
     register_scrape_hook(&metrics, &runtime);
@@ -225,7 +225,7 @@ struct WorkerResources<'a> {
 /// Starts one worker for each element of `listeners`. Returns the balancer of their connections.
 fn start_workers(
     threads: &mut ThreadGroup,
-    listeners: Vec<Vec<BoundListener>>,
+    listeners: Vec<Vec<ServiceListener>>,
     resources: &WorkerResources<'_>,
 ) -> Result<Option<Balancer>, StartError> {
     let handles = balancer::handles(listeners.len());
@@ -238,7 +238,12 @@ fn start_workers(
     Ok(balancer)
 }
 
-fn run_worker(listeners: Vec<BoundListener>, runtime: Arc<CurrentRuntime>, downstream: Downstream, shutdown: Shutdown) {
+fn run_worker(
+    listeners: Vec<ServiceListener>,
+    runtime: Arc<CurrentRuntime>,
+    downstream: Downstream,
+    shutdown: Shutdown,
+) {
     block_on_local(async move {
         let gateway = Rc::new(Gateway::new(Worker::new(runtime, shutdown.clone())));
         downstream::serve(listeners, gateway, downstream, shutdown).await;

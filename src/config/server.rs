@@ -25,6 +25,14 @@ pub struct Server {
     /// TLS on the addresses of `listen`. Default: none.
     #[serde(deserialize_with = "table::optional")]
     pub tls: Option<ServerTls>,
+    /// Further addresses, which serve the same without TLS.
+    pub plain_listen: Vec<String>,
+    /// Further addresses, which redirect each request to https with 308. No route is looked at.
+    pub redirect_listen: Vec<String>,
+    /// Scheme, host and port by which clients know the gateway, such as
+    /// `"https://api.example.com"`. Redirects to https lead there. Default: none; they lead to the
+    /// host that the client has asked for, and to the port of the first TCP address in `listen`.
+    pub public_url: Option<String>,
     /// Worker threads, 1 to 1024. `"auto"` starts one for each core that the process may use.
     pub workers: Workers,
     /// IP addresses or CIDR blocks of the proxies whose forwarding headers the gateway trusts.
@@ -73,6 +81,9 @@ impl Default for Server {
             listen: OneOrMany::of(&["127.0.0.1:8080"]),
             unix_mode: "0600".to_owned(),
             tls: None,
+            plain_listen: Vec::new(),
+            redirect_listen: Vec::new(),
+            public_url: None,
             workers: Workers::Auto,
             trusted_proxies: Vec::new(),
             proxy_protocol: false,

@@ -15,6 +15,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use super::connection_limits::ConnectionPermit;
 use super::socket::{ClientSocket, DetachedSocket};
 use crate::gateway::PeerAddress;
+use crate::primitives::listen_address::ListenerService;
 
 /// A worker hands a connection over if it is ahead of another by at least this many, and by at
 /// least an eighth of the other's connections. With a smaller lead, waking the other worker costs
@@ -60,6 +61,7 @@ pub(super) struct WorkerBalancer {
 pub(super) struct AcceptedConnection {
     pub(super) socket: ClientSocket,
     pub(super) peer: PeerAddress,
+    pub(super) service: ListenerService,
     pub(super) permit: ConnectionPermit,
 }
 
@@ -75,6 +77,7 @@ pub(super) struct AssignedConnection {
 pub(super) struct HandedOverConnection {
     socket: DetachedSocket,
     peer: PeerAddress,
+    service: ListenerService,
     permit: ConnectionPermit,
     load: LoadGuard,
 }
@@ -139,8 +142,8 @@ impl WorkerBalancer {
         if worker == self.worker {
             return Ok(Assignment::ThisWorker(AssignedConnection { accepted, load }));
         }
-        let AcceptedConnection { socket, peer, permit } = accepted;
-        let connection = HandedOverConnection { socket: socket.detach()?, peer, permit, load };
+        let AcceptedConnection { socket, peer, service, permit } = accepted;
+        let connection = HandedOverConnection { socket: socket.detach()?, peer, service, permit, load };
         match self.all.0[worker].sender.send(connection) {
             Ok(()) => Ok(Assignment::OtherWorker),
             // The other worker has ended, so the process is about to.
@@ -159,8 +162,8 @@ impl HandedOverConnection {
     ///
     /// An error of registering the socket.
     pub(super) fn take_over(self) -> io::Result<AssignedConnection> {
-        let Self { socket, peer, permit, load } = self;
-        let accepted = AcceptedConnection { socket: socket.attach()?, peer, permit };
+        let Self { socket, peer, service, permit, load } = self;
+        let accepted = AcceptedConnection { socket: socket.attach()?, peer, service, permit };
         Ok(AssignedConnection { accepted, load })
     }
 }

@@ -17,6 +17,7 @@ use super::tls_handshake::{FailedHandshake, Handshakes};
 use super::transport::Transport;
 use super::{http1, http2};
 use crate::gateway::{Gateway, Peer, PeerAddress, ServerSettings};
+use crate::primitives::listen_address::ListenerService;
 use crate::primitives::log_interval::LogInterval;
 use crate::primitives::shutdown::Shutdown;
 use crate::telemetry::metrics::{CompletedHandshake, ConnectionMetrics, HandshakeFailure};
@@ -37,6 +38,7 @@ pub(super) struct ConnectionResources {
 pub(super) async fn serve(
     socket: ClientSocket,
     address: PeerAddress,
+    service: ListenerService,
     idle: IdleHandle,
     opened_at: Instant,
     resources: ConnectionResources,
@@ -46,18 +48,28 @@ pub(super) async fn serve(
     let metrics = gateway.connection_metrics();
     let deadline = opened_at + timeouts.header;
     let opened = tokio::select! {
-        opened = async { match gateway.tls_config() {
-            Some(config) => Box::pin(open_tls(socket, &handshakes, config, address, deadline, &metrics)).await,
-            None => timeout_at(deadline, open_plain(socket, address, &metrics)).await.ok().flatten(),
+        opened = async { match service {
+            // TLS cannot be turned off without a restart, so that there is a configuration.
+            ListenerService::Tls => {
+                let config = gateway.tls_config()?;
+                Box::pin(open_tls(socket, &handshakes, config, address, deadline, &metrics)).await
+            }
+            ListenerService::HttpsRedirect | ListenerService::Plain => {
+                timeout_at(deadline, open_plain(socket, address, &metrics)).await.ok().flatten()
+            }
         }} => opened,
         () = last_request_grace_over(shutdown.clone()) => return,
         () = idle.closed_while_silent() => return,
     };
     // Otherwise the client has closed the connection or sent too little in time: there is no
     // request to respond to.
-    let Some(Opened { transport, protocol, buffered, scheme }) = opened else { return };
+    let Some(Opened { transport, protocol, buffered }) = opened else { return };
     let state = ConnectionState::new(opened_at, timeouts);
-    let peer = Peer::new(address, scheme);
+    let peer = match service {
+        ListenerService::HttpsRedirect => Peer::to_redirect(address),
+        ListenerService::Plain => Peer::new(address, "http"),
+        ListenerService::Tls => Peer::new(address, "https"),
+    };
     let context = ConnectionContext { gateway, peer, state, idle, metrics, shutdown, timeouts, max_header_size };
     match protocol {
         Protocol::Http1 => http1::serve(transport, buffered, &context).await,
@@ -73,14 +85,13 @@ struct Opened {
     protocol: Protocol,
     /// Bytes that were read already.
     buffered: Vec<u8>,
-    scheme: &'static str,
 }
 
 /// Without TLS, the first bytes tell the protocol.
 async fn open_plain(mut socket: ClientSocket, address: PeerAddress, metrics: &ConnectionMetrics) -> Option<Opened> {
     match protocol::detect(&mut socket).await {
         Ok((Detected::Http(protocol), buffered)) => {
-            Some(Opened { transport: Transport::Plain(socket), protocol, buffered, scheme: "http" })
+            Some(Opened { transport: Transport::Plain(socket), protocol, buffered })
         }
         Ok((Detected::Tls, _)) => {
             static LOG: LogInterval = LogInterval::new();
@@ -122,7 +133,7 @@ async fn open_tls(
     let mut transport = Transport::Tls(Box::new(stream));
     // Until the request begins, the connection can still be closed for others.
     timeout_at(deadline, transport.readable()).await.ok()?.ok()?;
-    Some(Opened { transport, protocol, buffered: Vec::new(), scheme: "https" })
+    Some(Opened { transport, protocol, buffered: Vec::new() })
 }
 
 fn timed_out() -> FailedHandshake {

@@ -52,7 +52,7 @@ use balancer::{
 use connection::ConnectionResources;
 use connection_limits::{ConnectionLimits, ConnectionPermit};
 use http_connection::last_request_grace_over;
-use listener::{BoundListener, Listener};
+use listener::{Listener, ServiceListener};
 use proxy_protocol::Fault;
 use socket::ClientSocket;
 use tls_handshake::Handshakes;
@@ -69,7 +69,7 @@ pub struct Downstream {
 /// Accepts and serves connections until the process drains. Returns when the last of them is closed
 /// or the process stops.
 pub async fn serve(
-    listeners: Vec<BoundListener>,
+    listeners: Vec<ServiceListener>,
     gateway: Rc<Gateway>,
     downstream: Downstream,
     mut shutdown: Shutdown,
@@ -98,12 +98,12 @@ pub async fn serve(
 
 /// Registers a listener with the runtime of this thread. Without it, the worker serves what the
 /// other listeners and workers accept.
-fn attach(listener: BoundListener) -> Option<Listener> {
+fn attach(ServiceListener { listener, service }: ServiceListener) -> Option<ServiceListener<Listener>> {
     let attached = listener.attach();
     if let Err(error) = &attached {
         tracing::error!(%error, "a worker cannot use a listener");
     }
-    attached.ok()
+    attached.ok().map(|listener| ServiceListener { listener, service })
 }
 
 async fn all_closed(alive: &Rc<()>) {
@@ -125,7 +125,7 @@ async fn take_over_connections(mut inbox: UnboundedReceiver<HandedOverConnection
     }
 }
 
-async fn accept_connections(listener: Listener, balancer: WorkerBalancer, spawner: ConnectionSpawner) {
+async fn accept_connections(listener: ServiceListener<Listener>, balancer: WorkerBalancer, spawner: ConnectionSpawner) {
     /// Accepting fails when the process has no file descriptors left; trying again at once would
     /// only waste processor time.
     const RETRY_DELAY: Duration = Duration::from_millis(50);
@@ -154,13 +154,16 @@ async fn accept_connections(listener: Listener, balancer: WorkerBalancer, spawne
 
 /// Accepts a connection and waits until it may be open. Returns `None`, and closes the connection,
 /// if its client has too many.
-async fn accept(listener: &Listener, spawner: &ConnectionSpawner) -> io::Result<Option<AcceptedConnection>> {
+async fn accept(
+    ServiceListener { listener, service }: &ServiceListener<Listener>,
+    spawner: &ConnectionSpawner,
+) -> io::Result<Option<AcceptedConnection>> {
     // Accepts before it waits for a permit: a worker with nothing to accept must not hold a permit
     // that another one needs. At most one accepted connection per listener waits here, the others
     // in the kernel.
     let (socket, peer) = listener.accept().await?;
     let permit = spawner.limits.admit(spawner.resources.gateway.connection_share_of(peer)).await;
-    Ok(permit.map(|permit| AcceptedConnection { socket, peer, permit }))
+    Ok(permit.map(|permit| AcceptedConnection { socket, peer, service: *service, permit }))
 }
 
 /// Starts a task for each connection that this worker serves.
@@ -174,7 +177,8 @@ struct ConnectionSpawner {
 
 impl ConnectionSpawner {
     fn spawn(&self, connection: AssignedConnection) {
-        let AssignedConnection { accepted: AcceptedConnection { mut socket, peer, permit }, load } = connection;
+        let AssignedConnection { accepted: AcceptedConnection { mut socket, peer, service, permit }, load } =
+            connection;
         let opened_at = Instant::now();
         let open = self.limits.metrics().open().hold();
         let guard = ConnectionGuard { _open: open, _load: load, _alive: Rc::clone(&self.alive) };
@@ -187,7 +191,7 @@ impl ConnectionSpawner {
                 Some((peer, permit))
             };
             let Some((peer, permit)) = identified else { return };
-            connection::serve(socket, peer, permit.idle_handle(), opened_at, spawner.resources).await;
+            connection::serve(socket, peer, service, permit.idle_handle(), opened_at, spawner.resources).await;
             drop((permit, guard));
         });
     }

@@ -9,12 +9,12 @@ use bytes::Bytes;
 use http::Response;
 
 use super::observer::Observer;
-use super::request::{Peer, RequestHead};
+use super::request::{Peer, PeerService, RequestHead};
 use super::response::context::ResponseContext;
 use super::response::refusal::Refusal;
 use super::runtime::Runtime;
 use super::stages::routing::RoutingOutcome;
-use super::stages::{StageContext, authenticate, authorize, cors, normalize, rate_limit, routing};
+use super::stages::{StageContext, authenticate, authorize, cors, https_redirect, normalize, rate_limit, routing};
 
 pub(crate) use super::stages::authenticate::{Caller, Credentials};
 pub(crate) use super::stages::rate_limit::Admitted;
@@ -26,6 +26,8 @@ pub(crate) enum Decision {
     Admitted(Admitted),
     /// The request is a CORS preflight; this is the response.
     Preflight(Response<Bytes>),
+    /// The request came without TLS to a listener that redirects to https; this is the response.
+    Redirect(Response<Bytes>),
 }
 
 /// Decides on a request.
@@ -47,6 +49,10 @@ pub(crate) async fn decide<O: Observer>(
 ) -> Result<Decision, Refusal> {
     let cx = &mut StageContext { runtime, credentials, response, observer };
     let request = normalize::normalize(head, peer, cx)?;
+    match peer.service() {
+        PeerService::HttpsRedirect => return https_redirect::redirect(&request, cx).map(Decision::Redirect),
+        PeerService::Routes => {}
+    }
     let routed = match routing::route(request, cx)? {
         RoutingOutcome::Preflight(preflight) => {
             return Ok(Decision::Preflight(cors::preflight_response(&preflight, cx)));

@@ -95,7 +95,7 @@ impl Gateway {
                     let forwarded = forward::send(&gateway.worker, &runtime, admitted, tail, &mut context).await;
                     forwarded.map(|forwarded| gateway.response(forwarded, &peer))
                 }
-                Ok(Decision::Preflight(response)) => Ok(response.map(Body::fixed)),
+                Ok(Decision::Preflight(response) | Decision::Redirect(response)) => Ok(response.map(Body::fixed)),
                 Err(refusal) => Err(refusal),
             };
             context.finish(outcome)

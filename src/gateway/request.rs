@@ -16,13 +16,35 @@ use crate::upstream::headers::forwarding::Hop;
 pub struct Peer {
     address: PeerAddress,
     hop: Rc<Hop>,
+    service: PeerService,
+}
+
+/// What the requests of a connection are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PeerService {
+    /// A redirect to https.
+    HttpsRedirect,
+    /// The route that each request matches.
+    Routes,
 }
 
 impl Peer {
     /// The peer at `address`. `scheme` is `http` or `https`.
     #[must_use]
     pub fn new(address: PeerAddress, scheme: &'static str) -> Self {
-        Self { address, hop: Rc::new(Hop::new(address.ip(), scheme)) }
+        Self { address, hop: Rc::new(Hop::new(address.ip(), scheme)), service: PeerService::Routes }
+    }
+
+    /// A peer at `address` whose requests are redirected to https.
+    #[must_use]
+    pub fn to_redirect(address: PeerAddress) -> Self {
+        Self { service: PeerService::HttpsRedirect, ..Self::new(address, "http") }
+    }
+
+    /// What the requests of this connection are served.
+    #[must_use]
+    pub(crate) fn service(&self) -> PeerService {
+        self.service
     }
 
     /// The address.

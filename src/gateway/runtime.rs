@@ -40,6 +40,20 @@ pub struct ServerSettings {
     pub timeouts: ClientTimeouts,
     /// How the access log shows subjects.
     pub subject_in_log: SubjectLogging,
+    /// Where listeners that redirect to https redirect to.
+    pub https_origin: HttpsOrigin,
+}
+
+/// The scheme and host of a redirect to https.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HttpsOrigin {
+    /// `public_url`, without a slash at its end.
+    Fixed(Box<str>),
+    /// The host that the client has asked for.
+    RequestedHost {
+        /// The port of the listener with TLS; `None`: the default, 443.
+        port: Option<u16>,
+    },
 }
 
 /// Client timeouts: how long a connection waits for its client.

@@ -84,7 +84,7 @@ impl TunnelRequest {
                 let leads_there = servers.iter().any(|one| one.address() == server);
                 if leads_there { Ok(()) } else { Err("the route leads to other servers") }
             }
-            Decision::Preflight(_) => Err("the gateway itself responds to this request"),
+            Decision::Preflight(_) | Decision::Redirect(_) => Err("the gateway itself responds to this request"),
         }
     }
 }

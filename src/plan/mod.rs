@@ -28,6 +28,7 @@ use std::sync::Arc;
 use crate::config::{Config, KeyLines, LoadOutcome, Problems};
 use crate::gateway::matching::RouteTable;
 use crate::gateway::policy::{Challenges, IdentityHeaders, LimitSettings, RouteSettings};
+use crate::primitives::listen_address::{ListenAddress, ListenerService};
 use crate::rate_limit::Quota;
 use crate::telemetry::{LineFormat, logging::Level};
 use crate::token::IssuerSettings;
@@ -147,12 +148,21 @@ impl Plan {
     /// The first key that differs in `next` and takes effect only after a restart.
     #[must_use]
     pub fn needs_restart(&self, next: &Self) -> Option<&'static str> {
-        if self.server.listen != next.server.listen {
+        let addresses = |plan: &Self, service| -> Vec<ListenAddress> {
+            let all = plan.server.listeners.iter();
+            all.filter(|listener| listener.service == service).map(|listener| listener.address.clone()).collect()
+        };
+        let changed = |service| addresses(self, service) != addresses(next, service);
+        if self.server.tls.is_some() != next.server.tls.is_some() {
+            Some("server.tls")
+        } else if changed(ListenerService::HttpsRedirect) {
+            Some("server.redirect_listen")
+        } else if changed(ListenerService::Tls) {
             Some("server.listen")
+        } else if changed(ListenerService::Plain) {
+            Some(if self.server.tls.is_some() { "server.plain_listen" } else { "server.listen" })
         } else if self.server.unix_mode != next.server.unix_mode {
             Some("server.unix_mode")
-        } else if self.server.tls.is_some() != next.server.tls.is_some() {
-            Some("server.tls")
         } else if self.server.workers != next.server.workers {
             Some("server.workers")
         } else if self.admin != next.admin {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::LogPlan;
-use super::listen::{compile_addresses, compile_unix_mode, parse_tcp_address};
+use super::listen::{compile_https_origin, compile_listeners, compile_unix_mode, parse_tcp_address};
 use super::server_tls;
 use super::syntax::nonzero_duration;
 use crate::config::key_path::element;
@@ -17,7 +17,7 @@ use crate::config::{Admin, AuthFailures, Log, Problems, Server};
 use crate::gateway::ServerSettings;
 use crate::gateway::client_address::TrustedProxies;
 use crate::gateway::runtime::{ClientTimeouts, SubjectLogging};
-use crate::primitives::listen_address::{ListenAddress, UnixMode};
+use crate::primitives::listen_address::{ListenAddress, ListenerSettings, UnixMode};
 use crate::primitives::min_rate::MinRate;
 use crate::rate_limit::Quota;
 use crate::telemetry::LineFormat;
@@ -29,8 +29,8 @@ use crate::upstream::headers::ForwardingFamily;
 /// `[server]`, compiled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerPlan {
-    /// Addresses to listen on; at least one.
-    pub listen: Vec<ListenAddress>,
+    /// Where to listen, and what is served there; at least one.
+    pub listeners: Vec<ListenerSettings>,
     /// The permissions of Unix sockets among them.
     pub unix_mode: UnixMode,
     /// `[server.tls]`; `None` without TLS.
@@ -74,7 +74,8 @@ const MAX_HEADER_BYTES: u64 = 1024 * 1024;
 
 pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Option<ServerPlan> {
     let problems_before = problems.len();
-    let listen = compile_addresses("server.listen", server.listen.as_slice(), problems);
+    let listeners = compile_listeners(server, problems);
+    let https_origin = compile_https_origin(server, &listeners, problems);
     let unix_mode = compile_unix_mode(&server.unix_mode, problems);
     let tls = server.tls.as_ref().and_then(|tls| server_tls::compile(tls, problems));
     let trusted_proxies = TrustedProxies::new(
@@ -84,7 +85,7 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
             TrustedHeader::XForwarded => ForwardingFamily::XForwarded,
         },
     );
-    let has_unix_listener = listen.iter().any(|address| matches!(address, ListenAddress::Unix(_)));
+    let has_unix_listener = listeners.iter().any(|listener| matches!(listener.address, ListenAddress::Unix(_)));
     if server.proxy_protocol && server.trusted_proxies.is_empty() && !has_unix_listener {
         problems.add_with_hint(
             "server.proxy_protocol",
@@ -102,7 +103,7 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
     check_sizes(server, problems);
     let max_connections_per_client = compile_client_share(server, problems);
     (problems.len() == problems_before).then(|| ServerPlan {
-        listen,
+        listeners,
         unix_mode,
         tls,
         workers: match server.workers {
@@ -120,6 +121,7 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
             max_token_size: usize::try_from(server.max_token_size.bytes()).unwrap_or(usize::MAX),
             timeouts,
             subject_in_log: if log.subject { SubjectLogging::Clear } else { SubjectLogging::Hashed },
+            https_origin,
         },
     })
 }

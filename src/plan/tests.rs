@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::load_text;
-use crate::primitives::listen_address::ListenAddress;
+use crate::primitives::listen_address::{ListenAddress, ListenerService, ListenerSettings};
 
 const BASE: &str = r#"
 [issuers.main]
@@ -28,7 +28,8 @@ fn problem_paths(text: &str) -> Vec<String> {
 fn a_minimal_file_compiles_to_a_plan_with_the_defaults() {
     let plan =
         compile(&format!("{BASE}[[routes]]\npath = \"/a/*\"\nscopes = [\"a:read\"]\nupstream = \"up\"")).unwrap();
-    assert_eq!(plan.server.listen, [ListenAddress::parse("127.0.0.1:8080").unwrap()]);
+    let address = ListenAddress::parse("127.0.0.1:8080").unwrap();
+    assert_eq!(plan.server.listeners, [ListenerSettings { address, service: ListenerService::Plain }]);
     assert_eq!(plan.admin, Some("127.0.0.1:9090".parse().unwrap()));
     assert_eq!(plan.failure_guard.map(|quota| (quota.count, quota.burst)), Some((600, 100)));
     assert_eq!(&*plan.routes[0].name, "/a/*");

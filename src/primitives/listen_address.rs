@@ -1,4 +1,5 @@
-//! Where the gateway listens, as the configuration writes it: `IP:PORT` or `unix:/path`.
+//! Where the gateway listens, as the configuration writes it: `IP:PORT` or `unix:/path`, and what
+//! it serves there.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,6 +12,26 @@ pub enum ListenAddress {
     Tcp(SocketAddr),
     /// A Unix stream socket at this absolute path.
     Unix(PathBuf),
+}
+
+/// What the connections of a listener are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerService {
+    /// A redirect to https, without TLS.
+    HttpsRedirect,
+    /// The routes, without TLS.
+    Plain,
+    /// The routes, over TLS.
+    Tls,
+}
+
+/// A listener, as the configuration describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerSettings {
+    /// Where it listens.
+    pub address: ListenAddress,
+    /// What it serves.
+    pub service: ListenerService,
 }
 
 /// Who may connect to Unix listeners: the permission bits of their files.

@@ -8,11 +8,12 @@ use syn::visit::{self, Visit};
 
 /// Where a status may be named: the error responses, and the few places that speak HTTP for
 /// themselves.
-const MAY_CHOOSE_A_STATUS: [&str; 9] = [
+const MAY_CHOOSE_A_STATUS: [&str; 10] = [
     "admin/",
     "cli/demo/serve.rs",
     "gateway/response/error_response/",
     "gateway/stages/cors.rs",
+    "gateway/stages/https_redirect.rs",
     "local_issuer/endpoints.rs",
     "outbound/",
     "token/fetch/",

@@ -9,6 +9,7 @@ use tokio::io::AsyncReadExt as _;
 use crate::support::client::{self, Conn};
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
+use crate::support::origin::RecordedRequest;
 use crate::support::tls::{Authority, CertificateFiles, TlsClient, agreed, authority, presented};
 use crate::support::with_deadline;
 
@@ -324,6 +325,7 @@ async fn a_certificate_that_expires_soon_is_a_metric_and_a_detail_of_readyz() {
         let sample = format!("portcullis_tls_certificate_expires_timestamp_seconds{{certificate={label:?}}}");
         assert_eq!(site.gateway.count(&sample).await, not_after.unix_timestamp().cast_unsigned());
     }
+    site.gateway.wait_for_metric("portcullis_jwks_keys{issuer=\"main\"}", 1.0).await;
     let ready = client::get(site.gateway.admin(), "/readyz", &[]).await;
     let reasons = ready.json()["reasons"].to_string();
     assert_eq!(ready.status, 200);
@@ -356,4 +358,48 @@ fn check_reports_every_file_that_cannot_be_used_and_lists_the_others() {
     ] {
         assert!(shown.contains(part), "{part} is not in:\n{shown}");
     }
+}
+
+#[tokio::test]
+async fn listeners_with_and_without_tls_and_a_redirect_stand_side_by_side() {
+    let files = CertificateFiles::localhost("a");
+    let lines = "plain_listen = [\"127.0.0.1:0\"]\nredirect_listen = [\"127.0.0.1:0\"]";
+    let site = Fixture::start(config(&files, &["a"]).add("server", lines)).await;
+    let [tls, plain, redirect] = site.gateway.addrs()[..] else { panic!("three addresses") };
+    assert_eq!(TlsClient::new("localhost").open(tls).await.request("GET", "/public/x", &HOST, b"").await.status, 200);
+    assert_eq!(client::get(plain, "/public/x", &[]).await.status, 200);
+    let scheme = |request: &RecordedRequest| request.header("x-forwarded-proto").map(str::to_owned);
+    let schemes: Vec<_> = site.origin.requests().iter().map(scheme).collect();
+    assert_eq!(schemes, [Some("https".to_owned()), Some("http".to_owned())]);
+    let before = site.origin.requests().len();
+    for (name, method, target, host, expected) in [
+        ("no route is looked at", "GET", "/nowhere/x?a=b%20c", "api.test", Ok("https://api.test/nowhere/x?a=b%20c")),
+        ("the port is that of the redirect", "POST", "/", "api.test:8080", Ok("https://api.test/")),
+        ("an address", "GET", "/a/*", "[2001:db8::1]:80", Ok("https://[2001:db8::1]/a/*")),
+        ("a host that is none", "GET", "/", "api.test/evil", Err("host_refused")),
+        ("a path that is ambiguous", "GET", "/../x", "api.test", Err("path_refused")),
+    ] {
+        let response = client::request(redirect, method, target, &[("Host", host)], b"").await;
+        match expected {
+            Ok(location) => {
+                assert_eq!((response.status, response.header("location")), (308, Some(location)), "{name}");
+                assert!(response.header("x-request-id").is_some(), "{name}");
+            }
+            Err(code) => assert_eq!((response.status, response.json()["code"].as_str()), (400, Some(code)), "{name}"),
+        }
+    }
+    let http2 = client::h2(redirect).await.get("http://api.test/x", &[]).await;
+    assert_eq!((http2.status, http2.header("location")), (308, Some("https://api.test/x")));
+    assert_eq!(site.origin.requests().len(), before);
+    let lines = site.gateway.wait_for_access_lines(8).await;
+    assert_eq!((&lines[2]["status"], &lines[2]["route"]), (&308.into(), &"".into()));
+}
+
+#[tokio::test]
+async fn a_redirect_leads_to_the_public_url() {
+    let files = CertificateFiles::localhost("a");
+    let lines = "redirect_listen = [\"127.0.0.1:0\"]\npublic_url = \"https://API.example.com:8443/\"";
+    let site = Fixture::start(config(&files, &["a"]).add("server", lines)).await;
+    let response = client::get(site.gateway.addrs()[1], "/x?y", &[("Host", "other.test")]).await;
+    assert_eq!(response.header("location"), Some("https://api.example.com:8443/x?y"));
 }

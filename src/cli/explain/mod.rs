@@ -23,8 +23,8 @@ use crate::gateway::request::RequestHead;
 use crate::gateway::response::refusal::Refusal;
 use crate::gateway::stages::forward;
 use crate::gateway::{Peer, ResponseContext, Runtime};
-use crate::plan::Plan;
 use crate::plan::adopt::Adopter;
+use crate::plan::{Plan, ServerPlan};
 use crate::primitives::clock::Clock;
 use crate::primitives::grpc;
 use crate::telemetry::AccessLog;
@@ -91,7 +91,10 @@ pub(super) fn run(args: &Args) -> ExitCode {
         }
     };
     let metrics = Metrics::new(Clock::system());
-    let runtime: Arc<Runtime> = match Adopter::new(metrics, Clock::system(), AccessLog::off()).adopt(&plan, None) {
+    // No connection is made, so the private keys of `[server.tls]` need not be readable here.
+    let without_tls = Plan { server: ServerPlan { tls: None, ..plan.server.clone() }, ..plan.clone() };
+    let adopter = Adopter::new(metrics, Clock::system(), AccessLog::off());
+    let runtime: Arc<Runtime> = match adopter.adopt(&without_tls, None) {
         Ok(runtime) => runtime,
         Err(error) => return super::failed(&error.into()),
     };
@@ -116,7 +119,7 @@ async fn explain(request: ExplainedRequest, plan: &Plan, runtime: &Arc<Runtime>,
     }
     let is_grpc_call = head.is_grpc_call();
     let credentials = assumed_claims.as_ref().map_or(Credentials::FromRequest, Credentials::Assumed);
-    let peer = Peer::new(CLIENT.into(), "http");
+    let peer = Peer::new(CLIENT.into(), if plan.server.tls.is_some() { "https" } else { "http" });
     let mut response = ResponseContext::new(runtime, &head, &peer);
     let mut trace = Trace::new(plan.key_lines.clone());
     if head.headers.get(header::HOST).is_some_and(|host| host == UNNAMED_HOST) {
@@ -125,7 +128,7 @@ async fn explain(request: ExplainedRequest, plan: &Plan, runtime: &Arc<Runtime>,
     let decision = decide(head, credentials, &peer, runtime, &mut response, &mut trace).await;
     let outcome = decision.and_then(|decision| match decision {
         Decision::Admitted(admitted) => describe_forwarding(&admitted, &mut trace),
-        Decision::Preflight(response) => {
+        Decision::Preflight(response) | Decision::Redirect(response) => {
             trace.check(|| {
                 Check::passed("preflight", format!("the gateway responds with {}", response.status().as_u16()))
             });

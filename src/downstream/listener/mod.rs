@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::socket::ClientSocket;
 use crate::gateway::PeerAddress;
-use crate::primitives::listen_address::{ListenAddress, UnixMode};
+use crate::primitives::listen_address::{ListenAddress, ListenerService, ListenerSettings, UnixMode};
 
 /// Connections that the kernel may hold before they are accepted. The kernel's own limit
 /// (`net.core.somaxconn`) applies as well.
@@ -37,11 +37,20 @@ pub enum BoundListener {
     Unix(std::os::unix::net::UnixListener),
 }
 
+/// A listener and what its connections are served.
+#[derive(Debug)]
+pub struct ServiceListener<L = BoundListener> {
+    /// The listener.
+    pub listener: L,
+    /// What its connections are served.
+    pub service: ListenerService,
+}
+
 /// All listeners of the process.
 #[derive(Debug)]
 pub struct BoundListeners {
     /// The listeners of each worker.
-    pub by_worker: Vec<Vec<BoundListener>>,
+    pub by_worker: Vec<Vec<ServiceListener>>,
     /// The addresses, in the order of the configuration, with the port that the kernel has chosen
     /// for port 0.
     pub addresses: Vec<ListenAddress>,
@@ -54,18 +63,20 @@ pub struct BoundListeners {
 /// # Errors
 ///
 /// [`BindError`] with the first address that cannot be bound.
-pub fn bind(addresses: &[ListenAddress], mode: UnixMode, workers: usize) -> Result<BoundListeners, BindError> {
+pub fn bind(listeners: &[ListenerSettings], mode: UnixMode, workers: usize) -> Result<BoundListeners, BindError> {
     let by_worker = (0..workers).map(|_| Vec::new()).collect();
     let mut bound = BoundListeners { by_worker, addresses: Vec::new(), files: Vec::new() };
-    for (index, address) in addresses.iter().enumerate() {
-        bound.add(address, mode, index).map_err(|source| BindError { address: address.clone(), source })?;
+    for (index, settings) in listeners.iter().enumerate() {
+        bound.add(settings, mode, index).map_err(|source| BindError { address: settings.address.clone(), source })?;
     }
     Ok(bound)
 }
 
 impl BoundListeners {
-    /// Binds the address at `index` of the configuration.
-    fn add(&mut self, address: &ListenAddress, mode: UnixMode, index: usize) -> io::Result<()> {
+    /// Binds the listener at `index` of the configuration.
+    fn add(&mut self, settings: &ListenerSettings, mode: UnixMode, index: usize) -> io::Result<()> {
+        let ListenerSettings { address, service } = settings;
+        let service_listener = |listener| ServiceListener { listener, service: *service };
         let workers = self.by_worker.len();
         match address {
             ListenAddress::Tcp(address) => {
@@ -73,13 +84,13 @@ impl BoundListeners {
                 self.addresses
                     .extend(listeners.first().map(|one| one.local_addr().map(ListenAddress::Tcp)).transpose()?);
                 for (worker, listener) in self.by_worker.iter_mut().zip(listeners) {
-                    worker.push(BoundListener::Tcp(listener));
+                    worker.push(service_listener(BoundListener::Tcp(listener)));
                 }
             }
             ListenAddress::Unix(path) => {
                 let (listener, file) = unix::bind(path, mode)?;
                 // Several such listeners are spread over the workers.
-                self.by_worker[index % workers].push(BoundListener::Unix(listener));
+                self.by_worker[index % workers].push(service_listener(BoundListener::Unix(listener)));
                 self.addresses.push(address.clone());
                 self.files.push(file);
             }

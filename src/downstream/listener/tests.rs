@@ -10,8 +10,14 @@ use crate::primitives::random;
 
 const MODE: UnixMode = UnixMode::OWNER;
 
-fn listen(text: &str) -> Vec<ListenAddress> {
-    vec![ListenAddress::parse(text).unwrap()]
+fn listen(text: &str) -> Vec<ListenerSettings> {
+    plain(&[ListenAddress::parse(text).unwrap()])
+}
+
+fn plain(addresses: &[ListenAddress]) -> Vec<ListenerSettings> {
+    let settings =
+        |address: &ListenAddress| ListenerSettings { address: address.clone(), service: ListenerService::Plain };
+    addresses.iter().map(settings).collect()
 }
 
 /// A directory that is removed with its files.
@@ -24,10 +30,10 @@ impl Directory {
         Self(path)
     }
 
-    fn socket(&self) -> (PathBuf, Vec<ListenAddress>) {
+    fn socket(&self) -> (PathBuf, Vec<ListenerSettings>) {
         let path = self.0.join("socket");
         let address = ListenAddress::Unix(path.clone());
-        (path, vec![address])
+        (path, plain(&[address]))
     }
 }
 
@@ -46,8 +52,8 @@ fn every_worker_gets_a_listener_on_the_same_free_port() {
     let bound = bind(&listen("127.0.0.1:0"), MODE, 3).unwrap();
     let [ListenAddress::Tcp(address)] = bound.addresses[..] else { panic!("{:?}", bound.addresses) };
     assert_ne!(address.port(), 0);
-    let of_worker = |listeners: &Vec<BoundListener>| match &listeners[..] {
-        [BoundListener::Tcp(listener)] => listener.local_addr().unwrap(),
+    let of_worker = |listeners: &Vec<ServiceListener>| match &listeners[..] {
+        [ServiceListener { listener: BoundListener::Tcp(listener), .. }] => listener.local_addr().unwrap(),
         other => panic!("{other:?}"),
     };
     assert_eq!(bound.by_worker.iter().map(of_worker).collect::<Vec<_>>(), [address; 3]);
@@ -56,7 +62,7 @@ fn every_worker_gets_a_listener_on_the_same_free_port() {
 #[test]
 fn a_port_that_is_taken_is_an_error_that_names_it() {
     let first = bind(&listen("127.0.0.1:0"), MODE, 2).unwrap();
-    let error = bind(&first.addresses, MODE, 2).unwrap_err();
+    let error = bind(&plain(&first.addresses), MODE, 2).unwrap_err();
     assert!(error.to_string().starts_with(&format!("cannot listen on {}: ", first.addresses[0])), "{error}");
 }
 
@@ -115,7 +121,7 @@ async fn the_peer_of_a_unix_listener_has_no_ip_address() {
     let directory = Directory::new();
     let (path, address) = directory.socket();
     let mut bound = bind(&address, MODE, 1).unwrap();
-    let listener = bound.by_worker[0].remove(0).attach().unwrap();
+    let listener = bound.by_worker[0].remove(0).listener.attach().unwrap();
     let _client = tokio::net::UnixStream::connect(&path).await.unwrap();
     let (socket, peer) = listener.accept().await.unwrap();
     assert!(matches!(socket, ClientSocket::Unix(_)));

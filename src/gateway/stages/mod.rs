@@ -8,6 +8,7 @@ pub(crate) mod authenticate;
 pub(crate) mod authorize;
 pub(crate) mod cors;
 pub(crate) mod forward;
+pub(crate) mod https_redirect;
 pub(crate) mod normalize;
 pub(crate) mod rate_limit;
 pub(crate) mod routing;

@@ -6,7 +6,7 @@ use crate::primitives::listen_address::ListenAddress;
 
 /// A warning if there is such a socket.
 pub(super) fn warning(server: &ServerPlan) -> Option<Warning> {
-    let has_socket = server.listen.iter().any(|address| matches!(address, ListenAddress::Unix(_)));
+    let has_socket = server.listeners.iter().any(|listener| matches!(listener.address, ListenAddress::Unix(_)));
     (has_socket && server.unix_mode.admits_everyone()).then(|| Warning {
         key: "server.unix_mode".to_owned(),
         what: "every user of this machine may connect to the Unix sockets, and is trusted like a proxy in \

@@ -65,7 +65,13 @@ impl Gateway {
         self.running.as_ref().expect("set until stop or drop")
     }
 
-    /// The address of the data listener.
+    /// The addresses of all data listeners: those of `listen`, `plain_listen` and
+    /// `redirect_listen`.
+    pub(crate) fn addrs(&self) -> Vec<SocketAddr> {
+        self.running().data_addresses()
+    }
+
+    /// The address of the first data listener.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.running().data_addresses()[0]
     }
