@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc as blocking;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -12,6 +11,7 @@ use super::certificates::CertificateWatch;
 use super::loading::{Loaded, Loader, Loading};
 use super::readiness::ReadinessState;
 use super::source::{self, Environment, Look};
+use super::threads::RunningWorkers;
 use super::watch::{Finding, Watch};
 use super::{StartError, apply_log_settings, block_on_local, file_descriptors};
 use crate::downstream::connection_limits::{ConnectionLimits, Maximum};
@@ -51,6 +51,7 @@ pub(super) struct Control {
     pub(super) descriptor_limit: Option<usize>,
     /// The files of Unix listeners.
     pub(super) socket_files: Vec<SocketFile>,
+    pub(super) workers: RunningWorkers,
     pub(super) trigger: Arc<Trigger>,
     pub(super) readiness: Arc<ReadinessState>,
     /// When the files of certificates are looked at.
@@ -169,24 +170,19 @@ impl Control {
     fn drain(&mut self) {
         let (delay, timeout) = (self.plan.server.drain_delay, self.plan.server.drain_timeout);
         let trigger = Arc::clone(&self.trigger);
-        let open = self.metrics.connections().open().clone();
+        let workers = std::mem::take(&mut self.workers);
         let socket_files = std::mem::take(&mut self.socket_files);
         self.readiness.drain();
         tracing::info!(?delay, ?timeout, "draining");
         tokio::task::spawn_local(async move {
-            /// Coarse, because only the end of the process depends on it.
-            const POLL_INTERVAL: Duration = Duration::from_millis(20);
             tokio::time::sleep(delay).await;
             // Before the listeners close: a client then finds no file, rather than one that refuses
             // connections.
             drop(socket_files);
             trigger.advance(Phase::Draining);
-            let all_closed = async {
-                while open.value() > 0 {
-                    tokio::time::sleep(POLL_INTERVAL).await;
-                }
-            };
-            let _ = tokio::time::timeout(timeout, all_closed).await;
+            // A worker ends when it accepts no more connections and its last one is closed. The number
+            // of open connections would miss one that a worker is just about to serve.
+            let _ = tokio::time::timeout(timeout, workers.ended()).await;
             trigger.advance(Phase::Stopped);
         });
     }

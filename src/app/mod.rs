@@ -51,7 +51,7 @@ use control::Control;
 use file_descriptors::TooFewDescriptors;
 use loading::{Loaded, Loader};
 use readiness::ReadinessState;
-use threads::ThreadGroup;
+use threads::{RunningWorkers, ThreadGroup};
 use watch::{LookTimes, Watch};
 
 /// How often the gateway checks the configuration file and the files of certificates for changes.
@@ -172,7 +172,7 @@ pub fn start(options: Options) -> Result<RunningGateway, StartError> {
     let readiness = Arc::new(ReadinessState::new(Arc::clone(&runtime)));
     let mut threads = ThreadGroup::new(Arc::clone(&trigger));
     let workers = WorkerResources { runtime: &runtime, limits: &connection_limits, shutdown: &shutdown };
-    let balancer = start_workers(&mut threads, listeners, &workers)?;
+    let (balancer, workers) = start_workers(&mut threads, listeners, &workers)?;
     if let Some(listener) = admin_listener {
         start_admin(&mut threads, listener, Arc::clone(&readiness), Arc::clone(&metrics), shutdown.clone())?;
     }
@@ -189,6 +189,7 @@ pub fn start(options: Options) -> Result<RunningGateway, StartError> {
         connection_limits,
         descriptor_limit,
         socket_files,
+        workers,
         trigger: Arc::clone(&trigger),
         readiness,
         certificate_looks: tls::follow::LookTimes {
@@ -222,20 +223,26 @@ struct WorkerResources<'a> {
     shutdown: &'a Shutdown,
 }
 
-/// Starts one worker for each element of `listeners`. Returns the balancer of their connections.
+/// Starts one worker for each element of `listeners`. Returns the balancer of their connections,
+/// and what waits for their end.
 fn start_workers(
     threads: &mut ThreadGroup,
     listeners: Vec<Vec<ServiceListener>>,
     resources: &WorkerResources<'_>,
-) -> Result<Option<Balancer>, StartError> {
+) -> Result<(Option<Balancer>, RunningWorkers), StartError> {
+    let (running, all) = RunningWorkers::new();
     let handles = balancer::handles(listeners.len());
     let balancer = handles.first().map(|handle| handle.balancer().clone());
     for (number, (listeners, handle)) in listeners.into_iter().zip(handles).enumerate() {
         let (runtime, shutdown) = (Arc::clone(resources.runtime), resources.shutdown.clone());
         let downstream = Downstream { limits: Arc::clone(resources.limits), handle };
-        threads.start(&format!("worker-{number}"), move || run_worker(listeners, runtime, downstream, shutdown))?;
+        let running = running.clone();
+        threads.start(&format!("worker-{number}"), move || {
+            run_worker(listeners, runtime, downstream, shutdown);
+            drop(running);
+        })?;
     }
-    Ok(balancer)
+    Ok((balancer, all))
 }
 
 fn run_worker(

@@ -1,13 +1,41 @@
 //! Threads of the gateway, and the single-threaded runtime that each of them runs.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use tokio::runtime::LocalOptions;
+use tokio::sync::mpsc;
 
 use super::StartError;
 use crate::primitives::shutdown::{Phase, Trigger};
+
+/// The worker threads that run.
+#[derive(Debug, Default)]
+pub(super) struct RunningWorkers(Option<mpsc::Receiver<Infallible>>);
+
+/// Held by a worker thread while it runs.
+#[derive(Clone, Debug)]
+pub(super) struct RunningWorker {
+    /// Never sent to. Dropped with the last worker, which completes [`RunningWorkers::ended`].
+    _sender: mpsc::Sender<Infallible>,
+}
+
+impl RunningWorkers {
+    /// What to hold in each worker, and what waits for all of them.
+    pub(super) fn new() -> (RunningWorker, Self) {
+        let (sender, receiver) = mpsc::channel(1);
+        (RunningWorker { _sender: sender }, Self(Some(receiver)))
+    }
+
+    /// Waits until no worker runs any more.
+    pub(super) async fn ended(self) {
+        if let Some(mut receiver) = self.0 {
+            let _ = receiver.recv().await;
+        }
+    }
+}
 
 /// The threads started so far. Stops them when dropped before [`ThreadGroup::into_handles`], so
 /// that a failed start leaves nothing running.

@@ -146,7 +146,7 @@ impl WorkerBalancer {
         let connection = HandedOverConnection { socket: socket.detach()?, peer, service, permit, load };
         match self.all.0[worker].sender.send(connection) {
             Ok(()) => Ok(Assignment::OtherWorker),
-            // The other worker has ended, so the process is about to.
+            // The other worker is about to end, and so is this process.
             Err(returned) => {
                 let AssignedConnection { accepted, .. } = returned.0.take_over()?;
                 Ok(Assignment::ThisWorker(AssignedConnection { accepted, load: self.all.add_load(self.worker) }))
@@ -176,7 +176,12 @@ impl Drop for LoadGuard {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::UnixStream;
+
     use super::*;
+    use crate::downstream::connection_limits::{ConnectionLimits, Maximum};
+    use crate::primitives::clock::Clock;
+    use crate::telemetry::metrics::Metrics;
 
     /// Opens connections that the workers in `accepted_by` accept; returns how many each worker
     /// serves.
@@ -209,6 +214,27 @@ mod tests {
                 assert!(open.iter().all(|count| *count <= max), "{name}, {pattern}: {open:?}");
             }
         }
+    }
+
+    /// While the process drains, each worker ends when it has no connections left.
+    #[tokio::test]
+    async fn a_worker_keeps_a_connection_that_the_other_one_no_longer_takes() {
+        let [first, mut second] = <[WorkerHandle; 2]>::try_from(handles(2)).unwrap();
+        let all = first.balancer().clone();
+        let _ahead: Vec<_> = (0..MIN_LEAD).map(|_| all.add_load(0)).collect();
+        let metrics = Metrics::new(Clock::system());
+        let limits = ConnectionLimits::new(Maximum { configured: 9, possible: 9 }, metrics.connections());
+        let assign = async || {
+            let socket = ClientSocket::Unix(UnixStream::pair().unwrap().0);
+            let permit = limits.admit(None).await.unwrap();
+            first.balancer.assign(AcceptedConnection { socket, peer: PeerAddress::UnixSocket, permit }).unwrap()
+        };
+        assert!(matches!(assign().await, Assignment::OtherWorker));
+        second.inbox.close();
+        assert!(second.inbox.recv().await.is_some(), "what was sent before is still there");
+        let Assignment::ThisWorker(connection) = assign().await else { panic!("the other worker has ended") };
+        assert_eq!(all.open(), [MIN_LEAD + 1, 0]);
+        drop(connection);
     }
 
     #[test]

@@ -41,6 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::gateway::{Gateway, PeerAddress, ServerSettings};
@@ -79,7 +80,8 @@ pub async fn serve(
     let handshakes = Rc::new(Handshakes::new());
     let resources = ConnectionResources { gateway, handshakes, shutdown: shutdown.clone() };
     let spawner = ConnectionSpawner { resources, limits, alive: Rc::clone(&alive) };
-    tokio::task::spawn_local(take_over_connections(inbox, spawner.clone()));
+    let (close_inbox, inbox_closed) = oneshot::channel();
+    let taking_over = tokio::task::spawn_local(take_over_connections(inbox, inbox_closed, spawner.clone()));
     let listeners = listeners.into_iter().filter_map(attach);
     let accept_loops: Vec<_> = listeners
         .map(|listener| tokio::task::spawn_local(accept_connections(listener, balancer.clone(), spawner.clone())))
@@ -90,8 +92,17 @@ pub async fn serve(
         // If an accept loop has panicked, the panic was printed, and the other loops continue.
         let _ = accept_loop.await;
     }
+    let served = async {
+        // One reference is this function's, one belongs to the task that takes over connections.
+        all_closed(&alive, 2).await;
+        // Another worker may have accepted a connection and handed it over in the meantime. Closing
+        // the inbox makes it keep what it accepts from now on.
+        drop(close_inbox);
+        let _ = taking_over.await;
+        all_closed(&alive, 1).await;
+    };
     tokio::select! {
-        () = all_closed(&alive) => {}
+        () = served => {}
         () = shutdown.reached(Phase::Stopped) => {}
     }
 }
@@ -106,18 +117,31 @@ fn attach(ServiceListener { listener, service }: ServiceListener) -> Option<Serv
     attached.ok().map(|listener| ServiceListener { listener, service })
 }
 
-async fn all_closed(alive: &Rc<()>) {
+/// Waits until `alive` has only so many references left: none of a connection.
+async fn all_closed(alive: &Rc<()>, others: usize) {
     /// Polling is good enough, because it happens only while draining.
     const POLL_INTERVAL: Duration = Duration::from_millis(20);
-    // One reference is the caller's, one belongs to the task that takes over connections.
-    while Rc::strong_count(alive) > 2 {
+    while Rc::strong_count(alive) > others {
         tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Serves the connections that other workers have accepted and hand over to this one.
-async fn take_over_connections(mut inbox: UnboundedReceiver<HandedOverConnection>, spawner: ConnectionSpawner) {
-    while let Some(connection) = inbox.recv().await {
+/// Serves the connections that other workers have accepted and hand over to this one. Returns once
+/// `closed` has completed and all of them are taken over.
+async fn take_over_connections(
+    mut inbox: UnboundedReceiver<HandedOverConnection>,
+    mut closed: oneshot::Receiver<()>,
+    spawner: ConnectionSpawner,
+) {
+    loop {
+        let received = tokio::select! {
+            _ = &mut closed, if !inbox.is_closed() => {
+                inbox.close();
+                continue;
+            }
+            received = inbox.recv() => received,
+        };
+        let Some(connection) = received else { return };
         match connection.take_over() {
             Ok(connection) => spawner.spawn(connection),
             Err(error) => tracing::warn!(%error, "cannot serve a connection"),
