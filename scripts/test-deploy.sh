@@ -112,9 +112,18 @@ part_kubernetes() {
     done
     # The Prometheus operator's types are not among them.
     (cd tests/deploy/operatorcheck && go run . "$work/all.yaml")
+    "$helm" template portcullis deploy/helm/portcullis --kube-version 1.34.0 --values deploy/helm/tls.yaml \
+        >"$work/tls.yaml" 2>"$work/messages" || { cat "$work/messages" >&2; return 1; }
+    "$tools/python/bin/kubernetes-validate" --quiet --strict --kubernetes-version 1.34.0 "$work/tls.yaml"
     executable
+    # The Secret's files, where `check` finds them.
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 90 -subj /CN=localhost \
+        -addext subjectAltName=DNS:localhost -keyout "$work/tls.key" -out "$work/tls.crt" 2>/dev/null
     "$tools/python/bin/python" tests/deploy/rendered_config.py "$work"/kubernetes/*.yaml >"$work/gateway.toml"
+    "$tools/python/bin/python" tests/deploy/rendered_config.py "$work/tls.yaml" |
+        sed "s#/run/portcullis/tls/#$work/#g" >"$work/tls.toml"
     "$gateway" check --config "$work/gateway.toml"
+    "$gateway" check --config "$work/tls.toml"
 }
 
 all=(monitoring systemd container compose package kubernetes)
