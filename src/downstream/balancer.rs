@@ -227,7 +227,8 @@ mod tests {
         let assign = async || {
             let socket = ClientSocket::Unix(UnixStream::pair().unwrap().0);
             let permit = limits.admit(None).await.unwrap();
-            first.balancer.assign(AcceptedConnection { socket, peer: PeerAddress::UnixSocket, permit }).unwrap()
+            let (peer, service) = (PeerAddress::UnixSocket, ListenerService::Plain);
+            first.balancer.assign(AcceptedConnection { socket, peer, service, permit }).unwrap()
         };
         assert!(matches!(assign().await, Assignment::OtherWorker));
         second.inbox.close();

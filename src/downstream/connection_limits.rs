@@ -183,3 +183,86 @@ impl ConnectionPermit {
         self.idle.clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::primitives::clock::Clock;
+    use crate::telemetry::Exposition;
+    use crate::telemetry::metrics::Metrics;
+
+    fn limits(configured: usize, possible: usize) -> (Arc<ConnectionLimits>, Arc<Metrics>) {
+        let metrics = Metrics::new(Clock::system());
+        (ConnectionLimits::new(Maximum { configured, possible }, metrics.connections()), metrics)
+    }
+
+    /// A connection of a trusted proxy, if one may be opened at once.
+    fn admit_now(limits: &ConnectionLimits) -> Option<ConnectionPermit> {
+        let admitted = pin!(limits.admit(None));
+        match admitted.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(permit) => permit,
+            Poll::Pending => None,
+        }
+    }
+
+    /// Opens as many connections as may be open.
+    fn fill(limits: &ConnectionLimits) -> Vec<ConnectionPermit> {
+        std::iter::from_fn(|| admit_now(limits)).take(100).collect()
+    }
+
+    /// A reload may change `max_connections`.
+    #[tokio::test]
+    async fn a_new_maximum_applies_to_the_connections_that_are_opened_or_closed_from_then_on() {
+        LocalSet::new()
+            .run_until(async {
+                let (limits, _metrics) = limits(2, 2);
+                let resize = async |max: usize| {
+                    limits.resize(Maximum { configured: max, possible: max });
+                    // The task that withdraws permits runs.
+                    tokio::task::yield_now().await;
+                };
+                let mut open = fill(&limits);
+                assert_eq!(open.len(), 2);
+                resize(7).await;
+                open.extend(fill(&limits));
+                assert_eq!(open.len(), 7, "more");
+                resize(7).await;
+                assert!(admit_now(&limits).is_none(), "the same");
+                resize(3).await;
+                for left in (3..7).rev() {
+                    open.pop();
+                    tokio::task::yield_now().await;
+                    assert!(admit_now(&limits).is_none(), "{left} are still open");
+                }
+                open.clear();
+                assert_eq!(fill(&limits).len(), 3, "fewer");
+            })
+            .await;
+    }
+
+    /// A share is a part of the configured maximum.
+    #[test]
+    fn a_client_has_the_same_part_of_fewer_connections() {
+        for (configured, possible, max, expected) in
+            [(100, 100, 20, 20), (100, 10, 20, 2), (100, 10, 1, 1), (8, 6, 4, 3)]
+        {
+            let (limits, _metrics) = limits(configured, possible);
+            assert_eq!(limits.possible_share(max), expected, "{max} of {configured}, {possible} of which are possible");
+        }
+    }
+
+    #[test]
+    fn each_failed_attempt_to_accept_a_connection_is_counted() {
+        let (limits, metrics) = limits(1, 1);
+        for _ in 0..3 {
+            limits.report_accept_error(&std::io::ErrorKind::ConnectionAborted.into());
+        }
+        let text = metrics.encode(Exposition::PrometheusText);
+        assert!(text.contains("accept_errors_total 3\n"), "{text}");
+    }
+}

@@ -342,6 +342,11 @@ mod tests {
         assert_eq!(state.park_at(), Some(idle_since + PARK_AFTER));
         state.bytes_received();
         assert_eq!(state.park_at(), None, "a head has begun");
+        let brief = ConnectionState::new(Instant::now(), ClientTimeouts { idle: Duration::from_secs(2), ..TIMEOUTS });
+        drop(brief.begin_request());
+        brief.flushed();
+        let soon = Duration::from_millis(500);
+        assert_eq!(brief.park_at(), Some(Instant::now() + soon), "long before the idle timeout, however short");
     }
 
     #[tokio::test(start_paused = true)]

@@ -43,6 +43,7 @@ fn escapes_raw_bytes_of_a_target_that_the_uri_type_refuses() {
         ),
         ("a path", "GET /<`>?` HTTP/1.1\r\n\r\n", "GET /%3C%60%3E?` HTTP/1.1\r\n\r\n"),
         ("an absolute target", "GET http://g/a?\" HTTP/1.1\r\n\r\n", "GET http://g/a?%22 HTTP/1.1\r\n\r\n"),
+        ("after an empty line", "\r\nGET /?\" HTTP/1.1\r\n\r\n", "\r\nGET /?%22 HTTP/1.1\r\n\r\n"),
         ("after empty lines", "\r\n\r\nGET /?\" HTTP/1.1\r\n\r\n", "\r\n\r\nGET /?%22 HTTP/1.1\r\n\r\n"),
         (
             "lines that end with LF",
@@ -59,6 +60,11 @@ fn escapes_raw_bytes_of_a_target_that_the_uri_type_refuses() {
 fn passes_everything_else_on_unchanged() {
     for (name, bytes) in [
         ("methods, versions and fields", "G\"<T / HTTP/\"1.1\r\nX-<A>: \"?b\r\n\r\n"),
+        ("a version after a path", "GET / HTTP/<1.1\r\n\r\n"),
+        ("a version after a query", "GET /? HTTP/\"1.1\r\n\r\n"),
+        ("a method alone", "GET\nA /?\" b\n\n"),
+        ("a path without a version", "GET /\nA: <b>\n\n"),
+        ("a query without a version", "GET /?\nA: \"b\"\n\n"),
         ("escapes", "GET /%3c?%22 HTTP/1.1\r\n\r\n"),
         ("a length", "POST / HTTP/1.1\r\nContent-Length: 14\r\n\r\nGET /?\" HTTP/1\r\n"),
         ("two equal lengths", "POST / HTTP/1.1\r\nContent-Length: 8\r\ncontent-length:8 \r\n\r\nGET /?\" "),
@@ -74,6 +80,30 @@ fn passes_everything_else_on_unchanged() {
         ("an invalid length", "POST / HTTP/1.1\r\nContent-Length: +5\r\n\r\nGET /?\" \r\n"),
         ("no length", "POST / HTTP/1.1\r\nContent-Length:\r\n\r\nGET /?\" \r\n"),
         ("two lengths", "POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nGET /?\" \r\n"),
+        (
+            "two lengths, of which the last is the shorter",
+            "POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 2\r\n\r\nhiGET /?\" HTTP/1.1\r\n\r\n",
+        ),
+        (
+            "another coding of what looks like the last chunk",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n0\r\n\r\nGET /?\" HTTP/1.1\r\n\r\n",
+        ),
+        (
+            "two codings of what looks like the last chunk",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /?\" HTTP/1.1\r\n\r\n",
+        ),
+        (
+            "a head inside a chunk",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n\r\n\r\nGET /?\" 11\r\n\r\n0\r\n\r\n",
+        ),
+        (
+            "a LF in an extension, and then a chunk",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;\n\r\nx\r\n0\r\n\r\nGET /?\" HTTP/1.1\r\n\r\n",
+        ),
+        (
+            "another byte in place of the last line end",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\rxGET /?\" HTTP/1.1\r\n\r\n",
+        ),
         ("an invalid chunk", "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\nGET /?\" \r\n"),
         (
             "a chunk too large",
@@ -87,6 +117,17 @@ fn passes_everything_else_on_unchanged() {
         ),
     ] {
         assert_eq!(filter(name, bytes.as_bytes()), (bytes.to_owned(), false), "{name}");
+    }
+}
+
+/// A field line may be as long as a head, and every connection has a filter.
+#[test]
+fn keeps_only_the_beginning_of_a_line_that_arrives_in_pieces() {
+    let mut filter = HeadFilter::default();
+    filter.filter(b"GET / HTTP/1.1\r\nA: ", false);
+    for _ in 0..1_000 {
+        filter.filter(&[b'x'; 100], false);
+        assert!(filter.partial_line.len() <= MAX_PARTIAL_LINE_BYTES, "{}", filter.partial_line.len());
     }
 }
 

@@ -53,6 +53,8 @@ fn escapes_never_change_the_route() {
     ] {
         assert_eq!(routed(&routes, request), expect, "{request}");
     }
+    let without_escapes = ["/users/*", "/users/me:reset"];
+    assert_eq!(routed(&without_escapes, "GET h/users/me%3areset"), "400", "also if no route has an escape");
 }
 
 /// PA-6, PA-11: a backend that decodes a path before it parses it ends it at `?` and `#`; one on
