@@ -1,4 +1,5 @@
-//! The control thread: refreshes keys, follows certificates, reloads the configuration and drains.
+//! The control thread: refreshes keys, follows certificates, checks servers, reloads the
+//! configuration and drains.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::certificates::CertificateWatch;
+use super::health_checks::HealthChecks;
 use super::loading::{Loaded, Loader, Loading};
 use super::readiness::ReadinessState;
 use super::source::{self, Environment, Look};
@@ -72,6 +74,8 @@ impl Control {
         let mut certificates =
             CertificateWatch::new(self.certificate_looks, self.clock.clone(), Arc::clone(&self.metrics));
         certificates.follow(self.runtime.load().tls());
+        let mut checks = HealthChecks::default();
+        checks.follow(&self.runtime.load());
         let mut shutdown_signal = shutdown.clone();
         let mut draining = false;
         let mut waiting: Vec<ReloadReply> = Vec::new();
@@ -102,6 +106,7 @@ impl Control {
                     if outcome.is_ok() {
                         self.refresh_keys(&mut tasks, &shutdown);
                         certificates.follow(self.runtime.load().tls());
+                        checks.follow(&self.runtime.load());
                     }
                     answer(replies, &self.conclude(outcome));
                 }
@@ -129,6 +134,9 @@ impl Control {
         let possible = file_descriptors::max_connections(&plan, self.descriptor_limit)?;
         apply_log_settings(plan.log)?;
         runtime.issuers().take_over(self.runtime.load().issuers());
+        for upstream in runtime.upstreams() {
+            upstream.apply_health_settings();
+        }
         self.runtime.replace(runtime);
         self.connection_limits.resize(Maximum { configured: plan.server.max_connections, possible });
         self.plan = plan;

@@ -1,5 +1,5 @@
 //! Readiness: whether traffic should be sent to this gateway, which issuers have no keys, and which
-//! certificates expire soon.
+//! certificates expire soon, and which servers are not up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +16,9 @@ use crate::tls::server::LoadedCertificate;
 /// respond 503 anyway, and if all replicas became unready at the same time, the outage of one
 /// identity provider would take down all routes. A key store that a reload has put in the place of
 /// another, and that could not take over its keys, has had none.
+///
+/// Servers that are not up do not make it unready either, for the same reason: every replica sees
+/// the same servers.
 #[derive(Debug)]
 pub(super) struct ReadinessState {
     runtime: Arc<CurrentRuntime>,
@@ -51,6 +54,11 @@ impl Readiness for ReadinessState {
         // The iteration order of issuers is unspecified; that of the reasons is not.
         reasons.sort();
         reasons.extend(expiring_certificates(&runtime));
+        for upstream in runtime.upstreams() {
+            let troubles = upstream.servers().iter().filter_map(|server| Some((server.label(), server.trouble()?)));
+            let name = upstream.name();
+            reasons.extend(troubles.map(|(server, why)| format!("upstream {name}: server {server} is not up: {why}")));
+        }
         if is_draining {
             reasons.insert(0, "draining".to_owned());
         }

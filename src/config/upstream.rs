@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::body_idle_timeout::BodyIdleTimeout;
 use super::field_order;
+use super::health::{Ejection, HealthCheck};
 use super::server_entry::ServerEntry;
 use super::units::{HostHeader, TimeSpan, UpstreamProtocol};
 
@@ -55,6 +56,14 @@ pub struct Upstream {
     /// Whether to forward the client's `Authorization`: on public routes whatever it is, on other
     /// routes only with a token that was verified.
     pub forward_token: bool,
+    /// Health checks of each server, `{ path = "/health" }`.
+    /// Default: none.
+    pub health: Option<HealthCheck>,
+    /// When a server is avoided because requests to it have failed; or `"off"`.
+    pub eject: Ejection,
+    /// How long a server's share of the requests grows after it was ejected or down, from a tenth
+    /// to all of it; `"0s"`: it gets its share at once.
+    pub slow_start: TimeSpan,
 }
 
 impl Default for Upstream {
@@ -74,6 +83,9 @@ impl Default for Upstream {
             protocol: UpstreamProtocol::Http1,
             host: HostHeader::Preserve,
             forward_token: false,
+            health: None,
+            eject: Ejection::default(),
+            slow_start: TimeSpan::seconds(10),
         }
     }
 }

@@ -281,6 +281,9 @@ impl Runtime {
         if let Some(guard) = &self.failure_guard {
             guard.report();
         }
+        for upstream in &self.upstreams {
+            upstream.report();
+        }
         metrics.set_token_cache_entries(self.callers.entry_count());
         let certificates = self.tls.as_ref().map(|tls| tls.certificates()).unwrap_or_default();
         let expiries = certificates.into_iter().map(|one| (one.file, one.facts.not_after));

@@ -135,8 +135,14 @@ impl Adopter {
             .map(|settings| {
                 let unchanged = existing.iter().find(|upstream| upstream.settings() == settings);
                 let upstream = unchanged.cloned().unwrap_or_else(|| {
-                    let metrics = self.metrics.upstream(Arc::clone(&settings.name));
-                    Arc::new(Upstream::new(settings.clone(), metrics))
+                    let (settings, clock) = (settings.clone(), self.clock.clone());
+                    let changed = existing.iter().find(|upstream| *upstream.name() == settings.name);
+                    Arc::new(if let Some(changed) = changed {
+                        changed.successor(settings, clock)
+                    } else {
+                        let metrics = self.metrics.upstream(Arc::clone(&settings.name));
+                        Upstream::new(settings, metrics, clock)
+                    })
                 });
                 (Arc::clone(&settings.name), upstream)
             })

@@ -41,6 +41,8 @@ jwks_file = "keys.json"
 servers = ["https://a", "http://a", "http://a:80", "http://a/b", "a:b", { weight = 101 }]
 [upstreams.down]
 servers = []
+health = { path = "health", host = "http://a", interval = "0s", expect = [] }
+eject = { for = "0s", statuses = ["400-599", 503] }
 [cors.web]
 origins = ["null", "https://*.example.com", "https://App.example.com", "app"]
 headers = ["*", "a b"]
@@ -101,7 +103,7 @@ upstream = "up"
 "#;
     let report = Plan::compile(load_text("gateway.toml", file, &|_| None)).map(|_| ()).unwrap_err();
     insta::assert_snapshot!(report, @r##"
-    gateway.toml: 78 problems
+    gateway.toml: 84 problems
       line 3   server.listen[1]: `127.0.0.1:1` is listed twice
       line 3   server.listen[2]: `localhost` is not an IP address with a port
                hint: write an IP address and a port, such as "127.0.0.1:8080", "0.0.0.0:8080" or "[::]:8080", or a Unix socket, such as "unix:/run/portcullis/http.sock"
@@ -151,87 +153,97 @@ upstream = "up"
                hint: write scheme, host and port, such as "http://127.0.0.1:9000"
       line 36  upstreams.down.servers: missing
                hint: list at least one server, such as ["http://127.0.0.1:9000"]
-      line 38  cors.web.origins[0]: `null` is not allowed: every sandboxed page and every local file has this origin
+      line 37  upstreams.down.health.path: `health` is not a path
+               hint: write a path, such as "/health"
+      line 37  upstreams.down.health.host: `http://a` is not a host
+               hint: write a host, and a port if it needs one, such as "orders.internal"
+      line 37  upstreams.down.health.interval: must be greater than zero
+      line 37  upstreams.down.health.expect: no status would pass, so that every server would be down
+               hint: list at least one status, such as 200, or leave the key out
+      line 38  upstreams.down.eject.statuses[0]: 400-599 is not a failure of the server
+               hint: list statuses from 500 to 599
+      line 38  upstreams.down.eject.for: must be greater than zero
+      line 40  cors.web.origins[0]: `null` is not allowed: every sandboxed page and every local file has this origin
                hint: write the origin of the page, such as "https://app.example.com"
-      line 38  cors.web.origins[1]: `https://*.example.com` is a pattern, but origins are compared exactly
+      line 40  cors.web.origins[1]: `https://*.example.com` is a pattern, but origins are compared exactly
                hint: list each origin; "*" alone allows every origin
-      line 38  cors.web.origins[2]: `https://App.example.com` is not in the form that browsers send
+      line 40  cors.web.origins[2]: `https://App.example.com` is not in the form that browsers send
                hint: write `https://app.example.com`
-      line 38  cors.web.origins[3]: `app` is not an origin
+      line 40  cors.web.origins[3]: `app` is not an origin
                hint: write scheme and host, and the port unless it is the default, such as "https://app.example.com"
-      line 39  cors.web.headers[0]: `*` is not supported: it does not cover `Authorization`, and with credentials it matches no header
+      line 41  cors.web.headers[0]: `*` is not supported: it does not cover `Authorization`, and with credentials it matches no header
                hint: list each header
-      line 39  cors.web.headers[1]: `a b` is not a valid header name
-      line 40  cors.web.methods[0]: `get` is not in upper case
+      line 41  cors.web.headers[1]: `a b` is not a valid header name
+      line 42  cors.web.methods[0]: `get` is not in upper case
                hint: methods are case-sensitive; write `GET`
-      line 40  cors.web.methods[1]: `CONNECT` is not supported; the gateway never forwards it
-      line 40  cors.web.methods[2]: `a b` is not a valid method
-      line 42  cors.any.origins[0]: `*` with `credentials = true` would let any website use its visitors' credentials
+      line 42  cors.web.methods[1]: `CONNECT` is not supported; the gateway never forwards it
+      line 42  cors.web.methods[2]: `a b` is not a valid method
+      line 44  cors.any.origins[0]: `*` with `credentials = true` would let any website use its visitors' credentials
                hint: list the origins, or remove `credentials`
-      line 42  cors.any.origins[0]: `*` allows every origin, so the other entries have no effect
+      line 44  cors.any.origins[0]: `*` allows every origin, so the other entries have no effect
                hint: write ["*"], or list the origins without "*"
-      line 44  limits.auth_failures: the name is reserved for `server.auth_failures`
+      line 46  limits.auth_failures: the name is reserved for `server.auth_failures`
                hint: choose another name
-      line 44  limits.auth_failures.rate: missing
+      line 46  limits.auth_failures.rate: missing
                hint: write a rate such as "100/min"
-      line 45  limits.auth_failures.key: `caller` is not a limit key
+      line 47  limits.auth_failures.key: `caller` is not a limit key
                hint: write "ip", "subject", "client", "issuer", "route", "claim:PATH" or "header:NAME"
-      line 49  limits.early.tiers: a limit with this key is checked before authentication, when no claim is known
+      line 51  limits.early.tiers: a limit with this key is checked before authentication, when no claim is known
                hint: use a key such as "subject", or remove `tiers`
-      line 49  limits.early.tiers.rates: missing
+      line 51  limits.early.tiers.rates: missing
                hint: write at least one rate, such as `{ gold = "1000/min" }`
-      line 49  limits.early.tiers.claim: missing
+      line 51  limits.early.tiers.claim: missing
                hint: write the path of the claim that names the tier, such as "plan"
-      line 54  limits.header.key: `a b` is not a valid header name
-      line 57  identity.headers.X-Forwarded-For: `x-forwarded-for` cannot be an identity header; it has another meaning
-      line 58  identity.headers.X-Identity-Subject: `sub` is not a source for an identity header
+      line 56  limits.header.key: `a b` is not a valid header name
+      line 59  identity.headers.X-Forwarded-For: `x-forwarded-for` cannot be an identity header; it has another meaning
+      line 60  identity.headers.X-Identity-Subject: `sub` is not a source for an identity header
                hint: write "subject", "issuer", "client", "scopes", "roles" or "claim:PATH"
-      line 59  routes[0].upstream: missing
+      line 61  routes[0].upstream: missing
                hint: write the name of an upstream
-      line 60  routes[0].name: `a"b` is not a valid name
+      line 62  routes[0].name: `a"b` is not a valid name
                hint: use 1 to 120 printable ASCII characters other than `"`
-      line 61  routes[0].host: `https://a` is not a host: the port is not a number from 1 to 65535
+      line 63  routes[0].host: `https://a` is not a host: the port is not a number from 1 to 65535
                hint: write a host without scheme and port, such as "api.example.com" or "*.example.com"
-      line 62  routes[0].path: `/a/../b` is not a valid path pattern: the path has a `.` or `..` segment
-      line 63  routes[0].methods: an empty list allows no method
+      line 64  routes[0].path: `/a/../b` is not a valid path pattern: the path has a `.` or `..` segment
+      line 65  routes[0].methods: an empty list allows no method
                hint: remove the key to allow all methods
-      line 65  routes[0].scopes: has no effect on a public route, which ignores tokens
+      line 67  routes[0].scopes: has no effect on a public route, which ignores tokens
                hint: write `access = "token"`, or remove the key
-      line 66  routes[0].issuers: has no effect on a public route, which ignores tokens
+      line 68  routes[0].issuers: has no effect on a public route, which ignores tokens
                hint: write `access = "token"`, or remove the key
-      line 67  routes[0].limits[0]: `caller` counts requests by caller, but a public route does not identify callers
+      line 69  routes[0].limits[0]: `caller` counts requests by caller, but a public route does not identify callers
                hint: use a limit with the key "ip", "header:NAME" or "route"
-      line 67  routes[0].limits[1]: `caller` is listed twice
-      line 67  routes[0].limits[1]: `caller` counts requests by caller, but a public route does not identify callers
+      line 69  routes[0].limits[1]: `caller` is listed twice
+      line 69  routes[0].limits[1]: `caller` counts requests by caller, but a public route does not identify callers
                hint: use a limit with the key "ip", "header:NAME" or "route"
-      line 69  routes[1].path: `/.portcullis/x` is reserved for the gateway itself
-      line 70  routes[1].methods[1]: `PUT` is listed twice
-      line 72  routes[1].roles: has no effect with `access = "optional"`: a caller that does not meet it can omit the token
+      line 71  routes[1].path: `/.portcullis/x` is reserved for the gateway itself
+      line 72  routes[1].methods[1]: `PUT` is listed twice
+      line 74  routes[1].roles: has no effect with `access = "optional"`: a caller that does not meet it can omit the token
                hint: write `access = "token"`, or remove the key
-      line 73  routes[1].audiences: an empty list accepts no token
+      line 75  routes[1].audiences: an empty list accepts no token
                hint: remove the key to accept the issuer's audiences
-      line 74  routes[1].upstream: there is no upstream named `upp`
-      line 75  routes[1].cors: there is no CORS policy named `webb`
+      line 76  routes[1].upstream: there is no upstream named `upp`
+      line 77  routes[1].cors: there is no CORS policy named `webb`
                hint: did you mean `web`?
-      line 78  routes[2].scopes[0]: `a b` is not a valid scope
+      line 80  routes[2].scopes[0]: `a b` is not a valid scope
                hint: write each scope as a string of its own: printable ASCII, without spaces, `"` and `\`
-      line 79  routes[2].claims.x: an empty list allows no value
+      line 81  routes[2].claims.x: an empty list allows no value
                hint: list the allowed values
-      line 80  routes[2].issuers: an empty list accepts no token
+      line 82  routes[2].issuers: an empty list accepts no token
                hint: remove the key to accept tokens from all issuers
-      line 81  routes[2].limits[0]: there is no limit named `x`
-      line 83  routes[2].strip_prefix: the route's path `/a/*` does not begin with the segments of `/b`
-      line 84  routes[2].add_prefix: `b` is not a valid path prefix: the path does not start with `/`
+      line 83  routes[2].limits[0]: there is no limit named `x`
+      line 85  routes[2].strip_prefix: the route's path `/a/*` does not begin with the segments of `/b`
+      line 86  routes[2].add_prefix: `b` is not a valid path prefix: the path does not start with `/`
                hint: write a prefix such as "/api/v1"
-      line 85  routes[2].timeout: must be greater than zero
-      line 86  routes[2].set_headers.Content-Length: the gateway controls the header `content-length`; it cannot be configured here
-      line 86  routes[2].set_headers.X-A: the value contains a control character or a character outside ASCII
-      line 86  routes[2].set_headers.X-Identity-Subject: `x-identity-subject` is an identity header, which only the gateway sets
-      line 86  routes[2].set_headers."a b": `a b` is not a valid header name
-      line 87  routes[2].remove_response_headers[0]: the gateway controls the header `www-authenticate`; it cannot be configured here
-      line 91  routes[4].name: `/x` is already the name of routes[3]
+      line 87  routes[2].timeout: must be greater than zero
+      line 88  routes[2].set_headers.Content-Length: the gateway controls the header `content-length`; it cannot be configured here
+      line 88  routes[2].set_headers.X-A: the value contains a control character or a character outside ASCII
+      line 88  routes[2].set_headers.X-Identity-Subject: `x-identity-subject` is an identity header, which only the gateway sets
+      line 88  routes[2].set_headers."a b": `a b` is not a valid header name
+      line 89  routes[2].remove_response_headers[0]: the gateway controls the header `www-authenticate`; it cannot be configured here
+      line 93  routes[4].name: `/x` is already the name of routes[3]
                hint: give one of the two another `name`
-      line 91  routes[4]: duplicates routes[3]: same host and path, and a method in common
+      line 93  routes[4]: duplicates routes[3]: same host and path, and a method in common
                hint: change the host, the path or the methods of one of the two
     "##);
 }

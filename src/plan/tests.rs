@@ -82,6 +82,27 @@ fn a_broken_rule_is_reported_with_its_key() {
             Some("server.max_connections_per_client"),
         ),
         (
+            "a health check without a path",
+            "[upstreams.b]\nservers = [\"http://b\"]\nhealth = {}",
+            Some("upstreams.b.health.path"),
+        ),
+        (
+            "a health check",
+            "[upstreams.b]\nservers = [\"http://b\"]\nhealth = { path = \"/a?b\", host = \"a:80\" }",
+            None,
+        ),
+        (
+            "statuses",
+            "[upstreams.b]\nservers = [\"http://b\"]\nhealth = { path = \"/\", expect = [200, \"300-399\"] }",
+            None,
+        ),
+        (
+            "an ejection of no duration",
+            "[upstreams.b]\nservers = [\"http://b\"]\neject = { for = \"0s\" }",
+            Some("upstreams.b.eject.for"),
+        ),
+        ("no ejection", "[upstreams.b]\nservers = [\"http://b\"]\neject = \"off\"\nslow_start = \"0s\"", None),
+        (
             "a client's share above all tunnels",
             "[upstreams.b]\nservers = [\"http://b\"]\nmax_tunnels = 4\nmax_tunnels_per_client = 5",
             Some("upstreams.b.max_tunnels_per_client"),

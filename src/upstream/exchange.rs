@@ -131,7 +131,7 @@ impl Exchange<'_> {
             };
             let outcome = match sent {
                 Ok(response) => {
-                    server.health().note_response();
+                    server.health().note_response(response.status().as_u16());
                     AttemptOutcome::Response(self.upstream_response(response, ExchangeGuard { lease, in_flight }))
                 }
                 Err(failure) => {

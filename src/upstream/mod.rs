@@ -28,11 +28,13 @@ pub(crate) mod upgrade;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::primitives::clock::Clock;
 use crate::telemetry::metrics::UpstreamMetrics;
 pub(crate) use address::{DialTarget, ServerAddress};
 use balance::{Balance, ServerSet};
 pub(crate) use error::{ConnectFault, ExchangeError, Fault, ResponseFault, UpstreamError};
 use health::UpstreamHealth;
+pub(crate) use health::{CheckSettings, EjectSettings, HealthSettings, StatusSet};
 use server::Server;
 use tunnel_limits::{TunnelClient, TunnelLimit, TunnelLimits, TunnelPermit};
 
@@ -67,6 +69,16 @@ pub struct UpstreamSettings {
     pub host: HostHeader,
     /// Whether the client's `Authorization` is forwarded.
     pub forward_token: bool,
+    /// When a server gets requests, and how many.
+    pub health: HealthSettings,
+}
+
+impl UpstreamSettings {
+    /// The same, without the settings that a server and its connections do not depend on.
+    fn of_connections(&self) -> Self {
+        let (servers, balance) = (Vec::new(), Balance::LeastRequest);
+        Self { servers, balance, health: HealthSettings::default(), ..self.clone() }
+    }
 }
 
 /// The protocol that an upstream's servers speak.
@@ -109,12 +121,38 @@ pub struct Upstream {
 impl Upstream {
     /// An upstream without any connection yet.
     #[must_use]
-    pub fn new(settings: UpstreamSettings, metrics: UpstreamMetrics) -> Self {
-        let health = Arc::<UpstreamHealth>::default();
+    pub fn new(settings: UpstreamSettings, metrics: UpstreamMetrics, clock: Clock) -> Self {
+        let health = UpstreamHealth::new(Arc::clone(&settings.name), settings.health.clone(), clock);
         let server = |server| Arc::new(Server::new(&settings, server, &health, &metrics));
         let servers = ServerSet::new(&settings.balance, settings.servers.iter().map(server).collect());
         let tunnels = TunnelLimits::new(&settings);
         Self { settings, servers, health, tunnels, metrics }
+    }
+
+    /// An upstream that takes the place of this one after a reload, with `settings`. Servers that
+    /// stay are kept with their connections and health, if the settings of connections are the
+    /// same. Changes nothing yet: see [`apply_health_settings`](Self::apply_health_settings).
+    #[must_use]
+    pub fn successor(&self, settings: UpstreamSettings, clock: Clock) -> Self {
+        let metrics = self.metrics.clone();
+        if self.settings.of_connections() != settings.of_connections() {
+            return Self::new(settings, metrics, clock);
+        }
+        let server = |wanted: &WeightedAddress| {
+            let is_same =
+                |server: &&Arc<Server>| *server.address() == wanted.address && server.weight() == wanted.weight;
+            let kept = self.servers().iter().find(is_same);
+            kept.cloned().unwrap_or_else(|| Arc::new(Server::new(&settings, wanted, &self.health, &metrics)))
+        };
+        let servers = ServerSet::new(&settings.balance, settings.servers.iter().map(server).collect());
+        let (health, tunnels) = (Arc::clone(&self.health), self.tunnels.clone());
+        Self { settings, servers, health, tunnels, metrics }
+    }
+
+    /// Makes its settings those of its servers' health, which it may share with the upstream whose
+    /// place it takes. Called when its runtime is swapped in.
+    pub fn apply_health_settings(&self) {
+        self.health.reconfigure(self.settings.health.clone());
     }
 
     /// The settings it was created from.
@@ -147,6 +185,13 @@ impl Upstream {
         })
     }
 
+    /// Publishes which servers are up; called at each scrape.
+    pub fn report(&self) {
+        for server in self.servers() {
+            server.report();
+        }
+    }
+
     /// Its servers, in the order of the configuration.
     #[must_use]
     pub fn servers(&self) -> &[Arc<Server>] {
@@ -161,7 +206,6 @@ impl Upstream {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::primitives::clock::Clock;
     use crate::telemetry::metrics::Metrics;
 
     /// An upstream with servers on these ports of loopback.
@@ -171,8 +215,13 @@ pub(crate) mod tests {
 
     /// An upstream with servers on these ports of loopback, each with its weight.
     pub(crate) fn weighted_upstream(balance: Balance, servers: &[(u16, u32)]) -> Upstream {
+        let metrics = Metrics::new(Clock::system()).upstream("orders");
+        Upstream::new(settings(balance, servers), metrics, Clock::system())
+    }
+
+    fn settings(balance: Balance, servers: &[(u16, u32)]) -> UpstreamSettings {
         let server = |&(port, weight): &(u16, u32)| WeightedAddress { address: ServerAddress::loopback(port), weight };
-        let settings = UpstreamSettings {
+        UpstreamSettings {
             name: "orders".into(),
             servers: servers.iter().map(server).collect(),
             balance,
@@ -187,7 +236,7 @@ pub(crate) mod tests {
             protocol: Protocol::Http1,
             host: HostHeader::Preserve,
             forward_token: false,
-        };
-        Upstream::new(settings, Metrics::new(Clock::system()).upstream("orders"))
+            health: HealthSettings::default(),
+        }
     }
 }

@@ -76,7 +76,7 @@ impl FailedAttempt {
     /// connection is opened, since many requests may wait for one connection.
     pub(super) fn is_server_fault(&self) -> bool {
         match self.failure.fault {
-            // A server may close an idle connection at any time. If it is gone, the retry finds out.
+            // A server may close an idle connection at any time. The retry shows if it is gone.
             Fault::Upstream(UpstreamError::Failed(_)) => match self.connection {
                 AttemptConnection::Reused => !self.failure.may_be_unprocessed,
                 AttemptConnection::New | AttemptConnection::None => true,

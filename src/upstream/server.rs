@@ -7,21 +7,18 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::dialer::Dialer;
-use super::health::{Availability, ConnectChange, ServerHealth, UpstreamHealth};
+use super::health::{Availability, CheckSettings, ServerHealth, UpstreamHealth};
 use super::{ConnectFault, Protocol, ServerAddress, UpstreamError, UpstreamSettings, WeightedAddress};
 use crate::resolver::Resolver;
-use crate::telemetry::metrics::{GaugeGuard, ServerMetrics, UpstreamMetrics};
+use crate::telemetry::metrics::{GaugeGuard, UpstreamMetrics};
 
 /// One server of an upstream; shared by all workers.
 #[derive(Debug)]
 pub struct Server {
     id: u64,
     weight: u32,
-    /// The upstream's name, for the log.
-    upstream: Arc<str>,
     /// Its own name in logs and metrics.
     label: Box<str>,
-    metrics: ServerMetrics,
     dialer: Dialer,
     health: ServerHealth,
     protocol: Protocol,
@@ -46,16 +43,15 @@ impl Server {
         /// Ids are never reused within a process, so that a worker never takes an old server's pool
         /// for a new server's.
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let WeightedAddress { address, weight } = server;
         let label = address.label().into_boxed_str();
         Self {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            id,
             weight: *weight,
-            upstream: Arc::clone(&settings.name),
-            metrics: metrics.server(&label),
+            health: ServerHealth::new(id, &label, health, metrics.server(&label)),
             label,
             dialer: Dialer::new(address.clone(), Resolver::system()),
-            health: ServerHealth::new(Arc::clone(health)),
             protocol: settings.protocol,
             keep_alive: settings.keep_alive,
             connection_permits: Arc::new(Semaphore::new(settings.max_connections)),
@@ -121,24 +117,34 @@ impl Server {
 
     /// Notes how an attempt to open a connection ended.
     pub(super) fn note_connect<T>(&self, opened: &Result<T, ConnectFault>) {
-        let fault = opened.as_ref().err().copied();
-        if fault.is_some() {
-            self.metrics.count_connect_failure();
-        }
-        let (upstream, server) = (&*self.upstream, &*self.label);
-        match self.health.note_connect(fault) {
-            ConnectChange::Reachable => tracing::info!(upstream, server, "the server can be reached again"),
-            ConnectChange::Unreachable => {
-                let reason = fault.map_or("", ConnectFault::reason);
-                tracing::warn!(upstream, server, reason, "the server cannot be reached");
-            }
-            ConnectChange::None => {}
-        }
+        self.health.note_connect(opened.as_ref().err().copied());
     }
 
     /// Its health, for notes on how requests ended.
     pub(super) fn health(&self) -> &ServerHealth {
         &self.health
+    }
+
+    /// Checks the server again and again, as `settings` say, until dropped. Must run inside a local
+    /// runtime, once in the process.
+    pub async fn run_checks(self: Arc<Self>, settings: CheckSettings) {
+        self.health.run_checks(&self.dialer, self.protocol, &settings).await;
+    }
+
+    /// Forgets the results of checks that no longer run.
+    pub fn forget_checks(&self) {
+        self.health.forget_checks();
+    }
+
+    /// Publishes whether it is up.
+    pub(super) fn report(&self) {
+        self.health.report();
+    }
+
+    /// What is wrong with the server, for the operator; `None` if it is up.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.health.trouble()
     }
 
     pub(super) fn protocol(&self) -> Protocol {

@@ -12,8 +12,8 @@ use super::UpstreamSettings;
 use crate::primitives::shares::{Share, Shares};
 use crate::telemetry::metrics::{GaugeGuard, UpstreamMetrics};
 
-/// The tunnels of one upstream, in all workers together.
-#[derive(Debug)]
+/// The tunnels of one upstream, in all workers together. Clones count together.
+#[derive(Clone, Debug)]
 pub(super) struct TunnelLimits {
     permits: Arc<Semaphore>,
     by_client: Shares,

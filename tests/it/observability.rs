@@ -35,6 +35,9 @@ const METRICS: &[&str] = &[
     "portcullis_tls_reloads_total{result=\"success\"}",
     "portcullis_proxy_headers_refused_total{reason=\"missing\"}",
     "portcullis_slow_bodies_total{direction=\"request\"}",
+    "portcullis_upstream_health_checks_total{upstream=\"checked\",server=\"127.0.0.1:1\",result=\"success\"}",
+    "portcullis_upstream_ejections_total{upstream=\"checked\",server=\"127.0.0.1:1\"}",
+    "portcullis_upstream_up{upstream=\"checked\",server=\"127.0.0.1:1\"}",
     "portcullis_tunnels_ended_total{upstream=\"main\",reason=\"closed\"}",
     "portcullis_tunnels_refused_total{upstream=\"main\",limit=\"max_tunnels\"}",
     "portcullis_access_log_dropped_total",
@@ -46,6 +49,7 @@ const METRICS: &[&str] = &[
 
 pub(crate) fn config() -> Config {
     Config::minimal()
+        .append("[upstreams.checked]\nservers = [\"http://127.0.0.1:1\"]\nhealth = { path = \"/\", interval = \"1h\" }")
         .append("[limits.one]\nkey = \"ip\"\nrate = \"1/h\"\nburst = 1")
         .route("limited", "access = \"public\"\nlimits = [\"one\"]")
         .route("report", "report_only = true")

@@ -21,6 +21,11 @@ impl OneOrMany<String> {
 }
 
 impl<T> OneOrMany<T> {
+    /// The values, as a default value.
+    pub(in crate::config) fn from_values(values: Vec<T>) -> Self {
+        Self(values)
+    }
+
     /// The values, in the order of the file.
     #[must_use]
     pub fn as_slice(&self) -> &[T] {
@@ -158,7 +163,8 @@ impl<'de, T: Deserialize<'de> + Scalar> Visitor<'de> for OneOrManyVisitor<T> {
     }
 }
 
-struct ScalarVisitor<T>(PhantomData<T>);
+/// Reads one value.
+pub(super) struct ScalarVisitor<T>(pub(super) PhantomData<T>);
 
 impl<T: Scalar> Visitor<'_> for ScalarVisitor<T> {
     type Value = T;

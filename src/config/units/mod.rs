@@ -6,6 +6,7 @@
 mod amounts;
 mod choices;
 mod lists;
+mod statuses;
 mod workers;
 
 pub(crate) use amounts::{ByteRate, Rate, Size, SizeOrUnlimited, TimeSpan};
@@ -13,4 +14,5 @@ pub(crate) use choices::{
     Access, HostHeader, LogFormat, LogLevel, Profile, TlsVersion, TrustedHeader, UnusualPath, UpstreamProtocol,
 };
 pub(crate) use lists::{ClaimValue, OneOrMany};
+pub(crate) use statuses::StatusRange;
 pub(crate) use workers::Workers;

@@ -1,6 +1,7 @@
 //! `[upstreams.NAME]`: the servers behind the gateway, and how it connects to them.
 
 mod balance;
+mod health;
 mod servers;
 
 use std::collections::BTreeMap;
@@ -54,6 +55,7 @@ fn compile_upstream(name: &str, key_path: &str, upstream: &Upstream, problems: &
             units::HostHeader::Upstream => HostHeader::Upstream,
         },
         forward_token: upstream.forward_token,
+        health: health::compile(key_path, upstream, problems),
     }
 }
 

@@ -27,6 +27,9 @@ struct Inner {
     /// In the order of [`BrokenOff::ALL`].
     broken_off: [Counter; BrokenOff::ALL.len()],
     connect_failures: Family<ServerLabels, Counter>,
+    ejections: Family<ServerLabels, Counter>,
+    health_checks: Family<CheckLabels, Counter>,
+    servers: Arc<ComponentRegistry<ServerGauges>>,
     tunnel_ends: Family<EndLabels, Counter>,
     tunnels_over_limit: Counter,
     tunnels_over_client_limit: Counter,
@@ -66,7 +69,14 @@ impl UpstreamMetrics {
     #[must_use]
     pub fn server(&self, server: &str) -> ServerMetrics {
         let labels = ServerLabels { upstream: Arc::clone(&self.0.upstream), server: server.into() };
-        ServerMetrics { connect_failures: self.0.connect_failures.get_or_create_owned(&labels) }
+        let name = format!("{}\n{server}", self.0.upstream).into();
+        let gauges = || ServerGauges { labels: labels.clone(), up: Gauge::default() };
+        ServerMetrics {
+            connect_failures: self.0.connect_failures.get_or_create_owned(&labels),
+            ejections: self.0.ejections.get_or_create_owned(&labels),
+            health_checks: self.0.health_checks.clone(),
+            gauges: self.0.servers.get_or_create(&name, gauges),
+        }
     }
 
     /// Counts a tunnel that was refused because of `max_tunnels`.
@@ -113,9 +123,57 @@ impl UpstreamMetrics {
 #[derive(Clone, Debug)]
 pub struct ServerMetrics {
     connect_failures: Counter,
+    ejections: Counter,
+    health_checks: Family<CheckLabels, Counter>,
+    gauges: Arc<ServerGauges>,
+}
+
+/// The gauges of one server, which end with it.
+#[derive(Debug)]
+struct ServerGauges {
+    labels: ServerLabels,
+    up: Gauge,
+}
+
+/// The counters of one server's health checks.
+#[derive(Debug)]
+pub struct CheckCounters {
+    succeeded: Counter,
+    failed: Counter,
+}
+
+impl CheckCounters {
+    /// Counts a check.
+    pub fn count(&self, has_passed: bool) {
+        if has_passed {
+            self.succeeded.inc()
+        } else {
+            self.failed.inc()
+        };
+    }
 }
 
 impl ServerMetrics {
+    /// Counts an ejection.
+    pub fn count_ejection(&self) {
+        self.ejections.inc();
+    }
+
+    /// The counters of its health checks. They are exposed from then on.
+    #[must_use]
+    pub fn health_checks(&self) -> CheckCounters {
+        let counter = |result| {
+            let ServerLabels { upstream, server } = self.gauges.labels.clone();
+            self.health_checks.get_or_create_owned(&CheckLabels { upstream, server, result })
+        };
+        CheckCounters { succeeded: counter("success"), failed: counter("failure") }
+    }
+
+    /// Sets whether the server is up.
+    pub fn set_up(&self, is_up: bool) {
+        self.gauges.up.set(u64::from(is_up));
+    }
+
     /// Counts an attempt to connect that failed.
     pub fn count_connect_failure(&self) {
         self.connect_failures.inc();
@@ -175,6 +233,9 @@ pub(super) struct UpstreamFamilies {
     retries: Family<UpstreamLabels, Counter>,
     broken_off: Family<BrokenOffLabels, Counter>,
     connect_failures: Family<ServerLabels, Counter>,
+    ejections: Family<ServerLabels, Counter>,
+    health_checks: Family<CheckLabels, Counter>,
+    servers: Arc<ComponentRegistry<ServerGauges>>,
     tunnels_refused: Family<LimitLabels, Counter>,
     tunnel_ends: Family<EndLabels, Counter>,
     components: Arc<ComponentRegistry<Connections>>,
@@ -187,6 +248,9 @@ impl UpstreamFamilies {
             retries: Family::default(),
             broken_off: Family::default(),
             connect_failures: Family::default(),
+            ejections: Family::default(),
+            health_checks: Family::default(),
+            servers: Arc::default(),
             tunnels_refused: Family::default(),
             tunnel_ends: Family::default(),
             components: Arc::default(),
@@ -208,6 +272,26 @@ impl UpstreamFamilies {
             "Attempts to connect to a server that failed",
             families.connect_failures.clone(),
         );
+        registry.register(
+            "upstream_ejections",
+            "Times that a server was ejected because requests to it had failed",
+            families.ejections.clone(),
+        );
+        registry.register(
+            "upstream_health_checks",
+            "Health checks of a server, by result",
+            families.health_checks.clone(),
+        );
+        registry.register_collector(Box::new(ComponentGauge {
+            name: "upstream_up",
+            help: "Whether a server is up (1), or avoided because it fails health checks, requests or connects (0).",
+            unit: None,
+            components: Arc::clone(&families.servers),
+            read: Box::new(|_, ServerGauges { labels, up }: &ServerGauges| {
+                let ServerLabels { upstream, server } = labels.clone();
+                vec![(vec![("upstream", upstream), ("server", server)], SampleValue::Integer(up.value()))]
+            }),
+        }));
         registry.register(
             "upstream_broken_off",
             "Responses of an upstream that did not reach their end, by reason",
@@ -254,6 +338,9 @@ impl UpstreamFamilies {
                 self.broken_off.get_or_create_owned(&labels)
             }),
             connect_failures: self.connect_failures.clone(),
+            ejections: self.ejections.clone(),
+            health_checks: self.health_checks.clone(),
+            servers: Arc::clone(&self.servers),
             tunnel_ends: self.tunnel_ends.clone(),
             tunnels_over_limit: refused("max_tunnels"),
             tunnels_over_client_limit: refused("max_tunnels_per_client"),
@@ -276,6 +363,13 @@ struct BrokenOffLabels {
 struct ServerLabels {
     upstream: Arc<str>,
     server: Arc<str>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CheckLabels {
+    upstream: Arc<str>,
+    server: Arc<str>,
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]

@@ -11,7 +11,6 @@ mod server_set;
 mod weighted_order;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderName;
 
@@ -79,7 +78,7 @@ impl Upstream {
         match self.server_set().pick(candidates, affinity, &mut random::draw) {
             PickedServer::Up(server) => Ok(Pick::new(server, None)),
             PickedServer::Suspect(server) => Ok(Pick::new(server, self.health.admit_without_server_up()?)),
-            PickedServer::None => Err(UpstreamError::Unavailable { retry_after: Duration::from_secs(1) }),
+            PickedServer::None => Err(self.health.all_down()),
         }
     }
 }

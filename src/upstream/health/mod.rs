@@ -1,18 +1,40 @@
 //! Health of a server: whether requests may go to it, and how many of them.
 //!
-//! The state belongs to the server and is shared by all workers. [`Upstream::pick`] asks for it
-//! through [`ServerHealth::availability`], and nothing else decides which servers are avoided.
-//!
-//! [`Upstream::pick`]: super::Upstream::pick
+//! Four things bear on it: failures to connect ([`Backoff`]), failures of requests ([`ejection`]),
+//! the gateway's own checks ([`checks`]), and for a while a recovery from one of the last two
+//! ([`recovery`]). The state belongs to the server and is shared by all workers. A pick asks for it
+//! through [`ServerHealth::availability`], and nothing else decides which servers are avoided. What
+//! happens while none is up is up to the [`circuit`].
 
+mod check;
+mod checks;
 mod circuit;
+mod ejection;
+mod recovery;
+mod settings;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use super::{ConnectFault, UpstreamError};
+use arc_swap::ArcSwap;
+
+use super::dialer::Dialer;
+use super::{ConnectFault, Protocol, UpstreamError};
 use crate::primitives::backoff::Backoff;
+use crate::primitives::clock::Clock;
+use crate::primitives::random;
+use crate::telemetry::metrics::ServerMetrics;
+use check::CheckFault;
+use checks::{CheckChange, Checks};
 use circuit::Circuit;
 pub(super) use circuit::Probe;
+use ejection::Ejections;
+use recovery::{Phase, Recovery};
+pub(crate) use settings::{CheckSettings, EjectSettings, HealthSettings, StatusSet};
+
+/// The `Retry-After` while a server is down that is not checked often.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// Whether a server may be picked at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,27 +52,32 @@ pub(super) enum Availability {
 }
 
 /// What the servers of one upstream have in common.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct UpstreamHealth {
+    name: Arc<str>,
+    clock: Clock,
+    settings: ArcSwap<HealthSettings>,
     circuit: Circuit,
+    ejections: Ejections,
+    server_count: AtomicUsize,
 }
 
 /// What is known of one server's health.
 #[derive(Debug)]
 pub(super) struct ServerHealth {
+    server_id: u64,
+    /// The server's name in logs.
+    label: Box<str>,
+    metrics: ServerMetrics,
     upstream: Arc<UpstreamHealth>,
     /// Failures to connect.
     connects: Backoff,
-}
-
-/// What an attempt to open a connection has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ConnectChange {
-    None,
-    /// It could not be connected to, and now it can.
-    Reachable,
-    /// It could be connected to, and now it cannot.
-    Unreachable,
+    /// Failures of requests and of connects since the last success.
+    failures: AtomicU32,
+    /// Whether its last ejection is not yet known to be over.
+    is_ejected: AtomicBool,
+    recovery: Recovery,
+    checks: Checks,
 }
 
 impl Availability {
@@ -67,6 +94,22 @@ impl Availability {
 }
 
 impl UpstreamHealth {
+    pub(super) fn new(name: Arc<str>, settings: HealthSettings, clock: Clock) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            clock,
+            settings: ArcSwap::from_pointee(settings),
+            circuit: Circuit::default(),
+            ejections: Ejections::default(),
+            server_count: AtomicUsize::new(0),
+        })
+    }
+
+    /// Replaces the settings. What is known of the servers stays.
+    pub(super) fn reconfigure(&self, settings: HealthSettings) {
+        self.settings.store(Arc::new(settings));
+    }
+
     /// Permission for a request to try a server although none is up; see [`circuit`].
     ///
     /// # Errors
@@ -75,16 +118,65 @@ impl UpstreamHealth {
     pub(super) fn admit_without_server_up(&self) -> Result<Option<Probe<'_>>, UpstreamError> {
         self.circuit.admit()
     }
+
+    /// The error of a request for which there is no server that may be tried: all fail their
+    /// checks, or have been tried for this request.
+    pub(super) fn all_down(&self) -> UpstreamError {
+        let interval = self.settings.load().check.as_ref().map(|check| check.interval);
+        let retry_after = interval.unwrap_or_default().clamp(Duration::from_secs(1), MAX_RETRY_AFTER);
+        UpstreamError::Unavailable { retry_after }
+    }
 }
 
 impl ServerHealth {
-    pub(super) fn new(upstream: Arc<UpstreamHealth>) -> Self {
-        Self { upstream, connects: Backoff::new() }
+    pub(super) fn new(server_id: u64, label: &str, upstream: &Arc<UpstreamHealth>, metrics: ServerMetrics) -> Self {
+        upstream.server_count.fetch_add(1, Ordering::Relaxed);
+        Self {
+            server_id,
+            label: label.into(),
+            metrics,
+            upstream: Arc::clone(upstream),
+            connects: Backoff::new(),
+            failures: AtomicU32::new(0),
+            is_ejected: AtomicBool::new(false),
+            recovery: Recovery::default(),
+            checks: Checks::default(),
+        }
     }
 
     /// Whether the server may be picked at this moment.
     pub(super) fn availability(&self) -> Availability {
-        if self.connects.allows_attempt() { Availability::Up { percent: 100 } } else { Availability::Suspect }
+        if self.checks.is_down() {
+            return Availability::Down;
+        }
+        let phase = self.recovery.phase(&self.upstream.clock);
+        if phase != Phase::Away && self.is_ejected.load(Ordering::Relaxed) {
+            self.end_ejection();
+        }
+        match phase {
+            Phase::Away => Availability::Suspect,
+            Phase::Warming { .. } | Phase::Settled if !self.connects.allows_attempt() => Availability::Suspect,
+            Phase::Warming { percent } => Availability::Up { percent },
+            Phase::Settled => Availability::Up { percent: 100 },
+        }
+    }
+
+    /// What is wrong with the server, for the operator; `None` if nothing is.
+    pub(super) fn trouble(&self) -> Option<String> {
+        match self.availability() {
+            Availability::Up { .. } => None,
+            Availability::Down => {
+                let fault = self.checks.last_fault().map(|fault| format!(": {fault}")).unwrap_or_default();
+                Some(format!("it fails its health checks{fault}"))
+            }
+            Availability::Suspect if self.connects.is_failing() => Some("it cannot be reached".to_owned()),
+            Availability::Suspect => Some("it is ejected because requests to it have failed".to_owned()),
+        }
+    }
+
+    /// Sets the gauge that shows whether the server is up.
+    pub(super) fn report(&self) {
+        self.metrics.set_up(matches!(self.availability(), Availability::Up { .. }));
     }
 
     /// Notes that a request goes to this server; see [`Backoff::begin`].
@@ -93,47 +185,128 @@ impl ServerHealth {
     }
 
     /// Notes how an attempt to open a connection ended.
-    pub(super) fn note_connect(&self, fault: Option<ConnectFault>) -> ConnectChange {
-        match fault {
-            None if self.connects.succeed() => ConnectChange::Reachable,
-            // If this machine is at fault, avoiding the server does not help.
-            None | Some(ConnectFault::LocalResources) => ConnectChange::None,
-            Some(_) => {
-                self.note_failure();
-                if self.connects.fail() { ConnectChange::Unreachable } else { ConnectChange::None }
+    pub(super) fn note_connect(&self, fault: Option<ConnectFault>) {
+        let (upstream, server) = (&*self.upstream.name, &*self.label);
+        let Some(fault) = fault else {
+            if self.connects.succeed() {
+                tracing::info!(upstream, server, "the server can be reached again");
             }
+            return;
+        };
+        self.metrics.count_connect_failure();
+        // If this machine is at fault, avoiding the server does not help.
+        if fault == ConnectFault::LocalResources {
+            return;
         }
+        if self.connects.fail() {
+            tracing::warn!(upstream, server, reason = fault.reason(), "the server cannot be reached");
+        }
+        self.note_failure();
     }
 
-    /// Notes that the head of a response has arrived.
-    pub(super) fn note_response(&self) {
+    /// Notes that the head of a response with this status has arrived.
+    pub(super) fn note_response(&self, status: u16) {
         self.upstream.circuit.note_success();
+        if status >= 500 && self.counts_as_failure(status) {
+            self.count_failure();
+        } else if self.failures.load(Ordering::Relaxed) > 0 {
+            self.failures.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Notes that the server did not respond to a request, and that the server is to blame.
     /// Failures to connect are noted by [`note_connect`](Self::note_connect) alone.
     pub(super) fn note_failure(&self) {
         self.upstream.circuit.note_failure();
+        self.count_failure();
+    }
+
+    fn counts_as_failure(&self, status: u16) -> bool {
+        self.upstream.settings.load().eject.as_ref().is_some_and(|eject| eject.statuses.contains(status))
+    }
+
+    /// Counts a failure, and ejects the server if it is one too many.
+    fn count_failure(&self) {
+        let settings = self.upstream.settings.load();
+        let Some(eject) = &settings.eject else { return };
+        // Requests that were in flight when it was ejected say nothing new.
+        if self.recovery.phase(&self.upstream.clock) == Phase::Away {
+            return;
+        }
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if failures < eject.failures {
+            return;
+        }
+        let UpstreamHealth { ejections, clock, server_count, .. } = &*self.upstream;
+        let (now, server_count) = (clock.monotonic_micros(), server_count.load(Ordering::Relaxed));
+        let Some(until) = ejections.eject(self.server_id, server_count, eject, now) else { return };
+        self.recovery.begin(until, settings.slow_start);
+        self.failures.store(0, Ordering::Relaxed);
+        self.is_ejected.store(true, Ordering::Relaxed);
+        self.metrics.count_ejection();
+        let (upstream, server) = (&*self.upstream.name, &*self.label);
+        let seconds = (until - now) / 1_000_000;
+        tracing::warn!(upstream, server, failures, seconds, "the server is ejected");
+    }
+
+    fn end_ejection(&self) {
+        if self.is_ejected.swap(false, Ordering::Relaxed) {
+            let (upstream, server) = (&*self.upstream.name, &*self.label);
+            tracing::info!(upstream, server, "the server is no longer ejected");
+        }
+    }
+
+    /// Checks the server again and again, as `settings` say. Must run inside a local runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any time; what is known stays.
+    pub(super) async fn run_checks(&self, dialer: &Dialer, protocol: Protocol, settings: &CheckSettings) {
+        let counters = self.metrics.health_checks();
+        loop {
+            let result = check::run(dialer, protocol, settings).await;
+            counters.count(result.is_ok());
+            self.note_check(result, settings);
+            tokio::time::sleep(check::jittered(settings.interval, random::fraction())).await;
+        }
+    }
+
+    /// Notes the result of a check.
+    fn note_check(&self, result: Result<(), CheckFault>, settings: &CheckSettings) {
+        let (upstream, server) = (&*self.upstream.name, &*self.label);
+        match self.checks.note(result, settings) {
+            CheckChange::Down => {
+                let reason = result.err().map(|fault| fault.to_string()).unwrap_or_default();
+                tracing::warn!(upstream, server, reason, "the server fails its health checks");
+            }
+            CheckChange::Up => {
+                self.begin_recovery();
+                tracing::info!(upstream, server, "the server passes its health checks again");
+            }
+            CheckChange::None => {}
+        }
+    }
+
+    /// Begins the slow start of a server that has been down. An ejection goes on.
+    fn begin_recovery(&self) {
+        let clock = &self.upstream.clock;
+        if self.recovery.phase(clock) != Phase::Away {
+            self.recovery.begin(clock.monotonic_micros(), self.upstream.settings.load().slow_start);
+        }
+    }
+
+    /// Forgets the results of the checks: there are none any more.
+    pub(super) fn forget_checks(&self) {
+        self.checks.reset();
+    }
+}
+
+impl Drop for ServerHealth {
+    fn drop(&mut self) {
+        self.upstream.server_count.fetch_sub(1, Ordering::Relaxed);
+        self.upstream.ejections.forget(self.server_id);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_share_of_the_picks_is_admitted_and_falls_on_every_turn() {
-        for percent in [1, 10, 50, 99, 100] {
-            let admitted = |pick: &usize| Availability::Up { percent }.admits(*pick);
-            assert_eq!((0..100).filter(admitted).count(), usize::from(percent), "{percent}");
-        }
-        let ten = Availability::Up { percent: 10 };
-        for servers in 2..8 {
-            for turn in 0..servers {
-                let picks = (0..1000).filter(|pick| pick % servers == turn && ten.admits(*pick)).count();
-                assert!(picks > 0, "turn {turn} of {servers}");
-            }
-        }
-        assert!((0..100).all(|pick| !Availability::Suspect.admits(pick)));
-    }
-}
+mod tests;
