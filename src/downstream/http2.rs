@@ -49,14 +49,16 @@ pub(super) async fn serve(socket: Transport, buffered: Vec<u8>, context: &Connec
     state.await_first_request();
     let streams = Streams::new(context.timeouts, context.metrics.clone(), shutdown.clone());
     let service = service_fn(|request| {
-        let progress = streams.begin();
-        respond(gateway, state.begin_request(), request, peer, |body| StreamBody::new(body, progress))
+        let (streams, progress) = (Rc::clone(&streams), streams.begin());
+        respond(gateway, state.begin_request(), request, peer, move |body| StreamBody::new(body, progress, &streams))
     });
     let (stream, _closed) = ClientStream::new(socket, buffered, Arc::clone(state), UnsolicitedWrites::Send);
     let mut connection = pin!(
         http2::Builder::new(StreamExecutor(Rc::clone(&streams)))
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
+            // WebSockets (RFC 8441).
+            .enable_connect_protocol()
             .max_header_list_size(max_header_list_size(context.max_header_size))
             .max_send_buf_size(MAX_SEND_BUFFER_BYTES)
             .keep_alive_interval(PING_INTERVAL)

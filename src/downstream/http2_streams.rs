@@ -16,11 +16,12 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::rt::Executor;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::connection_state::RequestGuard;
 use super::http_connection::last_request_grace_over;
@@ -36,6 +37,9 @@ use crate::telemetry::metrics::ConnectionMetrics;
 /// left cancels what it has in progress, and completes others before.
 const MAX_CANCELLED: u32 = 100;
 
+/// How long a client may take for the rest of a tunnel that has ended.
+const TUNNEL_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What the streams of one connection share.
 pub(super) struct Streams {
     timeouts: ClientTimeouts,
@@ -47,6 +51,8 @@ pub(super) struct Streams {
     /// upstream completes gives one back, up to [`MAX_CANCELLED`].
     cancellations_left: Cell<u32>,
     cancellations_exceeded: Cell<bool>,
+    /// The response that opens the tunnel whose task hyper starts next.
+    opening_tunnel: Cell<Option<Body<RequestGuard>>>,
 }
 
 impl Streams {
@@ -60,6 +66,7 @@ impl Streams {
             starting: Cell::new(None),
             cancellations_left: Cell::new(MAX_CANCELLED),
             cancellations_exceeded: Cell::new(false),
+            opening_tunnel: Cell::new(None),
         })
     }
 
@@ -126,15 +133,21 @@ enum Stage {
 /// A response body over HTTP/2, which reports its progress to the stream's task.
 #[derive(Debug)]
 pub(super) struct StreamBody {
-    body: Body<RequestGuard>,
+    /// `None` for a response that opens a tunnel, which has none.
+    body: Option<Body<RequestGuard>>,
     progress: Rc<StreamProgress>,
 }
 
 impl StreamBody {
-    pub(super) fn new(body: Body<RequestGuard>, progress: Rc<StreamProgress>) -> Self {
+    pub(super) fn new(body: Body<RequestGuard>, progress: Rc<StreamProgress>, streams: &Streams) -> Self {
         progress.complete.set(body.is_end_stream());
         progress.is_upstreams.set(body.is_stream());
-        Self { body, progress }
+        if body.opens_tunnel() {
+            // hyper drops the body of such a response at once, and the request is not over yet.
+            streams.opening_tunnel.set(Some(body));
+            return Self { body: None, progress };
+        }
+        Self { body: Some(body), progress }
     }
 }
 
@@ -143,30 +156,31 @@ impl http_body::Body for StreamBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        let Self { body: Some(body), progress } = &mut *self else { return Poll::Ready(None) };
+        let frame = Pin::new(&mut *body).poll_frame(cx);
         let length = match &frame {
             Poll::Ready(Some(Ok(frame))) => frame.data_ref().map_or(0, |data| data.len() as u64),
             Poll::Ready(Some(Err(_)) | None) | Poll::Pending => 0,
         };
-        self.progress.taken.set(Some(self.progress.taken.get().unwrap_or(0) + length));
-        self.progress.stage.set(match (frame.is_pending(), self.body.is_stream()) {
+        progress.taken.set(Some(progress.taken.get().unwrap_or(0) + length));
+        progress.stage.set(match (frame.is_pending(), body.is_stream()) {
             (true, _) => Stage::Gateway,
             (false, true) => Stage::ClientTakesUpstreamBody,
             (false, false) => Stage::ClientTakesOwnBody,
         });
         if let Poll::Ready(frame) = &frame {
-            let has_more = matches!(frame, Some(Ok(frame)) if frame.is_data()) && !self.body.is_end_stream();
-            self.progress.complete.set(!has_more);
+            let has_more = matches!(frame, Some(Ok(frame)) if frame.is_data()) && !body.is_end_stream();
+            progress.complete.set(!has_more);
         }
         frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 
@@ -182,9 +196,27 @@ impl<F: Future<Output = ()> + Unpin + 'static> Executor<F> for StreamExecutor {
                 let (streams, stall) = (Rc::clone(streams), Stall::new(streams.timeouts));
                 tokio::task::spawn_local(StreamTask { stream: Some(task), progress, stall, streams });
             }
-            // A tunnel over HTTP/2, which hyper prepares for and the gateway refuses.
-            None => drop(tokio::task::spawn_local(task)),
+            // Without a response that opens a tunnel, the task is dropped, which resets the stream.
+            None => {
+                if let Some(response) = streams.opening_tunnel.take() {
+                    tokio::task::spawn_local(run_tunnel(task, response));
+                }
+            }
         }
+    }
+}
+
+/// Runs the task that sends the bytes of a tunnel to the client. `response` opened the tunnel, and
+/// its request is over when both have ended.
+///
+/// The task goes on until the client has taken all bytes. A client that takes none would keep it for
+/// as long as its connection, so it has a second once the tunnel has ended; then the stream is reset.
+async fn run_tunnel(sending: impl Future<Output = ()> + Unpin, mut response: Body<RequestGuard>) {
+    let mut sending = pin!(sending);
+    let mut ended = pin!(response.tunnel_ended());
+    tokio::select! {
+        () = &mut sending => ended.await,
+        () = &mut ended => drop(timeout(TUNNEL_CLOSE_TIMEOUT, sending).await),
     }
 }
 
@@ -203,7 +235,10 @@ impl<F: Future<Output = ()> + Unpin> Future for StreamTask<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Self { stream, progress, stall, streams } = &mut *self;
         let Some(running) = stream else { return Poll::Ready(()) };
-        if Pin::new(running).poll(cx).is_pending() {
+        let polled = Pin::new(running).poll(cx);
+        // Still there if hyper could not send the response.
+        drop(streams.opening_tunnel.take());
+        if polled.is_pending() {
             if stall.poll_elapsed(progress, streams, cx).is_pending() {
                 return Poll::Pending;
             }

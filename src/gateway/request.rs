@@ -2,14 +2,17 @@
 
 use std::rc::Rc;
 
-use http::{HeaderMap, Method, Request, Uri, Version};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 
 use super::client_address::PeerAddress;
 use crate::primitives::grpc;
 use crate::upstream::headers::forwarding::Hop;
+use crate::upstream::websocket::WEBSOCKET;
 
 /// The peer of a downstream connection: the client, or a proxy in front of the gateway.
 #[derive(Clone, Debug)]
@@ -71,7 +74,8 @@ pub(crate) struct RequestHead {
     pub version: Version,
     /// All headers, as received.
     pub headers: HeaderMap,
-    /// Whether the connection can switch protocols after this request: HTTP/1.1, and no body.
+    /// Whether the connection, or the stream of HTTP/2, can switch protocols after this request.
+    /// HTTP/1.1: if there is no body. HTTP/2: if this was an extended `CONNECT`.
     pub can_upgrade: bool,
 }
 
@@ -80,7 +84,7 @@ pub(crate) struct RequestHead {
 pub(crate) struct RequestTail {
     /// The body, not yet read.
     pub body: Incoming,
-    /// Resolves to the client's connection once the 101 is sent.
+    /// Resolves to the client's connection or stream once the response is sent that opens a tunnel.
     pub upgrade: Option<OnUpgrade>,
 }
 
@@ -96,7 +100,8 @@ impl RequestHead {
     pub(crate) fn split(request: Request<Incoming>) -> (Self, RequestTail) {
         let (mut parts, body) = request.into_parts();
         let upgrade = parts.extensions.remove::<OnUpgrade>();
-        let can_upgrade = upgrade.is_some() && body.is_end_stream() && parts.version == Version::HTTP_11;
+        let can_upgrade = upgrade.is_some()
+            && ((body.is_end_stream() && parts.version == Version::HTTP_11) || rewrite_extended_connect(&mut parts));
         let head = Self {
             method: parts.method,
             target: parts.uri,
@@ -106,4 +111,20 @@ impl RequestHead {
         };
         (head, RequestTail { body, upgrade })
     }
+}
+
+/// Rewrites an extended `CONNECT` for a WebSocket (RFC 8441) as the request that opens one over
+/// HTTP/1.1: `GET` with `Upgrade`. All stages then decide on both alike. Returns whether it was one;
+/// any other `CONNECT` stays what it is and is refused.
+fn rewrite_extended_connect(parts: &mut Parts) -> bool {
+    let is_websocket = parts.version == Version::HTTP_2
+        && parts.method == Method::CONNECT
+        && parts.extensions.get::<Protocol>().is_some_and(|protocol| protocol.as_str() == WEBSOCKET);
+    if is_websocket {
+        parts.method = Method::GET;
+        // HTTP/2 itself rejects a request that has these fields.
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        parts.headers.insert(header::UPGRADE, HeaderValue::from_static(WEBSOCKET));
+    }
+    is_websocket
 }

@@ -31,13 +31,16 @@ pub(super) struct TunnelRequest {
     pub(super) peer: Peer,
 }
 
-/// Relays bytes through `tunnel` once the 101 is sent. Returns the body of that 101, which is empty
-/// and starts the tunnel when it receives the request's record.
+/// Relays bytes through `tunnel` once the response is sent that opens it. Returns the body of that
+/// response, which is empty and starts the tunnel when it receives the request's record.
 pub(super) fn open(worker: &Worker, tunnel: Tunnel, request: TunnelRequest) -> Body {
     let (record_sender, record_receiver) = oneshot::channel::<Box<Record>>();
+    let (end_sender, end) = oneshot::channel();
     let (runtime, shutdown) = (Arc::clone(worker.runtime()), worker.shutdown());
     tokio::task::spawn_local(async move {
-        // If the client disconnects before the 101, the sender is dropped and no tunnel opens.
+        // Dropped with this task.
+        let _end_sender = end_sender;
+        // If the client disconnects before the response, the sender is dropped and no tunnel opens.
         let Ok(record) = record_receiver.await else { return };
         let mut record = TunnelRecord { record, transferred: BytesTransferred::default() };
         let server = tunnel.upstream.server().clone();
@@ -45,7 +48,7 @@ pub(super) fn open(worker: &Worker, tunnel: Tunnel, request: TunnelRequest) -> B
         let end = tunnel.relay(refused, shutdown, record.transferred.clone()).await;
         record.record.set_tunnel_end(end);
     });
-    Body::for_tunnel(record_sender)
+    Body::for_tunnel(record_sender, end)
 }
 
 impl TunnelRequest {

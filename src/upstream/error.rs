@@ -115,6 +115,9 @@ pub enum ResponseFault {
     AmbiguousLength,
     /// It switched protocols although the request did not ask for that.
     UnexpectedUpgrade,
+    /// It did not complete the handshake of a WebSocket: it responded with success and did not
+    /// switch protocols, or its proof is not that of the key.
+    WebSocketHandshake,
 }
 
 impl ConnectFault {
@@ -168,6 +171,7 @@ impl ResponseFault {
             Self::SpeaksTls => "the server speaks TLS, but its URL is http",
             Self::AmbiguousLength => "ambiguous length of the response",
             Self::UnexpectedUpgrade => "unexpected switch of protocols",
+            Self::WebSocketHandshake => "invalid WebSocket handshake",
         }
     }
 

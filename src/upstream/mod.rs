@@ -24,6 +24,7 @@ pub(crate) mod server;
 mod stream;
 pub(crate) mod tunnel_limits;
 pub(crate) mod upgrade;
+pub(crate) mod websocket;
 
 use std::sync::Arc;
 use std::time::Duration;

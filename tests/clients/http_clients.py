@@ -143,3 +143,8 @@ def clients(processes, gateway, installed, folder):
         environment = os.environ | {"CA": str(ca), "TOKEN": token, "URL": f"{scheme}{base[base.index(':'):]}/socket"}
         run = subprocess.run([python, HERE / "websocket_client.py"], capture_output=True, text=True, timeout=60, env=environment)
         check(f"Python, websockets over {scheme}", run.stdout.splitlines() or run.stderr, ["without a token: 401", "hello", "1048576 bytes"])
+    for name, base in [("over TLS", https), ("with prior knowledge", http)]:
+        environment = os.environ | {"NODE_EXTRA_CA_CERTS": str(ca), "TOKEN": token, "URL": base, "PATHNAME": "/socket"}
+        run = subprocess.run(["node", HERE / "websocket_http2.mjs"], capture_output=True, text=True, timeout=60, env=environment)
+        expected = ["offered: true", "without a token: 401", "200", "hello", "1048576 bytes", "closed: 1000"]
+        check(f"Node, a WebSocket over HTTP/2 {name}", run.stdout.splitlines() or run.stderr, expected)

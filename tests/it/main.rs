@@ -52,4 +52,5 @@ mod upstream_faults;
 mod upstream_headers;
 mod upstream_health;
 mod upstreams;
+mod websocket_http2;
 mod workers;

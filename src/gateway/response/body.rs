@@ -1,6 +1,7 @@
 //! The body of a response to a client: a text of the gateway, or the stream of an upstream. It owns
 //! the request's record, so dropping the body completes the record.
 
+use std::convert::Infallible;
 use std::future::Future as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -52,7 +53,13 @@ impl LimitTimer {
 #[derive(Debug)]
 enum Content {
     Fixed(Option<Bytes>),
-    Stream { body: Box<ResponseBody>, timer: Option<LimitTimer>, abort_form: AbortForm },
+    /// Nothing: bytes of a tunnel follow the response. The other end is dropped with the tunnel.
+    Tunnel(oneshot::Receiver<Infallible>),
+    Stream {
+        body: Box<ResponseBody>,
+        timer: Option<LimitTimer>,
+        abort_form: AbortForm,
+    },
 }
 
 impl Body {
@@ -82,9 +89,14 @@ impl Body {
         Body { content, record, tunnel, guard }
     }
 
-    /// The empty body of a 101: the record goes to the tunnel, which outlives this response.
-    pub(in crate::gateway) fn for_tunnel(tunnel: oneshot::Sender<Box<Record>>) -> Self {
-        Self { content: Content::Fixed(None), record: None, tunnel: Some(tunnel), guard: NoGuard }
+    /// The empty body of a response that opens a tunnel: `record` receives the request's record,
+    /// since the tunnel outlives this response. The other end of `tunnel` is dropped with the
+    /// tunnel.
+    pub(in crate::gateway) fn for_tunnel(
+        record: oneshot::Sender<Box<Record>>,
+        tunnel: oneshot::Receiver<Infallible>,
+    ) -> Self {
+        Self { content: Content::Tunnel(tunnel), record: None, tunnel: Some(record), guard: NoGuard }
     }
 
     /// Attaches the request's record, or sends it to the tunnel.
@@ -106,7 +118,7 @@ impl Body {
 impl Content {
     fn abort_form(&self) -> AbortForm {
         match self {
-            Self::Fixed(_) => AbortForm::Abort,
+            Self::Fixed(_) | Self::Tunnel(_) => AbortForm::Abort,
             Self::Stream { abort_form, .. } => *abort_form,
         }
     }
@@ -114,6 +126,7 @@ impl Content {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Fixed(text) => text.is_none(),
+            Self::Tunnel(_) => true,
             Self::Stream { body, .. } => body.is_end_stream(),
         }
     }
@@ -125,6 +138,20 @@ impl<G> Body<G> {
     pub fn is_stream(&self) -> bool {
         matches!(self.content, Content::Stream { .. })
     }
+
+    /// Whether the response opens a tunnel.
+    #[must_use]
+    pub fn opens_tunnel(&self) -> bool {
+        matches!(self.content, Content::Tunnel(_))
+    }
+
+    /// Waits until the tunnel that the response opens has ended; does not wait for any other.
+    pub async fn tunnel_ended(&mut self) {
+        if let Content::Tunnel(tunnel) = &mut self.content {
+            // An error, because nothing is ever sent.
+            let _ = tunnel.await;
+        }
+    }
 }
 
 impl<G: Unpin> http_body::Body for Body<G> {
@@ -135,6 +162,7 @@ impl<G: Unpin> http_body::Body for Body<G> {
         let this = &mut *self;
         let mut frame = match &mut this.content {
             Content::Fixed(text) => text.take().map(|text| Ok(Frame::data(text))),
+            Content::Tunnel(_) => None,
             Content::Stream { body, timer, .. } => {
                 // First, because a body that always has data ready would never let the limit pass.
                 match timer.as_mut().and_then(|timer| timer.passed(cx)) {
@@ -182,6 +210,7 @@ impl<G: Unpin> http_body::Body for Body<G> {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Fixed(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Content::Tunnel(_) => SizeHint::with_exact(0),
             Content::Stream { body, .. } => body.size_hint(),
         }
     }

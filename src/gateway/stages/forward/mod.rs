@@ -50,7 +50,7 @@ pub(crate) enum Forwarded {
 /// A tunnel that both sides have agreed to, with the request that it was opened for.
 #[derive(Debug)]
 pub(crate) struct OpenedTunnel {
-    /// The head of the 101 for the client.
+    /// The head of the response that opens it: 101, or 200 over HTTP/2.
     pub(crate) head: Parts,
     pub(crate) tunnel: Tunnel,
     /// The head of the request, without credentials.
@@ -81,7 +81,7 @@ pub(crate) async fn send(
     let affinity = affinity(&route.upstream().settings().balance, key);
     let client_can_upgrade = request.version == Version::HTTP_11;
     let UpstreamRequest { request: outgoing, client_upgrade } =
-        UpstreamRequest::new(*request, tail, &route, &caller, context.request_id())?;
+        UpstreamRequest::new(*request, tail, &route, &caller, upgrade.as_deref(), context.request_id())?;
     let progress = outgoing.body().progress();
     context.record().set_body_progress(progress.clone());
     let upstream = route.upstream();
@@ -105,7 +105,10 @@ pub(crate) async fn send(
     head.version = Version::HTTP_11;
     head.extensions.clear();
     match (body, client_upgrade.zip(upgrade), upgraded_to) {
-        (UpstreamBody::Stream(body), _, required) => {
+        (UpstreamBody::Stream(body), upgrade, required) => {
+            if let Some((_, upgrade)) = upgrade {
+                upgrade.check_declined(&head)?;
+            }
             // RFC 9110 §15.5.22: a 426 says which protocol the client has to use.
             if let (426, true, Some(protocols)) = (head.status.as_u16(), client_can_upgrade, required) {
                 head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -117,14 +120,12 @@ pub(crate) async fn send(
             Ok(Forwarded::Response(Response::from_parts(head, body)))
         }
         (UpstreamBody::Tunnel(opened), Some((client, upgrade)), Some(protocol)) => {
-            let PendingUpgrade { client: tunnel_client, request } = *upgrade;
-            let permit = upstream.acquire_tunnel(tunnel_client).map_err(Refusal::TunnelLimit)?;
-            head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            head.headers.insert(header::UPGRADE, protocol);
+            let permit = upstream.acquire_tunnel(upgrade.client).map_err(Refusal::TunnelLimit)?;
+            upgrade.complete(&mut head, protocol)?;
             let max_lifetime = tunnel_lifetime(upstream.settings(), deadline);
             let expires_in = time_to_expiry(runtime, &caller, route.settings().after_expiry.tunnel);
             let tunnel = Tunnel { client, upstream: opened, permit, max_lifetime, expires_in };
-            Ok(Forwarded::Tunnel(Box::new(OpenedTunnel { head, tunnel, request, caller })))
+            Ok(Forwarded::Tunnel(Box::new(OpenedTunnel { head, tunnel, request: upgrade.request, caller })))
         }
         // The upstream switched protocols although the request did not ask for it, or without
         // saying to which (RFC 9110 §15.2.2). Later bytes on its connection cannot be attributed to

@@ -7,7 +7,7 @@ use http::{Method, Request, Uri};
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 
-use super::upgrade::can_switch_protocols;
+use super::upgrade::PendingUpgrade;
 use crate::gateway::policy::{Access, Route};
 use crate::gateway::request::RequestTail;
 use crate::gateway::response::refusal::Refusal;
@@ -17,6 +17,7 @@ use crate::primitives::min_rate::WaitAllowance;
 use crate::upstream::body::{MaxBody, RequestBody};
 use crate::upstream::headers::X_REQUEST_ID;
 use crate::upstream::headers::trace::{remove_invalid_trace, write_via};
+use crate::upstream::websocket::SEC_WEBSOCKET_KEY;
 
 /// The request as it goes to the upstream.
 pub(super) struct UpstreamRequest {
@@ -31,20 +32,23 @@ impl UpstreamRequest {
         tail: RequestTail,
         route: &Route,
         caller: &Caller,
+        upgrade: Option<&PendingUpgrade>,
         request_id: &HeaderValue,
     ) -> Result<Self, Refusal> {
         let settings = route.settings();
         check_length(&tail, settings.max_body_size)?;
         let target = build_target(&request, route)?;
-        let protocol = request.upgrade.clone().filter(|_| can_switch_protocols(route));
         let method = request.method.clone();
         let mut headers = build_headers(request, route, caller, request_id);
         let allowance = WaitAllowance::new(settings.min_body_rate, settings.body_idle.request);
         let body = RequestBody::new(tail.body, settings.max_body_size, allowance);
-        let client_upgrade = protocol.and_then(|protocol| {
+        let client_upgrade = upgrade.and_then(|upgrade| {
             let client = tail.upgrade?;
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            headers.insert(header::UPGRADE, protocol);
+            headers.insert(header::UPGRADE, upgrade.protocol.clone());
+            if let Some(key) = &upgrade.websocket_key {
+                headers.insert(SEC_WEBSOCKET_KEY, key.value().clone());
+            }
             Some(client)
         });
         write_framing(&mut headers, &method, &body);

@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use http::header::{self, HeaderValue};
+use http::response::Parts;
+use http::{StatusCode, Version};
 use tokio::time::Instant;
 
 use crate::gateway::policy::Route;
@@ -10,12 +13,18 @@ use crate::gateway::request::{RequestHead, RequestTail};
 use crate::gateway::response::refusal::Refusal;
 use crate::gateway::runtime::Runtime;
 use crate::gateway::stages::normalize::InboundRequest;
+use crate::upstream::ResponseFault;
 use crate::upstream::tunnel_limits::TunnelClient;
+use crate::upstream::websocket::{SEC_WEBSOCKET_ACCEPT, WEBSOCKET, WebSocketKey};
 use crate::upstream::{Protocol, UpstreamSettings};
 
 /// What the gateway keeps of a request that asks to switch protocols, until the upstream has
 /// agreed.
 pub(super) struct PendingUpgrade {
+    /// The protocol that the upstream is asked for.
+    pub(super) protocol: HeaderValue,
+    /// Of a WebSocket over HTTP/2, whose client sends none.
+    pub(super) websocket_key: Option<WebSocketKey>,
     pub(super) client: TunnelClient,
     /// The head of the request, without credentials.
     pub(super) request: RequestHead,
@@ -25,20 +34,26 @@ impl PendingUpgrade {
     /// `None` if the request does not ask to switch protocols.
     ///
     /// The limits on tunnels are checked here, so that the upstream is not asked for a tunnel that
-    /// could not open. The permit is acquired when it opens: most upstreams may ignore most offers,
-    /// and a client that makes many to a slow upstream shall not use up the tunnels of others.
+    /// could not open. The permit is acquired when it opens: an upstream may ignore the offer, and a
+    /// client that makes many offers to a slow upstream shall not use up the tunnels of others.
     ///
     /// # Errors
     ///
-    /// 503 if a limit on tunnels is reached.
+    /// 503 if a limit on tunnels is reached; 405 for a WebSocket over HTTP/2, if the upstream's
+    /// protocol cannot carry it.
     pub(super) fn of(
         runtime: &Runtime,
         request: &InboundRequest,
         tail: &RequestTail,
         route: &Route,
     ) -> Result<Option<Box<Self>>, Refusal> {
-        if request.upgrade.is_none() || tail.upgrade.is_none() || !can_switch_protocols(route) {
-            return Ok(None);
+        let Some(protocol) = request.upgrade.clone().filter(|_| tail.upgrade.is_some()) else { return Ok(None) };
+        let is_over_http_2 = request.version == Version::HTTP_2;
+        if !can_switch_protocols(route) {
+            // Over HTTP/1.1 the offer is ignored, as RFC 9110 §7.8 allows. A `CONNECT` has no other
+            // meaning, and its client would take any success for an open tunnel.
+            let refusal = Refusal::MethodNotAllowed { allow: HeaderValue::from_static("") };
+            return if is_over_http_2 { Err(refusal) } else { Ok(None) };
         }
         let address = request.client.ip;
         let client = if runtime.settings().trusted_proxies.contains(address) {
@@ -47,13 +62,48 @@ impl PendingUpgrade {
             TunnelClient::Limited(address)
         };
         route.upstream().acquire_tunnel(client).map(drop).map_err(Refusal::TunnelLimit)?;
-        Ok(Some(Box::new(Self { client, request: request.head_without_credentials() })))
+        let websocket_key = is_over_http_2.then(WebSocketKey::random);
+        Ok(Some(Box::new(Self { protocol, websocket_key, client, request: request.head_without_credentials() })))
+    }
+
+    /// Turns the upstream's 101, which switches to `protocol`, into the head of the response that
+    /// opens the tunnel for the client: over HTTP/2, 200 (RFC 8441 §5).
+    ///
+    /// # Errors
+    ///
+    /// 502 if the upstream has not read the key of a WebSocket.
+    pub(super) fn complete(&self, head: &mut Parts, protocol: HeaderValue) -> Result<(), Refusal> {
+        let Some(key) = &self.websocket_key else {
+            head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            head.headers.insert(header::UPGRADE, protocol);
+            return Ok(());
+        };
+        let accept = head.headers.remove(SEC_WEBSOCKET_ACCEPT);
+        let is_websocket = protocol.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes());
+        if !is_websocket || !accept.is_some_and(|accept| key.is_accepted_by(&accept)) {
+            return Err(Refusal::UpstreamFailed(ResponseFault::WebSocketHandshake));
+        }
+        // A response that opens a tunnel has no length (RFC 9110 §9.3.6).
+        head.headers.remove(header::CONTENT_LENGTH);
+        head.status = StatusCode::OK;
+        Ok(())
+    }
+
+    /// Checks a response that switches no protocols.
+    ///
+    /// # Errors
+    ///
+    /// 502 for a success over HTTP/2, which its client would take for an open tunnel.
+    pub(super) fn check_declined(&self, head: &Parts) -> Result<(), Refusal> {
+        match &self.websocket_key {
+            Some(_) if head.status.is_success() => Err(Refusal::UpstreamFailed(ResponseFault::WebSocketHandshake)),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
-/// An HTTP/2 connection is shared, so that it cannot switch to another protocol. The upgrade is
-/// then ignored, as RFC 9110 §7.8 allows.
-pub(super) fn can_switch_protocols(route: &Route) -> bool {
+/// An HTTP/2 connection to an upstream is shared, so that it cannot switch to another protocol.
+fn can_switch_protocols(route: &Route) -> bool {
     route.upstream().settings().protocol == Protocol::Http1
 }
 

@@ -194,12 +194,16 @@ async fn respond(guard: Arc<ConnectionGuard>, mut request: Request<Incoming>) ->
         Some(Behaviour::Upgrade) => {
             let upgraded = hyper::upgrade::on(&mut request);
             let protocol = request.headers().get(http::header::UPGRADE).cloned();
+            let accept = request.headers().get(http::header::SEC_WEBSOCKET_KEY).map(websocket_accept);
             background().spawn(echo(upgraded, guard));
             let mut response = Response::new(ResponseBody::nothing());
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("upgrade"));
             if let Some(protocol) = protocol {
                 response.headers_mut().insert(http::header::UPGRADE, protocol);
+            }
+            if let Some(accept) = accept {
+                response.headers_mut().insert(http::header::SEC_WEBSOCKET_ACCEPT, accept);
             }
             Ok(response)
         }
@@ -254,6 +258,15 @@ async fn record_body(state: &State, index: usize, mut body: Incoming) -> io::Res
     }
     state.received.send_modify(|all| all[index].complete = true);
     Ok(())
+}
+
+/// The proof that a server has read the key of a WebSocket (RFC 6455 §4.2.2).
+fn websocket_accept(key: &http::HeaderValue) -> http::HeaderValue {
+    use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+    use base64::Engine as _;
+    let text = [key.as_bytes(), b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat();
+    let proof = base64::engine::general_purpose::STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &text));
+    http::HeaderValue::try_from(proof).expect("base64 is a valid value")
 }
 
 /// After an upgrade: echoes every byte until the other side ends.
