@@ -9,7 +9,7 @@ use super::body_idle_timeout::BodyIdleTimeout;
 use super::field_order;
 use super::health::{Ejection, HealthCheck};
 use super::server_entry::ServerEntry;
-use super::units::{HostHeader, TimeSpan, UpstreamProtocol};
+use super::units::{HostHeader, RetryOn, Size, TimeSpan, UpstreamProtocol};
 
 /// One upstream: a group of interchangeable servers.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
@@ -40,6 +40,13 @@ pub struct Upstream {
     /// Requests that may wait for a connection (with HTTP/2: for a stream), per server; more are
     /// 503.
     pub max_pending: u32,
+    /// How many further times a request is sent, to another server, if a server may have received
+    /// it: only if its method is idempotent and it has no body or a buffered one.
+    pub retries: u32,
+    /// After which failures another server is tried.
+    pub retry_on: Vec<RetryOn>,
+    /// The largest request body that is buffered so that it can be sent again, at most `"64 KiB"`.
+    pub retry_body_size: Size,
     /// Open tunnels (WebSocket and other upgrades) to all servers together, all workers together;
     /// more are 503.
     /// Default: half of `max_connections`.
@@ -77,6 +84,9 @@ impl Default for Upstream {
             keep_alive: TimeSpan::seconds(4),
             max_connections: const { NonZeroU32::new(1024).unwrap() },
             max_pending: 1024,
+            retries: 1,
+            retry_on: vec![RetryOn::Connect, RetryOn::Closed],
+            retry_body_size: Size::kib(0),
             max_tunnels: None,
             max_tunnels_per_client: None,
             max_tunnel_lifetime: TimeSpan::seconds(24 * 60 * 60),

@@ -219,6 +219,28 @@ fn a_broken_rule_is_reported_with_its_key() {
             "[upstreams.b]\nservers = [\"http://b\"]\nbalance = \"hash:header:a b\"",
             Some("upstreams.b.balance"),
         ),
+        ("no retries", "[upstreams.b]\nservers = [\"http://b\"]\nretries = 0\nretry_on = []", None),
+        (
+            "retries after answers, with small bodies",
+            "[upstreams.b]\nservers = [\"http://b\"]\nretry_on = [\"connect\", \"503\"]\nretry_body_size = \"64 KiB\"",
+            None,
+        ),
+        ("too many retries", "[upstreams.b]\nservers = [\"http://b\"]\nretries = 6", Some("upstreams.b.retries")),
+        (
+            "a body too large to be buffered",
+            "[upstreams.b]\nservers = [\"http://b\"]\nretry_body_size = \"65 KiB\"",
+            Some("upstreams.b.retry_body_size"),
+        ),
+        (
+            "a buffered body without retries",
+            "[upstreams.b]\nservers = [\"http://b\"]\nretries = 0\nretry_body_size = \"1 KiB\"",
+            Some("upstreams.b.retry_body_size"),
+        ),
+        (
+            "a failure listed twice",
+            "[upstreams.b]\nservers = [\"http://b\"]\nretry_on = [\"503\", \"503\"]",
+            Some("upstreams.b.retry_on[1]"),
+        ),
         (
             "a connect timeout of zero",
             "[upstreams.b]\nservers = [\"http://b\"]\nconnect_timeout = \"0s\"",

@@ -1,8 +1,9 @@
 //! One exchange with an upstream: sends a request, returns the response head and a body stream.
 //!
 //! An exchange is a loop of attempts. Each attempt picks a server, acquires a connection, sends the
-//! request and waits for the response head. `retry.rs` decides whether another attempt follows.
+//! request and waits for the response head. `retry/` decides whether another attempt follows.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,22 +11,24 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use http::response::Parts;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, timeout_at};
 
 use super::balance::Pick;
-use super::body::{Progress, RequestBody, ResponseBody, Trailers};
+use super::body::{BodyOutcome, Progress, RequestBody, ResponseBody, Trailers};
 use super::dialer::share_of;
 use super::head_deadline::HeadDeadline;
 use super::lease::{Lease, RequestSender};
 use super::pool::{Pool, Pools, Reuse, Sent};
 use super::response::{ExchangeGuard, UpgradedConnection, UpstreamBody, UpstreamResponse};
 use super::response_framing;
-use super::retry::{Attempt, AttemptConnection, AttemptOutcome, FailedAttempt, ReplayableRequest, SendFailure};
+use super::retry::{
+    self, Attempt, AttemptConnection, AttemptOptions, AttemptOutcome, FailedAttempt, RetryCondition, SendFailure,
+};
 use super::server::Server;
-use super::{ExchangeError, Upstream, UpstreamError, request_head};
+use super::{ExchangeError, Fault, Upstream, UpstreamError, request_head};
 use crate::primitives::lazy_timer::LazyTimer;
 
 /// The options of an exchange: its time limits, and what happens to its trailers.
@@ -56,17 +59,23 @@ impl Upstream {
         request: Request<RequestBody>,
         options: ExchangeOptions,
     ) -> impl Future<Output = Result<UpstreamResponse, ExchangeError>> + 'a {
-        let exchange = Exchange { upstream: self, pools, progress: request.body().progress(), options };
-        let mut attempt = Attempt::first(request, self.settings().connect_timeout);
+        self.retry_budget.note_request();
+        let exchange = Exchange { upstream: self, pools, options, first_deadline: Cell::new(None) };
+        let buffers = self.settings().retry.buffers(&request);
+        let mut attempt = Attempt::first(request, self);
         let mut last_server = None;
         async move {
+            if buffers {
+                let body = Box::pin(exchange.buffer(std::mem::take(attempt.request.body_mut()))).await;
+                *attempt.request.body_mut() = body.map_err(|cause| ExchangeError { cause, server: None })?;
+            }
             loop {
                 let (outcome, server) = exchange.attempt(attempt).await;
                 last_server = server.or(last_server);
                 match outcome {
                     AttemptOutcome::Response(response) => return Ok(response),
-                    AttemptOutcome::Retry(next) => {
-                        self.metrics().count_retry();
+                    AttemptOutcome::Retry(next, reason) => {
+                        self.metrics().count_retry(reason);
                         attempt = *next;
                     }
                     AttemptOutcome::Failed(cause) => return Err(ExchangeError { cause, server: last_server }),
@@ -80,15 +89,15 @@ impl Upstream {
 struct Exchange<'a> {
     upstream: &'a Upstream,
     pools: &'a Pools,
-    /// Of the client's request body.
-    progress: Progress,
     options: ExchangeOptions,
+    /// Until when the first server that received the request had time to respond.
+    first_deadline: Cell<Option<Instant>>,
 }
 
 impl Exchange<'_> {
     /// Makes one attempt. Returns how it ended, and the server it was made on, if there was one.
     fn attempt(&self, mut attempt: Attempt) -> impl Future<Output = (AttemptOutcome, Option<Arc<Server>>)> {
-        let Attempt { request, candidates, reuse, .. } = &mut attempt;
+        let Attempt { request, options: AttemptOptions { candidates, reuse, .. } } = &mut attempt;
         let picked = self.upstream.pick(candidates, self.options.affinity).map(|pick| {
             let server = pick.in_flight.server();
             request_head::adapt(request, self.upstream.settings(), server.address(), self.options.trailers);
@@ -116,13 +125,12 @@ impl Exchange<'_> {
                     }
                 },
             };
-            let Attempt { request, candidates, reuse, connect_time } = attempt;
-            let (connection, replay) = if lease.is_reused() {
-                (AttemptConnection::Reused, ReplayableRequest::copy_of(&request))
-            } else {
-                (AttemptConnection::New, None)
-            };
-            let sent = match self.send_on(&mut lease, request).await {
+            let Attempt { request, options } = attempt;
+            let connection = if lease.is_reused() { AttemptConnection::Reused } else { AttemptConnection::New };
+            let replay = options.replay_of(&request, connection, &server, self.upstream);
+            let progress = request.body().progress();
+            let head_deadline = self.head_deadline(&progress, &options);
+            let sent = match self.send_on(&mut lease, request, head_deadline).await {
                 Ok(mut response) => match response_framing::check(&mut response) {
                     Ok(()) => Ok(response),
                     Err(fault) => Err(UpstreamError::Failed(fault).into()),
@@ -132,10 +140,18 @@ impl Exchange<'_> {
             let outcome = match sent {
                 Ok(response) => {
                     server.health().note_response(response.status().as_u16());
-                    AttemptOutcome::Response(self.upstream_response(response, ExchangeGuard { lease, in_flight }))
+                    self.note_unavailable(&server, &response);
+                    let response = self.upstream_response(response, ExchangeGuard { lease, in_flight }, progress);
+                    // The response of a request that is sent again is dropped, which frees its
+                    // connection.
+                    match retry::after_response(response.head.status.as_u16(), replay, options, &server, self.upstream)
+                    {
+                        Some((next, reason)) => AttemptOutcome::Retry(next, reason),
+                        None => AttemptOutcome::Response(response),
+                    }
                 }
                 Err(failure) => {
-                    let failed = FailedAttempt { failure, connection, replay, candidates, reuse, connect_time };
+                    let failed = FailedAttempt { failure, connection, replay, options };
                     if failed.is_server_fault() {
                         server.health().note_failure();
                     }
@@ -151,17 +167,57 @@ impl Exchange<'_> {
     /// Waits for a connection: at most `response_timeout`, and not beyond the end of the exchange.
     /// Takes the time to connect from that of `attempt`.
     async fn acquire(&self, pool: &Pool, server: &Arc<Server>, attempt: &mut Attempt) -> Result<Lease, UpstreamError> {
+        let options = &mut attempt.options;
         let started = Instant::now();
         let deadline = started + self.upstream.settings().response_timeout;
-        let (deadline, expired) = match self.options.deadline {
+        let (deadline, expired) = match self.end_of(options) {
             Some(end) if end < deadline => (end, UpstreamError::DeadlineExceeded),
             Some(_) | None => (deadline, UpstreamError::Busy),
         };
         let connect_time =
-            share_of(attempt.connect_time, attempt.candidates.has_other_than(server, self.upstream.server_set()));
-        let acquired = timeout_at(deadline, pool.acquire(attempt.reuse, connect_time)).await.unwrap_or(Err(expired));
-        attempt.connect_time = attempt.connect_time.saturating_sub(started.elapsed().min(connect_time));
+            share_of(options.connect_time, options.candidates.has_other_than(server, self.upstream.server_set()));
+        let acquired = timeout_at(deadline, pool.acquire(options.reuse, connect_time)).await.unwrap_or(Err(expired));
+        options.connect_time = options.connect_time.saturating_sub(started.elapsed().min(connect_time));
         acquired
+    }
+
+    /// Reads the whole body of a request, so that it can be sent again.
+    async fn buffer(&self, body: RequestBody) -> Result<RequestBody, Fault> {
+        let buffered = body.buffer();
+        let buffered = match self.options.deadline {
+            Some(deadline) => timeout_at(deadline, buffered).await.map_err(|_| UpstreamError::DeadlineExceeded)?,
+            None => buffered.await,
+        };
+        buffered.map_err(Fault::Client)
+    }
+
+    /// When an attempt must have ended. A request that is sent again has no more time than if the
+    /// first server had responded in time.
+    fn end_of(&self, attempt: &AttemptOptions) -> Option<Instant> {
+        let first = self.first_deadline.get().filter(|_| attempt.is_replay);
+        [self.options.deadline, first].into_iter().flatten().min()
+    }
+
+    /// How long to wait for the response to a request that is sent now.
+    fn head_deadline<'b>(&self, progress: &'b Progress, attempt: &AttemptOptions) -> HeadDeadline<'b> {
+        let end = self.end_of(attempt);
+        let deadline = HeadDeadline::new(progress, self.upstream.settings().response_timeout, end);
+        if self.first_deadline.get().is_none() {
+            self.first_deadline.set(Some(deadline.next()));
+        }
+        deadline
+    }
+
+    /// A server that answers 503 and says for how long gets no requests meanwhile, if the upstream
+    /// takes a 503 as a statement about the server. By default it may be about the request alone,
+    /// and a client that provokes such responses must not be able to block a server.
+    fn note_unavailable(&self, server: &Server, response: &Response<Incoming>) {
+        if response.status() == StatusCode::SERVICE_UNAVAILABLE
+            && self.upstream.settings().retry.has(RetryCondition::Unavailable)
+            && let Some(time) = retry::retry_after(response.headers())
+        {
+            server.pause(time);
+        }
     }
 
     /// Sends `request` and waits for the response head.
@@ -169,15 +225,16 @@ impl Exchange<'_> {
         &self,
         lease: &mut Lease,
         request: Request<RequestBody>,
+        deadline: HeadDeadline<'_>,
     ) -> Result<Response<Incoming>, SendFailure> {
         match lease.sender() {
             RequestSender::Http1 { sender, pending, timer } => {
-                self.response_head(pending.send(sender, request), timer).await
+                self.response_head(pending.send(sender, request), timer, deadline).await
             }
             RequestSender::Http2 { mut sender, timer } => {
                 // Boxed, so that HTTP/1.1 does not pay for the size of this future.
                 let mut sent = Box::pin(sender.try_send_request(request));
-                self.response_head(sent.as_mut(), timer).await
+                self.response_head(sent.as_mut(), timer, deadline).await
             }
         }
     }
@@ -187,13 +244,12 @@ impl Exchange<'_> {
         &self,
         mut sent: Pin<&mut impl Future<Output = Sent>>,
         timer: &mut LazyTimer,
+        mut deadline: HeadDeadline<'_>,
     ) -> Result<Response<Incoming>, SendFailure> {
-        let timeout = self.upstream.settings().response_timeout;
-        let mut deadline = HeadDeadline::new(&self.progress, timeout, self.options.deadline);
         poll_fn(|cx| {
             loop {
                 if let Poll::Ready(sent) = sent.as_mut().poll(cx) {
-                    return Poll::Ready(sent.map_err(|failed| self.send_failure(failed)));
+                    return Poll::Ready(sent.map_err(|failed| self.send_failure(failed, deadline.body_outcome())));
                 }
                 ready!(timer.poll_reached(deadline.next(), cx));
                 if let Err(expired) = deadline.extend() {
@@ -204,21 +260,26 @@ impl Exchange<'_> {
         .await
     }
 
-    fn send_failure(&self, failed: TrySendError<Request<RequestBody>>) -> SendFailure {
+    fn send_failure(&self, failed: TrySendError<Request<RequestBody>>, body: BodyOutcome) -> SendFailure {
         tracing::debug!(error = %failed.error(), upstream = %self.upstream.name(), "the upstream sent no response");
-        SendFailure::new(failed, self.progress.outcome())
+        SendFailure::new(failed, body)
     }
 
-    fn upstream_response(&self, response: Response<Incoming>, guard: ExchangeGuard) -> UpstreamResponse {
+    fn upstream_response(
+        &self,
+        response: Response<Incoming>,
+        guard: ExchangeGuard,
+        progress: Progress,
+    ) -> UpstreamResponse {
         let server = Arc::clone(guard.in_flight.server());
-        if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let head = copy_of_head(&response);
             let upgraded = UpgradedConnection { response, guard };
             return UpstreamResponse { head, body: UpstreamBody::Tunnel(Box::new(upgraded)), server };
         }
         let (head, incoming) = response.into_parts();
         let ExchangeOptions { body_idle_timeout, trailers, .. } = self.options;
-        let body = ResponseBody::new(incoming, guard, self.progress.clone(), body_idle_timeout, trailers);
+        let body = ResponseBody::new(incoming, guard, progress, body_idle_timeout, trailers);
         UpstreamResponse { head, body: UpstreamBody::Stream(Box::new(body)), server }
     }
 }
@@ -229,4 +290,48 @@ fn copy_of_head(response: &Response<Incoming>) -> Parts {
     *head.status_mut() = response.status();
     *head.headers_mut() = response.headers().clone();
     head.into_parts().0
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::upstream::balance::Balance;
+    use crate::upstream::tests::upstream;
+
+    const TIMEOUT: Duration = Duration::from_secs(30);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_sent_again_has_no_more_time_than_the_first_server_had() {
+        let upstream = upstream(Balance::RoundRobin, &[1, 2]);
+        let (pools, start) = (Pools::default(), Instant::now());
+        for (route_timeout, first, again) in [(None, 30, 30), (Some(60), 30, 30), (Some(20), 20, 20)] {
+            let deadline = route_timeout.map(|seconds| start + Duration::from_secs(seconds));
+            let options =
+                ExchangeOptions { deadline, body_idle_timeout: TIMEOUT, trailers: Trailers::Drop, affinity: None };
+            let exchange = Exchange { upstream: &upstream, pools: &pools, options, first_deadline: Cell::new(None) };
+            let mut attempt = Attempt::first(Request::new(RequestBody::empty()), &upstream);
+            let progress = attempt.request.body().progress();
+            let at = |seconds| start + Duration::from_secs(seconds);
+            assert_eq!(exchange.head_deadline(&progress, &attempt.options).next(), at(first), "{route_timeout:?}");
+            attempt.options.is_replay = true;
+            assert_eq!(exchange.head_deadline(&progress, &attempt.options).next(), at(again), "{route_timeout:?}");
+            assert_eq!(exchange.end_of(&attempt.options), Some(at(again)), "{route_timeout:?}");
+        }
+        advance(Duration::from_secs(10)).await;
+        let options =
+            ExchangeOptions { deadline: None, body_idle_timeout: TIMEOUT, trailers: Trailers::Drop, affinity: None };
+        let first_deadline = Cell::new(Some(start + TIMEOUT));
+        let exchange = Exchange { upstream: &upstream, pools: &pools, options, first_deadline };
+        let mut attempt = Attempt::first(Request::new(RequestBody::empty()), &upstream);
+        let progress = attempt.request.body().progress();
+        assert_eq!(
+            exchange.head_deadline(&progress, &attempt.options).next(),
+            Instant::now() + TIMEOUT,
+            "not sent before"
+        );
+        attempt.options.is_replay = true;
+        assert_eq!(exchange.head_deadline(&progress, &attempt.options).next(), start + TIMEOUT);
+    }
 }

@@ -35,6 +35,11 @@ impl<'a> HeadDeadline<'a> {
         self.exchange_end.map_or(self.response, |end| end.min(self.response))
     }
 
+    /// How far the request's body has come.
+    pub(super) fn body_outcome(&self) -> BodyOutcome {
+        self.progress.outcome()
+    }
+
     /// Sets a later deadline, if the wait may go on after [`next`](Self::next) has passed.
     ///
     /// # Errors

@@ -15,11 +15,12 @@ mod head_deadline;
 pub(crate) mod headers;
 mod health;
 mod lease;
+mod pause;
 pub(crate) mod pool;
 mod request_head;
 pub(crate) mod response;
 pub(crate) mod response_framing;
-mod retry;
+pub(crate) mod retry;
 pub(crate) mod server;
 mod stream;
 pub(crate) mod tunnel_limits;
@@ -36,6 +37,7 @@ use balance::{Balance, ServerSet};
 pub(crate) use error::{ConnectFault, ExchangeError, Fault, ResponseFault, UpstreamError};
 use health::UpstreamHealth;
 pub(crate) use health::{CheckSettings, EjectSettings, HealthSettings, StatusSet};
+use retry::{RetryBudget, RetrySettings};
 use server::Server;
 use tunnel_limits::{TunnelClient, TunnelLimit, TunnelLimits, TunnelPermit};
 
@@ -64,6 +66,8 @@ pub struct UpstreamSettings {
     pub max_tunnels_per_client: usize,
     /// How long a tunnel may last.
     pub max_tunnel_lifetime: Duration,
+    /// When a request is sent again.
+    pub retry: RetrySettings,
     /// The protocol that its servers speak.
     pub protocol: Protocol,
     /// What the `Host` field contains.
@@ -77,8 +81,8 @@ pub struct UpstreamSettings {
 impl UpstreamSettings {
     /// The same, without the settings that a server and its connections do not depend on.
     fn of_connections(&self) -> Self {
-        let (servers, balance) = (Vec::new(), Balance::LeastRequest);
-        Self { servers, balance, health: HealthSettings::default(), ..self.clone() }
+        let (servers, balance, retry) = (Vec::new(), Balance::LeastRequest, RetrySettings::off());
+        Self { servers, balance, retry, health: HealthSettings::default(), ..self.clone() }
     }
 }
 
@@ -116,6 +120,7 @@ pub struct Upstream {
     servers: ServerSet,
     health: Arc<UpstreamHealth>,
     tunnels: TunnelLimits,
+    retry_budget: Arc<RetryBudget>,
     metrics: UpstreamMetrics,
 }
 
@@ -127,7 +132,7 @@ impl Upstream {
         let server = |server| Arc::new(Server::new(&settings, server, &health, &metrics));
         let servers = ServerSet::new(&settings.balance, settings.servers.iter().map(server).collect());
         let tunnels = TunnelLimits::new(&settings);
-        Self { settings, servers, health, tunnels, metrics }
+        Self { settings, servers, health, tunnels, retry_budget: Arc::new(RetryBudget::new()), metrics }
     }
 
     /// An upstream that takes the place of this one after a reload, with `settings`. Servers that
@@ -147,7 +152,8 @@ impl Upstream {
         };
         let servers = ServerSet::new(&settings.balance, settings.servers.iter().map(server).collect());
         let (health, tunnels) = (Arc::clone(&self.health), self.tunnels.clone());
-        Self { settings, servers, health, tunnels, metrics }
+        let retry_budget = Arc::clone(&self.retry_budget);
+        Self { settings, servers, health, tunnels, retry_budget, metrics }
     }
 
     /// Makes its settings those of its servers' health, which it may share with the upstream whose
@@ -234,6 +240,7 @@ pub(crate) mod tests {
             max_tunnels: 512,
             max_tunnels_per_client: 128,
             max_tunnel_lifetime: Duration::from_secs(24 * 3600),
+            retry: RetrySettings::defaults(),
             protocol: Protocol::Http1,
             host: HostHeader::Preserve,
             forward_token: false,

@@ -36,6 +36,7 @@ mod proxy_protocol;
 mod reference;
 mod reload;
 mod report_only;
+mod retries;
 mod stream_after_expiry;
 mod support;
 mod targets;

@@ -62,7 +62,7 @@ async fn one_connection_carries_responses_with_and_without_a_body() {
     }
     let samples = fixture.gateway.metrics().await;
     assert_eq!((samples.count(&connections("idle")), samples.count(&connections("active"))), (1, 0));
-    assert_eq!(samples.count(r#"portcullis_upstream_retries_total{upstream="nginx"}"#), 0);
+    assert_eq!(samples.count(r#"portcullis_upstream_retries_total{upstream="nginx",reason="stale"}"#), 0);
     assert_eq!(nginx.error_log(), "");
 }
 

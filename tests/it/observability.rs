@@ -38,6 +38,8 @@ const METRICS: &[&str] = &[
     "portcullis_upstream_health_checks_total{upstream=\"checked\",server=\"127.0.0.1:1\",result=\"success\"}",
     "portcullis_upstream_ejections_total{upstream=\"checked\",server=\"127.0.0.1:1\"}",
     "portcullis_upstream_up{upstream=\"checked\",server=\"127.0.0.1:1\"}",
+    "portcullis_upstream_retries_total{upstream=\"main\",reason=\"connect\"}",
+    "portcullis_upstream_retry_budget_exhausted_total{upstream=\"main\"}",
     "portcullis_tunnels_ended_total{upstream=\"main\",reason=\"closed\"}",
     "portcullis_tunnels_refused_total{upstream=\"main\",limit=\"max_tunnels\"}",
     "portcullis_access_log_dropped_total",

@@ -53,7 +53,7 @@ async fn consecutive_requests_reuse_one_connection() {
         assert_eq!(samples.count(&connections("main", state)), count, "{state}");
     }
     assert_eq!(samples.count(r#"portcullis_upstream_duration_seconds_count{upstream="main"}"#), 7);
-    assert_eq!(samples.count(r#"portcullis_upstream_retries_total{upstream="main"}"#), 0);
+    assert_eq!(samples.count(r#"portcullis_upstream_retries_total{upstream="main",reason="stale"}"#), 0);
 }
 
 /// `keep_alive`: the gateway closes an idle connection before the server does.
@@ -106,7 +106,7 @@ async fn retries_once_on_a_stale_connection_if_the_request_is_safe_to_repeat() {
         }
         let seen: usize = origin.received().iter().map(|bytes| bytes.matches(" HTTP/1.1\r\n").count()).sum();
         assert_eq!(seen, requests, "{name}");
-        let retried = r#"portcullis_upstream_retries_total{upstream="raw"}"#;
+        let retried = r#"portcullis_upstream_retries_total{upstream="raw",reason="stale"}"#;
         assert_eq!(fixture.gateway.count(retried).await, retries, "{name}");
     }
 }

@@ -11,7 +11,7 @@ mod workers;
 
 pub(crate) use amounts::{ByteRate, Rate, Size, SizeOrUnlimited, TimeSpan};
 pub(crate) use choices::{
-    Access, HostHeader, LogFormat, LogLevel, Profile, TlsVersion, TrustedHeader, UnusualPath, UpstreamProtocol,
+    Access, HostHeader, LogFormat, LogLevel, Profile, RetryOn, TlsVersion, TrustedHeader, UnusualPath, UpstreamProtocol,
 };
 pub(crate) use lists::{ClaimValue, OneOrMany};
 pub(crate) use statuses::StatusRange;

@@ -2,6 +2,7 @@
 
 mod balance;
 mod health;
+mod retry;
 mod servers;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ fn compile_upstream(name: &str, key_path: &str, upstream: &Upstream, problems: &
     let servers = servers::compile(&child(key_path, "servers"), &upstream.servers, problems);
     super::routes::check_body_idle(key_path, upstream.body_idle_timeout, problems);
     let balance = balance::parse(&child(key_path, "balance"), &upstream.balance, problems);
+    let retry = retry::compile(key_path, upstream, problems);
     let TunnelShares { max_tunnels, max_tunnels_per_client } = compile_tunnels(key_path, upstream, problems);
     let mut duration = |name: &str, span: TimeSpan| nonzero_duration(&child(key_path, name), span, problems);
     UpstreamSettings {
@@ -46,6 +48,7 @@ fn compile_upstream(name: &str, key_path: &str, upstream: &Upstream, problems: &
         max_tunnels,
         max_tunnels_per_client,
         max_tunnel_lifetime: duration("max_tunnel_lifetime", upstream.max_tunnel_lifetime),
+        retry,
         protocol: match upstream.protocol {
             units::UpstreamProtocol::Http1 => Protocol::Http1,
             units::UpstreamProtocol::Http2 => Protocol::Http2,

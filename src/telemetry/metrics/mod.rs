@@ -28,7 +28,7 @@ pub(crate) use self::issuers::{CacheResult, IssuerMetrics, VerifyResult};
 pub(crate) use self::limits::LimitMetrics;
 pub(crate) use self::routes::RouteMetrics;
 pub(crate) use self::tls::{CompletedHandshake, HandshakeFailure};
-pub(crate) use self::upstreams::{BrokenOff, ServerMetrics, UpstreamMetrics};
+pub(crate) use self::upstreams::{BrokenOff, RetryReason, ServerMetrics, UpstreamMetrics};
 
 use self::issuers::IssuerFamilies;
 use self::limits::LimitFamilies;

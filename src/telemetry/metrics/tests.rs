@@ -115,7 +115,8 @@ fn metrics_in_use() -> (Arc<Metrics>, (IssuerMetrics, UpstreamMetrics, LimitMetr
     manual.advance(Duration::from_millis(2_500));
     let upstream = metrics.upstream("backend");
     upstream.record_duration(Duration::from_millis(20));
-    upstream.count_retry();
+    upstream.count_retry(RetryReason::Stale);
+    upstream.count_retry_over_budget();
     upstream.active().add();
     let limit = metrics.limit("per-user");
     limit.count_limited();
@@ -174,7 +175,9 @@ fn every_metric_has_its_name_and_labels() {
         ("upstream_connections", &[backend, ("state", "active")], 1.0),
         ("upstream_connections", &[backend, ("state", "idle")], 0.0),
         ("upstream_connections", &[backend, ("state", "pending")], 0.0),
-        ("upstream_retries_total", &[backend], 1.0),
+        ("upstream_retries_total", &[backend, ("reason", "stale")], 1.0),
+        ("upstream_retries_total", &[backend, ("reason", "closed")], 0.0),
+        ("upstream_retry_budget_exhausted_total", &[backend], 1.0),
         ("limited_total", &[("limit", "per-user")], 1.0),
         ("limiter_overflow_total", &[("limit", "per-user")], 1.0),
         ("limiter_cells", &[("limit", "per-user")], 7.0),

@@ -22,7 +22,9 @@ pub struct UpstreamMetrics(Arc<Inner>);
 struct Inner {
     connections: Arc<Connections>,
     duration: Histogram,
-    retries: Counter,
+    /// In the order of [`RetryReason::ALL`].
+    retries: [Counter; RetryReason::ALL.len()],
+    retries_over_budget: Counter,
     upstream: Arc<str>,
     /// In the order of [`BrokenOff::ALL`].
     broken_off: [Counter; BrokenOff::ALL.len()],
@@ -30,14 +32,14 @@ struct Inner {
     ejections: Family<ServerLabels, Counter>,
     health_checks: Family<CheckLabels, Counter>,
     servers: Arc<ComponentRegistry<ServerGauges>>,
-    tunnel_ends: Family<EndLabels, Counter>,
+    tunnel_ends: Family<ReasonLabels, Counter>,
     tunnels_over_limit: Counter,
     tunnels_over_client_limit: Counter,
 }
 
 impl Inner {
-    fn end_labels(&self, reason: &'static str) -> EndLabels {
-        EndLabels { upstream: Arc::clone(&self.upstream), reason }
+    fn end_labels(&self, reason: &'static str) -> ReasonLabels {
+        ReasonLabels { upstream: Arc::clone(&self.upstream), reason }
     }
 }
 
@@ -56,8 +58,13 @@ impl UpstreamMetrics {
     }
 
     /// Counts a further attempt for a request.
-    pub fn count_retry(&self) {
-        self.0.retries.inc();
+    pub fn count_retry(&self, reason: RetryReason) {
+        self.0.retries[reason as usize].inc();
+    }
+
+    /// Counts a request that was not sent again because the retry budget was used up.
+    pub fn count_retry_over_budget(&self) {
+        self.0.retries_over_budget.inc();
     }
 
     /// Counts a response that did not reach its end.
@@ -180,6 +187,54 @@ impl ServerMetrics {
     }
 }
 
+/// Why a further attempt followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryReason {
+    /// The server had no connection to spare.
+    Busy,
+    /// The server closed the connection before it answered.
+    Closed,
+    /// The server could not be connected to.
+    Connect,
+    /// The server reset the connection or the stream.
+    Reset,
+    /// The server had just closed the connection that was reused.
+    Stale,
+    /// The server answered 502.
+    Status502,
+    /// The server answered 503.
+    Status503,
+    /// The server answered 504.
+    Status504,
+}
+
+impl RetryReason {
+    /// Every reason, in the order of their declaration.
+    const ALL: [Self; 8] = [
+        Self::Busy,
+        Self::Closed,
+        Self::Connect,
+        Self::Reset,
+        Self::Stale,
+        Self::Status502,
+        Self::Status503,
+        Self::Status504,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Closed => "closed",
+            Self::Connect => "connect",
+            Self::Reset => "reset",
+            Self::Stale => "stale",
+            Self::Status502 => "502",
+            Self::Status503 => "503",
+            Self::Status504 => "504",
+        }
+    }
+}
+
 /// Why a response that had begun did not reach its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BrokenOff {
@@ -230,14 +285,15 @@ const TUNNEL_END_REASONS: [&str; 6] = ["closed", "expired", "idle", "lifetime", 
 #[derive(Debug)]
 pub(super) struct UpstreamFamilies {
     durations: Family<UpstreamLabels, Histogram>,
-    retries: Family<UpstreamLabels, Counter>,
-    broken_off: Family<BrokenOffLabels, Counter>,
+    retries: Family<ReasonLabels, Counter>,
+    retries_over_budget: Family<UpstreamLabels, Counter>,
+    broken_off: Family<ReasonLabels, Counter>,
     connect_failures: Family<ServerLabels, Counter>,
     ejections: Family<ServerLabels, Counter>,
     health_checks: Family<CheckLabels, Counter>,
     servers: Arc<ComponentRegistry<ServerGauges>>,
     tunnels_refused: Family<LimitLabels, Counter>,
-    tunnel_ends: Family<EndLabels, Counter>,
+    tunnel_ends: Family<ReasonLabels, Counter>,
     components: Arc<ComponentRegistry<Connections>>,
 }
 
@@ -246,6 +302,7 @@ impl UpstreamFamilies {
         let families = Self {
             durations: Family::new_with_constructor(Histogram::for_requests),
             retries: Family::default(),
+            retries_over_budget: Family::default(),
             broken_off: Family::default(),
             connect_failures: Family::default(),
             ejections: Family::default(),
@@ -264,8 +321,13 @@ impl UpstreamFamilies {
         );
         registry.register(
             "upstream_retries",
-            "Further attempts for a request, on another connection or server",
+            "Further attempts for a request, on another connection or server, by reason",
             families.retries.clone(),
+        );
+        registry.register(
+            "upstream_retry_budget_exhausted",
+            "Requests that were not sent again because the retry budget was used up",
+            families.retries_over_budget.clone(),
         );
         registry.register(
             "upstream_connect_failures",
@@ -322,8 +384,9 @@ impl UpstreamFamilies {
     }
 
     pub(super) fn handle(&self, upstream: &Arc<str>) -> UpstreamMetrics {
+        let reasons = |reason| ReasonLabels { upstream: Arc::clone(upstream), reason };
         for reason in TUNNEL_END_REASONS {
-            self.tunnel_ends.get_or_create_owned(&EndLabels { upstream: Arc::clone(upstream), reason });
+            self.tunnel_ends.get_or_create_owned(&reasons(reason));
         }
         let labels = UpstreamLabels { upstream: Arc::clone(upstream) };
         let refused =
@@ -331,12 +394,10 @@ impl UpstreamFamilies {
         UpstreamMetrics(Arc::new(Inner {
             connections: self.components.get_or_create(upstream, Connections::default),
             duration: self.durations.get_or_create_owned(&labels),
-            retries: self.retries.get_or_create_owned(&labels),
+            retries: RetryReason::ALL.map(|reason| self.retries.get_or_create_owned(&reasons(reason.label()))),
+            retries_over_budget: self.retries_over_budget.get_or_create_owned(&labels),
             upstream: Arc::clone(upstream),
-            broken_off: BrokenOff::ALL.map(|cause| {
-                let labels = BrokenOffLabels { upstream: Arc::clone(upstream), reason: cause.reason() };
-                self.broken_off.get_or_create_owned(&labels)
-            }),
+            broken_off: BrokenOff::ALL.map(|cause| self.broken_off.get_or_create_owned(&reasons(cause.reason()))),
             connect_failures: self.connect_failures.clone(),
             ejections: self.ejections.clone(),
             health_checks: self.health_checks.clone(),
@@ -354,7 +415,7 @@ struct UpstreamLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct BrokenOffLabels {
+struct ReasonLabels {
     upstream: Arc<str>,
     reason: &'static str,
 }
@@ -376,10 +437,4 @@ struct CheckLabels {
 struct LimitLabels {
     upstream: Arc<str>,
     limit: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct EndLabels {
-    upstream: Arc<str>,
-    reason: &'static str,
 }

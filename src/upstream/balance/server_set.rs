@@ -96,6 +96,12 @@ impl ServerSet {
         &self.servers
     }
 
+    /// Whether one of the `candidates` is up.
+    pub(in crate::upstream) fn has_candidate_up(&self, candidates: &Candidates) -> bool {
+        let is_up = |server: &Arc<Server>| matches!(server.availability(), Availability::Up { .. });
+        self.servers.iter().any(|server| !candidates.has_failed(server) && is_up(server))
+    }
+
     /// Picks one of the `candidates`. `draw` returns random numbers.
     pub(super) fn pick(
         &self,

@@ -4,8 +4,9 @@ use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -27,6 +28,8 @@ pub enum MaxBody {
 /// Trailers are dropped: neither a route's rules nor the header rules look at what follows a body.
 /// gRPC does not need them here, since only its responses have trailers.
 ///
+/// A small body may be [buffered](Self::buffer) first, so that it can be sent again.
+///
 /// Two words large, since a request is moved often and most have no body.
 #[derive(Debug)]
 pub struct RequestBody {
@@ -36,7 +39,14 @@ pub struct RequestBody {
 }
 
 #[derive(Debug)]
-struct Source {
+enum Source {
+    Buffered(Bytes),
+    Client(ClientBody),
+}
+
+/// The body as it arrives from the client.
+#[derive(Debug)]
+struct ClientBody {
     incoming: Incoming,
     /// How many more bytes are allowed.
     allowance: MaxBody,
@@ -56,8 +66,43 @@ impl RequestBody {
         if incoming.is_end_stream() {
             return Self::empty();
         }
-        let source = Source { incoming, allowance: max, idle: IdleTimer::new(allowance) };
+        let source = Source::Client(ClientBody { incoming, allowance: max, idle: IdleTimer::new(allowance) });
         Self { source: Some(Box::new(source)), progress: Progress::new(BodyOutcome::InProgress) }
+    }
+
+    /// A body of these bytes, which must not be empty.
+    pub(in crate::upstream) fn from_bytes(bytes: Bytes) -> Self {
+        let source = Source::Buffered(bytes);
+        Self { source: Some(Box::new(source)), progress: Progress::new(BodyOutcome::InProgress) }
+    }
+
+    /// Reads the body to its end, and returns one that holds all of it.
+    ///
+    /// # Errors
+    ///
+    /// Why the client did not complete it.
+    pub(in crate::upstream) async fn buffer(mut self) -> Result<Self, RequestBodyFault> {
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = self.frame().await {
+            match (frame.map(Frame::into_data), self.progress.outcome()) {
+                (Ok(Ok(data)), _) => bytes.extend_from_slice(&data),
+                // Trailers, which are dropped.
+                (Ok(Err(_)), _) => {}
+                (Err(RequestBodyError), BodyOutcome::Incomplete(fault)) => return Err(fault),
+                (Err(RequestBodyError), BodyOutcome::Ended(_) | BodyOutcome::InProgress | BodyOutcome::Unread) => {
+                    return Err(RequestBodyFault::Broken);
+                }
+            }
+        }
+        Ok(if bytes.is_empty() { Self::empty() } else { Self::from_bytes(bytes.freeze()) })
+    }
+
+    /// The bytes of a buffered body that has not been sent yet.
+    pub(in crate::upstream) fn buffered(&self) -> Option<&Bytes> {
+        match self.source.as_deref()? {
+            Source::Buffered(bytes) => Some(bytes),
+            Source::Client(_) => None,
+        }
     }
 
     /// No body.
@@ -78,7 +123,14 @@ impl RequestBody {
     }
 }
 
-impl Source {
+impl Default for RequestBody {
+    /// No body.
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl ClientBody {
     /// Deducts `length` bytes from the allowance. Returns whether they were allowed.
     fn allows(&mut self, length: u64) -> bool {
         match &mut self.allowance {
@@ -105,7 +157,13 @@ impl Body for RequestBody {
         let this = &mut *self;
         loop {
             let source = match (this.source.as_deref_mut(), this.progress.outcome()) {
-                (Some(source), BodyOutcome::InProgress) => source,
+                (Some(Source::Client(client)), BodyOutcome::InProgress) => client,
+                (Some(Source::Buffered(bytes)), BodyOutcome::InProgress) => {
+                    let bytes = std::mem::take(bytes);
+                    this.progress.add_bytes(bytes.len() as u64);
+                    this.end(BodyOutcome::Ended(Instant::now()));
+                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                }
                 (_, BodyOutcome::Ended(_)) => return Poll::Ready(None),
                 // There may still be a source if the response has cancelled the body.
                 (_, BodyOutcome::Incomplete(_) | BodyOutcome::Unread | BodyOutcome::InProgress) => {
@@ -154,7 +212,11 @@ impl Body for RequestBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.source.as_ref().map_or_else(|| SizeHint::with_exact(0), |source| source.incoming.size_hint())
+        match self.source.as_deref() {
+            None => SizeHint::with_exact(0),
+            Some(Source::Buffered(bytes)) => SizeHint::with_exact(bytes.len() as u64),
+            Some(Source::Client(client)) => client.incoming.size_hint(),
+        }
     }
 }
 

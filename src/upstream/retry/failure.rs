@@ -1,0 +1,56 @@
+//! Failures of sending: what hyper's errors say about a request that brought no response.
+
+use http::Request;
+use hyper::client::conn::TrySendError;
+
+use crate::upstream::body::{BodyOutcome, RequestBody};
+use crate::upstream::{Fault, ResponseFault, UpstreamError};
+
+/// Why sending a request brought no response.
+pub(in crate::upstream) struct SendFailure {
+    pub(super) fault: Fault,
+    /// The request, if not a byte of it was written.
+    pub(super) unsent: Option<Box<Request<RequestBody>>>,
+    /// Whether the server may have closed the connection before it read the request.
+    pub(super) may_be_unprocessed: bool,
+}
+
+impl<E: Into<Fault>> From<E> for SendFailure {
+    fn from(fault: E) -> Self {
+        Self { fault: fault.into(), unsent: None, may_be_unprocessed: false }
+    }
+}
+
+impl SendFailure {
+    /// Classifies hyper's error, for a request whose body ended in `body`.
+    pub(in crate::upstream) fn new(mut failed: TrySendError<Request<RequestBody>>, body: BodyOutcome) -> Self {
+        let unsent = failed.take_message().map(Box::new);
+        let error = failed.into_error();
+        let may_be_unprocessed = error.is_incomplete_message()
+            || error.is_canceled()
+            || error.is_closed()
+            || is_io_error(&error)
+            || is_unprocessed(&error);
+        let fault = match body {
+            BodyOutcome::Incomplete(fault) if unsent.is_none() => Fault::Client(fault),
+            // A body that the upstream's connection no longer reads is cut off by the upstream.
+            BodyOutcome::Incomplete(_) | BodyOutcome::Unread | BodyOutcome::Ended(_) | BodyOutcome::InProgress => {
+                UpstreamError::Failed(ResponseFault::of(&error)).into()
+            }
+        };
+        Self { fault, unsent, may_be_unprocessed }
+    }
+}
+
+fn is_io_error(error: &hyper::Error) -> bool {
+    std::error::Error::source(error).is_some_and(<dyn std::error::Error + 'static>::is::<std::io::Error>)
+}
+
+/// Whether an HTTP/2 server declares that it has not processed the request (RFC 9113 §8.7).
+fn is_unprocessed(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    source.is_some_and(|error| {
+        let shuts_down = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+        error.is_remote() && (shuts_down || error.reason() == Some(h2::Reason::REFUSED_STREAM))
+    })
+}
