@@ -92,7 +92,8 @@ impl Handshakes {
     }
 
     /// Does the expensive part, the key exchange and the signature, in turn with the other
-    /// handshakes of the worker.
+    /// handshakes of the worker. Only what follows a second `ClientHello` is out of turn; clients
+    /// send one if they have guessed a key exchange that the gateway does not have.
     async fn complete(
         &self,
         start: StartHandshake<ClientSocket>,
@@ -183,12 +184,96 @@ impl From<rustls::Error> for FailedHandshake {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use rustls::server::{ClientHello, ResolvesServerCert};
+    use rustls::sign::CertifiedKey;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::task::LocalSet;
+
     use super::*;
+    use crate::tls::provider;
+    use crate::tls::test_support::TestAuthority;
 
     #[test]
     fn the_length_of_the_response_is_right() {
         let response = std::str::from_utf8(PLAIN_HTTP_RESPONSE).unwrap();
         let (head, body) = response.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{}", body.len());
+    }
+
+    /// Records how often the event loop has turned when each handshake was computed.
+    #[derive(Debug)]
+    struct Recorder {
+        key: Arc<CertifiedKey>,
+        turns: Arc<AtomicUsize>,
+        computed_at: Mutex<Vec<usize>>,
+    }
+
+    impl ResolvesServerCert for Recorder {
+        fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+            self.computed_at.lock().unwrap().push(self.turns.load(Relaxed));
+            Some(Arc::clone(&self.key))
+        }
+    }
+
+    /// A connection on which a `ClientHello` has arrived.
+    async fn with_client_hello(listener: &TcpListener) -> (TcpStream, ClientSocket) {
+        let config = ClientConfig::builder_with_provider(Arc::clone(provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let mut client = ClientConnection::new(Arc::new(config), "a.test".try_into().unwrap()).unwrap();
+        let mut hello = Vec::new();
+        client.write_tls(&mut hello).unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        stream.write_all(&hello).await.unwrap();
+        let socket = ClientSocket::tcp(listener.accept().await.unwrap().0);
+        socket.readable().await.unwrap();
+        (stream, socket)
+    }
+
+    #[tokio::test]
+    async fn other_tasks_run_between_two_handshakes() {
+        const CLIENTS: usize = 4;
+        let issued = TestAuthority::new().issue(&["a.test"]);
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&issued.key.serialize_der().try_into().unwrap());
+        let recorder = Arc::new(Recorder {
+            key: Arc::new(CertifiedKey::new(vec![issued.certificate.der().clone()], key.unwrap())),
+            turns: Arc::default(),
+            computed_at: Mutex::default(),
+        });
+        let config = ServerConfig::builder_with_provider(Arc::clone(provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&recorder) as Arc<dyn ResolvesServerCert>);
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            clients.push(with_client_hello(&listener).await);
+        }
+        let (handshakes, local) = (Rc::new(Handshakes::new()), LocalSet::new());
+        let mut streams = Vec::new();
+        for (stream, socket) in clients {
+            streams.push(stream);
+            let (handshakes, config) = (Rc::clone(&handshakes), Arc::clone(&config));
+            local.spawn_local(async move { handshakes.accept(socket, config).await.map(drop) });
+        }
+        let computed = || recorder.computed_at.lock().unwrap().clone();
+        let others = async {
+            while computed().len() < CLIENTS {
+                recorder.turns.fetch_add(1, Relaxed);
+                tokio::task::yield_now().await;
+            }
+        };
+        local.run_until(others).await;
+        let computed_at = computed();
+        assert!(computed_at.windows(2).all(|pair| pair[0] < pair[1]), "{computed_at:?}");
     }
 }

@@ -31,6 +31,8 @@ async fn requests_over_tls_are_served_in_both_protocols() {
     }
     let response = http1.request("POST", "/public/x", &HOST, &vec![b'x'; 100_000]).await;
     assert_eq!(response.status, 200);
+    let mut agreed = client.clone().alpn(&["http/1.1"]).open(site.gateway.addr()).await;
+    assert_eq!(agreed.request("GET", "/public/x", &HOST, b"").await.status, 200);
     let http2 = client.open_h2(site.gateway.addr()).await;
     assert_eq!(http2.get("/public/x", &[]).await.status, 200);
     for request in site.origin.requests() {
@@ -39,7 +41,7 @@ async fn requests_over_tls_are_served_in_both_protocols() {
         assert!(forwarded.contains("proto=https"), "{forwarded}");
     }
     let handshakes = site.gateway.count("portcullis_tls_handshakes_total{version=\"1.3\",resumed=\"false\"}").await;
-    assert_eq!(handshakes, 2);
+    assert_eq!(handshakes, 3);
 }
 
 #[tokio::test]
@@ -402,4 +404,41 @@ async fn a_redirect_leads_to_the_public_url() {
     let site = Fixture::start(config(&files, &["a"]).add("server", lines)).await;
     let response = client::get(site.gateway.addrs()[1], "/x?y", &[("Host", "other.test")]).await;
     assert_eq!(response.header("location"), Some("https://api.example.com:8443/x?y"));
+}
+
+/// A client that begins handshakes and does not complete them takes its own share only.
+#[tokio::test]
+async fn unfinished_handshakes_count_as_connections_of_their_client() {
+    let files = CertificateFiles::localhost("a");
+    let lines = "max_connections_per_client = 2";
+    let site = Fixture::start(config(&files, &["a"]).add("server", lines).one_worker()).await;
+    let addr = site.gateway.addr();
+    let mut begun = Vec::new();
+    for _ in 0..2 {
+        let mut conn = Conn::open_as(7, addr).await;
+        conn.send(b"\x16\x03\x01\x02\x00\x01").await;
+        begun.push(conn);
+    }
+    site.gateway.wait_for_connections(2).await;
+    let mut third = Conn::open_as(7, addr).await;
+    assert!(third.read_to_close().await.is_empty());
+    assert_eq!(site.gateway.count("portcullis_connections_refused_total").await, 1);
+    let mut other = TlsClient::new("localhost").open(addr).await;
+    assert_eq!(other.request("GET", "/public/x", &HOST, b"").await.status, 200);
+}
+
+/// A connection that has been idle for a second is parked; its session goes on where it was.
+#[tokio::test]
+async fn a_parked_connection_goes_on_over_tls() {
+    let files = CertificateFiles::localhost("a");
+    let site = Fixture::start(config(&files, &["a"])).await;
+    let mut conn = TlsClient::new("localhost").open(site.gateway.addr()).await;
+    for number in 0..2 {
+        assert_eq!(conn.request("GET", "/public/x", &HOST, b"").await.status, 200, "request {number}");
+        site.gateway.wait_for_metric("portcullis_connections_idle", 1.0).await;
+    }
+    let (head, rest) = "GET /public/y HTTP/1.1\r\nHost: localhost\r\n\r\n".split_at(9);
+    conn.send(head).await;
+    conn.send(rest).await;
+    assert_eq!(conn.read_response().await.status, 200);
 }
