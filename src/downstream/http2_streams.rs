@@ -209,8 +209,9 @@ impl<F: Future<Output = ()> + Unpin + 'static> Executor<F> for StreamExecutor {
 /// Runs the task that sends the bytes of a tunnel to the client. `response` opened the tunnel, and
 /// its request is over when both have ended.
 ///
-/// The task goes on until the client has taken all bytes. A client that takes none would keep it for
-/// as long as its connection, so it has a second once the tunnel has ended; then the stream is reset.
+/// The task goes on until the client has taken all bytes. A client that takes none would keep it
+/// for as long as its connection, so it has a second once the tunnel has ended; then the stream is
+/// reset.
 async fn run_tunnel(sending: impl Future<Output = ()> + Unpin, mut response: Body<RequestGuard>) {
     let mut sending = pin!(sending);
     let mut ended = pin!(response.tunnel_ended());

@@ -114,8 +114,8 @@ impl RequestHead {
 }
 
 /// Rewrites an extended `CONNECT` for a WebSocket (RFC 8441) as the request that opens one over
-/// HTTP/1.1: `GET` with `Upgrade`. All stages then decide on both alike. Returns whether it was one;
-/// any other `CONNECT` stays what it is and is refused.
+/// HTTP/1.1: `GET` with `Upgrade`. All stages then decide on both alike. Returns whether it was
+/// one; any other `CONNECT` stays what it is and is refused.
 fn rewrite_extended_connect(parts: &mut Parts) -> bool {
     let is_websocket = parts.version == Version::HTTP_2
         && parts.method == Method::CONNECT

@@ -82,8 +82,8 @@ pub(crate) fn has_grpc_content(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes()))
 }
 
-/// How long the client gives its call: `grpc-timeout`, a positive number of at most eight digits and
-/// a unit. `None` if there is none, or if it is malformed or there are several: the server then
+/// How long the client gives its call: `grpc-timeout`, a positive number of at most eight digits
+/// and a unit. `None` if there is none, or if it is malformed or there are several: the server then
 /// decides what to do with it.
 #[must_use]
 pub(crate) fn timeout_in(headers: &HeaderMap) -> Option<Duration> {

@@ -117,8 +117,8 @@ fn send_all(fixture: &Fixture, count: usize) -> JoinSet<()> {
     requests
 }
 
-/// RFC 9110 §7.8: a shared connection cannot switch protocols, so that an offer to do so is ignored.
-/// It is no tunnel.
+/// RFC 9110 §7.8: a shared connection cannot switch protocols, so that an offer to do so is
+/// ignored. It is no tunnel.
 #[tokio::test]
 async fn an_offer_to_upgrade_counts_as_no_tunnel() {
     let (fixture, origin) = start(100, "max_tunnels = 1").await;

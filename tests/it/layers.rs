@@ -8,10 +8,11 @@ use syn::visit::{self, Visit};
 
 /// Where a status may be named: the error responses, and the few places that speak HTTP for
 /// themselves.
-const MAY_CHOOSE_A_STATUS: [&str; 10] = [
+const MAY_CHOOSE_A_STATUS: [&str; 11] = [
     "admin/",
     "cli/demo/serve.rs",
     "gateway/response/error_response/",
+    "gateway/response/tunnel_response.rs",
     "gateway/stages/cors.rs",
     "gateway/stages/https_redirect.rs",
     "local_issuer/endpoints.rs",

@@ -1,5 +1,5 @@
-//! What becomes of a stream whose token expires: by default a response ends as usual, and a tunnel a
-//! minute later. The leeway of five minutes lets a stream begin with a token that has expired.
+//! What becomes of a stream whose token expires: by default a response ends as usual, and a tunnel
+//! a minute later. The leeway of five minutes lets a stream begin with a token that has expired.
 
 use std::time::Duration;
 
@@ -22,7 +22,8 @@ fn config() -> Config {
     Config::minimal().add("issuers.main", "leeway = \"5m\"")
 }
 
-/// A token, and the time set so that 300 ms are left until `after_expiry` has passed since its `exp`.
+/// A token, and the time set so that 300 ms are left until `after_expiry` has passed since its
+/// `exp`.
 fn token_expired_for(fixture: &Fixture, after_expiry: Duration) -> String {
     let exp = fixture.clock.clock().now().seconds() + 1;
     let token = fixture.token().claim("exp", exp).to_bearer();

@@ -309,8 +309,8 @@ async fn an_ignored_upgrade_gives_its_tunnel_back() {
     }
 }
 
-/// Threat DO-7: only an open tunnel counts, so that offers to an upstream that is slow to respond do
-/// not use up the tunnels of other clients.
+/// Threat DO-7: only an open tunnel counts, so that offers to an upstream that is slow to respond
+/// do not use up the tunnels of other clients.
 #[tokio::test]
 async fn a_pending_upgrade_holds_no_tunnel() {
     let (fixture, origin) = start_with_tunnels("max_tunnels = 1", "").await;

@@ -11,3 +11,4 @@ pub(crate) mod error_response;
 pub(crate) mod record;
 pub(crate) mod refusal;
 pub(crate) mod time_limit;
+pub(crate) mod tunnel_response;

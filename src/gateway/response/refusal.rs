@@ -112,7 +112,8 @@ pub enum TokenFault {
     TooLong,
     /// It is invalid.
     Verify(VerifyError),
-    /// It was valid, but no longer is: its key was withdrawn, or its issuer's settings have changed.
+    /// It was valid, but no longer is: its key was withdrawn, or its issuer's settings have
+    /// changed.
     Withdrawn,
 }
 

@@ -24,8 +24,8 @@ pub(crate) enum Credentials<'a> {
     /// These claims count as those of a valid token; the request's token is not read. Only
     /// `explain` assumes claims.
     Assumed(&'a Map<String, Value>),
-    /// This caller made the request when it was admitted, and is judged again. Its issuer must still
-    /// vouch for its token.
+    /// This caller made the request when it was admitted, and is judged again. Its issuer must
+    /// still vouch for its token.
     Established(&'a Caller),
     /// The token in the request.
     FromRequest,

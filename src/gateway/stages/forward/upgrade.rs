@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use http::header::{self, HeaderValue};
 use http::response::Parts;
-use http::{StatusCode, Version};
+use http::{HeaderValue, Version};
 use tokio::time::Instant;
 
 use crate::gateway::policy::Route;
 use crate::gateway::request::{RequestHead, RequestTail};
 use crate::gateway::response::refusal::Refusal;
+use crate::gateway::response::tunnel_response;
 use crate::gateway::runtime::Runtime;
 use crate::gateway::stages::normalize::InboundRequest;
 use crate::upstream::ResponseFault;
@@ -34,8 +34,8 @@ impl PendingUpgrade {
     /// `None` if the request does not ask to switch protocols.
     ///
     /// The limits on tunnels are checked here, so that the upstream is not asked for a tunnel that
-    /// could not open. The permit is acquired when it opens: an upstream may ignore the offer, and a
-    /// client that makes many offers to a slow upstream shall not use up the tunnels of others.
+    /// could not open. The permit is acquired when it opens: an upstream may ignore the offer, and
+    /// a client that makes many offers to a slow upstream shall not use up the tunnels of others.
     ///
     /// # Errors
     ///
@@ -74,8 +74,7 @@ impl PendingUpgrade {
     /// 502 if the upstream has not read the key of a WebSocket.
     pub(super) fn complete(&self, head: &mut Parts, protocol: HeaderValue) -> Result<(), Refusal> {
         let Some(key) = &self.websocket_key else {
-            head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            head.headers.insert(header::UPGRADE, protocol);
+            tunnel_response::over_http_1(&mut head.headers, protocol);
             return Ok(());
         };
         let accept = head.headers.remove(SEC_WEBSOCKET_ACCEPT);
@@ -83,9 +82,7 @@ impl PendingUpgrade {
         if !is_websocket || !accept.is_some_and(|accept| key.is_accepted_by(&accept)) {
             return Err(Refusal::UpstreamFailed(ResponseFault::WebSocketHandshake));
         }
-        // A response that opens a tunnel has no length (RFC 9110 §9.3.6).
-        head.headers.remove(header::CONTENT_LENGTH);
-        head.status = StatusCode::OK;
+        tunnel_response::over_http_2(head);
         Ok(())
     }
 
