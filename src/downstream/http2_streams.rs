@@ -212,11 +212,14 @@ impl<F: Future<Output = ()> + Unpin + 'static> Executor<F> for StreamExecutor {
 /// The task goes on until the client has taken all bytes. A client that takes none would keep it
 /// for as long as its connection, so it has a second once the tunnel has ended; then the stream is
 /// reset.
-async fn run_tunnel(sending: impl Future<Output = ()> + Unpin, mut response: Body<RequestGuard>) {
-    let mut sending = pin!(sending);
+async fn run_tunnel(mut sending: impl Future<Output = ()> + Unpin, mut response: Body<RequestGuard>) {
     let mut ended = pin!(response.tunnel_ended());
     tokio::select! {
-        () = &mut sending => ended.await,
+        () = &mut sending => {
+            // The tunnel waits for this before it ends: it is how hyper says that all is sent.
+            drop(sending);
+            ended.await;
+        }
         () = &mut ended => drop(timeout(TUNNEL_CLOSE_TIMEOUT, sending).await),
     }
 }

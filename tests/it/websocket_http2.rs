@@ -167,6 +167,7 @@ async fn a_websocket_over_http_2_is_one_over_http_1_to_the_upstream() {
     let line = fixture.gateway.wait_for_access_lines(4).await.pop().expect("a line");
     assert_eq!(json!([line["status"], line["method"], line["path"]]), json!([200, "GET", "/token/ws"]));
     assert_eq!(json!([line["bytes_in"], line["bytes_out"]]), json!([200_004, 200_004]), "{line}");
+    assert!(line["duration_ms"].as_f64() < Some(20_000.0), "it ends as soon as both sides have closed: {line}");
     assert_eq!(fixture.gateway.count("portcullis_upstream_connections{upstream=\"main\",state=\"tunnel\"}").await, 0);
 }
 
