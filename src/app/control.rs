@@ -188,8 +188,8 @@ impl Control {
             // connections.
             drop(socket_files);
             trigger.advance(Phase::Draining);
-            // A worker ends when it accepts no more connections and its last one is closed. The number
-            // of open connections would miss one that a worker is just about to serve.
+            // A worker ends when it accepts no more connections and its last one is closed. The
+            // number of open connections would miss one that a worker is just about to serve.
             let _ = tokio::time::timeout(timeout, workers.ended()).await;
             trigger.advance(Phase::Stopped);
         });

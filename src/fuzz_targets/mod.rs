@@ -45,8 +45,8 @@ mod tests {
         ("response_head", response_head),
     ];
 
-    /// Inputs per target that are made by changing the corpus. `make fuzz` tries as many as there is
-    /// time for.
+    /// Inputs per target that are made by changing the corpus. `make fuzz` tries as many as there
+    /// is time for.
     const CHANGED_INPUTS: u64 = 2_000;
 
     /// A generator of numbers that are the same in every run (splitmix64).

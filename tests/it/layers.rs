@@ -218,8 +218,8 @@ fn modules_use_only_what_the_design_allows() {
     assert!(unused.is_empty(), "in the table, but not in the code: {unused:?}");
 }
 
-/// The judge alone runs the stages; the data path runs the last one, and `explain` shows what it
-/// would send.
+/// The judge alone runs the stages; the data path runs the last one, `explain` shows what it would
+/// send, and a fuzz target checks that.
 #[test]
 fn each_stage_is_called_from_one_place() {
     let stages = ["normalize", "routing", "cors", "rate_limit", "authenticate", "authorize"].map(stage_path);
@@ -232,7 +232,8 @@ fn each_stage_is_called_from_one_place() {
     for stage in &stages {
         assert_eq!(callers(stage), ["gateway/decide.rs"], "{}", stage.join("::"));
     }
-    assert_eq!(callers(&stage_path("forward")), ["cli/explain/mod.rs", "gateway/mod.rs"]);
+    let expected = ["cli/explain/mod.rs", "fuzz_targets/decision.rs", "gateway/mod.rs"];
+    assert_eq!(callers(&stage_path("forward")), expected);
 }
 
 fn stage_path(name: &str) -> Vec<String> {

@@ -86,8 +86,8 @@ fn an_unknown_key_causes_one_fetch_per_cooldown() {
     assert_eq!(schedule.on_missing_key(61 * SECOND, "new", true, Waiter::New), MissOutcome::Wait);
 }
 
-/// Threat J-95: only a scheduled fetch reads the discovery document, so a request for an unknown key
-/// must not take the place of a refresh that is due.
+/// Threat J-95: only a scheduled fetch reads the discovery document, so a request for an unknown
+/// key must not take the place of a refresh that is due.
 #[test]
 fn a_fetch_is_for_an_unknown_key_only_before_the_refresh_and_after_a_success() {
     let mut schedule = fetched();
