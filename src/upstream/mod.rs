@@ -15,7 +15,6 @@ mod head_deadline;
 pub(crate) mod headers;
 mod health;
 mod lease;
-mod pause;
 pub(crate) mod pool;
 mod request_head;
 pub(crate) mod response;

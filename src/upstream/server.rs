@@ -8,7 +8,6 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::dialer::Dialer;
 use super::health::{Availability, CheckSettings, ServerHealth, UpstreamHealth};
-use super::pause::Pause;
 use super::{ConnectFault, Protocol, ServerAddress, UpstreamError, UpstreamSettings, WeightedAddress};
 use crate::resolver::Resolver;
 use crate::telemetry::metrics::{GaugeGuard, UpstreamMetrics};
@@ -22,8 +21,6 @@ pub struct Server {
     label: Box<str>,
     dialer: Dialer,
     health: ServerHealth,
-    /// What its `Retry-After` has asked for.
-    pause: Pause,
     protocol: Protocol,
     keep_alive: Duration,
     /// One permit for each connection that may be open, in all workers together.
@@ -55,7 +52,6 @@ impl Server {
             health: ServerHealth::new(id, &label, health, metrics.server(&label)),
             label,
             dialer: Dialer::new(address.clone(), Resolver::system()),
-            pause: Pause::new(),
             protocol: settings.protocol,
             keep_alive: settings.keep_alive,
             connection_permits: Arc::new(Semaphore::new(settings.max_connections)),
@@ -111,15 +107,12 @@ impl Server {
 
     /// Whether it may be picked at this moment.
     pub(super) fn availability(&self) -> Availability {
-        match self.health.availability() {
-            Availability::Up { .. } if self.pause.is_active() => Availability::Suspect,
-            other @ (Availability::Up { .. } | Availability::Suspect | Availability::Down) => other,
-        }
+        self.health.availability()
     }
 
     /// Notes that it wants no requests for `time`.
     pub(super) fn pause(&self, time: Duration) {
-        self.pause.start(time);
+        self.health.pause(time);
     }
 
     /// Notes that a request goes to this server.

@@ -4,6 +4,7 @@
 mod auth_failures;
 mod authentication;
 mod authorization;
+mod backend_loss;
 mod balancing;
 mod bodies;
 mod cache;

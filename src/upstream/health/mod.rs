@@ -1,8 +1,8 @@
 //! Health of a server: whether requests may go to it, and how many of them.
 //!
-//! Four things bear on it: failures to connect ([`Backoff`]), failures of requests ([`ejection`]),
-//! the gateway's own checks ([`checks`]), and for a while a recovery from one of the last two
-//! ([`recovery`]). The state belongs to the server and is shared by all workers. A pick asks for it
+//! Five things bear on it: failures to connect ([`Backoff`]), failures of requests ([`ejection`]),
+//! the server's own `Retry-After` ([`pause`]), the gateway's checks ([`checks`]), and for a while a
+//! recovery from ejection or failed checks ([`recovery`]). The state belongs to the server and is shared by all workers. A pick asks for it
 //! through [`ServerHealth::availability`], and nothing else decides which servers are avoided. What
 //! happens while none is up is up to the [`circuit`].
 
@@ -10,6 +10,7 @@ mod check;
 mod checks;
 mod circuit;
 mod ejection;
+mod pause;
 mod recovery;
 mod settings;
 
@@ -30,6 +31,7 @@ use checks::{CheckChange, Checks};
 use circuit::Circuit;
 pub(super) use circuit::Probe;
 use ejection::Ejections;
+use pause::Pause;
 use recovery::{Phase, Recovery};
 pub(crate) use settings::{CheckSettings, EjectSettings, HealthSettings, StatusSet};
 
@@ -77,6 +79,8 @@ pub(super) struct ServerHealth {
     /// Whether its last ejection is not yet known to be over.
     is_ejected: AtomicBool,
     recovery: Recovery,
+    /// What its `Retry-After` has asked for.
+    pause: Pause,
     checks: Checks,
 }
 
@@ -140,6 +144,7 @@ impl ServerHealth {
             failures: AtomicU32::new(0),
             is_ejected: AtomicBool::new(false),
             recovery: Recovery::default(),
+            pause: Pause::new(),
             checks: Checks::default(),
         }
     }
@@ -155,7 +160,9 @@ impl ServerHealth {
         }
         match phase {
             Phase::Away => Availability::Suspect,
-            Phase::Warming { .. } | Phase::Settled if !self.connects.allows_attempt() => Availability::Suspect,
+            Phase::Warming { .. } | Phase::Settled if self.pause.is_active() || !self.connects.allows_attempt() => {
+                Availability::Suspect
+            }
             Phase::Warming { percent } => Availability::Up { percent },
             Phase::Settled => Availability::Up { percent: 100 },
         }
@@ -170,6 +177,7 @@ impl ServerHealth {
                 Some(format!("it fails its health checks{fault}"))
             }
             Availability::Suspect if self.connects.is_failing() => Some("it cannot be reached".to_owned()),
+            Availability::Suspect if self.pause.is_active() => Some("it has answered 503 with Retry-After".to_owned()),
             Availability::Suspect => Some("it is ejected because requests to it have failed".to_owned()),
         }
     }
@@ -177,6 +185,11 @@ impl ServerHealth {
     /// Sets the gauge that shows whether the server is up.
     pub(super) fn report(&self) {
         self.metrics.set_up(matches!(self.availability(), Availability::Up { .. }));
+    }
+
+    /// Notes that the server wants no requests for `time`.
+    pub(super) fn pause(&self, time: Duration) {
+        self.pause.start(time);
     }
 
     /// Notes that a request goes to this server; see [`Backoff::begin`].

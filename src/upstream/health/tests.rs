@@ -180,3 +180,11 @@ fn a_server_is_up_again_once_it_is_no_longer_checked() {
     servers[0].forget_checks();
     assert_eq!(servers[0].availability(), UP);
 }
+
+#[test]
+fn a_server_that_asks_for_a_pause_is_not_up_and_says_why() {
+    let Fixture { servers, .. } = fixture(2);
+    servers[0].pause(SECOND);
+    assert_eq!(servers[0].availability(), Availability::Suspect);
+    assert_eq!(servers[0].trouble().as_deref(), Some("it has answered 503 with Retry-After"));
+}

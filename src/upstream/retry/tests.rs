@@ -269,3 +269,23 @@ fn retry_after_is_a_number_of_seconds() {
         assert_eq!(retry_after(&headers), expected.map(Duration::from_secs), "{value:?}");
     }
 }
+
+#[test]
+fn only_what_says_something_about_the_server_counts_against_it() {
+    use AttemptConnection::{New, None, Reused};
+    let broken = Fault::Client(RequestBodyFault::Broken);
+    for (name, fault, connection, may_be_unprocessed, counts) in [
+        ("closed", FAILED, New, true, true),
+        ("stale", FAILED, Reused, true, false),
+        ("no HTTP on a reused connection", FAILED, Reused, false, true),
+        ("too slow", UpstreamError::Timeout.into(), New, false, true),
+        ("the route's deadline", UpstreamError::DeadlineExceeded.into(), New, false, false),
+        ("all connections in use", UpstreamError::Busy.into(), None, false, false),
+        ("counted where it was connected", REFUSED, None, false, false),
+        ("the client's body", broken, New, false, false),
+    ] {
+        let mut attempt = failed_attempt(fault, connection, Option::None);
+        attempt.failure.may_be_unprocessed = may_be_unprocessed;
+        assert_eq!(attempt.is_server_fault(), counts, "{name}");
+    }
+}
