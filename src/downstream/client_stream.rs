@@ -221,3 +221,38 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::gateway::runtime::ClientTimeouts;
+
+    /// hyper takes a read of no bytes for the end of the stream.
+    #[tokio::test]
+    async fn a_read_brings_bytes_wherever_a_target_was_cut_into_pieces() {
+        let request = b"GET /?\"<\" HTTP/1.1\r\n\r\n";
+        let timeout = Duration::from_secs(30);
+        let timeouts = ClientTimeouts { header: timeout, idle: timeout, body_idle: timeout, min_body_rate: None };
+        for at in 1..request.len() {
+            let (mut client, inner) = duplex(64);
+            let state = ConnectionState::new(Instant::now(), timeouts);
+            let (mut stream, _closed) = ClientStream::new(inner, Vec::new(), state, UnsolicitedWrites::Suppress);
+            let mut passed = Vec::new();
+            for piece in [&request[..at], &request[at..]] {
+                client.write_all(piece).await.unwrap();
+                let before = passed.len();
+                assert!(stream.read_buf(&mut passed).await.unwrap() > 0, "cut at {at}");
+                assert!(passed.len() > before);
+            }
+            drop(client);
+            stream.read_to_end(&mut passed).await.unwrap();
+            assert_eq!(String::from_utf8(passed).unwrap(), "GET /?%22%3C%22 HTTP/1.1\r\n\r\n", "cut at {at}");
+            assert!(stream.has_ended(), "cut at {at}");
+        }
+    }
+}

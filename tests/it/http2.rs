@@ -9,9 +9,37 @@ use serde_json::{Value, json};
 use crate::support::client::{Response, h2};
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
-use crate::support::frames::{Frames, GET_REQUEST, Outcome};
+use crate::support::frames::{Frames, GET_REQUEST, Outcome, kind};
 use crate::support::origin::Behaviour;
 use crate::support::raw_origin::{RawOrigin, Step};
+
+/// RFC 9113 §8.1, RFC 9110 §8.6: a response without a body ends with its head, and one of the
+/// gateway's own says how long it is.
+#[tokio::test]
+async fn a_client_learns_early_how_long_a_response_is() {
+    const END_STREAM: u8 = 1;
+    let fixture = Fixture::start(Config::minimal()).await;
+    fixture.origin.behave("/public/none", Behaviour::response(204, &[], ""));
+    fixture.origin.behave("/public/some", Behaviour::response(200, &[], "body"));
+    let mut frames = Frames::open(&fixture).await;
+    for (stream, method, path, ends) in [
+        (1, "GET", "/public/none", true),
+        (3, "HEAD", "/public/some", true),
+        (5, "HEAD", "/nowhere", true),
+        (7, "GET", "/public/some", false),
+        (9, "GET", "/nowhere", false),
+    ] {
+        let fields = [(":method", method), (":scheme", "http"), (":authority", "g"), (":path", path)];
+        frames.headers(stream, &fields, true).await;
+        let head = frames.next_of(kind::HEADERS).await;
+        assert_eq!((head.stream, head.flags & END_STREAM == END_STREAM), (stream, ends), "{method} {path}");
+    }
+    let client = h2(fixture.gateway.addr()).await;
+    for path in ["/public/some", "/nowhere"] {
+        let response = client.get(path, &[]).await;
+        assert_eq!(response.header("content-length"), Some(&*response.body.len().to_string()), "{path}");
+    }
+}
 
 /// The parts in which two responses must agree: all but the request id and the fields of the
 /// connection.

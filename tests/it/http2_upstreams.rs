@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http2;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::support::client::{self, h2};
+use crate::support::client::{self, Conn, h2};
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 use crate::support::frames::kind;
@@ -29,6 +29,7 @@ use crate::support::{closed_port, with_deadline};
 struct H2Origin {
     addr: SocketAddr,
     connections: Arc<AtomicUsize>,
+    open: watch::Sender<usize>,
     active: watch::Sender<usize>,
     gate: watch::Sender<bool>,
     _server: Server,
@@ -36,27 +37,45 @@ struct H2Origin {
 
 impl H2Origin {
     async fn start(max_streams: u32) -> Self {
+        Self::start_with(Some(max_streams)).await
+    }
+
+    /// Speaks HTTP/1.1 without `max_streams`.
+    async fn start_with(max_streams: Option<u32>) -> Self {
         let (listener, addr) = bind().await;
         let (connections, active, gate) =
             (Arc::<AtomicUsize>::default(), watch::Sender::default(), watch::Sender::new(true));
-        let shared = (Arc::clone(&connections), active.clone(), gate.clone());
+        let open = watch::Sender::<usize>::default();
+        let shared = (Arc::clone(&connections), active.clone(), gate.clone(), open.clone());
         let server = Server::start(listener, move |stream| {
-            let (connections, active, gate) = shared.clone();
+            let (connections, active, gate, open) = shared.clone();
             connections.fetch_add(1, Ordering::SeqCst);
+            open.send_modify(|count| *count += 1);
             async move {
                 let service = service_fn(|request| echo(request, active.clone(), gate.subscribe()));
                 // It ends with an error when the gateway closes early.
-                let _ = http2::Builder::new(TokioExecutor::new())
-                    .max_concurrent_streams(max_streams)
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
+                let _ = match max_streams {
+                    Some(max_streams) => {
+                        http2::Builder::new(TokioExecutor::new())
+                            .max_concurrent_streams(max_streams)
+                            .serve_connection(TokioIo::new(stream), service)
+                            .await
+                    }
+                    None => http1::Builder::new().serve_connection(TokioIo::new(stream), service).await,
+                };
+                open.send_modify(|count| *count -= 1);
             }
         });
-        Self { addr, connections, active, gate, _server: server }
+        Self { addr, connections, open, active, gate, _server: server }
     }
 
     fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+
+    async fn wait_for_open(&self, wanted: usize) {
+        let mut open = self.open.subscribe();
+        with_deadline("open connections", open.wait_for(|count| *count == wanted)).await.expect("the origin lives");
     }
 
     async fn wait_for_active(&self, wanted: usize) {
@@ -304,6 +323,78 @@ async fn a_full_server_makes_some_wait_and_tells_the_rest() {
     origin.gate.send_replace(true);
     requests.join_all().await;
     assert_eq!(origin.connections(), 1);
+}
+
+/// A gateway with two workers and one connection to an upstream, and a client of each worker.
+async fn start_two_workers(max_streams: Option<u32>) -> (Fixture, H2Origin, Vec<Conn>) {
+    let origin = H2Origin::start_with(max_streams).await;
+    let protocol = if max_streams.is_some() { "http2" } else { "http1" };
+    let keys = format!("max_connections = 1\nprotocol = \"{protocol}\"");
+    let config = Config::minimal()
+        .upstream("one", &[origin.addr], &keys)
+        .route("one", "access = \"public\"\nupstream = \"one\"");
+    let fixture = Fixture::start(config).await;
+    let mut clients = Vec::new();
+    while clients.is_empty() || fixture.gateway.connections_by_worker().contains(&0) {
+        let mut conn = fixture.connect().await;
+        assert_eq!(conn.request("GET", "/public/a", &[], b"").await.status, 200);
+        clients.push(conn);
+    }
+    (fixture, origin, clients)
+}
+
+/// `max_connections` is for all workers together: one that has a connection and no request for it
+/// leaves it to another one.
+#[tokio::test]
+async fn a_worker_closes_its_idle_connection_for_another_worker() {
+    for max_streams in [None, Some(10)] {
+        let (_fixture, origin, mut clients) = start_two_workers(max_streams).await;
+        for round in 0..2 {
+            for conn in &mut clients {
+                let response = conn.request("GET", "/one/a", &[], b"").await;
+                assert_eq!(response.status, 200, "{max_streams:?}, {round}: {}", response.text());
+            }
+        }
+        assert!(origin.connections() >= 3, "{max_streams:?}: {}", origin.connections());
+    }
+}
+
+#[tokio::test]
+async fn a_worker_closes_its_connection_after_the_last_request_if_another_worker_waits() {
+    for max_streams in [None, Some(1)] {
+        let (fixture, origin, mut clients) = start_two_workers(max_streams).await;
+        origin.gate.send_replace(false);
+        for conn in &mut clients {
+            conn.send("GET /one/a HTTP/1.1\r\nHost: g\r\n\r\n").await;
+        }
+        let waiting = u32::try_from(clients.len() - 1).expect("a few");
+        let pending = "portcullis_upstream_connections{upstream=\"one\",state=\"pending\"}";
+        fixture.gateway.wait_for_metric(pending, f64::from(waiting)).await;
+        origin.wait_for_active(1).await;
+        origin.gate.send_replace(true);
+        for conn in &mut clients {
+            let response = conn.read_response().await;
+            assert_eq!(response.status, 200, "{max_streams:?}: {}", response.text());
+        }
+    }
+}
+
+/// `keep_alive` counts from the end of the last stream.
+#[tokio::test]
+async fn an_idle_connection_is_closed_after_keep_alive() {
+    let (fixture, origin) = start(10, "keep_alive = \"50ms\"").await;
+    send_all(&fixture, 1).join_all().await;
+    origin.wait_for_open(0).await;
+    origin.gate.send_replace(false);
+    let busy = send_all(&fixture, 1);
+    origin.wait_for_active(1).await;
+    let (other, other_origin) = start(10, "keep_alive = \"50ms\"").await;
+    send_all(&other, 1).join_all().await;
+    other_origin.wait_for_open(0).await;
+    assert_eq!((origin.connections(), *origin.open.borrow()), (2, 1), "a connection with a stream is not idle");
+    origin.gate.send_replace(true);
+    busy.join_all().await;
+    origin.wait_for_open(0).await;
 }
 
 /// A client that disconnects resets its own stream only.

@@ -28,6 +28,34 @@ fn connections(name: &str, state: &str) -> String {
     format!("portcullis_upstream_connections{{upstream=\"{name}\",state=\"{state}\"}}")
 }
 
+/// A request waits for a connection as long as it would for a response, and not beyond the route's
+/// `timeout`. Which of them it was, the response says.
+#[tokio::test]
+async fn the_wait_for_a_connection_is_limited() {
+    let origin = Origin::start().await;
+    let held = "max_connections = 1\nresponse_timeout = ";
+    let config = with_upstream(Config::minimal(), "brief", &[origin.addr()], &format!("{held}\"100ms\""));
+    let config = with_upstream(config, "long", &[origin.addr()], &format!("{held}\"1h\""))
+        .route("patient", "access = \"public\"\nupstream = \"brief\"\ntimeout = \"1h\"")
+        .route("hurried", "access = \"public\"\nupstream = \"long\"\ntimeout = \"100ms\"");
+    let fixture = Fixture::start(config).await;
+    let mut holders = Vec::new();
+    for path in ["/brief/held", "/long/held"] {
+        holders.push((origin.stream(path), fixture.connect().await));
+        let (_, conn) = holders.last_mut().expect("pushed above");
+        conn.send(format!("GET {path} HTTP/1.1\r\nHost: g\r\n\r\n")).await;
+        assert_eq!(conn.read_head().await.status, 200, "{path}");
+    }
+    for (path, status, code) in [
+        ("/brief/a", 503, "upstream_busy"),
+        ("/patient/a", 503, "upstream_busy"),
+        ("/hurried/a", 504, "upstream_timeout"),
+    ] {
+        let response = fixture.get(path, &[]).await;
+        assert_eq!((response.status, &response.json()["code"]), (status, &json!(code)), "{path}");
+    }
+}
+
 /// RFC 9112 §9.3: a connection whose response was read to its end carries the next request,
 /// whatever kind of response it was.
 #[tokio::test]
