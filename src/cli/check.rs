@@ -8,7 +8,8 @@ use std::sync::Arc;
 use super::{ConfigFile, FAILED};
 use crate::app::block_on_local;
 use crate::gateway::policy::{Access, RouteSettings};
-use crate::plan::adopt::{Adopter, load_tls};
+use crate::plan::adopt::Adopter;
+use crate::plan::tls_files::TlsFiles;
 use crate::plan::{Plan, Warning, certificate_warnings};
 use crate::primitives::clock::Clock;
 use crate::telemetry::metrics::Metrics;
@@ -34,8 +35,8 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Err(problems) => return super::report_problems(&problems),
     };
     let clock = Clock::system();
-    let certificates = match load_tls(&plan, &clock, None) {
-        Ok(tls) => tls.map(|tls| tls.certificates()).unwrap_or_default(),
+    let certificates = match TlsFiles::load(&plan, &clock, None) {
+        Ok(files) => files.server.map(|tls| tls.certificates()).unwrap_or_default(),
         Err(problems) => return super::report_problems(&problems),
     };
     let mut text = report(&args.file.config.display().to_string(), &plan);

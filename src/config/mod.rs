@@ -34,6 +34,7 @@ mod stream_after_expiry;
 mod table;
 mod tree;
 mod upstream;
+mod upstream_tls;
 
 #[cfg(test)]
 mod tests;
@@ -60,6 +61,7 @@ pub(crate) use self::server_entry::ServerEntry;
 pub(crate) use self::server_tls::ServerTls;
 pub(crate) use self::stream_after_expiry::StreamAfterExpiry;
 pub(crate) use self::upstream::Upstream;
+pub(crate) use self::upstream_tls::UpstreamTls;
 
 /// The whole of `gateway.toml`.
 ///

@@ -6,25 +6,27 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::body_idle_timeout::BodyIdleTimeout;
-use super::field_order;
 use super::health::{Ejection, HealthCheck};
 use super::server_entry::ServerEntry;
 use super::units::{HostHeader, RetryOn, Size, TimeSpan, UpstreamProtocol};
+use super::upstream_tls::UpstreamTls;
+use super::{field_order, table};
 
 /// One upstream: a group of interchangeable servers.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 #[schemars(extend("required" = ["servers"]), transform = field_order::record::<Self>)]
 pub struct Upstream {
-    /// Addresses of the servers: `http://host:port`, without a path, or a Unix socket,
-    /// `unix:/run/orders.sock`. `https` is not supported. A table such as
+    /// Addresses of the servers: `https://host:port` or `http://host:port`, without a path, or a
+    /// Unix socket, `unix:/run/orders.sock`; all of them with TLS, or none. A table such as
     /// `{ url = "http://host:port", weight = 2 }` also says how large the server's share is.
     pub servers: Vec<ServerEntry>,
     /// How a server is chosen for a request. `"least_request"`: of two at random, the one with
     /// fewer requests in flight; `"round_robin"`: each in turn; `"hash:subject"`, `"hash:ip"`,
     /// `"hash:header:NAME"`: the same for the same caller, client address or value of a header.
     pub balance: String,
-    /// Time for name lookups and connects together, of all servers that are tried for a request.
+    /// Time for name lookups, connects and TLS handshakes together, of all servers that are tried
+    /// for a request.
     pub connect_timeout: TimeSpan,
     /// From the end of the request to the head of the response; also the longest wait for a free
     /// connection.
@@ -58,6 +60,10 @@ pub struct Upstream {
     pub max_tunnel_lifetime: TimeSpan,
     /// The protocol of the connections.
     pub protocol: UpstreamProtocol,
+    /// TLS towards `https` servers: whom to trust, and what to present.
+    /// Default: the system's authorities, and no certificate.
+    #[serde(deserialize_with = "table::optional")]
+    pub tls: Option<UpstreamTls>,
     /// The `Host` that the upstream receives.
     pub host: HostHeader,
     /// Whether to forward the client's `Authorization`: on public routes whatever it is, on other
@@ -90,7 +96,8 @@ impl Default for Upstream {
             max_tunnels: None,
             max_tunnels_per_client: None,
             max_tunnel_lifetime: TimeSpan::seconds(24 * 60 * 60),
-            protocol: UpstreamProtocol::Http1,
+            protocol: UpstreamProtocol::Auto,
+            tls: None,
             host: HostHeader::Preserve,
             forward_token: false,
             health: None,

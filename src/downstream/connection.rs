@@ -21,7 +21,7 @@ use crate::primitives::listen_address::ListenerService;
 use crate::primitives::log_interval::LogInterval;
 use crate::primitives::shutdown::Shutdown;
 use crate::telemetry::metrics::{CompletedHandshake, ConnectionMetrics, HandshakeFailure};
-use crate::tls::server::ALPN_HTTP2;
+use crate::tls::ALPN_HTTP2;
 
 /// What the connections of one worker share.
 #[derive(Clone, Debug)]

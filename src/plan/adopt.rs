@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Plan;
+use super::tls_files::TlsFiles;
 use crate::config::Problems;
 use crate::gateway::Runtime;
 use crate::gateway::caller_cache::CallerCache;
@@ -14,7 +15,7 @@ use crate::gateway::policy::{FailureGuard, Limiter, Route};
 use crate::primitives::clock::Clock;
 use crate::telemetry::AccessLog;
 use crate::telemetry::metrics::Metrics;
-use crate::tls::server::{ServerTls, SettingError};
+use crate::tls::client::ClientTls;
 use crate::token::{IssuerSettings, IssuerSetupError, Issuers, Verifier};
 use crate::upstream::Upstream;
 
@@ -38,7 +39,7 @@ pub enum AdoptError {
         /// What is wrong.
         source: IssuerSetupError,
     },
-    /// Files of `[server.tls]`: everything that is wrong with them.
+    /// Files of `[server.tls]` or of an upstream's `tls`: everything that is wrong with them.
     #[error("{0}")]
     Tls(Box<Problems>),
 }
@@ -57,10 +58,10 @@ impl Adopter {
     ///
     /// A file that an issuer needs, such as its `ca_file`, cannot be used.
     pub fn adopt(&self, plan: &Plan, previous: Option<&Runtime>) -> Result<Arc<Runtime>, AdoptError> {
-        let tls = load_tls(plan, &self.clock, previous.and_then(Runtime::tls))
-            .map_err(|problems| AdoptError::Tls(Box::new(problems)))?;
+        let tls =
+            TlsFiles::load(plan, &self.clock, previous).map_err(|problems| AdoptError::Tls(Box::new(problems)))?;
         let issuers = self.issuers(plan, previous)?;
-        let upstreams = self.upstreams(plan, previous);
+        let upstreams = self.upstreams(plan, tls.clients, previous);
         let limiters = self.limiters(plan, previous);
         // Cached callers hold headers rendered for one `IdentityHeaders` value. Reusing an equal
         // value keeps them valid.
@@ -93,7 +94,7 @@ impl Adopter {
             access_log: if plan.log.access { self.access_log.with_format(plan.log.format) } else { AccessLog::off() },
             clock: self.clock.clone(),
             connections: self.metrics.connections().clone(),
-            tls,
+            tls: tls.server,
         }))
     }
 
@@ -128,7 +129,12 @@ impl Adopter {
         }
     }
 
-    fn upstreams(&self, plan: &Plan, previous: Option<&Runtime>) -> BTreeMap<Arc<str>, Arc<Upstream>> {
+    fn upstreams(
+        &self,
+        plan: &Plan,
+        mut tls: BTreeMap<Arc<str>, Arc<ClientTls>>,
+        previous: Option<&Runtime>,
+    ) -> BTreeMap<Arc<str>, Arc<Upstream>> {
         let existing = previous.map_or(&[][..], Runtime::upstreams);
         plan.upstreams
             .values()
@@ -136,12 +142,13 @@ impl Adopter {
                 let unchanged = existing.iter().find(|upstream| upstream.settings() == settings);
                 let upstream = unchanged.cloned().unwrap_or_else(|| {
                     let (settings, clock) = (settings.clone(), self.clock.clone());
+                    let tls = tls.remove(&settings.name);
                     let changed = existing.iter().find(|upstream| *upstream.name() == settings.name);
                     Arc::new(if let Some(changed) = changed {
-                        changed.successor(settings, clock)
+                        changed.successor(settings, tls, clock)
                     } else {
                         let metrics = self.metrics.upstream(Arc::clone(&settings.name));
-                        Upstream::new(settings, metrics, clock)
+                        Upstream::new(settings, tls, metrics, clock)
                     })
                 });
                 (Arc::clone(&settings.name), upstream)
@@ -173,38 +180,4 @@ impl Adopter {
             Arc::new(FailureGuard::new(quota, metrics, self.clock.clone()))
         }))
     }
-}
-
-/// TLS towards clients, with the certificates that are in the files now; `None` without TLS. Blocks
-/// for as long as the file system does.
-///
-/// If the settings are those of `previous`, that stays in use, with the certificates that it has:
-/// its files are followed, and a bad one must not stop a reload of everything else.
-///
-/// # Errors
-///
-/// Everything that is wrong with any of the files.
-pub(crate) fn load_tls(
-    plan: &Plan,
-    clock: &Clock,
-    previous: Option<&Arc<ServerTls>>,
-) -> Result<Option<Arc<ServerTls>>, Problems> {
-    let Some(settings) = &plan.server.tls else { return Ok(None) };
-    if let Some(previous) = previous
-        && previous.settings() == settings
-    {
-        return Ok(Some(Arc::clone(previous)));
-    }
-    ServerTls::load(settings.clone(), clock.clone(), previous.map(Arc::as_ref)).map(Some).map_err(|errors| {
-        let mut problems = plan.no_problems.clone();
-        for SettingError { key, error } in errors {
-            let key_path = format!("server.tls.{key}");
-            match error.fault.hint() {
-                Some(hint) => problems.add_with_hint(key_path, error.to_string(), hint),
-                None => problems.add(key_path, error.to_string()),
-            }
-        }
-        problems.locate(&plan.key_lines);
-        problems
-    })
 }

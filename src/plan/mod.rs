@@ -18,6 +18,7 @@ mod server_tls;
 mod syntax;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tls_files;
 mod upstreams;
 mod warnings;
 

@@ -139,18 +139,18 @@ upstream = "up"
                hint: write the exact `iss` of the tokens, such as "https://login.example.com"
       line 32  issuers.e.jwks_file: cannot be combined with `jwks_url`
                hint: remove one of the two
-      line 34  upstreams.up.servers[0]: `https://a` is an https URL; TLS to upstreams is not supported
-               hint: write an http:// URL, and use a network that you trust or a TLS tunnel to the server
       line 34  upstreams.up.servers[2]: `http://a:80` is listed twice
                hint: for a larger share, write `{ url = "…", weight = 2 }`
       line 34  upstreams.up.servers[3]: `http://a/b` has a path, a query or a fragment
                hint: write scheme, host and port only; `add_prefix` in a route puts a path in front
-      line 34  upstreams.up.servers[4]: `a:b` is not an http URL
+      line 34  upstreams.up.servers[4]: `a:b` is not an http or https URL
                hint: write scheme, host and port, such as "http://127.0.0.1:9000"
       line 34  upstreams.up.servers[5].weight: 101 is more than the limit of 100
                hint: weights are compared with each other: write smaller numbers in the same proportion
       line 34  upstreams.up.servers[5].url: missing
                hint: write scheme, host and port, such as "http://127.0.0.1:9000"
+      line 34  upstreams.up.servers: some servers have https URLs and others have not, so that chance would decide what is encrypted
+               hint: write `https://` for all of them, or make two upstreams of them
       line 36  upstreams.down.servers: missing
                hint: list at least one server, such as ["http://127.0.0.1:9000"]
       line 37  upstreams.down.health.path: `health` is not a path

@@ -175,7 +175,49 @@ fn a_broken_rule_is_reported_with_its_key() {
             Some("issuers.b.subject_claim"),
         ),
         ("no server", "[upstreams.b]\nservers = []", Some("upstreams.b.servers")),
-        ("an https server", "[upstreams.b]\nservers = [\"https://b\"]", Some("upstreams.b.servers[0]")),
+        ("an https server", "[upstreams.b]\nservers = [\"https://b\"]", None),
+        ("https and http", "[upstreams.b]\nservers = [\"https://b\", \"http://c\"]", Some("upstreams.b.servers")),
+        ("https and a socket", "[upstreams.b]\nservers = [\"https://b\", \"unix:/c\"]", Some("upstreams.b.servers")),
+        (
+            "settings of TLS without TLS",
+            "[upstreams.b]\nservers = [\"http://b\"]\ntls = { server_name = \"b\" }",
+            Some("upstreams.b.tls"),
+        ),
+        (
+            "a certificate without a key",
+            "[upstreams.b]\nservers = [\"https://b\"]\ntls = { cert = \"/c.pem\" }",
+            Some("upstreams.b.tls.key"),
+        ),
+        (
+            "a key without a certificate",
+            "[upstreams.b]\nservers = [\"https://b\"]\ntls = { key = \"/c.pem\" }",
+            Some("upstreams.b.tls.cert"),
+        ),
+        (
+            "revocation lists of unknown authorities",
+            "[upstreams.b]\nservers = [\"https://b\"]\ntls = { crl_file = \"/c.pem\" }",
+            Some("upstreams.b.tls.ca_file"),
+        ),
+        (
+            "an empty path",
+            "[upstreams.b]\nservers = [\"https://b\"]\ntls = { ca_file = \"\" }",
+            Some("upstreams.b.tls.ca_file"),
+        ),
+        (
+            "a server name that is none",
+            "[upstreams.b]\nservers = [\"https://b\"]\ntls = { server_name = \"a b\" }",
+            Some("upstreams.b.tls.server_name"),
+        ),
+        (
+            "a server name for a host that cannot be one",
+            "[upstreams.b]\nservers = [\"https://-b\"]\ntls = { server_name = \"b\" }",
+            None,
+        ),
+        (
+            "a pin that is none",
+            "[upstreams.b]\nservers = [\"https://b\"]\ntls = { pins = [\"sha1/AAAA\"] }",
+            Some("upstreams.b.tls.pins[0]"),
+        ),
         (
             "the same server twice",
             "[upstreams.b]\nservers = [\"http://b\", \"http://b:80\"]",

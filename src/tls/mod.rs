@@ -7,12 +7,15 @@
 
 pub(crate) mod certificate;
 pub(crate) mod certified_key;
+pub(crate) mod client;
 pub(crate) mod files;
 pub(crate) mod follow;
+pub(crate) mod pin;
 pub(crate) mod server;
 
 mod pem;
 mod server_certificates;
+mod server_verifier;
 
 #[cfg(test)]
 pub(crate) mod test_support;
@@ -20,6 +23,10 @@ pub(crate) mod test_support;
 use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+
+/// The names of the protocols in ALPN (RFC 7301 §6, RFC 9113 §3.1).
+pub(crate) const ALPN_HTTP2: &[u8] = b"h2";
+pub(crate) const ALPN_HTTP1: &[u8] = b"http/1.1";
 
 /// The crypto provider of every TLS connection: aws-lc-rs, with the post-quantum hybrid
 /// X25519MLKEM768 as the preferred key exchange.

@@ -19,14 +19,10 @@ use super::certificate::CertificateFacts;
 use super::certified_key::{FileText, Identity, Part};
 use super::files::{self, FileError, FileFault};
 use super::follow::{self, Contents, Follower, LookTimes};
-use super::provider;
 use super::server_certificates::ServerCertificates;
+use super::{ALPN_HTTP1, ALPN_HTTP2, provider};
 use crate::primitives::clock::Clock;
 use crate::primitives::file::FileReader;
-
-/// The protocols that are offered (RFC 7301), the preferred one first.
-pub(crate) const ALPN_HTTP2: &[u8] = b"h2";
-const ALPN_HTTP1: &[u8] = b"http/1.1";
 
 /// `[server.tls]`, compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -241,7 +237,7 @@ impl std::fmt::Debug for ServerTls {
 /// The gateway's clock, for rustls: the age of tickets, and whether a client's certificate has
 /// expired.
 #[derive(Debug)]
-struct ClockTime(Clock);
+pub(super) struct ClockTime(pub(super) Clock);
 
 impl TimeProvider for ClockTime {
     fn current_time(&self) -> Option<UnixTime> {

@@ -1,7 +1,9 @@
 //! Certificates for tests, made by rcgen.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose,
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
     SignatureAlgorithm,
 };
 
@@ -18,15 +20,24 @@ pub(crate) struct Issued {
 
 impl TestAuthority {
     pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate().unwrap();
-        Self(CertifiedIssuer::self_signed(params, key).unwrap())
+        Self(CertifiedIssuer::self_signed(authority_params(), KeyPair::generate().unwrap()).unwrap())
     }
 
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
+    }
+
+    pub(crate) fn der(&self) -> &[u8] {
+        self.0.der()
+    }
+
+    pub(crate) fn key(&self) -> &KeyPair {
+        self.0.key()
+    }
+
+    /// An authority that this one has issued.
+    pub(crate) fn issue_authority(&self) -> Self {
+        Self(CertifiedIssuer::signed_by(authority_params(), KeyPair::generate().unwrap(), &self.0).unwrap())
     }
 
     /// A certificate for `names` with an ECDSA P-256 key.
@@ -41,6 +52,17 @@ impl TestAuthority {
         let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.0).unwrap();
         Issued { certificate, key }
     }
+}
+
+fn authority_params() -> CertificateParams {
+    /// Authorities with the same name would be taken for one.
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let mut params = CertificateParams::default();
+    let name = format!("authority {}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
 }
 
 impl Issued {

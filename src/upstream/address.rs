@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use http::HeaderValue;
+use rustls_pki_types::ServerName;
 
 /// The address of one server, from `servers` in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,12 +25,23 @@ pub enum DialTarget {
         host: String,
         /// 1–65535.
         port: u16,
+        /// The name that the server's certificate must be for; `None`: no TLS.
+        tls_name: Option<ServerName<'static>>,
     },
     /// A Unix domain socket.
     Unix(PathBuf),
 }
 
 impl ServerAddress {
+    /// Whether connections to it are secured.
+    #[must_use]
+    pub fn has_tls(&self) -> bool {
+        match &self.target {
+            DialTarget::Tcp { tls_name, .. } => tls_name.is_some(),
+            DialTarget::Unix(_) => false,
+        }
+    }
+
     /// The server's name in logs and metrics: host and port, or `unix:` and the path.
     #[must_use]
     pub fn label(&self) -> String {
@@ -45,7 +57,7 @@ impl ServerAddress {
     /// The server on `port` of loopback.
     pub(crate) fn loopback(port: u16) -> Self {
         let authority = HeaderValue::try_from(format!("127.0.0.1:{port}")).expect("digits and dots");
-        Self { target: DialTarget::Tcp { host: "127.0.0.1".to_owned(), port }, authority }
+        Self { target: DialTarget::Tcp { host: "127.0.0.1".to_owned(), port, tls_name: None }, authority }
     }
 
     /// The port of a server with an IP address.

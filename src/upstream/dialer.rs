@@ -8,12 +8,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
 
-use super::stream::{PlainStream, UpstreamStream};
-use super::{ConnectFault, DialTarget, ServerAddress};
+use super::stream::{PlainStream, Rejection, SecureStream, UpstreamStream};
+use super::tls_fault::TlsFault;
+use super::{ConnectFault, DialTarget, HttpVersion, Protocol, ServerAddress};
 use crate::resolver::{Host, Resolver};
+use crate::tls::client::ClientTls;
+use crate::tls::{ALPN_HTTP1, ALPN_HTTP2};
 
 /// How to reach one server.
 #[derive(Debug)]
@@ -25,23 +30,54 @@ pub(super) struct Dialer {
 /// Where the server is.
 #[derive(Debug)]
 enum Route {
-    Tcp { host: Host, port: u16 },
+    Tcp { host: Host, port: u16, tls: Option<Tls> },
     Unix(Arc<Path>),
 }
 
-/// The address that a connection goes to.
+/// How connections to the server are secured.
+#[derive(Debug)]
+struct Tls {
+    client: Arc<ClientTls>,
+    /// The name that the server's certificate must be for.
+    name: ServerName<'static>,
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) stream: UpstreamStream,
+    /// The protocol that it speaks.
+    pub(super) version: HttpVersion,
+    pub(super) destination: Destination,
+    /// Whether the server has rejected the gateway's certificate after all.
+    pub(super) rejection: Rejection,
+}
+
+/// Where a connection goes, and with which TLS settings. Once either has changed, the connection is
+/// closed instead of used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RemoteAddress {
+pub(super) enum Destination {
     /// An IP address of the server's host.
-    Ip(IpAddr),
+    Ip {
+        ip: IpAddr,
+        /// See [`ClientTls::generation`]; `None` without TLS.
+        tls_generation: Option<u64>,
+    },
     /// The server's Unix socket.
     Unix,
 }
 
 impl Dialer {
-    pub(super) fn new(address: ServerAddress, resolver: &Resolver) -> Self {
+    /// `tls` secures the connections to a server that has a name for its certificate.
+    pub(super) fn new(address: ServerAddress, tls: Option<&Arc<ClientTls>>, resolver: &Resolver) -> Self {
         let route = match &address.target {
-            DialTarget::Tcp { host, port } => Route::Tcp { host: resolver.host(host), port: *port },
+            DialTarget::Tcp { host, port, tls_name } => {
+                let tls = tls_name.clone().map(|name| Tls {
+                    client: Arc::clone(tls.expect("the plan has TLS settings for every upstream with https URLs")),
+                    name,
+                });
+                Route::Tcp { host: resolver.host(host), port: *port, tls }
+            }
             DialTarget::Unix(path) => Route::Unix(path.as_path().into()),
         };
         Self { address, route }
@@ -59,39 +95,60 @@ impl Dialer {
         }
     }
 
-    /// Whether the server still has the address that `connection` goes to.
-    pub(super) fn has_address_of(&self, connection: RemoteAddress) -> bool {
-        match (&self.route, connection) {
-            (Route::Tcp { host, .. }, RemoteAddress::Ip(ip)) => host.has(ip),
-            (Route::Unix(_), RemoteAddress::Unix) => true,
-            (Route::Tcp { .. }, RemoteAddress::Unix) | (Route::Unix(_), RemoteAddress::Ip(_)) => false,
+    /// Whether a new connection could go to `destination`.
+    pub(super) fn is_current(&self, destination: Destination) -> bool {
+        match (&self.route, destination) {
+            (Route::Tcp { host, tls, .. }, Destination::Ip { ip, tls_generation }) => {
+                host.has(ip) && tls.as_ref().map(|tls| tls.client.generation()) == tls_generation
+            }
+            (Route::Unix(_), Destination::Unix) => true,
+            (Route::Tcp { .. }, Destination::Unix) | (Route::Unix(_), Destination::Ip { .. }) => false,
         }
     }
 
-    /// Connects to the server within `time`, the lookup of its name included.
+    /// Connects to the server within `time`, the lookup of its name and the TLS handshake included.
+    ///
+    /// The connection speaks `protocol`. With [`Protocol::Negotiated`] the server chooses; one that
+    /// chooses nothing speaks HTTP/1.1.
     ///
     /// # Errors
     ///
     /// Why it cannot connect; of several addresses, to the one that was tried last.
-    pub(super) async fn connect(&self, time: Duration) -> Result<(UpstreamStream, RemoteAddress), ConnectFault> {
+    pub(super) async fn connect(&self, protocol: Protocol, time: Duration) -> Result<Connected, ConnectFault> {
         match &self.route {
-            Route::Tcp { host, port } => {
-                let (stream, ip) = connect_tcp(host, *port, time).await?;
-                Ok((UpstreamStream::Tcp(PlainStream::new(stream)), RemoteAddress::Ip(ip)))
-            }
+            Route::Tcp { host, port, tls } => connect_tcp(host, *port, tls.as_ref(), protocol, time).await,
             Route::Unix(path) => {
                 let stream = timeout(time, connect_unix(path)).await.map_err(|_elapsed| ConnectFault::TimedOut)?;
                 let stream = stream.map_err(|error| ConnectFault::from(&error))?;
-                Ok((UpstreamStream::Unix(PlainStream::new(stream)), RemoteAddress::Unix))
+                Ok(Connected {
+                    stream: UpstreamStream::Unix(PlainStream::new(stream)),
+                    version: plain_version(protocol),
+                    destination: Destination::Unix,
+                    rejection: Rejection::default(),
+                })
             }
         }
+    }
+}
+
+/// The protocol of a connection on which nothing is negotiated.
+fn plain_version(protocol: Protocol) -> HttpVersion {
+    match protocol {
+        Protocol::Http1 | Protocol::Negotiated => HttpVersion::Http1,
+        Protocol::Http2 => HttpVersion::Http2,
     }
 }
 
 /// Resolves the server's name and connects to one of its addresses, all within `time`. An address
 /// that does not answer takes half of the time that is left, so that another one can still be
 /// tried.
-async fn connect_tcp(host: &Host, port: u16, time: Duration) -> Result<(TcpStream, IpAddr), ConnectFault> {
+async fn connect_tcp(
+    host: &Host,
+    port: u16,
+    tls: Option<&Tls>,
+    protocol: Protocol,
+    time: Duration,
+) -> Result<Connected, ConnectFault> {
     let deadline = Instant::now() + time;
     let addresses = match timeout_at(deadline, host.addresses()).await {
         Ok(Ok(addresses)) => addresses.in_turn(),
@@ -99,19 +156,15 @@ async fn connect_tcp(host: &Host, port: u16, time: Duration) -> Result<(TcpStrea
     };
     let mut fault = ConnectFault::NameNotResolved;
     for (index, address) in addresses.iter().enumerate() {
-        let remaining = deadline.saturating_duration_since(Instant::now());
-        let share = share_of(remaining, index + 1 < addresses.len());
+        let now = Instant::now();
+        let share = share_of(deadline.saturating_duration_since(now), index + 1 < addresses.len());
         address.backoff().begin();
-        fault = match timeout(share, TcpStream::connect((address.ip(), port))).await {
-            Ok(Ok(stream)) => {
+        fault = match connect_ip(address.ip(), port, tls, protocol, now + share).await {
+            Ok(connected) => {
                 address.backoff().succeed();
-                // Small writes must not wait for acknowledgements. Without the option a socket
-                // still works.
-                let _ = stream.set_nodelay(true);
-                return Ok((stream, address.ip()));
+                return Ok(connected);
             }
-            Ok(Err(error)) => ConnectFault::from(&error),
-            Err(_elapsed) => ConnectFault::TimedOut,
+            Err(fault) => fault,
         };
         // What this machine lacks says nothing about the address.
         if fault != ConnectFault::LocalResources {
@@ -119,6 +172,64 @@ async fn connect_tcp(host: &Host, port: u16, time: Duration) -> Result<(TcpStrea
         }
     }
     Err(fault)
+}
+
+/// Connects to one address before `deadline`.
+async fn connect_ip(
+    ip: IpAddr,
+    port: u16,
+    tls: Option<&Tls>,
+    protocol: Protocol,
+    deadline: Instant,
+) -> Result<Connected, ConnectFault> {
+    let connecting = timeout_at(deadline, TcpStream::connect((ip, port)));
+    let stream = connecting.await.map_err(|_elapsed| ConnectFault::TimedOut)?;
+    let stream = stream.map_err(|error| ConnectFault::from(&error))?;
+    // Small writes must not wait for acknowledgements. Without the option a socket still works.
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else {
+        return Ok(Connected {
+            stream: UpstreamStream::Tcp(PlainStream::new(stream)),
+            version: plain_version(protocol),
+            destination: Destination::Ip { ip, tls_generation: None },
+            rejection: Rejection::default(),
+        });
+    };
+    // Boxed, so that connections without TLS do not pay for the size of this future.
+    let handshake = Box::pin(tls.handshake(stream, ip, protocol));
+    timeout_at(deadline, handshake).await.unwrap_or(Err(TlsFault::TimedOut)).map_err(ConnectFault::Tls)
+}
+
+impl Tls {
+    /// Secures the connection to `ip`, and agrees on its protocol.
+    async fn handshake(&self, stream: TcpStream, ip: IpAddr, protocol: Protocol) -> Result<Connected, TlsFault> {
+        let offered: &[&[u8]] = match protocol {
+            Protocol::Http1 => &[ALPN_HTTP1],
+            Protocol::Http2 => &[ALPN_HTTP2],
+            Protocol::Negotiated => &[ALPN_HTTP2, ALPN_HTTP1],
+        };
+        let (config, generation) = self.client.config();
+        let connector = TlsConnector::from(config);
+        let connector = connector.with_alpn(offered.iter().map(|protocol| protocol.to_vec()).collect());
+        let session = connector.connect(self.name.clone(), stream).await.map_err(|error| {
+            let name = self.name.to_str();
+            tracing::debug!(%error, name = &*name, %ip, "the TLS handshake with an upstream failed");
+            TlsFault::of_handshake(&error)
+        })?;
+        let version = match (protocol, session.get_ref().1.alpn_protocol()) {
+            (Protocol::Http2 | Protocol::Negotiated, Some(ALPN_HTTP2)) => HttpVersion::Http2,
+            // A server that knows ALPN and HTTP/2 would have chosen it.
+            (Protocol::Http2, _) => return Err(TlsFault::AlpnRefused),
+            (Protocol::Http1 | Protocol::Negotiated, _) => HttpVersion::Http1,
+        };
+        let rejection = Rejection::default();
+        Ok(Connected {
+            stream: UpstreamStream::Tls(Box::new(SecureStream::new(session, rejection.clone()))),
+            version,
+            destination: Destination::Ip { ip, tls_generation: Some(generation) },
+            rejection,
+        })
+    }
 }
 
 /// Connects to the Unix socket at `path`. While the server's queue of new connections is full, the
@@ -167,7 +278,7 @@ mod tests {
         socket.listen(0).unwrap();
         let authority = HeaderValue::from_static("localhost");
         let address = ServerAddress { target: DialTarget::Unix(path.clone()), authority };
-        (Dialer::new(address, Resolver::system()), socket.into(), path)
+        (Dialer::new(address, None, Resolver::system()), socket.into(), path)
     }
 
     #[tokio::test(start_paused = true)]
@@ -176,14 +287,14 @@ mod tests {
         let _queued = StdUnixStream::connect(&path).unwrap();
         let time = Duration::from_secs(2);
         let start = Instant::now();
-        let refused = dialer.connect(time).await.map(drop);
+        let refused = dialer.connect(Protocol::Http1, time).await.map(drop);
         assert_eq!((refused, start.elapsed()), (Err(ConnectFault::TimedOut), time), "nothing accepts");
-        let (connected, ()) = tokio::join!(dialer.connect(time), async {
+        let (connected, ()) = tokio::join!(dialer.connect(Protocol::Http1, time), async {
             sleep(time / 2).await;
             server.accept().unwrap();
         });
-        assert!(matches!(connected, Ok((UpstreamStream::Unix(_), RemoteAddress::Unix))), "{connected:?}");
+        assert!(matches!(connected, Ok(Connected { destination: Destination::Unix, .. })), "{connected:?}");
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(dialer.connect(time).await.map(drop), Err(ConnectFault::NoSocket));
+        assert_eq!(dialer.connect(Protocol::Http1, time).await.map(drop), Err(ConnectFault::NoSocket));
     }
 }

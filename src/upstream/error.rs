@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::body::RequestBodyFault;
 use super::server::Server;
 use super::stream::ServerSpeaksTls;
+use super::tls_fault::TlsFault;
 
 /// Why an upstream returned no response.
 #[derive(Debug)]
@@ -96,6 +97,8 @@ pub enum ConnectFault {
     Closed,
     /// This process or machine lacks what a connection needs, such as a file descriptor or a port.
     LocalResources,
+    /// The server can be reached, but not with TLS.
+    Tls(TlsFault),
     /// Any other error of the operating system.
     Other,
 }
@@ -133,6 +136,7 @@ impl ConnectFault {
             Self::NotPermitted => "connecting is not permitted",
             Self::Closed => "closed while connecting",
             Self::LocalResources => "out of file descriptors or ports",
+            Self::Tls(fault) => fault.reason(),
             Self::Other => "cannot connect",
         }
     }

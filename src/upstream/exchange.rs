@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
+use http::header::UPGRADE;
 use http::response::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -21,14 +22,15 @@ use super::body::{BodyOutcome, Progress, RequestBody, ResponseBody, Trailers};
 use super::dialer::share_of;
 use super::head_deadline::HeadDeadline;
 use super::lease::{Lease, RequestSender};
-use super::pool::{Pool, Pools, Reuse, Sent};
+use super::pool::{Pool, Pools, Reuse, Sent, Versions};
+use super::request_head::{self, HeadOptions};
 use super::response::{ExchangeGuard, UpgradedConnection, UpstreamBody, UpstreamResponse};
 use super::response_framing;
 use super::retry::{
     self, Attempt, AttemptConnection, AttemptOptions, AttemptOutcome, FailedAttempt, RetryCondition, SendFailure,
 };
 use super::server::Server;
-use super::{ExchangeError, Fault, Upstream, UpstreamError, request_head};
+use super::{ConnectFault, ExchangeError, Fault, Protocol, Upstream, UpstreamError};
 use crate::primitives::lazy_timer::LazyTimer;
 
 /// The options of an exchange: its time limits, and what happens to its trailers.
@@ -100,10 +102,9 @@ impl Exchange<'_> {
         let Attempt { request, options: AttemptOptions { candidates, reuse, .. } } = &mut attempt;
         let picked = self.upstream.pick(candidates, self.options.affinity).map(|pick| {
             let server = pick.in_flight.server();
-            request_head::adapt(request, self.upstream.settings(), server.address(), self.options.trailers);
             let pool = self.pools.for_server(server, self.upstream.metrics());
             let ready = match reuse {
-                Reuse::Allowed => pool.try_acquire(),
+                Reuse::Allowed => pool.try_acquire(self.versions(request)),
                 Reuse::Forbidden => None,
             };
             (pick, pool, ready)
@@ -125,6 +126,8 @@ impl Exchange<'_> {
                     }
                 },
             };
+            let head = HeadOptions { version: lease.version(), trailers: self.options.trailers };
+            request_head::adapt(&mut attempt.request, self.upstream.settings(), server.address(), head);
             let Attempt { request, options } = attempt;
             let connection = if lease.is_reused() { AttemptConnection::Reused } else { AttemptConnection::New };
             let replay = options.replay_of(&request, connection, &server, self.upstream);
@@ -151,6 +154,13 @@ impl Exchange<'_> {
                     }
                 }
                 Err(failure) => {
+                    let failure = match lease.rejection() {
+                        Some(fault) => {
+                            server.health().note_rejection();
+                            failure.with_fault(UpstreamError::Unreachable(ConnectFault::Tls(fault)))
+                        }
+                        None => failure,
+                    };
                     let failed = FailedAttempt { failure, connection, replay, options };
                     if failed.is_server_fault() {
                         server.health().note_failure();
@@ -164,9 +174,16 @@ impl Exchange<'_> {
         }
     }
 
+    /// Which protocols `request` may be sent in, where the server chooses.
+    fn versions(&self, request: &Request<RequestBody>) -> Versions {
+        let chooses = self.upstream.settings().protocol == Protocol::Negotiated;
+        if chooses && request.headers().contains_key(UPGRADE) { Versions::Http1Only } else { Versions::Any }
+    }
+
     /// Waits for a connection: at most `response_timeout`, and not beyond the end of the exchange.
     /// Takes the time to connect from that of `attempt`.
     async fn acquire(&self, pool: &Pool, server: &Arc<Server>, attempt: &mut Attempt) -> Result<Lease, UpstreamError> {
+        let versions = self.versions(&attempt.request);
         let options = &mut attempt.options;
         let started = Instant::now();
         let deadline = started + self.upstream.settings().response_timeout;
@@ -176,7 +193,8 @@ impl Exchange<'_> {
         };
         let connect_time =
             share_of(options.connect_time, options.candidates.has_other_than(server, self.upstream.server_set()));
-        let acquired = timeout_at(deadline, pool.acquire(options.reuse, connect_time)).await.unwrap_or(Err(expired));
+        let acquired = pool.acquire(versions, options.reuse, connect_time);
+        let acquired = timeout_at(deadline, acquired).await.unwrap_or(Err(expired));
         options.connect_time = options.connect_time.saturating_sub(started.elapsed().min(connect_time));
         acquired
     }

@@ -13,8 +13,10 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::HttpVersion;
 use super::body::RequestBody;
 use super::pool::{Http1Connection, Http1Pool, PendingResponse, Stream, UnreadResponse};
+use super::tls_fault::TlsFault;
 use crate::primitives::lazy_timer::LazyTimer;
 use crate::telemetry::metrics::GaugeGuard;
 
@@ -76,6 +78,23 @@ impl Lease {
         match &self.resource {
             Resource::Http1 { connection, .. } => connection.as_ref().expect(HELD_UNTIL_THE_END).is_reused,
             Resource::Http2(lease) => lease.stream.is_reused(),
+        }
+    }
+
+    /// The protocol of the connection.
+    pub(super) fn version(&self) -> HttpVersion {
+        match &self.resource {
+            Resource::Http1 { .. } => HttpVersion::Http1,
+            Resource::Http2(_) => HttpVersion::Http2,
+        }
+    }
+
+    /// Why the server has rejected the gateway's certificate after the handshake, if it has. An
+    /// HTTP/2 connection is in use only after the server has accepted it.
+    pub(super) fn rejection(&self) -> Option<TlsFault> {
+        match &self.resource {
+            Resource::Http1 { connection, .. } => connection.as_ref().expect(HELD_UNTIL_THE_END).rejection.fault(),
+            Resource::Http2(_) => None,
         }
     }
 

@@ -22,6 +22,7 @@ pub(crate) mod response_framing;
 pub(crate) mod retry;
 pub(crate) mod server;
 mod stream;
+mod tls_fault;
 pub(crate) mod tunnel_limits;
 pub(crate) mod upgrade;
 pub(crate) mod websocket;
@@ -31,6 +32,7 @@ use std::time::Duration;
 
 use crate::primitives::clock::Clock;
 use crate::telemetry::metrics::UpstreamMetrics;
+use crate::tls::client::{ClientTls, ClientTlsSettings};
 pub(crate) use address::{DialTarget, ServerAddress};
 use balance::{Balance, ServerSet};
 pub(crate) use error::{ConnectFault, ExchangeError, Fault, ResponseFault, UpstreamError};
@@ -49,7 +51,7 @@ pub struct UpstreamSettings {
     pub servers: Vec<WeightedAddress>,
     /// How a server is picked for a request.
     pub balance: Balance,
-    /// Bounds name resolution and TCP connect together.
+    /// Bounds name resolution, TCP connect and TLS handshake together.
     pub connect_timeout: Duration,
     /// From the end of the request to the head of the response.
     pub response_timeout: Duration,
@@ -69,6 +71,8 @@ pub struct UpstreamSettings {
     pub retry: RetrySettings,
     /// The protocol that its servers speak.
     pub protocol: Protocol,
+    /// How connections are secured; `None`: they are not.
+    pub tls: Option<ClientTlsSettings>,
     /// What the `Host` field contains.
     pub host: HostHeader,
     /// Whether the client's `Authorization` is forwarded.
@@ -90,7 +94,17 @@ impl UpstreamSettings {
 pub enum Protocol {
     /// HTTP/1.1: one request at a time on each connection.
     Http1,
-    /// HTTP/2 with prior knowledge (RFC 9113 §3.3): many requests at a time on each connection.
+    /// HTTP/2: many requests at a time on each connection. Without TLS, with prior knowledge
+    /// (RFC 9113 §3.3).
+    Http2,
+    /// Either, as the server chooses for each connection (ALPN, RFC 7301). Only with TLS.
+    Negotiated,
+}
+
+/// The protocol of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HttpVersion {
+    Http1,
     Http2,
 }
 
@@ -120,39 +134,46 @@ pub struct Upstream {
     health: Arc<UpstreamHealth>,
     tunnels: TunnelLimits,
     retry_budget: Arc<RetryBudget>,
+    tls: Option<Arc<ClientTls>>,
     metrics: UpstreamMetrics,
 }
 
 impl Upstream {
     /// An upstream without any connection yet.
     #[must_use]
-    pub fn new(settings: UpstreamSettings, metrics: UpstreamMetrics, clock: Clock) -> Self {
+    pub fn new(
+        settings: UpstreamSettings,
+        tls: Option<Arc<ClientTls>>,
+        metrics: UpstreamMetrics,
+        clock: Clock,
+    ) -> Self {
         let health = UpstreamHealth::new(Arc::clone(&settings.name), settings.health.clone(), clock);
-        let server = |server| Arc::new(Server::new(&settings, server, &health, &metrics));
+        let server = |server| Arc::new(Server::new(&settings, server, tls.as_ref(), &health, &metrics));
         let servers = ServerSet::new(&settings.balance, settings.servers.iter().map(server).collect());
         let tunnels = TunnelLimits::new(&settings);
-        Self { settings, servers, health, tunnels, retry_budget: Arc::new(RetryBudget::new()), metrics }
+        Self { settings, servers, health, tunnels, retry_budget: Arc::new(RetryBudget::new()), tls, metrics }
     }
 
     /// An upstream that takes the place of this one after a reload, with `settings`. Servers that
     /// stay are kept with their connections and health, if the settings of connections are the
     /// same. Changes nothing yet: see [`apply_health_settings`](Self::apply_health_settings).
     #[must_use]
-    pub fn successor(&self, settings: UpstreamSettings, clock: Clock) -> Self {
+    pub fn successor(&self, settings: UpstreamSettings, tls: Option<Arc<ClientTls>>, clock: Clock) -> Self {
         let metrics = self.metrics.clone();
         if self.settings.of_connections() != settings.of_connections() {
-            return Self::new(settings, metrics, clock);
+            return Self::new(settings, tls, metrics, clock);
         }
         let server = |wanted: &WeightedAddress| {
             let is_same =
                 |server: &&Arc<Server>| *server.address() == wanted.address && server.weight() == wanted.weight;
             let kept = self.servers().iter().find(is_same);
-            kept.cloned().unwrap_or_else(|| Arc::new(Server::new(&settings, wanted, &self.health, &metrics)))
+            let new = || Arc::new(Server::new(&settings, wanted, tls.as_ref(), &self.health, &metrics));
+            kept.map_or_else(new, Arc::clone)
         };
         let servers = ServerSet::new(&settings.balance, settings.servers.iter().map(server).collect());
         let (health, tunnels) = (Arc::clone(&self.health), self.tunnels.clone());
         let retry_budget = Arc::clone(&self.retry_budget);
-        Self { settings, servers, health, tunnels, retry_budget, metrics }
+        Self { settings, servers, health, tunnels, retry_budget, tls, metrics }
     }
 
     /// Makes its settings those of its servers' health, which it may share with the upstream whose
@@ -171,6 +192,12 @@ impl Upstream {
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.settings.name
+    }
+
+    /// How its connections are secured; `None`: they are not.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<ClientTls>> {
+        self.tls.as_ref()
     }
 
     /// Its metric handles.
@@ -222,7 +249,7 @@ pub(crate) mod tests {
     /// An upstream with servers on these ports of loopback, each with its weight.
     pub(crate) fn weighted_upstream(balance: Balance, servers: &[(u16, u32)]) -> Upstream {
         let metrics = Metrics::new(Clock::system()).upstream("orders");
-        Upstream::new(settings(balance, servers), metrics, Clock::system())
+        Upstream::new(settings(balance, servers), None, metrics, Clock::system())
     }
 
     fn settings(balance: Balance, servers: &[(u16, u32)]) -> UpstreamSettings {
@@ -241,6 +268,7 @@ pub(crate) mod tests {
             max_tunnel_lifetime: Duration::from_secs(24 * 3600),
             retry: RetrySettings::defaults(),
             protocol: Protocol::Http1,
+            tls: None,
             host: HostHeader::Preserve,
             forward_token: false,
             health: HealthSettings::default(),

@@ -11,6 +11,7 @@ use super::health::{Availability, CheckSettings, ServerHealth, UpstreamHealth};
 use super::{ConnectFault, Protocol, ServerAddress, UpstreamError, UpstreamSettings, WeightedAddress};
 use crate::resolver::Resolver;
 use crate::telemetry::metrics::{GaugeGuard, UpstreamMetrics};
+use crate::tls::client::ClientTls;
 
 /// One server of an upstream; shared by all workers.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ impl Server {
     pub(super) fn new(
         settings: &UpstreamSettings,
         server: &WeightedAddress,
+        tls: Option<&Arc<ClientTls>>,
         health: &Arc<UpstreamHealth>,
         metrics: &UpstreamMetrics,
     ) -> Self {
@@ -51,7 +53,7 @@ impl Server {
             weight: *weight,
             health: ServerHealth::new(id, &label, health, metrics.server(&label)),
             label,
-            dialer: Dialer::new(address.clone(), Resolver::system()),
+            dialer: Dialer::new(address.clone(), tls, Resolver::system()),
             protocol: settings.protocol,
             keep_alive: settings.keep_alive,
             connection_permits: Arc::new(Semaphore::new(settings.max_connections)),
@@ -102,7 +104,7 @@ impl Server {
     ///
     /// Why it cannot connect.
     pub async fn try_connect(&self, time: Duration) -> Result<(), ConnectFault> {
-        self.dialer.connect(time).await.map(drop)
+        self.dialer.connect(self.protocol, time).await.map(drop)
     }
 
     /// Whether it may be picked at this moment.

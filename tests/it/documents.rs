@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::observability;
+use crate::support::certificates::CertificateFiles;
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
-use crate::support::tls::CertificateFiles;
 
 /// Columns of prose, in documents and comments.
 const MAX_COLUMNS: usize = 100;

@@ -53,6 +53,7 @@ mod upgrade;
 mod upstream_faults;
 mod upstream_headers;
 mod upstream_health;
+mod upstream_tls;
 mod upstreams;
 mod websocket_http2;
 mod workers;

@@ -9,13 +9,14 @@ use rustls_pki_types::ServerName;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
+use crate::support::certificates::CertificateFiles;
 use crate::support::client::{Conn, h2};
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 use crate::support::origin::Behaviour;
 use crate::support::process::ChildGuard;
 use crate::support::temporary::TempDir;
-use crate::support::tls::{CertificateFiles, TlsClient};
+use crate::support::tls::TlsClient;
 use crate::support::{skip, with_deadline};
 
 const TRUSTED: &str = "proxy_protocol = true\ntrusted_proxies = [\"127.0.0.1\", \"10.0.0.0/8\"]";

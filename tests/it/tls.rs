@@ -6,11 +6,12 @@ use std::time::Duration;
 use rustls::{HandshakeKind, ProtocolVersion, SignatureScheme};
 use tokio::io::AsyncReadExt as _;
 
+use crate::support::certificates::{Authority, CertificateFiles, authority};
 use crate::support::client::{self, Conn};
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
 use crate::support::origin::RecordedRequest;
-use crate::support::tls::{Authority, CertificateFiles, TlsClient, agreed, authority, presented};
+use crate::support::tls::{TlsClient, agreed, presented};
 use crate::support::with_deadline;
 
 fn config(files: &CertificateFiles, names: &[&str]) -> Config {

@@ -60,9 +60,11 @@ pub enum TlsVersion {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UpstreamProtocol {
+    /// With TLS, HTTP/2 or HTTP/1.1 as the server chooses (ALPN); without TLS, HTTP/1.1.
+    Auto,
     /// HTTP/1.1, one request at a time per connection.
     Http1,
-    /// HTTP/2 with prior knowledge, many concurrent requests per connection.
+    /// HTTP/2, many concurrent requests per connection; without TLS, with prior knowledge.
     Http2,
 }
 

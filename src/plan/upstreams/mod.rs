@@ -4,6 +4,7 @@ mod balance;
 mod health;
 mod retry;
 mod servers;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -30,7 +31,18 @@ pub(super) fn compile(
 }
 
 fn compile_upstream(name: &str, key_path: &str, upstream: &Upstream, problems: &mut Problems) -> UpstreamSettings {
-    let servers = servers::compile(&child(key_path, "servers"), &upstream.servers, problems);
+    let tls_path = child(key_path, "tls");
+    let server_name = upstream.tls.as_ref().and_then(|tls| tls::server_name(&tls_path, tls, problems));
+    let servers = servers::compile(&child(key_path, "servers"), &upstream.servers, server_name.as_ref(), problems);
+    let has_tls = servers.iter().any(|server| server.address.has_tls());
+    let tls = upstream.tls.as_ref().map(|tls| tls::compile(&tls_path, tls, problems));
+    if tls.is_some() && !has_tls {
+        problems.add_with_hint(
+            tls_path,
+            "no server of this upstream is connected to with TLS",
+            "write `https://` URLs in `servers`, or remove `tls`",
+        );
+    }
     super::routes::check_body_idle(key_path, upstream.body_idle_timeout, problems);
     let balance = balance::parse(&child(key_path, "balance"), &upstream.balance, problems);
     let retry = retry::compile(key_path, upstream, problems);
@@ -50,9 +62,11 @@ fn compile_upstream(name: &str, key_path: &str, upstream: &Upstream, problems: &
         max_tunnel_lifetime: duration("max_tunnel_lifetime", upstream.max_tunnel_lifetime),
         retry,
         protocol: match upstream.protocol {
-            units::UpstreamProtocol::Http1 => Protocol::Http1,
+            units::UpstreamProtocol::Auto if has_tls => Protocol::Negotiated,
+            units::UpstreamProtocol::Auto | units::UpstreamProtocol::Http1 => Protocol::Http1,
             units::UpstreamProtocol::Http2 => Protocol::Http2,
         },
+        tls: has_tls.then(|| tls.unwrap_or_default()),
         host: match upstream.host {
             units::HostHeader::Preserve => HostHeader::Preserve,
             units::HostHeader::Upstream => HostHeader::Upstream,

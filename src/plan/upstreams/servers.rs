@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use http::HeaderValue;
+use rustls_pki_types::ServerName;
 use url::{Host, Url};
 
 use crate::config::key_path::{child, element};
@@ -21,7 +22,13 @@ const URL_HINT: &str = "write scheme, host and port, such as \"http://127.0.0.1:
 /// What is wrong with a server, and a hint.
 type ServerProblem = (String, &'static str);
 
-pub(super) fn compile(key_path: &str, entries: &[ServerEntry], problems: &mut Problems) -> Vec<WeightedAddress> {
+/// `server_name`: the name that all certificates must be for, instead of the hosts in the URLs.
+pub(super) fn compile(
+    key_path: &str,
+    entries: &[ServerEntry],
+    server_name: Option<&ServerName<'static>>,
+    problems: &mut Problems,
+) -> Vec<WeightedAddress> {
     if entries.is_empty() {
         problems.add_with_hint(key_path, "missing", "list at least one server, such as [\"http://127.0.0.1:9000\"]");
     }
@@ -39,7 +46,7 @@ pub(super) fn compile(key_path: &str, entries: &[ServerEntry], problems: &mut Pr
             problems.add_with_hint(child(&key_path, "url"), "missing", URL_HINT);
             continue;
         };
-        match parse(url) {
+        match parse(url, server_name) {
             Ok(address) if servers.iter().any(|server| server.address == address) => {
                 problems.add_with_hint(
                     key_path,
@@ -51,14 +58,22 @@ pub(super) fn compile(key_path: &str, entries: &[ServerEntry], problems: &mut Pr
             Err((what, hint)) => problems.add_with_hint(key_path, what, hint),
         }
     }
+    let has_tls = |server: &WeightedAddress| server.address.has_tls();
+    if servers.iter().any(has_tls) && !servers.iter().all(has_tls) {
+        problems.add_with_hint(
+            key_path,
+            "some servers have https URLs and others have not, so that chance would decide what is encrypted",
+            "write `https://` for all of them, or make two upstreams of them",
+        );
+    }
     servers
 }
 
 /// Parses the address of a server.
-fn parse(text: &str) -> Result<ServerAddress, ServerProblem> {
+fn parse(text: &str, server_name: Option<&ServerName<'static>>) -> Result<ServerAddress, ServerProblem> {
     match text.strip_prefix("unix:") {
         Some(path) => parse_socket(text, path),
-        None => parse_url(text),
+        None => parse_url(text, server_name),
     }
 }
 
@@ -83,22 +98,17 @@ fn parse_socket(text: &str, path: &str) -> Result<ServerAddress, ServerProblem> 
     })
 }
 
-fn parse_url(text: &str) -> Result<ServerAddress, ServerProblem> {
+fn parse_url(text: &str, server_name: Option<&ServerName<'static>>) -> Result<ServerAddress, ServerProblem> {
     let hint = URL_HINT;
     let url = Url::parse(text).map_err(|error| (format!("{} is not a URL: {error}", quoted(text)), hint))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(("the URL contains a user name or a password".to_owned(), hint));
     }
-    match url.scheme() {
-        "http" => {}
-        "https" => {
-            return Err((
-                format!("{} is an https URL; TLS to upstreams is not supported", quoted(text)),
-                "write an http:// URL, and use a network that you trust or a TLS tunnel to the server",
-            ));
-        }
-        _ => return Err((format!("{} is not an http URL", quoted(text)), hint)),
-    }
+    let has_tls = match url.scheme() {
+        "http" => false,
+        "https" => true,
+        _ => return Err((format!("{} is not an http or https URL", quoted(text)), hint)),
+    };
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
         return Err((
             format!("{} has a path, a query or a fragment", quoted(text)),
@@ -117,7 +127,15 @@ fn parse_url(text: &str) -> Result<ServerAddress, ServerProblem> {
     let authority = url.port().map_or_else(|| shown.to_owned(), |port| format!("{shown}:{port}"));
     let authority =
         HeaderValue::try_from(authority).map_err(|_| (format!("{} has no usable host", quoted(text)), hint))?;
-    Ok(ServerAddress { target: DialTarget::Tcp { host, port }, authority })
+    let tls_name = match (has_tls, server_name) {
+        (false, _) => None,
+        (true, Some(name)) => Some(name.clone()),
+        (true, None) => Some(ServerName::try_from(host.clone()).map_err(|_| {
+            let hint = "write a name that certificates can be for, or set `tls.server_name`";
+            (format!("{} has a host that no certificate can be for", quoted(text)), hint)
+        })?),
+    };
+    Ok(ServerAddress { target: DialTarget::Tcp { host, port, tls_name }, authority })
 }
 
 #[cfg(test)]
@@ -127,11 +145,15 @@ mod tests {
     #[test]
     fn a_server_is_a_scheme_a_host_and_a_port() {
         for (text, expected) in [
-            ("http://127.0.0.1:9000", Some(("127.0.0.1", 9000, "127.0.0.1:9000"))),
-            ("http://orders", Some(("orders", 80, "orders"))),
-            ("http://orders:80/", Some(("orders", 80, "orders"))),
-            ("http://[::1]:9000", Some(("::1", 9000, "[::1]:9000"))),
-            ("https://orders", None),
+            ("http://127.0.0.1:9000", Some(("127.0.0.1", 9000, "127.0.0.1:9000", None))),
+            ("http://orders", Some(("orders", 80, "orders", None))),
+            ("http://orders:80/", Some(("orders", 80, "orders", None))),
+            ("http://[::1]:9000", Some(("::1", 9000, "[::1]:9000", None))),
+            ("https://orders", Some(("orders", 443, "orders", Some("orders")))),
+            ("https://orders:443", Some(("orders", 443, "orders", Some("orders")))),
+            ("https://[::1]:9000", Some(("::1", 9000, "[::1]:9000", Some("::1")))),
+            ("https://-orders", None),
+            ("ftp://orders", None),
             ("http://orders/api", None),
             ("http://orders/?x", None),
             ("http://user:secret@orders", None),
@@ -139,10 +161,11 @@ mod tests {
             ("http://orders:0", None),
             ("", None),
         ] {
-            let parsed = parse(text).ok();
-            let expected = expected.map(|(host, port, authority)| ServerAddress {
-                target: DialTarget::Tcp { host: host.to_owned(), port },
-                authority: HeaderValue::from_static(authority),
+            let parsed = parse(text, None).ok();
+            let expected = expected.map(|(host, port, authority, name)| {
+                let tls_name = name.map(|name| ServerName::try_from(name).unwrap());
+                let target = DialTarget::Tcp { host: host.to_owned(), port, tls_name };
+                ServerAddress { target, authority: HeaderValue::from_static(authority) }
             });
             assert_eq!(parsed, expected, "{text}");
         }
@@ -164,8 +187,8 @@ mod tests {
             ("unix:/run/x\u{0}.sock", false),
         ] {
             let expected = is_valid.then(|| PathBuf::from(&text[5..])).map(DialTarget::Unix);
-            assert_eq!(parse(text).ok().map(|server| server.target), expected, "{text}");
+            assert_eq!(parse(text, None).ok().map(|server| server.target), expected, "{text}");
         }
-        assert_eq!(parse("unix:/run/orders.sock").unwrap().label(), "unix:/run/orders.sock");
+        assert_eq!(parse("unix:/run/orders.sock", None).unwrap().label(), "unix:/run/orders.sock");
     }
 }

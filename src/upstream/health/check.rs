@@ -24,9 +24,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::settings::CheckSettings;
 use crate::primitives::local_executor::LocalExecutor;
-use crate::upstream::dialer::Dialer;
+use crate::upstream::dialer::{Connected, Dialer};
 use crate::upstream::stream::UpstreamStream;
-use crate::upstream::{ConnectFault, Protocol, ResponseFault};
+use crate::upstream::{ConnectFault, HttpVersion, Protocol, ResponseFault, ServerAddress};
 
 /// Longest head of a response to a check, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -75,13 +75,17 @@ pub(super) async fn run(dialer: &Dialer, protocol: Protocol, settings: &CheckSet
     // Dropping it ends the connection's tasks, so that a check leaves nothing behind.
     let mut tasks = JoinSet::new();
     let head = async {
-        let (stream, _) = dialer.connect(settings.timeout).await.map_err(CheckFault::Unreachable)?;
-        let request = request(settings, &dialer.address().authority, protocol)?;
-        let response = match protocol {
-            Protocol::Http1 => send_http1(stream, request, &mut tasks).await,
-            Protocol::Http2 => send_http2(stream, request, &mut tasks).await,
+        let connected = dialer.connect(protocol, settings.timeout).await.map_err(CheckFault::Unreachable)?;
+        let Connected { stream, version, rejection, .. } = connected;
+        let request = request(settings, dialer.address(), version)?;
+        let response = match version {
+            HttpVersion::Http1 => send_http1(stream, request, &mut tasks).await,
+            HttpVersion::Http2 => send_http2(stream, request, &mut tasks).await,
         };
-        response.map_err(|error| CheckFault::Failed(ResponseFault::of(&error)))
+        response.map_err(|error| match rejection.fault() {
+            Some(fault) => CheckFault::Unreachable(ConnectFault::Tls(fault)),
+            None => CheckFault::Failed(ResponseFault::of(&error)),
+        })
     };
     let response = timeout_at(deadline, head).await.unwrap_or(Err(CheckFault::TimedOut))?;
     let status = response.status().as_u16();
@@ -90,26 +94,26 @@ pub(super) async fn run(dialer: &Dialer, protocol: Protocol, settings: &CheckSet
     if settings.expect.contains(status) { Ok(()) } else { Err(CheckFault::Status(status)) }
 }
 
-/// The request, in the form that `protocol` needs.
+/// The request, in the form that the protocol of the connection needs.
 fn request(
     settings: &CheckSettings,
-    authority: &HeaderValue,
-    protocol: Protocol,
+    server: &ServerAddress,
+    version: HttpVersion,
 ) -> Result<Request<Empty<Bytes>>, CheckFault> {
-    let host = settings.host.as_ref().unwrap_or(authority);
+    let host = settings.host.as_ref().unwrap_or(&server.authority);
     let mut request = Request::new(Empty::new());
     let headers = request.headers_mut();
     headers.insert(USER_AGENT, AGENT);
     headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
     let mut target = http::uri::Parts::default();
     target.path_and_query = Some(settings.path.clone());
-    match protocol {
-        Protocol::Http1 => {
+    match version {
+        HttpVersion::Http1 => {
             headers.insert(HOST, host.clone());
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        Protocol::Http2 => {
-            target.scheme = Some(Scheme::HTTP);
+        HttpVersion::Http2 => {
+            target.scheme = Some(if server.has_tls() { Scheme::HTTPS } else { Scheme::HTTP });
             target.authority = Authority::try_from(host.as_bytes()).ok();
         }
     }
@@ -178,14 +182,14 @@ mod tests {
 
     #[test]
     fn a_check_names_the_configured_host_or_the_servers_address() {
-        let authority = HeaderValue::from_static("10.0.0.1:9000");
-        for (host, expected) in [(None, "10.0.0.1:9000"), (Some("orders.internal"), "orders.internal")] {
-            let sent = request(&settings(host), &authority, Protocol::Http1).expect("a request");
+        let server = ServerAddress::loopback(9000);
+        for (host, expected) in [(None, "127.0.0.1:9000"), (Some("orders.internal"), "orders.internal")] {
+            let sent = request(&settings(host), &server, HttpVersion::Http1).expect("a request");
             assert_eq!(
                 (sent.uri().to_string(), &sent.headers()[HOST]),
                 ("/health?full=1".into(), &HeaderValue::from_static(expected))
             );
-            let sent = request(&settings(host), &authority, Protocol::Http2).expect("a request");
+            let sent = request(&settings(host), &server, HttpVersion::Http2).expect("a request");
             assert_eq!(sent.uri().to_string(), format!("http://{expected}/health?full=1"));
             assert!(!sent.headers().contains_key(CONNECTION), "RFC 9113 §8.2.2");
         }

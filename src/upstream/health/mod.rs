@@ -234,6 +234,13 @@ impl ServerHealth {
         self.count_failure();
     }
 
+    /// Notes that the server has rejected a connection after it was opened, and before its first
+    /// response.
+    pub(super) fn note_rejection(&self) {
+        self.metrics.count_connect_failure();
+        self.note_failure();
+    }
+
     fn counts_as_failure(&self, status: u16) -> bool {
         self.upstream.settings.load().eject.as_ref().is_some_and(|eject| eject.statuses.contains(status))
     }

@@ -12,9 +12,10 @@ use super::MAX_RESPONSE_HEAD_BYTES;
 use super::pending_response::PendingResponse;
 use crate::primitives::coalescing_stream::CoalescingStream;
 use crate::primitives::lazy_timer::LazyTimer;
-use crate::upstream::ConnectFault;
 use crate::upstream::body::RequestBody;
-use crate::upstream::dialer::{Dialer, RemoteAddress};
+use crate::upstream::dialer::{Connected, Destination, Dialer};
+use crate::upstream::stream::Rejection;
+use crate::upstream::{ConnectFault, Protocol};
 
 /// An open connection. Once it is dropped, hyper finishes what it is writing and closes the socket.
 #[derive(Debug)]
@@ -27,19 +28,27 @@ pub(in crate::upstream) struct Http1Connection {
     /// Whether it has carried a request before.
     pub(in crate::upstream) is_reused: bool,
     /// Where it goes.
-    pub(super) remote: RemoteAddress,
+    pub(super) destination: Destination,
+    /// Whether the server has rejected the gateway's certificate.
+    pub(in crate::upstream) rejection: Rejection,
     permit: Arc<OwnedSemaphorePermit>,
     task: AbortHandle,
 }
 
 impl Http1Connection {
-    /// Connects to a server within `time`. `permit` is held until the socket is closed.
+    /// Connects to a server within `time`, with TLS for HTTP/1.1 only. `permit` is held until the
+    /// socket is closed.
     pub(super) async fn open(
         dialer: &Dialer,
         permit: OwnedSemaphorePermit,
         time: Duration,
     ) -> Result<Self, ConnectFault> {
-        let (stream, remote) = dialer.connect(time).await?;
+        Self::start(dialer.connect(Protocol::Http1, time).await?, permit).await
+    }
+
+    /// Begins to speak HTTP/1.1 on an open connection.
+    pub(super) async fn start(connected: Connected, permit: OwnedSemaphorePermit) -> Result<Self, ConnectFault> {
+        let Connected { stream, destination, rejection, version: _ } = connected;
         let (sender, connection) = Builder::new()
             .max_buf_size(MAX_RESPONSE_HEAD_BYTES)
             // hyper's buffer may take in more than its maximum at once, so the head has its own
@@ -58,7 +67,7 @@ impl Http1Connection {
             drop(held_permit);
         });
         let (pending, timer) = (PendingResponse::none(), LazyTimer::default());
-        Ok(Self { sender, pending, timer, is_reused: false, remote, permit, task: task.abort_handle() })
+        Ok(Self { sender, pending, timer, is_reused: false, destination, rejection, permit, task: task.abort_handle() })
     }
 
     /// Closes the socket at once. A drop alone would let hyper first finish an upload or read a

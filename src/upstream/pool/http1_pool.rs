@@ -108,8 +108,8 @@ impl Http1Pool {
         if self.server.pending() > 0 {
             return; // Closes it: a request of another worker waits for the permit.
         }
-        if !self.server.dialer().has_address_of(connection.remote) {
-            return; // Closes it: the server's name has moved to another address.
+        if !self.server.dialer().is_current(connection.destination) {
+            return; // Closes it: the server has another address, or other certificates are in use.
         }
         self.push_idle(connection);
     }
@@ -178,9 +178,10 @@ impl Http1Pool {
 impl IdleConnections for Http1Pool {
     fn close_expired(&self) -> Duration {
         let keep_alive = self.server.keep_alive();
-        self.server.dialer().refresh();
+        let dialer = self.server.dialer();
+        dialer.refresh();
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|idle| idle.is_usable(keep_alive));
+        idle.retain(|idle| idle.is_usable(keep_alive) && dialer.is_current(idle.connection.destination));
         idle.front().map_or(keep_alive, |oldest| keep_alive.saturating_sub(oldest.since.elapsed()))
     }
 

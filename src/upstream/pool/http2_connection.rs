@@ -14,8 +14,7 @@ use super::MAX_RESPONSE_HEAD_BYTES;
 use crate::primitives::local_executor::LocalExecutor;
 use crate::upstream::ConnectFault;
 use crate::upstream::body::RequestBody;
-use crate::upstream::dialer::{Dialer, RemoteAddress};
-use crate::upstream::stream::UpstreamStream;
+use crate::upstream::dialer::{Connected, Destination};
 
 /// The most streams on one connection, even if the server allows more. When a connection breaks,
 /// all of them fail.
@@ -37,7 +36,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Http2Connection {
     sender: SendRequest<RequestBody>,
     /// Where it goes.
-    remote: RemoteAddress,
+    destination: Destination,
     peer: Rc<PeerState>,
     stream_count: Cell<usize>,
     /// When its last stream ended. Meaningless while it has open streams.
@@ -56,28 +55,28 @@ struct PeerState {
 }
 
 impl Http2Connection {
-    /// Connects to a server and waits for its settings, all within `time`. `permit` is held until
-    /// the socket is closed. `pool_changed` is notified when the server allows more streams and
-    /// when the connection ends.
-    pub(super) async fn open(
-        dialer: &Dialer,
+    /// Begins to speak HTTP/2 on an open connection, and waits for the server's settings until
+    /// `deadline`. `permit` is held until the socket is closed. `pool_changed` is notified when the
+    /// server allows more streams and when the connection ends.
+    pub(super) async fn start(
+        connected: Connected,
         permit: OwnedSemaphorePermit,
         pool_changed: Rc<Notify>,
-        time: Duration,
+        deadline: Instant,
     ) -> Result<Self, ConnectFault> {
-        let deadline = Instant::now() + time;
-        let (stream, remote) = dialer.connect(time).await?;
-        timeout_at(deadline, Self::start(stream, remote, permit, pool_changed))
-            .await
-            .unwrap_or(Err(ConnectFault::TimedOut))
+        let rejection = connected.rejection.clone();
+        let started = timeout_at(deadline, Self::start_without_deadline(connected, permit, pool_changed));
+        let started = started.await.unwrap_or(Err(ConnectFault::TimedOut));
+        // The connection ends when the certificate is rejected.
+        started.map_err(|fault| rejection.fault().map_or(fault, ConnectFault::Tls))
     }
 
-    async fn start(
-        stream: UpstreamStream,
-        remote: RemoteAddress,
+    async fn start_without_deadline(
+        connected: Connected,
         permit: OwnedSemaphorePermit,
         pool_changed: Rc<Notify>,
     ) -> Result<Self, ConnectFault> {
+        let Connected { stream, destination, .. } = connected;
         let head = u32::try_from(MAX_RESPONSE_HEAD_BYTES).unwrap_or(u32::MAX);
         let progressed = Rc::new(Notify::new());
         let (sender, connection) = Builder::new(LocalExecutor::notifying(Rc::clone(&progressed)))
@@ -123,7 +122,7 @@ impl Http2Connection {
         });
         peer.settings_received().await?;
         let idle_since = Cell::new(Instant::now());
-        Ok(Self { sender, remote, peer, stream_count: Cell::new(0), idle_since, is_used: Cell::new(false) })
+        Ok(Self { sender, destination, peer, stream_count: Cell::new(0), idle_since, is_used: Cell::new(false) })
     }
 
     pub(super) fn sender(&self) -> SendRequest<RequestBody> {
@@ -135,8 +134,8 @@ impl Http2Connection {
     }
 
     /// Where it goes.
-    pub(super) fn remote(&self) -> RemoteAddress {
-        self.remote
+    pub(super) fn destination(&self) -> Destination {
+        self.destination
     }
 
     pub(super) fn is_used(&self) -> bool {

@@ -13,18 +13,22 @@ use std::time::Duration;
 
 use hyper::client::conn::http2::SendRequest;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::time::Instant;
 
+use super::http1_connection::Http1Connection;
 use super::http2_connection::Http2Connection;
 use super::{IdleConnections, Reuse};
 use crate::telemetry::metrics::UpstreamMetrics;
 use crate::upstream::body::RequestBody;
 use crate::upstream::server::{Pending, Server};
-use crate::upstream::{ConnectFault, UpstreamError};
+use crate::upstream::{ConnectFault, HttpVersion, Protocol, UpstreamError};
 
 /// The HTTP/2 connections of one worker to one server.
 #[derive(Debug)]
 pub(in crate::upstream) struct Http2Pool {
     server: Arc<Server>,
+    /// What new connections offer to speak.
+    protocol: Protocol,
     metrics: UpstreamMetrics,
     connections: RefCell<Vec<Rc<Http2Connection>>>,
     /// Whether a request holds the [`ConnectLock`].
@@ -33,6 +37,8 @@ pub(in crate::upstream) struct Http2Pool {
     failed_connects: Cell<u64>,
     /// Why the last of them failed.
     connect_fault: Cell<ConnectFault>,
+    /// How many connections were opened so far for which the server has chosen HTTP/1.1.
+    http1_connects: Cell<u64>,
     /// Requests of this worker that wait for a stream.
     pending: Cell<usize>,
     /// Notified when a stream may have become available, and when an attempt to connect has ended.
@@ -47,6 +53,14 @@ pub(in crate::upstream) struct Stream {
     is_reused: bool,
 }
 
+/// What a request for a stream gets.
+pub(super) enum Acquired {
+    Stream(Stream),
+    /// None, because the server has chosen HTTP/1.1 for a new connection. It goes to the request
+    /// that has opened it; the others that have waited for it get `None`.
+    Http1(Option<Http1Connection>),
+}
+
 /// Held by the one request of a worker that may open a connection.
 struct ConnectLock<'a>(&'a Http2Pool);
 
@@ -54,14 +68,18 @@ struct ConnectLock<'a>(&'a Http2Pool);
 struct WorkerPending<'a>(&'a Http2Pool);
 
 impl Http2Pool {
-    pub(super) fn new(server: Arc<Server>, metrics: UpstreamMetrics) -> Self {
+    /// An empty pool. With [`Protocol::Negotiated`], the server may choose HTTP/1.1 for a new
+    /// connection.
+    pub(super) fn new(server: Arc<Server>, protocol: Protocol, metrics: UpstreamMetrics) -> Self {
         Self {
             server,
+            protocol,
             metrics,
             connections: RefCell::default(),
             is_connecting: Cell::new(false),
             failed_connects: Cell::new(0),
             connect_fault: Cell::new(ConnectFault::Other),
+            http1_connects: Cell::new(0),
             pending: Cell::new(0),
             changed: Rc::default(),
         }
@@ -91,8 +109,9 @@ impl Http2Pool {
         self: &Rc<Self>,
         reuse: Reuse,
         connect_time: Duration,
-    ) -> Result<Stream, UpstreamError> {
+    ) -> Result<Acquired, UpstreamError> {
         let failed_before = self.failed_connects.get();
+        let http1_before = self.http1_connects.get();
         let mut pending = None;
         let mut permit = None;
         loop {
@@ -100,7 +119,7 @@ impl Http2Pool {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
             if let Some(stream) = self.try_acquire(reuse) {
-                return Ok(stream);
+                return Ok(Acquired::Stream(stream));
             }
             let lock = self.try_connect_lock();
             if let Some(lock) = &lock
@@ -109,8 +128,13 @@ impl Http2Pool {
                 // Unregisters: while it connects, this request must not consume a notification that
                 // another one needs.
                 changed.set(self.changed.notified());
-                lock.connect(permit, connect_time).await?;
-                continue;
+                match lock.connect(permit, connect_time).await? {
+                    Some(http1) => return Ok(Acquired::Http1(Some(http1))),
+                    None => continue,
+                }
+            }
+            if self.http1_connects.get() != http1_before {
+                return Ok(Acquired::Http1(None));
             }
             if self.failed_connects.get() != failed_before && self.connections.borrow().is_empty() {
                 // The attempt that this request has waited for failed, and there is no other
@@ -138,15 +162,23 @@ impl Http2Pool {
 }
 
 impl ConnectLock<'_> {
-    /// Opens a connection and adds it to the pool.
-    async fn connect(&self, permit: OwnedSemaphorePermit, time: Duration) -> Result<(), UpstreamError> {
+    /// Opens a connection and adds it to the pool. Returns it if it speaks HTTP/1.1.
+    async fn connect(
+        &self,
+        permit: OwnedSemaphorePermit,
+        time: Duration,
+    ) -> Result<Option<Http1Connection>, UpstreamError> {
         let Self(pool) = self;
-        let opened = Http2Connection::open(pool.server.dialer(), permit, Rc::clone(&pool.changed), time).await;
+        let opened = self.open(permit, time).await;
         pool.server.note_connect(&opened);
         let result = match opened {
-            Ok(connection) => {
+            Ok(Opened::Http2(connection)) => {
                 pool.connections.borrow_mut().push(Rc::new(connection));
-                Ok(())
+                Ok(None)
+            }
+            Ok(Opened::Http1(connection)) => {
+                pool.http1_connects.set(pool.http1_connects.get() + 1);
+                Ok(Some(connection))
             }
             Err(fault) => {
                 pool.failed_connects.set(pool.failed_connects.get() + 1);
@@ -159,6 +191,25 @@ impl ConnectLock<'_> {
         pool.changed.notify_waiters();
         result
     }
+
+    async fn open(&self, permit: OwnedSemaphorePermit, time: Duration) -> Result<Opened, ConnectFault> {
+        let Self(pool) = self;
+        let deadline = Instant::now() + time;
+        let connected = pool.server.dialer().connect(pool.protocol, time).await?;
+        match connected.version {
+            HttpVersion::Http1 => Http1Connection::start(connected, permit).await.map(Opened::Http1),
+            HttpVersion::Http2 => {
+                let started = Http2Connection::start(connected, permit, Rc::clone(&pool.changed), deadline);
+                started.await.map(Opened::Http2)
+            }
+        }
+    }
+}
+
+/// A new connection.
+enum Opened {
+    Http1(Http1Connection),
+    Http2(Http2Connection),
 }
 
 impl Drop for ConnectLock<'_> {
@@ -216,11 +267,11 @@ impl IdleConnections for Http2Pool {
         let dialer = self.server.dialer();
         dialer.refresh();
         let mut connections = self.connections.borrow_mut();
-        // One whose address the server's name no longer has takes no further requests, and closes
-        // once its streams have ended.
+        // One that goes to an address which the server's name no longer has, or that was made with
+        // other certificates, takes no further requests, and closes once its streams have ended.
         connections.retain(|connection| {
             !connection.is_closed()
-                && dialer.has_address_of(connection.remote())
+                && dialer.is_current(connection.destination())
                 && connection.idle_time().is_none_or(|idle| idle < keep_alive)
         });
         let remaining = connections.iter().filter_map(|connection| connection.idle_time());

@@ -14,6 +14,7 @@ mod http1_connection;
 mod http1_pool;
 mod http2_connection;
 mod http2_pool;
+mod negotiated_pool;
 mod pending_response;
 mod unread_response;
 
@@ -27,12 +28,14 @@ use tokio::time::timeout;
 
 use super::lease::Lease;
 use super::server::Server;
-use super::{Protocol, UpstreamError};
+use super::tls_fault::TlsFault;
+use super::{ConnectFault, Protocol, UpstreamError};
 use crate::telemetry::metrics::UpstreamMetrics;
 pub(super) use http1_connection::Http1Connection;
 pub(super) use http1_pool::Http1Pool;
-use http2_pool::Http2Pool;
 pub(super) use http2_pool::Stream;
+use http2_pool::{Acquired, Http2Pool};
+use negotiated_pool::NegotiatedPool;
 pub(super) use pending_response::{PendingResponse, Sent};
 pub(super) use unread_response::UnreadResponse;
 use unread_response::read_unread_responses;
@@ -51,6 +54,8 @@ pub struct Pools(RefCell<Vec<Pool>>);
 pub(super) enum Pool {
     Http1(Rc<Http1Pool>),
     Http2(Rc<Http2Pool>),
+    /// The server chooses the protocol of each connection.
+    Negotiated(Rc<NegotiatedPool>),
 }
 
 /// Which connections a request may be sent on.
@@ -62,6 +67,14 @@ pub(super) enum Reuse {
     Forbidden,
 }
 
+/// Which protocols a request may be sent in, where the server chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Versions {
+    Any,
+    /// It asks to switch to another protocol, which HTTP/2 cannot do (RFC 9113 §8.6).
+    Http1Only,
+}
+
 impl Pools {
     /// This worker's pool for `server`, created at its first use.
     pub(super) fn for_server(&self, server: &Arc<Server>, metrics: &UpstreamMetrics) -> Pool {
@@ -71,17 +84,11 @@ impl Pools {
             return pool.clone();
         }
         let pool = match server.protocol() {
-            Protocol::Http1 => {
-                let (sender, unread) = mpsc::unbounded_channel();
-                let pool = Rc::new(Http1Pool::new(Arc::clone(server), metrics.clone(), sender));
-                tokio::task::spawn_local(read_unread_responses(unread, Rc::downgrade(&pool)));
-                tokio::task::spawn_local(close_idle_connections(Rc::downgrade(&pool), Arc::clone(server)));
-                Pool::Http1(pool)
-            }
-            Protocol::Http2 => {
-                let pool = Rc::new(Http2Pool::new(Arc::clone(server), metrics.clone()));
-                tokio::task::spawn_local(close_idle_connections(Rc::downgrade(&pool), Arc::clone(server)));
-                Pool::Http2(pool)
+            Protocol::Http1 => Pool::Http1(start_http1_pool(server, metrics)),
+            Protocol::Http2 => Pool::Http2(start_http2_pool(server, metrics)),
+            Protocol::Negotiated => {
+                let (http1, http2) = (start_http1_pool(server, metrics), start_http2_pool(server, metrics));
+                Pool::Negotiated(Rc::new(NegotiatedPool::new(http1, http2)))
             }
         };
         pools.push(pool.clone());
@@ -95,19 +102,35 @@ impl Pools {
     }
 }
 
+fn start_http1_pool(server: &Arc<Server>, metrics: &UpstreamMetrics) -> Rc<Http1Pool> {
+    let (sender, unread) = mpsc::unbounded_channel();
+    let pool = Rc::new(Http1Pool::new(Arc::clone(server), metrics.clone(), sender));
+    tokio::task::spawn_local(read_unread_responses(unread, Rc::downgrade(&pool)));
+    tokio::task::spawn_local(close_idle_connections(Rc::downgrade(&pool), Arc::clone(server)));
+    pool
+}
+
+fn start_http2_pool(server: &Arc<Server>, metrics: &UpstreamMetrics) -> Rc<Http2Pool> {
+    let pool = Rc::new(Http2Pool::new(Arc::clone(server), server.protocol(), metrics.clone()));
+    tokio::task::spawn_local(close_idle_connections(Rc::downgrade(&pool), Arc::clone(server)));
+    pool
+}
+
 impl Pool {
     fn server(&self) -> &Server {
         match self {
             Self::Http1(pool) => pool.server(),
             Self::Http2(pool) => pool.server(),
+            Self::Negotiated(pool) => pool.server(),
         }
     }
 
     /// A connection that can take a request without waiting, if there is one.
-    pub(super) fn try_acquire(&self) -> Option<Lease> {
+    pub(super) fn try_acquire(&self, versions: Versions) -> Option<Lease> {
         match self {
             Self::Http1(pool) => pool.try_acquire().map(|connection| Lease::of_connection(pool, connection)),
             Self::Http2(pool) => pool.try_acquire(Reuse::Allowed).map(Lease::of_stream),
+            Self::Negotiated(pool) => pool.try_acquire(versions),
         }
     }
 
@@ -123,10 +146,20 @@ impl Pool {
     ///
     /// May be dropped at any point; that releases its place in the queue, its permit and a
     /// half-open connection.
-    pub(super) async fn acquire(&self, reuse: Reuse, connect_time: Duration) -> Result<Lease, UpstreamError> {
+    pub(super) async fn acquire(
+        &self,
+        versions: Versions,
+        reuse: Reuse,
+        connect_time: Duration,
+    ) -> Result<Lease, UpstreamError> {
         match self {
             Self::Http1(pool) => Ok(Lease::of_connection(pool, pool.acquire(reuse, connect_time).await?)),
-            Self::Http2(pool) => Ok(Lease::of_stream(pool.acquire(reuse, connect_time).await?)),
+            Self::Http2(pool) => match pool.acquire(reuse, connect_time).await? {
+                Acquired::Stream(stream) => Ok(Lease::of_stream(stream)),
+                // The dialer does not return such a connection to a pool for HTTP/2 alone.
+                Acquired::Http1(_) => Err(UpstreamError::Unreachable(ConnectFault::Tls(TlsFault::AlpnRefused))),
+            },
+            Self::Negotiated(pool) => pool.acquire(versions, reuse, connect_time).await,
         }
     }
 }

@@ -22,6 +22,11 @@ impl<E: Into<Fault>> From<E> for SendFailure {
 }
 
 impl SendFailure {
+    /// The same, for another reason.
+    pub(in crate::upstream) fn with_fault(self, error: UpstreamError) -> Self {
+        Self { fault: error.into(), ..self }
+    }
+
     /// Classifies hyper's error, for a request whose body ended in `body`.
     pub(in crate::upstream) fn new(mut failed: TrySendError<Request<RequestBody>>, body: BodyOutcome) -> Self {
         let unsent = failed.take_message().map(Box::new);

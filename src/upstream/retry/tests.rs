@@ -134,7 +134,7 @@ fn settings(max_retries: u32, on: &[RetryCondition]) -> RetrySettings {
 fn two_servers(retry: RetrySettings) -> Upstream {
     let template = upstream(Balance::RoundRobin, &[1, 2]);
     let settings = UpstreamSettings { retry, ..template.settings().clone() };
-    Upstream::new(settings, template.metrics().clone(), Clock::system())
+    Upstream::new(settings, None, template.metrics().clone(), Clock::system())
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt as _, Collected, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -23,7 +23,7 @@ pub(crate) enum Protocol {
 
 /// Serves one connection to its end. Each response is JSON: `protocol`, `method`, `target`, `host`,
 /// `body`, and `server`, which is `name`. A request to switch protocols becomes a tunnel that
-/// echoes.
+/// echoes. After a response on a path that ends with `/close`, an HTTP/1.1 connection is closed.
 pub(crate) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     protocol: Protocol,
@@ -54,7 +54,11 @@ async fn echo(mut request: Request<Incoming>, name: String) -> Result<Response<F
         "host": host,
         "body": String::from_utf8_lossy(&body),
     });
-    Ok(Response::new(Full::from(seen.to_string())))
+    let mut response = Response::new(Full::from(seen.to_string()));
+    if head.uri.path().ends_with("/close") && head.version == Version::HTTP_11 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
 
 fn tunnel(request: Request<Incoming>, protocol: HeaderValue) -> Response<Full<Bytes>> {

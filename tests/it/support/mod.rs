@@ -21,6 +21,7 @@ use tokio::runtime::{Builder, Handle};
 
 pub(crate) mod call;
 mod canary;
+pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod config_generator;
@@ -37,6 +38,7 @@ pub(crate) mod raw_origin;
 pub(crate) mod server;
 pub(crate) mod temporary;
 pub(crate) mod tls;
+pub(crate) mod tls_origin;
 pub(crate) mod token;
 mod wire;
 

@@ -1,13 +1,8 @@
-//! TLS: an authority that issues certificates, the files that a gateway reads, and clients.
+//! Clients that speak TLS.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose,
-    SignatureAlgorithm,
-};
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, SignatureScheme};
@@ -16,100 +11,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::certificates::{Issued, authority};
 use super::client::{Conn, H2, h2_over};
-use super::temporary::TempDir;
 use super::with_deadline;
-
-/// The authority of all tests.
-#[derive(Debug)]
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-/// A certificate with its key.
-#[derive(Debug)]
-pub(crate) struct Issued {
-    pub(crate) certificate: Certificate,
-    pub(crate) key: KeyPair,
-}
-
-/// The authority that the clients of the tests trust.
-pub(crate) fn authority() -> &'static Authority {
-    static AUTHORITY: LazyLock<Authority> = LazyLock::new(Authority::new);
-    &AUTHORITY
-}
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate().expect("a key");
-        Self(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
-    }
-
-    pub(crate) fn pem(&self) -> String {
-        self.0.pem()
-    }
-
-    /// A certificate for `names` with an ECDSA key.
-    pub(crate) fn issue(&self, names: &[&str]) -> Issued {
-        self.issue_with(names, &rcgen::PKCS_ECDSA_P256_SHA256, |_| ())
-    }
-
-    /// A certificate with a key for `algorithm`, changed by `change` before it is signed.
-    pub(crate) fn issue_with(
-        &self,
-        names: &[&str],
-        algorithm: &'static SignatureAlgorithm,
-        change: impl FnOnce(&mut CertificateParams),
-    ) -> Issued {
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let mut params = CertificateParams::new(names).expect("names of servers");
-        change(&mut params);
-        let key = KeyPair::generate_for(algorithm).expect("a key");
-        Issued { certificate: params.signed_by(&key, &self.0).expect("a certificate"), key }
-    }
-}
-
-/// A directory with certificates and their keys.
-#[derive(Debug)]
-pub(crate) struct CertificateFiles(pub(crate) TempDir);
-
-impl CertificateFiles {
-    /// With the certificate `name` for `localhost`.
-    pub(crate) fn localhost(name: &str) -> Self {
-        let files = Self(TempDir::new());
-        files.write(name, &authority().issue(&["localhost"]));
-        files
-    }
-
-    pub(crate) fn empty() -> Self {
-        Self(TempDir::new())
-    }
-
-    /// Writes `NAME.crt` and `NAME.key`.
-    pub(crate) fn write(&self, name: &str, issued: &Issued) {
-        self.0.write(&format!("{name}.key"), issued.key.serialize_pem());
-        self.0.write(&format!("{name}.crt"), issued.certificate.pem());
-    }
-
-    pub(crate) fn path(&self, file: &str) -> PathBuf {
-        self.0.path().join(file)
-    }
-
-    /// The value of `certificates`.
-    pub(crate) fn certificates(&self, names: &[&str]) -> String {
-        let entry = |name: &&str| {
-            let path = |ending| self.path(&format!("{name}.{ending}")).display().to_string();
-            format!("{{ cert = {:?}, key = {:?} }}", path("crt"), path("key"))
-        };
-        format!("[{}]", names.iter().map(entry).collect::<Vec<_>>().join(", "))
-    }
-
-    /// The line of `[server]` that turns TLS on.
-    pub(crate) fn tls(&self, names: &[&str]) -> String {
-        format!("tls = {{ certificates = {} }}", self.certificates(names))
-    }
-}
 
 /// How a client connects. All fields may be changed before it does.
 #[derive(Clone, Debug)]
@@ -169,7 +73,7 @@ impl TlsClient {
             provider = with_schemes(provider, &self.schemes);
         }
         let mut roots = RootCertStore::empty();
-        roots.add(authority().0.der().clone()).expect("an authority");
+        roots.add(authority().der().into()).expect("an authority");
         let config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&self.versions)
             .expect("versions that rustls has")

@@ -101,7 +101,10 @@ impl PendingUpgrade {
 
 /// An HTTP/2 connection to an upstream is shared, so that it cannot switch to another protocol.
 fn can_switch_protocols(route: &Route) -> bool {
-    route.upstream().settings().protocol == Protocol::Http1
+    match route.upstream().settings().protocol {
+        Protocol::Http1 | Protocol::Negotiated => true,
+        Protocol::Http2 => false,
+    }
 }
 
 /// How long a tunnel may last: what is left of the route's `timeout`, and never more than the
