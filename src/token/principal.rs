@@ -200,6 +200,14 @@ mod tests {
     }
 
     #[test]
+    fn a_principal_is_logged_under_the_hash_of_its_subject() {
+        let verifier = verifier(idle_settings(), &ManualClock::at(NOW).clock(), &[P256.jwk("k")]);
+        let principal = |subject: &str| verifier.check_claims(claims_with(&json!({ "sub": subject }))).unwrap();
+        assert_eq!(principal("alice").pseudonym(), hash_subject(&idle_settings().issuer, "alice"));
+        assert_ne!(principal("alice").pseudonym(), principal("bob").pseudonym());
+    }
+
+    #[test]
     fn names_are_compared_exactly() {
         let names: Vec<Box<str>> = ["orders:read", "orders:write"].map(Box::from).into();
         assert!(has(&names, "orders:read"));

@@ -220,10 +220,12 @@ fn explain_verifies_a_real_token_and_prints_json() {
         assert_eq!(code(&output), 1);
         let printed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         assert_eq!((&printed["allowed"], &printed["code"]), (&json!(false), &json!("scope_insufficient")), "{printed}");
-        assert!(
-            printed["steps"].as_array().expect("steps").iter().any(|step| step["key"] == "routes[1].scopes"),
-            "{printed}"
-        );
+        for key in ["routes[1].scopes", "routes[1].roles"] {
+            assert!(
+                printed["steps"].as_array().expect("steps").iter().any(|step| step["key"] == key),
+                "{key}: {printed}"
+            );
+        }
     }
     let forged = format!("{}x", &token[..token.len() - 1]);
     let output = portcullis(&["explain", "-c", &file, "GET", "https://api.example/orders/7", "--token", &forged]);

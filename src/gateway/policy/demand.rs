@@ -157,6 +157,22 @@ mod tests {
 
     use super::*;
 
+    /// As `check` and `explain` show it.
+    #[test]
+    fn a_demand_names_what_satisfies_it() {
+        let names = || vec!["a".to_owned(), "b".to_owned()];
+        let rule = ClaimRule { path: ClaimPath::parse("org.plan").unwrap(), allowed: vec![json!("gold"), json!(7)] };
+        for (demand, expected) in [
+            (Demand::Scopes(names()), "scopes a b"),
+            (Demand::AnyScope(names()), "any scope of a b"),
+            (Demand::Roles(names()), "roles a b"),
+            (Demand::AnyRole(names()), "any role of a b"),
+            (Demand::Claim(rule), "claim org.plan = \"gold\" or 7"),
+        ] {
+            assert_eq!(demand.to_string(), expected);
+        }
+    }
+
     /// A number or a boolean never equals its text.
     #[test]
     fn claim_values_compare_by_type_and_value() {

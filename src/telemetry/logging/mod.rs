@@ -292,4 +292,4 @@ impl Visit for FieldVisitor<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -26,6 +26,11 @@ fn written(format: LineFormat, level: Level, coloured: bool, events: impl FnOnce
     String::from_utf8(written).unwrap()
 }
 
+/// The events of this thread while `action` runs, as lines of JSON.
+pub(crate) fn events_of(action: impl FnOnce()) -> String {
+    written(LineFormat::Json, Level::Debug, false, action)
+}
+
 fn an_event() {
     tracing::warn!(
         issuer = "main",

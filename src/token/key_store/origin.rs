@@ -152,3 +152,33 @@ async fn fetch_key_set(attempt: &FetchAttempt, url: &Url, scope: FetchScope) -> 
     let document = attempt.get(url).await?;
     Ok(FetchedKeys { set: KeySet::read(&document.body)?, lifetime: document.lifetime, scope, url: Some(url.clone()) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbound::UrlPolicy;
+    use crate::telemetry::logging::tests::events_of;
+
+    #[test]
+    fn keys_that_move_to_another_host_are_an_event() {
+        let url = |text: &str| Url::parse(text).unwrap();
+        let discovery = Discovery {
+            issuer_name: "main".into(),
+            issuer: "https://idp.test".into(),
+            document_url: url("https://idp.test/.well-known/openid-configuration"),
+            fetcher: KeyFetcher::new(UrlPolicy::LoopbackOrHttps, None).unwrap(),
+            last: Mutex::default(),
+        };
+        let (own, other, third) = (url("https://idp.test/k"), url("https://a.test/k"), url("https://b.test/k"));
+        for (name, previous, uri, expected) in [
+            ("the first, on its own host", None, &own, false),
+            ("the first, on another host", None, &other, true),
+            ("there before", Some(&other), &other, false),
+            ("moved on", Some(&other), &third, true),
+            ("moved home", Some(&other), &own, false),
+        ] {
+            let events = events_of(|| discovery.report_other_host(previous, uri));
+            assert_eq!(events.contains("keys are on another host than the discovery document"), expected, "{name}");
+        }
+    }
+}

@@ -67,7 +67,23 @@ fn keys_missing_from(other: Option<&KeySet>, set: &KeySet) -> LoggedKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::logging::tests::events_of;
     use crate::token::test_support::{OTHER_RSA, P256, RSA, jwks};
+
+    #[test]
+    fn a_new_key_set_is_an_event_with_the_reasons_for_the_keys_left_out() {
+        let secret = serde_json::json!({ "kty": "oct", "k": "AAAA" });
+        let private = serde_json::json!({ "kty": "RSA", "n": "AAAA", "e": "AQAB", "d": "AAAA" });
+        let set = KeySet::read(&jwks(&[RSA.jwk("k1"), secret, private])).unwrap();
+        let events = events_of(|| key_set_changed("main", None, &set));
+        for expected in [
+            r#""level":"info","target":"portcullis::token::key_store::report","message":"new key set","issuer":"main","keys":1,"added":1,"added_ids":"k1","removed":0"#,
+            r#""level":"error","target":"portcullis::token::key_store::report","message":"the issuer publishes private keys"#,
+            KeyRejection::Symmetric.label(),
+        ] {
+            assert!(events.contains(expected), "{expected} in {events}");
+        }
+    }
 
     #[test]
     fn added_and_removed_keys_are_named() {

@@ -19,7 +19,6 @@ mod refusal;
 mod segments;
 
 use std::borrow::Cow;
-use std::fmt;
 
 pub(crate) use forms::UnusualForm;
 pub use forms::UnusualForms;
@@ -119,12 +118,6 @@ impl<'a> NormalPath<'a> {
     #[must_use]
     pub fn forms(&self) -> UnusualForms {
         self.marks.forms
-    }
-}
-
-impl fmt::Display for NormalPath<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
     }
 }
 

@@ -80,7 +80,7 @@ proptest! {
         let seen = read(path.as_str(), &[&steps[..], &[Step::Decode]].concat());
         let served = served_by(&routes, &seen);
         let is_split = served.is_none() && path.forms().contains(UnusualForm::EncodedSlash);
-        prop_assert!(served == Some(index) || is_split, "{} read as {}: {:?}, {:?} of {:?}", path, seen, index, served, routes);
+        prop_assert!(served == Some(index) || is_split, "{} read as {}: {:?}, {:?} of {:?}", path.as_str(), seen, index, served, routes);
     }
 }
 
