@@ -9,6 +9,7 @@
 //! domains. It does not tell how long a record may be kept, so every result is kept for
 //! [`REFRESH_AFTER`].
 
+mod changes;
 mod lookup_threads;
 mod name;
 
@@ -18,6 +19,7 @@ use std::net::{IpAddr, ToSocketAddrs as _};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+pub(crate) use changes::Changes;
 use lookup_threads::LookupThreads;
 pub(crate) use name::{Addresses, Name};
 
@@ -28,7 +30,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long a result is used while it cannot be looked up again.
 const MAX_STALE: Duration = Duration::from_secs(60 * 60);
 /// How many addresses of a name are used.
-const MAX_ADDRESSES: usize = 16;
+const MAX_ADDRESSES: usize = 64;
 
 /// The name has no address, or no name server could be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +44,7 @@ pub(crate) type Lookup = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 #[derive(Debug)]
 pub(crate) struct Resolver {
     threads: Arc<LookupThreads>,
+    changes: Arc<Changes>,
     /// The names in use, so that all users of a name share its result.
     names: Mutex<HashMap<Box<str>, Weak<Name>>>,
 }
@@ -53,6 +56,8 @@ pub(crate) enum Host {
     Address(Arc<Addresses>),
     /// A name.
     Name(Arc<Name>),
+    /// One address of a name, for as long as the name has it.
+    OneAddress(Arc<Name>, Arc<Addresses>),
 }
 
 impl Resolver {
@@ -68,7 +73,7 @@ impl Resolver {
 
     /// A resolver that calls `lookup`, on threads of its own.
     pub(crate) fn with_lookup(lookup: Box<Lookup>) -> Self {
-        Self { threads: LookupThreads::new(lookup), names: Mutex::default() }
+        Self { threads: LookupThreads::new(lookup), changes: Arc::default(), names: Mutex::default() }
     }
 
     /// The host `text`: an IP address without brackets, or a name.
@@ -79,6 +84,11 @@ impl Resolver {
         }
     }
 
+    /// Says when the addresses of some name have changed.
+    pub(crate) fn changes(&self) -> &Arc<Changes> {
+        &self.changes
+    }
+
     fn name(&self, text: &str) -> Arc<Name> {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(name) = names.get(text).and_then(Weak::upgrade) {
@@ -86,7 +96,7 @@ impl Resolver {
         }
         // Names come from the configuration, so the map grows only with reloads; this ends that.
         names.retain(|_, name| name.strong_count() > 0);
-        let name = Name::new(text, &self.threads);
+        let name = Name::new(text, &self.threads, &self.changes);
         names.insert(text.into(), Arc::downgrade(&name));
         name
     }
@@ -102,6 +112,10 @@ impl Host {
         match self {
             Self::Address(addresses) => Ok(Arc::clone(addresses)),
             Self::Name(name) => name.addresses().await,
+            Self::OneAddress(name, addresses) => {
+                name.refresh();
+                Ok(Arc::clone(addresses))
+            }
         }
     }
 
@@ -109,7 +123,7 @@ impl Host {
     pub(crate) fn refresh(&self) {
         match self {
             Self::Address(_) => {}
-            Self::Name(name) => name.refresh(),
+            Self::Name(name) | Self::OneAddress(name, _) => name.refresh(),
         }
     }
 
@@ -117,7 +131,27 @@ impl Host {
     pub(crate) fn has(&self, address: IpAddr) -> bool {
         match self {
             Self::Address(_) => true,
-            Self::Name(name) => name.has(address),
+            Self::Name(name) | Self::OneAddress(name, _) => name.has(address),
+        }
+    }
+
+    /// The addresses of a name, sorted; empty if they are not known, and for an IP address. Never
+    /// waits, and starts no lookup.
+    pub(crate) fn known_addresses(&self) -> Vec<IpAddr> {
+        match self {
+            Self::Address(_) => Vec::new(),
+            Self::Name(name) | Self::OneAddress(name, _) => name.known_addresses(),
+        }
+    }
+
+    /// The same host with only one of its addresses.
+    #[must_use]
+    pub(crate) fn at(&self, address: IpAddr) -> Self {
+        match self {
+            Self::Address(addresses) => Self::Address(Arc::clone(addresses)),
+            Self::Name(name) | Self::OneAddress(name, _) => {
+                Self::OneAddress(Arc::clone(name), Addresses::fixed(address))
+            }
         }
     }
 }

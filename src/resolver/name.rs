@@ -10,6 +10,7 @@ use std::time::Instant;
 use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
+use super::changes::Changes;
 use super::lookup_threads::LookupThreads;
 use super::{MAX_ADDRESSES, MAX_STALE, NotResolved, REFRESH_AFTER, RETRY_AFTER};
 use crate::primitives::backoff::Backoff;
@@ -18,6 +19,7 @@ use crate::primitives::backoff::Backoff;
 pub(crate) struct Name {
     text: Box<str>,
     threads: Arc<LookupThreads>,
+    changes: Arc<Changes>,
     state: Mutex<State>,
     /// The addresses in `state`, for those who only look at them: once per request.
     current: ArcSwapOption<Addresses>,
@@ -86,10 +88,11 @@ impl Addresses {
 }
 
 impl Name {
-    pub(super) fn new(text: &str, threads: &Arc<LookupThreads>) -> Arc<Self> {
+    pub(super) fn new(text: &str, threads: &Arc<LookupThreads>, changes: &Arc<Changes>) -> Arc<Self> {
         Arc::new(Self {
             text: text.into(),
             threads: Arc::clone(threads),
+            changes: Arc::clone(changes),
             state: Mutex::default(),
             current: ArcSwapOption::empty(),
             looked_up: Notify::new(),
@@ -139,6 +142,12 @@ impl Name {
         self.current.load().as_ref().is_none_or(|addresses| addresses.has(ip))
     }
 
+    /// See [`Host::known_addresses`](super::Host::known_addresses).
+    pub(super) fn known_addresses(&self) -> Vec<IpAddr> {
+        let current = self.current.load();
+        current.iter().flat_map(|addresses| addresses.all.iter().map(|address| address.ip)).collect()
+    }
+
     #[cfg(test)]
     pub(super) fn found(&self) -> Option<Arc<Addresses>> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,17 +166,30 @@ impl Name {
                 }
                 let previous = state.found.take().map(|(addresses, _)| addresses);
                 let addresses = merge(previous.as_ref(), ips);
-                self.current.store(Some(Arc::clone(&addresses)));
+                self.set_current(Some(&addresses));
                 state.found = Some((addresses, Instant::now()));
             }
             Err(error) => {
                 if state.failed_at.replace(Instant::now()).is_none() {
                     tracing::warn!(name = &*self.text, %error, "the name cannot be resolved");
                 }
+                if state.found.as_ref().is_some_and(|(_, at)| at.elapsed() >= MAX_STALE) {
+                    self.set_current(None);
+                }
             }
         }
         drop(state);
         self.looked_up.notify_waiters();
+    }
+}
+
+impl Name {
+    /// Publishes the addresses that may be used now.
+    fn set_current(&self, addresses: Option<&Arc<Addresses>>) {
+        let previous = self.current.swap(addresses.cloned());
+        if previous.as_ref().map(Arc::as_ptr) != addresses.map(Arc::as_ptr) {
+            self.changes.add();
+        }
     }
 }
 

@@ -87,7 +87,7 @@ async fn poll_once<T>(mut future: std::pin::Pin<&mut impl Future<Output = T>>) -
 
 #[test]
 fn connections_take_turns_on_the_addresses_and_avoid_those_that_failed() {
-    let name = Name::new("orders.internal", &LookupThreads::new(Box::new(|_| Ok(Vec::new()))));
+    let name = Name::new("orders.internal", &LookupThreads::new(Box::new(|_| Ok(Vec::new()))), &Arc::default());
     let found = |name: &Arc<Name>| name.found().expect("it was looked up");
     name.complete(Ok(vec![ip("2001:db8::1"), ip("192.0.2.2"), ip("192.0.2.1"), ip("192.0.2.1")]));
     let addresses = found(&name);
@@ -137,4 +137,39 @@ async fn an_address_needs_no_lookup() {
         assert_eq!(ips(&resolver.host(text).addresses().await.expect("it is an address")), [ip(text)]);
     }
     assert!(script.started.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_change_of_addresses_is_counted_once_and_wakes_those_who_wait() {
+    let (resolver, script) = scripted();
+    let (host, changes) = (resolver.host("orders.internal"), resolver.changes());
+    let look_up = async |result: io::Result<Vec<IpAddr>>| {
+        script.results.send(result).expect("the resolver lives");
+        host.addresses().await
+    };
+    assert_eq!((host.known_addresses(), changes.count()), (Vec::new(), 0), "nothing is known before the first lookup");
+    let (found, count) = tokio::join!(look_up(Ok(vec![ip("192.0.2.2"), ip("192.0.2.1")])), changes.changed_since(0));
+    assert_eq!((ips(&found.expect("it resolves")).len(), count), (2, 1));
+    assert_eq!(host.known_addresses(), [ip("192.0.2.1"), ip("192.0.2.2")]);
+    let Host::Name(name) = &host else { panic!("a name") };
+    name.complete(Ok(vec![ip("192.0.2.1"), ip("192.0.2.2")]));
+    name.complete(Err(io::Error::other("no name server answers")));
+    assert_eq!(changes.count(), 1, "neither the order nor a failure changes the addresses");
+    name.complete(Ok(vec![ip("192.0.2.2")]));
+    assert_eq!(changes.changed_since(1).await, 2);
+    assert_eq!(host.known_addresses(), [ip("192.0.2.2")]);
+}
+
+#[tokio::test]
+async fn one_address_of_a_name_is_valid_while_the_name_has_it() {
+    let (resolver, script) = scripted();
+    let host = resolver.host("orders.internal");
+    script.results.send(Ok(vec![ip("192.0.2.1"), ip("192.0.2.2")])).expect("the resolver lives");
+    host.addresses().await.expect("it resolves");
+    let second = host.at(ip("192.0.2.2"));
+    assert_eq!(ips(&second.addresses().await.expect("it is known")), [ip("192.0.2.2")]);
+    assert!(second.has(ip("192.0.2.2")));
+    let Host::Name(name) = &host else { panic!("a name") };
+    name.complete(Ok(vec![ip("192.0.2.1")]));
+    assert!(!second.has(ip("192.0.2.2")), "a connection to it is not used again");
 }
