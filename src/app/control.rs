@@ -23,6 +23,7 @@ use crate::plan::Plan;
 use crate::plan::adopt::Adopter;
 use crate::primitives::clock::Clock;
 use crate::primitives::shutdown::{Phase, Shutdown, Trigger};
+use crate::resolver::Resolver;
 use crate::telemetry::metrics::Metrics;
 use crate::tls;
 
@@ -75,6 +76,8 @@ impl Control {
             CertificateWatch::new(self.certificate_looks, self.clock.clone(), Arc::clone(&self.metrics));
         certificates.follow(self.runtime.load().tls());
         let mut checks = HealthChecks::default();
+        let names = Resolver::system().changes();
+        let mut seen_names = names.count();
         checks.follow(&self.runtime.load());
         let mut shutdown_signal = shutdown.clone();
         let mut draining = false;
@@ -94,6 +97,10 @@ impl Control {
                         self.drain();
                     }
                 },
+                seen = names.changed_since(seen_names) => {
+                    seen_names = seen;
+                    checks.follow(&self.runtime.load());
+                }
                 finding = self.watch.next(), if loading.is_none() => {
                     let replies = std::mem::take(&mut waiting);
                     match finding {

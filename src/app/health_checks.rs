@@ -1,7 +1,7 @@
 //! Health checks: one task for each server that is checked, on the control thread.
 //!
-//! The tasks follow the configuration. One goes on over a reload if neither its server nor the
-//! settings of its checks have changed.
+//! The tasks follow the configuration, and the addresses of names. One goes on over a change if
+//! neither its server nor the settings of its checks have changed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,9 +34,9 @@ impl HealthChecks {
                     Some(running) if running.settings == *settings => running,
                     Some(changed) => {
                         changed.task.abort();
-                        RunningCheck::start(server, settings)
+                        RunningCheck::start(&server, settings)
                     }
-                    None => RunningCheck::start(server, settings),
+                    None => RunningCheck::start(&server, settings),
                 };
                 self.0.insert(server.id(), running);
             }

@@ -8,6 +8,7 @@ use crate::admin::{Readiness, ReadinessReport};
 use crate::gateway::{CurrentRuntime, Runtime};
 use crate::tls::certificate::Expiry;
 use crate::tls::server::LoadedCertificate;
+use crate::upstream::server::Server;
 
 /// The state behind `/readyz`.
 ///
@@ -55,9 +56,12 @@ impl Readiness for ReadinessState {
         reasons.sort();
         reasons.extend(expiring_certificates(&runtime));
         for upstream in runtime.upstreams() {
-            let troubles = upstream.servers().iter().filter_map(|server| Some((server.label(), server.trouble()?)));
             let name = upstream.name();
-            reasons.extend(troubles.map(|(server, why)| format!("upstream {name}: server {server} is not up: {why}")));
+            let reason = |server: Arc<Server>| {
+                let why = server.trouble()?;
+                Some(format!("upstream {name}: server {} is not up: {why}", server.label()))
+            };
+            reasons.extend(upstream.servers().into_iter().filter_map(reason));
         }
         if is_draining {
             reasons.insert(0, "draining".to_owned());

@@ -164,7 +164,7 @@ fn check_online(plan: &Plan) -> ExitCode {
         }
         for upstream in runtime.upstreams() {
             for server in upstream.servers() {
-                let _ = sender.send(check_server(upstream, server).await);
+                let _ = sender.send(check_server(upstream, &server).await);
             }
         }
     });

@@ -41,7 +41,7 @@ impl Worker {
             let servers: BTreeSet<u64> = latest
                 .upstreams()
                 .iter()
-                .flat_map(|upstream| upstream.servers().iter().map(|server| server.id()))
+                .flat_map(|upstream| upstream.servers().into_iter().map(|server| server.id()))
                 .collect();
             self.pools.retain(|id| servers.contains(&id));
         }

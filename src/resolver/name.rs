@@ -155,7 +155,7 @@ impl Name {
     }
 
     /// Takes the result of a lookup.
-    pub(super) fn complete(&self, result: io::Result<Vec<IpAddr>>) {
+    pub(crate) fn complete(&self, result: io::Result<Vec<IpAddr>>) {
         let result = result.and_then(|ips| if ips.is_empty() { Err(io::Error::other("no address")) } else { Ok(ips) });
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.is_pending = false;

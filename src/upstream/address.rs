@@ -1,6 +1,7 @@
 //! The address of one server: where to connect to, and how the server is named in requests, logs
 //! and metrics.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use http::HeaderValue;
@@ -48,6 +49,16 @@ impl ServerAddress {
         match &self.target {
             DialTarget::Tcp { .. } => self.authority.to_str().unwrap_or_default().to_owned(),
             DialTarget::Unix(path) => format!("unix:{}", path.display()),
+        }
+    }
+}
+
+impl ServerAddress {
+    /// Whether it is a name, which may have several addresses.
+    pub(super) fn has_name(&self) -> bool {
+        match &self.target {
+            DialTarget::Tcp { host, .. } => host.parse::<IpAddr>().is_err(),
+            DialTarget::Unix(_) => false,
         }
     }
 }

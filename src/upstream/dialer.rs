@@ -68,15 +68,27 @@ pub(super) enum Destination {
 }
 
 impl Dialer {
-    /// `tls` secures the connections to a server that has a name for its certificate.
-    pub(super) fn new(address: ServerAddress, tls: Option<&Arc<ClientTls>>, resolver: &Resolver) -> Self {
+    /// `tls` secures the connections to a server that has a name for its certificate. `ip` is the
+    /// one address of the server's name that connections go to; without it, they go to all of them
+    /// in turn.
+    pub(super) fn new(
+        address: ServerAddress,
+        ip: Option<IpAddr>,
+        tls: Option<&Arc<ClientTls>>,
+        resolver: &Resolver,
+    ) -> Self {
         let route = match &address.target {
             DialTarget::Tcp { host, port, tls_name } => {
                 let tls = tls_name.clone().map(|name| Tls {
                     client: Arc::clone(tls.expect("the plan has TLS settings for every upstream with https URLs")),
                     name,
                 });
-                Route::Tcp { host: resolver.host(host), port: *port, tls }
+                let host = resolver.host(host);
+                let host = match ip {
+                    Some(ip) => host.at(ip),
+                    None => host,
+                };
+                Route::Tcp { host, port: *port, tls }
             }
             DialTarget::Unix(path) => Route::Unix(path.as_path().into()),
         };
@@ -278,7 +290,7 @@ mod tests {
         socket.listen(0).unwrap();
         let authority = HeaderValue::from_static("localhost");
         let address = ServerAddress { target: DialTarget::Unix(path.clone()), authority };
-        (Dialer::new(address, None, Resolver::system()), socket.into(), path)
+        (Dialer::new(address, None, None, Resolver::system()), socket.into(), path)
     }
 
     #[tokio::test(start_paused = true)]

@@ -192,7 +192,7 @@ impl Exchange<'_> {
             Some(_) | None => (deadline, UpstreamError::Busy),
         };
         let connect_time =
-            share_of(options.connect_time, options.candidates.has_other_than(server, self.upstream.server_set()));
+            share_of(options.connect_time, options.candidates.has_other_than(server, &self.upstream.server_set()));
         let acquired = pool.acquire(versions, options.reuse, connect_time);
         let acquired = timeout_at(deadline, acquired).await.unwrap_or(Err(expired));
         options.connect_time = options.connect_time.saturating_sub(started.elapsed().min(connect_time));

@@ -21,6 +21,7 @@ pub(crate) mod response;
 pub(crate) mod response_framing;
 pub(crate) mod retry;
 pub(crate) mod server;
+mod server_list;
 mod stream;
 mod tls_fault;
 pub(crate) mod tunnel_limits;
@@ -30,7 +31,10 @@ pub(crate) mod websocket;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::Guard;
+
 use crate::primitives::clock::Clock;
+use crate::resolver::Resolver;
 use crate::telemetry::metrics::UpstreamMetrics;
 use crate::tls::client::{ClientTls, ClientTlsSettings};
 pub(crate) use address::{DialTarget, ServerAddress};
@@ -39,7 +43,8 @@ pub(crate) use error::{ConnectFault, ExchangeError, Fault, ResponseFault, Upstre
 use health::UpstreamHealth;
 pub(crate) use health::{CheckSettings, EjectSettings, HealthSettings, StatusSet};
 use retry::{RetryBudget, RetrySettings};
-use server::Server;
+use server::{Server, ServerParts};
+use server_list::ServerList;
 use tunnel_limits::{TunnelClient, TunnelLimit, TunnelLimits, TunnelPermit};
 
 /// One `[upstreams.NAME]` table, checked.
@@ -82,6 +87,26 @@ pub struct UpstreamSettings {
 }
 
 impl UpstreamSettings {
+    /// What new servers are made of.
+    fn server_parts(
+        &self,
+        tls: Option<&Arc<ClientTls>>,
+        health: &Arc<UpstreamHealth>,
+        metrics: &UpstreamMetrics,
+        resolver: &'static Resolver,
+    ) -> ServerParts {
+        ServerParts {
+            protocol: self.protocol,
+            keep_alive: self.keep_alive,
+            max_connections: self.max_connections,
+            max_pending: self.max_pending,
+            tls: tls.cloned(),
+            health: Arc::clone(health),
+            metrics: metrics.clone(),
+            resolver,
+        }
+    }
+
     /// The same, without the settings that a server and its connections do not depend on.
     fn of_connections(&self) -> Self {
         let (servers, balance, retry) = (Vec::new(), Balance::LeastRequest, RetrySettings::off());
@@ -130,7 +155,7 @@ pub struct WeightedAddress {
 #[derive(Debug)]
 pub struct Upstream {
     settings: UpstreamSettings,
-    servers: ServerSet,
+    servers: ServerList,
     health: Arc<UpstreamHealth>,
     tunnels: TunnelLimits,
     retry_budget: Arc<RetryBudget>,
@@ -147,9 +172,19 @@ impl Upstream {
         metrics: UpstreamMetrics,
         clock: Clock,
     ) -> Self {
+        Self::with_resolver(settings, tls, metrics, clock, Resolver::system())
+    }
+
+    fn with_resolver(
+        settings: UpstreamSettings,
+        tls: Option<Arc<ClientTls>>,
+        metrics: UpstreamMetrics,
+        clock: Clock,
+        resolver: &'static Resolver,
+    ) -> Self {
         let health = UpstreamHealth::new(Arc::clone(&settings.name), settings.health.clone(), clock);
-        let server = |server| Arc::new(Server::new(&settings, server, tls.as_ref(), &health, &metrics));
-        let servers = ServerSet::new(&settings.balance, settings.servers.iter().map(server).collect());
+        let parts = settings.server_parts(tls.as_ref(), &health, &metrics, resolver);
+        let servers = ServerList::new(&settings, parts, &[]);
         let tunnels = TunnelLimits::new(&settings);
         Self { settings, servers, health, tunnels, retry_budget: Arc::new(RetryBudget::new()), tls, metrics }
     }
@@ -163,14 +198,8 @@ impl Upstream {
         if self.settings.of_connections() != settings.of_connections() {
             return Self::new(settings, tls, metrics, clock);
         }
-        let server = |wanted: &WeightedAddress| {
-            let is_same =
-                |server: &&Arc<Server>| *server.address() == wanted.address && server.weight() == wanted.weight;
-            let kept = self.servers().iter().find(is_same);
-            let new = || Arc::new(Server::new(&settings, wanted, tls.as_ref(), &self.health, &metrics));
-            kept.map_or_else(new, Arc::clone)
-        };
-        let servers = ServerSet::new(&settings.balance, settings.servers.iter().map(server).collect());
+        let parts = settings.server_parts(tls.as_ref(), &self.health, &metrics, self.servers.resolver());
+        let servers = ServerList::new(&settings, parts, &self.servers());
         let (health, tunnels) = (Arc::clone(&self.health), self.tunnels.clone());
         let retry_budget = Arc::clone(&self.retry_budget);
         Self { settings, servers, health, tunnels, retry_budget, tls, metrics }
@@ -220,19 +249,26 @@ impl Upstream {
 
     /// Publishes which servers are up; called at each scrape.
     pub fn report(&self) {
-        for server in self.servers() {
-            server.report();
+        // The addresses of a name are one server in metrics.
+        for addresses in self.servers().chunk_by(|one, other| one.address() == other.address()) {
+            let known = |server: &Arc<Server>| u64::from(server.has_known_address());
+            let (up, others): (Vec<&Arc<Server>>, Vec<&Arc<Server>>) =
+                addresses.iter().partition(|server| server.is_up());
+            let metrics = addresses[0].health().metrics();
+            metrics.set_up(!up.is_empty());
+            metrics.set_addresses(up.into_iter().map(known).sum(), others.into_iter().map(known).sum());
         }
     }
 
-    /// Its servers, in the order of the configuration.
+    /// Its servers, in the order of the configuration. Each address of a name is one.
     #[must_use]
-    pub fn servers(&self) -> &[Arc<Server>] {
-        self.servers.all()
+    pub fn servers(&self) -> Vec<Arc<Server>> {
+        self.server_set().all().to_vec()
     }
 
-    fn server_set(&self) -> &ServerSet {
-        &self.servers
+    /// Its servers, for a short time.
+    fn server_set(&self) -> Guard<Arc<ServerSet>> {
+        self.servers.load()
     }
 }
 

@@ -1,27 +1,46 @@
 //! One server of an upstream: what all workers share about it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::dialer::Dialer;
 use super::health::{Availability, CheckSettings, ServerHealth, UpstreamHealth};
-use super::{ConnectFault, Protocol, ServerAddress, UpstreamError, UpstreamSettings, WeightedAddress};
+use super::{ConnectFault, Protocol, ServerAddress, UpstreamError, WeightedAddress};
 use crate::resolver::Resolver;
 use crate::telemetry::metrics::{GaugeGuard, UpstreamMetrics};
 use crate::tls::client::ClientTls;
+
+/// What a new server is made of, beside its address.
+#[derive(Debug)]
+pub(super) struct ServerParts {
+    pub(super) protocol: Protocol,
+    pub(super) keep_alive: Duration,
+    pub(super) max_connections: usize,
+    pub(super) max_pending: usize,
+    /// How connections are secured; `None`: they are not.
+    pub(super) tls: Option<Arc<ClientTls>>,
+    pub(super) health: Arc<UpstreamHealth>,
+    pub(super) metrics: UpstreamMetrics,
+    pub(super) resolver: &'static Resolver,
+}
 
 /// One server of an upstream; shared by all workers.
 #[derive(Debug)]
 pub struct Server {
     id: u64,
     weight: u32,
-    /// Its own name in logs and metrics.
+    /// Which address of its name it is; `None` if the addresses are not known yet, and for a server
+    /// that is not configured by a name.
+    ip: Option<IpAddr>,
+    /// Its own name in logs.
     label: Box<str>,
     dialer: Dialer,
     health: ServerHealth,
+    is_retired: AtomicBool,
     protocol: Protocol,
     keep_alive: Duration,
     /// One permit for each connection that may be open, in all workers together.
@@ -35,33 +54,54 @@ pub struct Server {
 }
 
 impl Server {
-    pub(super) fn new(
-        settings: &UpstreamSettings,
-        server: &WeightedAddress,
-        tls: Option<&Arc<ClientTls>>,
-        health: &Arc<UpstreamHealth>,
-        metrics: &UpstreamMetrics,
-    ) -> Self {
+    /// The server at `server`; at only one of its addresses, if `ip` is set.
+    pub(super) fn new(parts: &ServerParts, server: &WeightedAddress, ip: Option<IpAddr>) -> Self {
         /// Ids are never reused within a process, so that a worker never takes an old server's pool
         /// for a new server's.
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let WeightedAddress { address, weight } = server;
-        let label = address.label().into_boxed_str();
+        // A label of metrics comes from the configuration, so that their number does not grow with
+        // the addresses that a name has had.
+        let metrics = parts.metrics.server(&address.label());
+        let label = ip.map_or_else(|| address.label(), |ip| format!("{} ({ip})", address.label()));
         Self {
             id,
             weight: *weight,
-            health: ServerHealth::new(id, &label, health, metrics.server(&label)),
-            label,
-            dialer: Dialer::new(address.clone(), tls, Resolver::system()),
-            protocol: settings.protocol,
-            keep_alive: settings.keep_alive,
-            connection_permits: Arc::new(Semaphore::new(settings.max_connections)),
+            ip,
+            health: ServerHealth::new(id, &label, &parts.health, metrics),
+            label: label.into(),
+            dialer: Dialer::new(address.clone(), ip, parts.tls.as_ref(), parts.resolver),
+            is_retired: AtomicBool::new(false),
+            protocol: parts.protocol,
+            keep_alive: parts.keep_alive,
+            connection_permits: Arc::new(Semaphore::new(parts.max_connections)),
             in_flight: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
-            max_pending: settings.max_pending,
+            max_pending: parts.max_pending,
             permit_wanted: Notify::new(),
         }
+    }
+
+    /// Whether it is the server at `server`, and at this one of its addresses.
+    pub(super) fn is(&self, server: &WeightedAddress, ip: Option<IpAddr>) -> bool {
+        *self.address() == server.address && self.weight == server.weight && self.ip == ip
+    }
+
+    /// Notes that it no longer belongs to the upstream: the name has lost the address.
+    pub(super) fn retire(&self) {
+        self.is_retired.store(true, Ordering::Relaxed);
+        tracing::info!(upstream = self.health.upstream_name(), server = &*self.label, "the server's address is gone");
+    }
+
+    /// Whether the worker's pools of it may go once its requests have ended.
+    pub(super) fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is one address, rather than a name whose addresses are not known yet.
+    pub(super) fn has_known_address(&self) -> bool {
+        self.ip.is_some() || !self.address().has_name()
     }
 
     /// Unique in the process.
@@ -70,7 +110,7 @@ impl Server {
         self.id
     }
 
-    /// Its name in logs and metrics; see [`ServerAddress::label`].
+    /// Its name in logs: [`ServerAddress::label`], and which address it is if it is one of several.
     #[must_use]
     pub fn label(&self) -> &str {
         &self.label
@@ -143,9 +183,9 @@ impl Server {
         self.health.forget_checks();
     }
 
-    /// Publishes whether it is up.
-    pub(super) fn report(&self) {
-        self.health.report();
+    /// Whether it may get its share of the requests.
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.availability(), Availability::Up { .. })
     }
 
     /// What is wrong with the server, for the operator; `None` if it is up.

@@ -37,6 +37,7 @@ const METRICS: &[&str] = &[
     "portcullis_slow_bodies_total{direction=\"request\"}",
     "portcullis_upstream_health_checks_total{upstream=\"checked\",server=\"127.0.0.1:1\",result=\"success\"}",
     "portcullis_upstream_ejections_total{upstream=\"checked\",server=\"127.0.0.1:1\"}",
+    "portcullis_upstream_addresses{upstream=\"checked\",server=\"127.0.0.1:1\",state=\"avoided\"}",
     "portcullis_upstream_up{upstream=\"checked\",server=\"127.0.0.1:1\"}",
     "portcullis_upstream_retries_total{upstream=\"main\",reason=\"connect\"}",
     "portcullis_upstream_retry_budget_exhausted_total{upstream=\"main\"}",

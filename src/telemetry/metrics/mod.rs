@@ -11,6 +11,7 @@ mod limits;
 mod process;
 mod routes;
 mod tls;
+mod upstream_reasons;
 mod upstreams;
 
 use std::fmt;
@@ -28,7 +29,8 @@ pub(crate) use self::issuers::{CacheResult, IssuerMetrics, VerifyResult};
 pub(crate) use self::limits::LimitMetrics;
 pub(crate) use self::routes::RouteMetrics;
 pub(crate) use self::tls::{CompletedHandshake, HandshakeFailure};
-pub(crate) use self::upstreams::{BrokenOff, RetryReason, ServerMetrics, UpstreamMetrics};
+pub(crate) use self::upstream_reasons::{BrokenOff, RetryReason};
+pub(crate) use self::upstreams::{ServerMetrics, UpstreamMetrics};
 
 use self::issuers::IssuerFamilies;
 use self::limits::LimitFamilies;

@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::gauge::{ComponentGauge, ComponentRegistry, Gauge, SampleValue};
+use super::upstream_reasons::{BrokenOff, RetryReason};
 use crate::telemetry::histogram::Histogram;
 
 /// The metrics of one upstream. Cheap to clone; clones count into the same series.
@@ -77,7 +78,7 @@ impl UpstreamMetrics {
     pub fn server(&self, server: &str) -> ServerMetrics {
         let labels = ServerLabels { upstream: Arc::clone(&self.0.upstream), server: server.into() };
         let name = format!("{}\n{server}", self.0.upstream).into();
-        let gauges = || ServerGauges { labels: labels.clone(), up: Gauge::default() };
+        let gauges = || ServerGauges { labels: labels.clone(), ..ServerGauges::default() };
         ServerMetrics {
             connect_failures: self.0.connect_failures.get_or_create_owned(&labels),
             ejections: self.0.ejections.get_or_create_owned(&labels),
@@ -136,10 +137,12 @@ pub struct ServerMetrics {
 }
 
 /// The gauges of one server, which end with it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct ServerGauges {
     labels: ServerLabels,
     up: Gauge,
+    addresses_up: Gauge,
+    addresses_avoided: Gauge,
 }
 
 /// The counters of one server's health checks.
@@ -181,102 +184,18 @@ impl ServerMetrics {
         self.gauges.up.set(u64::from(is_up));
     }
 
+    /// Sets how many addresses the server has that are up, and how many others.
+    pub fn set_addresses(&self, up: u64, avoided: u64) {
+        self.gauges.addresses_up.set(up);
+        self.gauges.addresses_avoided.set(avoided);
+    }
+
     /// Counts an attempt to connect that failed.
     pub fn count_connect_failure(&self) {
         self.connect_failures.inc();
     }
 }
 
-/// Why a further attempt followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RetryReason {
-    /// The server had no connection to spare.
-    Busy,
-    /// The server closed the connection before it answered.
-    Closed,
-    /// The server could not be connected to.
-    Connect,
-    /// The server reset the connection or the stream.
-    Reset,
-    /// The server had just closed the connection that was reused.
-    Stale,
-    /// The server answered 502.
-    Status502,
-    /// The server answered 503.
-    Status503,
-    /// The server answered 504.
-    Status504,
-}
-
-impl RetryReason {
-    /// Every reason, in the order of their declaration.
-    const ALL: [Self; 8] = [
-        Self::Busy,
-        Self::Closed,
-        Self::Connect,
-        Self::Reset,
-        Self::Stale,
-        Self::Status502,
-        Self::Status503,
-        Self::Status504,
-    ];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Busy => "busy",
-            Self::Closed => "closed",
-            Self::Connect => "connect",
-            Self::Reset => "reset",
-            Self::Stale => "stale",
-            Self::Status502 => "502",
-            Self::Status503 => "503",
-            Self::Status504 => "504",
-        }
-    }
-}
-
-/// Why a response that had begun did not reach its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BrokenOff {
-    /// The deadline that the client has given its gRPC call passed.
-    CallDeadline,
-    /// The client closed its connection, cancelled the request, or did not read for so long that
-    /// the gateway closed the connection.
-    ClientLeft,
-    /// The route's `timeout` passed.
-    TimedOut,
-    /// The token expired, and `stream_after_expiry` passed.
-    TokenExpired,
-    /// The upstream closed its connection early, or its framing is invalid.
-    UpstreamBrokeOff,
-    /// The upstream sent nothing for too long.
-    UpstreamIdle,
-}
-
-impl BrokenOff {
-    /// Every cause, in the order of their declaration.
-    const ALL: [Self; 6] = [
-        Self::CallDeadline,
-        Self::ClientLeft,
-        Self::TimedOut,
-        Self::TokenExpired,
-        Self::UpstreamBrokeOff,
-        Self::UpstreamIdle,
-    ];
-
-    /// The reason in the access log, and the metric's label.
-    #[must_use]
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::CallDeadline => "deadline of the call",
-            Self::ClientLeft => "client left",
-            Self::TimedOut => "route timeout",
-            Self::TokenExpired => "the token has expired",
-            Self::UpstreamBrokeOff => "upstream broke off",
-            Self::UpstreamIdle => "upstream idle",
-        }
-    }
-}
 /// The reasons for which tunnels end. Each has a series from the start, so that its first increase
 /// is seen.
 const TUNNEL_END_REASONS: [&str; 6] = ["closed", "expired", "idle", "lifetime", "refused", "stopped"];
@@ -349,9 +268,26 @@ impl UpstreamFamilies {
             help: "Whether a server is up (1), or avoided because it fails health checks, requests or connects (0).",
             unit: None,
             components: Arc::clone(&families.servers),
-            read: Box::new(|_, ServerGauges { labels, up }: &ServerGauges| {
+            read: Box::new(|_, ServerGauges { labels, up, .. }: &ServerGauges| {
                 let ServerLabels { upstream, server } = labels.clone();
                 vec![(vec![("upstream", upstream), ("server", server)], SampleValue::Integer(up.value()))]
+            }),
+        }));
+        registry.register_collector(Box::new(ComponentGauge {
+            name: "upstream_addresses",
+            help: "Addresses of a server that are up or avoided; of a name, as many as its last lookup has found.",
+            unit: None,
+            components: Arc::clone(&families.servers),
+            read: Box::new(|_, ServerGauges { labels, addresses_up, addresses_avoided, .. }: &ServerGauges| {
+                let ServerLabels { upstream, server } = labels;
+                [("up", addresses_up), ("avoided", addresses_avoided)]
+                    .into_iter()
+                    .map(|(state, gauge)| {
+                        let (upstream, server) = (Arc::clone(upstream), Arc::clone(server));
+                        let labels = vec![("upstream", upstream), ("server", server), ("state", state.into())];
+                        (labels, SampleValue::Integer(gauge.value()))
+                    })
+                    .collect()
             }),
         }));
         registry.register(
@@ -420,7 +356,7 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ServerLabels {
     upstream: Arc<str>,
     server: Arc<str>,

@@ -68,7 +68,7 @@ impl Level {
     fn accepts(self, server: &Server, chance: usize) -> bool {
         match self {
             Self::Share => server.availability().admits(chance),
-            Self::Up => matches!(server.availability(), Availability::Up { .. }),
+            Self::Up => server.is_up(),
             Self::Suspect => server.availability() != Availability::Down,
         }
     }
@@ -98,8 +98,7 @@ impl ServerSet {
 
     /// Whether one of the `candidates` is up.
     pub(in crate::upstream) fn has_candidate_up(&self, candidates: &Candidates) -> bool {
-        let is_up = |server: &Arc<Server>| matches!(server.availability(), Availability::Up { .. });
-        self.servers.iter().any(|server| !candidates.has_failed(server) && is_up(server))
+        self.servers.iter().any(|server| !candidates.has_failed(server) && server.is_up())
     }
 
     /// Picks one of the `candidates`. `draw` returns random numbers.

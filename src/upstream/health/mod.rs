@@ -182,9 +182,14 @@ impl ServerHealth {
         }
     }
 
-    /// Sets the gauge that shows whether the server is up.
-    pub(super) fn report(&self) {
-        self.metrics.set_up(matches!(self.availability(), Availability::Up { .. }));
+    /// The metrics of the server, which all addresses of a name share.
+    pub(super) fn metrics(&self) -> &ServerMetrics {
+        &self.metrics
+    }
+
+    /// The name of its upstream.
+    pub(super) fn upstream_name(&self) -> &str {
+        &self.upstream.name
     }
 
     /// Notes that the server wants no requests for `time`.

@@ -45,9 +45,9 @@ use unread_response::read_unread_responses;
 /// policies that clients never send back.
 const MAX_RESPONSE_HEAD_BYTES: usize = 64 * 1024;
 
-/// The pools of one worker, one for each server that it has used.
+/// The pools of one worker, one for each server that it has used, ordered by the servers' ids.
 #[derive(Debug, Default)]
-pub struct Pools(RefCell<Vec<Pool>>);
+pub struct Pools(Rc<RefCell<Vec<Pool>>>);
 
 /// The connections of one worker to one server. Clones are handles to the same pool.
 #[derive(Clone, Debug)]
@@ -79,19 +79,20 @@ impl Pools {
     /// This worker's pool for `server`, created at its first use.
     pub(super) fn for_server(&self, server: &Arc<Server>, metrics: &UpstreamMetrics) -> Pool {
         let mut pools = self.0.borrow_mut();
-        // There are only a handful of servers, and a scan of so few is faster than hashing.
-        if let Some(pool) = pools.iter().find(|pool| pool.server().id() == server.id()) {
-            return pool.clone();
-        }
+        let index = match pools.binary_search_by_key(&server.id(), |pool| pool.server().id()) {
+            Ok(index) => return pools[index].clone(),
+            Err(index) => index,
+        };
+        let upkeep = Upkeep { pools: Rc::downgrade(&self.0), server: Arc::clone(server) };
         let pool = match server.protocol() {
-            Protocol::Http1 => Pool::Http1(start_http1_pool(server, metrics)),
-            Protocol::Http2 => Pool::Http2(start_http2_pool(server, metrics)),
+            Protocol::Http1 => Pool::Http1(start_http1_pool(upkeep, metrics)),
+            Protocol::Http2 => Pool::Http2(start_http2_pool(upkeep, metrics)),
             Protocol::Negotiated => {
-                let (http1, http2) = (start_http1_pool(server, metrics), start_http2_pool(server, metrics));
+                let (http1, http2) = (start_http1_pool(upkeep.clone(), metrics), start_http2_pool(upkeep, metrics));
                 Pool::Negotiated(Rc::new(NegotiatedPool::new(http1, http2)))
             }
         };
-        pools.push(pool.clone());
+        pools.insert(index, pool.clone());
         pool
     }
 
@@ -102,17 +103,18 @@ impl Pools {
     }
 }
 
-fn start_http1_pool(server: &Arc<Server>, metrics: &UpstreamMetrics) -> Rc<Http1Pool> {
+fn start_http1_pool(upkeep: Upkeep, metrics: &UpstreamMetrics) -> Rc<Http1Pool> {
     let (sender, unread) = mpsc::unbounded_channel();
-    let pool = Rc::new(Http1Pool::new(Arc::clone(server), metrics.clone(), sender));
+    let pool = Rc::new(Http1Pool::new(Arc::clone(&upkeep.server), metrics.clone(), sender));
     tokio::task::spawn_local(read_unread_responses(unread, Rc::downgrade(&pool)));
-    tokio::task::spawn_local(close_idle_connections(Rc::downgrade(&pool), Arc::clone(server)));
+    tokio::task::spawn_local(upkeep.run(Rc::downgrade(&pool)));
     pool
 }
 
-fn start_http2_pool(server: &Arc<Server>, metrics: &UpstreamMetrics) -> Rc<Http2Pool> {
+fn start_http2_pool(upkeep: Upkeep, metrics: &UpstreamMetrics) -> Rc<Http2Pool> {
+    let server = &upkeep.server;
     let pool = Rc::new(Http2Pool::new(Arc::clone(server), server.protocol(), metrics.clone()));
-    tokio::task::spawn_local(close_idle_connections(Rc::downgrade(&pool), Arc::clone(server)));
+    tokio::task::spawn_local(upkeep.run(Rc::downgrade(&pool)));
     pool
 }
 
@@ -174,18 +176,70 @@ trait IdleConnections {
     fn close_one(&self);
 }
 
-/// Closes a pool's idle connections in time, for as long as the pool exists.
-async fn close_idle_connections(pool: Weak<impl IdleConnections>, server: Arc<Server>) {
-    /// The shortest pause between two rounds: a connection just about to expire must not make this
-    /// loop spin.
-    const MIN_PAUSE: Duration = Duration::from_millis(10);
-    let mut pause = server.keep_alive();
-    loop {
-        let permit_wanted = timeout(pause.max(MIN_PAUSE), server.permit_wanted()).await.is_ok();
-        let Some(pool) = pool.upgrade() else { return };
-        if permit_wanted {
-            pool.close_one();
+/// The upkeep of a server's pool.
+#[derive(Clone)]
+struct Upkeep {
+    pools: Weak<RefCell<Vec<Pool>>>,
+    server: Arc<Server>,
+}
+
+impl Upkeep {
+    /// Closes the pool's idle connections in time, for as long as the pool exists.
+    async fn run(self, pool: Weak<impl IdleConnections>) {
+        /// The shortest pause between two rounds: a connection just about to expire must not make
+        /// this loop spin.
+        const MIN_PAUSE: Duration = Duration::from_millis(10);
+        let mut pause = self.server.keep_alive();
+        loop {
+            let permit_wanted = timeout(pause.max(MIN_PAUSE), self.server.permit_wanted()).await.is_ok();
+            if self.server.is_retired() {
+                self.forget();
+            }
+            // Requests that the server still has keep the pool alive.
+            let Some(pool) = pool.upgrade() else { return };
+            if permit_wanted {
+                pool.close_one();
+            }
+            pause = pool.close_expired();
         }
-        pause = pool.close_expired();
+    }
+
+    /// Removes the pool from its worker.
+    fn forget(&self) {
+        if let Some(pools) = self.pools.upgrade() {
+            pools.borrow_mut().retain(|pool| pool.server().id() != self.server.id());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::LocalSet;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::upstream::balance::Balance;
+    use crate::upstream::tests::upstream;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pool_of_a_server_that_is_gone_goes_too() {
+        let upstream = upstream(Balance::RoundRobin, &[1, 2, 3]);
+        let servers = upstream.servers();
+        let tasks = LocalSet::new();
+        tasks
+            .run_until(async {
+                let pools = Pools::default();
+                for server in servers.iter().rev() {
+                    let pool = pools.for_server(server, upstream.metrics());
+                    assert_eq!(pool.server().id(), server.id());
+                }
+                let ids = || pools.0.borrow().iter().map(|pool| pool.server().id()).collect::<Vec<_>>();
+                assert_eq!(ids(), [servers[0].id(), servers[1].id(), servers[2].id()]);
+                servers[1].retire();
+                sleep(servers[1].keep_alive() * 2).await;
+                assert_eq!(ids(), [servers[0].id(), servers[2].id()]);
+                assert_eq!(pools.for_server(&servers[2], upstream.metrics()).server().id(), servers[2].id());
+            })
+            .await;
     }
 }

@@ -77,7 +77,7 @@ impl AttemptOptions {
             AttemptConnection::New | AttemptConnection::None => {
                 self.retries_left > 0
                     && upstream.settings().retry.may_resend()
-                    && self.candidates.has_other_than(server, upstream.server_set())
+                    && self.candidates.has_other_than(server, &upstream.server_set())
             }
         };
         if is_of_use { ReplayableRequest::copy_of(request) } else { None }
@@ -224,7 +224,7 @@ fn send_elsewhere(
         Fault::Upstream(UpstreamError::Busy) => RetryReason::Busy,
         Fault::Upstream(_) | Fault::Client(_) => RetryReason::Connect,
     };
-    let candidates = options.candidates.without(server, upstream.server_set())?;
+    let candidates = options.candidates.without(server, &upstream.server_set())?;
     Some((Box::new(Attempt { request: unsent, options: AttemptOptions { candidates, ..options } }), reason))
 }
 
@@ -248,7 +248,7 @@ fn resend(
     upstream: &Upstream,
 ) -> Option<Box<Attempt>> {
     let retries_left = options.retries_left.checked_sub(1)?;
-    let candidates = options.candidates.without(server, upstream.server_set())?;
+    let candidates = options.candidates.without(server, &upstream.server_set())?;
     // One that is not up would most likely not help, and its failure would hide this one.
     if !upstream.server_set().has_candidate_up(&candidates) {
         return None;

@@ -99,7 +99,7 @@ fn a_request_that_was_not_sent_goes_to_each_other_server_once() {
 #[test]
 fn a_server_that_has_closed_a_connection_and_now_refuses_one_loses_the_request_to_another() {
     let upstream = upstream(Balance::RoundRobin, &[1, 2]);
-    let [first, second] = upstream.servers() else { panic!("two servers") };
+    let [first, second] = &upstream.servers()[..] else { panic!("two servers") };
     let stale = failed_attempt(FAILED, AttemptConnection::Reused, Some(Method::POST));
     let AttemptOutcome::Retry(next, _) = stale.outcome(first, &upstream) else { panic!("a retry") };
     let refused = FailedAttempt::without_connection(UpstreamError::Unreachable(ConnectFault::Refused), *next);
@@ -154,7 +154,7 @@ async fn a_request_that_a_server_may_have_received_goes_to_another_one_if_it_is_
         ("too slow", TIMEOUT, New, Method::GET, &[Closed], None),
     ] {
         let upstream = two_servers(settings(1, on));
-        let [first, second] = upstream.servers() else { panic!("two servers") };
+        let [first, second] = &upstream.servers()[..] else { panic!("two servers") };
         match (received(fault, connection, method.clone()).outcome(first, &upstream), retried) {
             (AttemptOutcome::Retry(next, reason), Some(expected)) => {
                 assert_eq!((reason, next.request.method()), (expected, &method), "{name}");
