@@ -1,5 +1,5 @@
-//! The certificates of `[server.tls]` while the gateway runs: uses changed files, keeps bad ones
-//! out, and warns of certificates that expire soon.
+//! The files of `[server.tls]` and of the upstreams' `tls` while the gateway runs: uses changed
+//! ones, keeps bad ones out, and warns of certificates that expire soon.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,27 +9,39 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
+use crate::gateway::Runtime;
 use crate::primitives::clock::Clock;
 use crate::telemetry::Rfc3339;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::certificate::Expiry;
-use crate::tls::follow::{Contents, LookTimes};
-use crate::tls::server::{LoadedCertificate, ServerTls};
+use crate::tls::client::{ClientTls, ClientTlsError};
+use crate::tls::follow::{Contents, Follower, LookTimes};
+use crate::tls::server::{LoadedCertificate, ServerTls, SettingError};
+use crate::upstream::Upstream;
 
 /// How often the log repeats that a certificate expires soon.
 const WARNING_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Follows the files of the certificates in use.
+/// Follows the files of TLS that are in use.
 pub(super) struct CertificateWatch {
     times: LookTimes,
     clock: Clock,
     metrics: Arc<Metrics>,
-    task: Option<FollowTask>,
+    tasks: Vec<FollowTask>,
 }
 
-/// The task that follows the files of one [`ServerTls`].
+/// TLS whose files are source.
+#[derive(Clone)]
+enum TlsSource {
+    /// `[server.tls]`.
+    Server(Arc<ServerTls>),
+    /// `tls` of the upstream with this name.
+    Upstream(Arc<str>, Arc<ClientTls>),
+}
+
+/// The task that follows the files of one table.
 struct FollowTask {
-    tls: Arc<ServerTls>,
+    source: TlsSource,
     /// Asks for a look at once.
     request: Rc<Notify>,
     handle: JoinHandle<()>,
@@ -37,44 +49,97 @@ struct FollowTask {
 
 impl CertificateWatch {
     pub(super) fn new(times: LookTimes, clock: Clock, metrics: Arc<Metrics>) -> Self {
-        Self { times, clock, metrics, task: None }
+        Self { times, clock, metrics, tasks: Vec::new() }
     }
 
-    /// Follows the files of `tls` from now on. If it follows them already, it looks at them at
-    /// once: the operator has asked for a reload.
-    pub(super) fn follow(&mut self, tls: Option<&Arc<ServerTls>>) {
-        match (&self.task, tls) {
-            (Some(task), Some(tls)) if Arc::ptr_eq(&task.tls, tls) => task.request.notify_one(),
-            (Some(_) | None, tls) => {
-                if let Some(task) = self.task.take() {
-                    task.handle.abort();
+    /// Follows the files that `runtime` uses from now on. It looks at once at those that it follows
+    /// already: the operator has asked for a reload.
+    pub(super) fn follow(&mut self, runtime: &Runtime) {
+        let server = runtime.tls().cloned().map(TlsSource::Server);
+        let upstream = |upstream: &Arc<Upstream>| {
+            Some(TlsSource::Upstream(Arc::clone(upstream.name()), Arc::clone(upstream.tls()?)))
+        };
+        let wanted = server.into_iter().chain(runtime.upstreams().iter().filter_map(upstream));
+        let mut running = std::mem::take(&mut self.tasks);
+        for source in wanted {
+            let task = match running.iter().position(|task| task.source.is(&source)) {
+                Some(index) => {
+                    running[index].request.notify_one();
+                    running.swap_remove(index)
                 }
-                self.task = tls.map(|tls| self.start(Arc::clone(tls)));
-            }
+                None => self.start(source),
+            };
+            self.tasks.push(task);
+        }
+        for task in running {
+            task.handle.abort();
         }
     }
 
-    fn start(&self, tls: Arc<ServerTls>) -> FollowTask {
+    fn start(&self, source: TlsSource) -> FollowTask {
         let request = Rc::new(Notify::new());
-        let work =
-            run(Arc::clone(&tls), self.times, self.clock.clone(), Arc::clone(&self.metrics), Rc::clone(&request));
-        FollowTask { tls, request, handle: tokio::task::spawn_local(work) }
+        let (clock, metrics) = (self.clock.clone(), Arc::clone(&self.metrics));
+        let work = run(source.clone(), self.times, clock, metrics, Rc::clone(&request));
+        FollowTask { source, request, handle: tokio::task::spawn_local(work) }
     }
 }
 
-async fn run(tls: Arc<ServerTls>, times: LookTimes, clock: Clock, metrics: Arc<Metrics>, request: Rc<Notify>) {
-    let mut follower = tls.follow(times);
+impl TlsSource {
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Server(one), Self::Server(other)) => Arc::ptr_eq(one, other),
+            (Self::Upstream(_, one), Self::Upstream(_, other)) => Arc::ptr_eq(one, other),
+            (Self::Server(_), Self::Upstream(..)) | (Self::Upstream(..), Self::Server(_)) => false,
+        }
+    }
+
+    fn follow(&self, times: LookTimes) -> Follower {
+        match self {
+            Self::Server(tls) => tls.follow(times),
+            Self::Upstream(_, tls) => tls.follow(times),
+        }
+    }
+
+    fn certificates(&self) -> Vec<LoadedCertificate> {
+        match self {
+            Self::Server(tls) => tls.certificates(),
+            Self::Upstream(_, tls) => tls.certificate().into_iter().collect(),
+        }
+    }
+
+    /// Uses `contents` for new connections.
+    ///
+    /// # Errors
+    ///
+    /// The keys whose files cannot be used, and why.
+    fn replace(&self, contents: &Contents) -> Result<(), Vec<(String, String)>> {
+        match self {
+            Self::Server(tls) => {
+                let shown = |error: SettingError| (format!("server.tls.{}", error.key), error.error.to_string());
+                tls.replace(contents).map_err(|errors| errors.into_iter().map(shown).collect())
+            }
+            Self::Upstream(name, tls) => {
+                let shown =
+                    |error: ClientTlsError| (format!("upstreams.{name}.tls.{}", error.key()), error.to_string());
+                tls.replace(contents).map_err(|errors| errors.into_iter().map(shown).collect())
+            }
+        }
+    }
+}
+
+async fn run(source: TlsSource, times: LookTimes, clock: Clock, metrics: Arc<Metrics>, request: Rc<Notify>) {
+    let mut follower = source.follow(times);
     let mut warning_due = Instant::now();
     loop {
         tokio::select! {
-            contents = follower.changed() => use_changed(&tls, &contents, &metrics),
+            contents = follower.changed() => use_changed(&source, &contents, &metrics),
             () = request.notified() => {
                 if let Some(contents) = follower.look_now().await {
-                    use_changed(&tls, &contents, &metrics);
+                    use_changed(&source, &contents, &metrics);
                 }
             }
             () = sleep_until(warning_due) => {
-                tls.certificates().iter().for_each(|certificate| warn_of_expiry(certificate, &clock));
+                source.certificates().iter().for_each(|certificate| warn_of_expiry(certificate, &clock));
                 warning_due = Instant::now() + WARNING_INTERVAL;
             }
         }
@@ -82,20 +147,22 @@ async fn run(tls: Arc<ServerTls>, times: LookTimes, clock: Clock, metrics: Arc<M
 }
 
 /// Uses the files for new connections, or reports why they cannot be used.
-fn use_changed(tls: &ServerTls, contents: &Contents, metrics: &Metrics) {
-    let outcome = tls.replace(contents);
+fn use_changed(source: &TlsSource, contents: &Contents, metrics: &Metrics) {
+    let outcome = source.replace(contents);
     metrics.connections().tls().count_reload(outcome.is_ok());
     match outcome {
         Ok(()) => {
-            for LoadedCertificate { file, facts } in tls.certificates() {
+            if let TlsSource::Upstream(upstream, _) = source {
+                tracing::info!(upstream = &**upstream, "the files for TLS to an upstream are reloaded");
+            }
+            for LoadedCertificate { file, facts } in source.certificates() {
                 let (names, expires) = (facts.names(), Rfc3339(facts.not_after));
                 tracing::info!(certificate = %file, names, %expires, "certificate files reloaded");
             }
         }
         Err(errors) => {
-            for error in errors {
-                let (key, error) = (format!("server.tls.{}", error.key), error.error);
-                tracing::warn!(key, %error, "changed certificate files rejected; the previous ones stay in use");
+            for (key, error) in errors {
+                tracing::warn!(key, error, "changed certificate files rejected; the previous ones stay in use");
             }
         }
     }

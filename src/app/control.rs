@@ -74,7 +74,7 @@ impl Control {
         self.refresh_keys(&mut tasks, &shutdown);
         let mut certificates =
             CertificateWatch::new(self.certificate_looks, self.clock.clone(), Arc::clone(&self.metrics));
-        certificates.follow(self.runtime.load().tls());
+        certificates.follow(&self.runtime.load());
         let mut checks = HealthChecks::default();
         let names = Resolver::system().changes();
         let mut seen_names = names.count();
@@ -112,7 +112,7 @@ impl Control {
                     let outcome = loaded.and_then(|loaded| self.swap_in(loaded));
                     if outcome.is_ok() {
                         self.refresh_keys(&mut tasks, &shutdown);
-                        certificates.follow(self.runtime.load().tls());
+                        certificates.follow(&self.runtime.load());
                         checks.follow(&self.runtime.load());
                     }
                     answer(replies, &self.conclude(outcome));

@@ -74,11 +74,10 @@ impl Readiness for ReadinessState {
 /// expired: all replicas have the same.
 fn expiring_certificates(runtime: &Runtime) -> Vec<String> {
     let now = runtime.clock().now();
-    let certificates = runtime.tls().map(|tls| tls.certificates()).unwrap_or_default();
     let reason = |LoadedCertificate { file, facts }: LoadedCertificate| match facts.expiry(now) {
         Expiry::Distant => None,
         Expiry::Expired => Some(format!("certificate {file} has expired")),
         Expiry::Soon { days_left } => Some(format!("certificate {file} expires in {days_left} days")),
     };
-    certificates.into_iter().filter_map(reason).collect()
+    runtime.certificates().into_iter().filter_map(reason).collect()
 }

@@ -35,13 +35,13 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Err(problems) => return super::report_problems(&problems),
     };
     let clock = Clock::system();
-    let certificates = match TlsFiles::load(&plan, &clock, None) {
-        Ok(files) => files.server.map(|tls| tls.certificates()).unwrap_or_default(),
+    let files = match TlsFiles::load(&plan, &clock, None) {
+        Ok(files) => files,
         Err(problems) => return super::report_problems(&problems),
     };
     let mut text = report(&args.file.config.display().to_string(), &plan);
-    text.push_str(&certificate_list(&certificates));
-    text.push_str(&warnings(&plan, certificate_warnings(&certificates, clock.now())));
+    text.push_str(&certificate_list(&files.certificates()));
+    text.push_str(&warnings(&plan, certificate_warnings(&files, clock.now())));
     let printed = super::print(&text);
     if args.online { check_online(&plan) } else { printed }
 }

@@ -19,7 +19,7 @@ use crate::primitives::clock::Clock;
 use crate::primitives::min_rate::MinRate;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::{ConnectionMetrics, Metrics, RouteMetrics};
-use crate::tls::server::ServerTls;
+use crate::tls::server::{LoadedCertificate, ServerTls};
 use crate::token::{Issuers, Principal};
 use crate::upstream::Upstream;
 
@@ -273,6 +273,14 @@ impl Runtime {
         &self.connections
     }
 
+    /// The certificates in use: those that clients get, and those that the gateway presents to
+    /// upstreams.
+    #[must_use]
+    pub(crate) fn certificates(&self) -> Vec<LoadedCertificate> {
+        let of_clients = self.upstreams.iter().filter_map(|upstream| upstream.tls()?.certificate());
+        self.tls.iter().flat_map(|tls| tls.certificates()).chain(of_clients).collect()
+    }
+
     /// Publishes the sizes of limiters and caches; called at each scrape.
     pub fn report(&self, metrics: &Metrics) {
         for limiter in &self.limiters {
@@ -285,8 +293,7 @@ impl Runtime {
             upstream.report();
         }
         metrics.set_token_cache_entries(self.callers.entry_count());
-        let certificates = self.tls.as_ref().map(|tls| tls.certificates()).unwrap_or_default();
-        let expiries = certificates.into_iter().map(|one| (one.file, one.facts.not_after));
+        let expiries = self.certificates().into_iter().map(|one| (one.file, one.facts.not_after));
         self.connections.tls().set_certificates(expiries);
     }
 }

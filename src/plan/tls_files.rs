@@ -13,7 +13,7 @@ use crate::config::key_path::child;
 use crate::gateway::Runtime;
 use crate::primitives::clock::Clock;
 use crate::tls::client::{ClientTls, ClientTlsError};
-use crate::tls::server::{ServerTls, SettingError};
+use crate::tls::server::{LoadedCertificate, ServerTls, SettingError};
 use crate::upstream::{Upstream, UpstreamSettings};
 
 /// TLS, with what is in the files now.
@@ -26,6 +26,13 @@ pub(crate) struct TlsFiles {
 }
 
 impl TlsFiles {
+    /// The certificates: those that clients get, and those that the gateway presents to upstreams.
+    #[must_use]
+    pub(crate) fn certificates(&self) -> Vec<LoadedCertificate> {
+        let of_clients = self.clients.values().filter_map(|tls| tls.certificate());
+        self.server.iter().flat_map(|tls| tls.certificates()).chain(of_clients).collect()
+    }
+
     /// Reads the files of `plan`, except those that `previous` follows. Blocks for as long as the
     /// file system does.
     ///
@@ -89,14 +96,13 @@ fn load_client<'a>(
         Err(errors) => {
             let key_path = child(&child("upstreams", &upstream.name), "tls");
             for error in errors {
-                let (key, hint) = match &error {
-                    ClientTlsError::File { key, error } => (*key, error.fault.hint()),
-                    ClientTlsError::System { .. } => (
-                        "ca_file",
-                        Some("install the system's `ca-certificates`, or name a file with the authorities to trust"),
-                    ),
+                let hint = match &error {
+                    ClientTlsError::File { error, .. } => error.fault.hint(),
+                    ClientTlsError::System { .. } => {
+                        Some("install the system's `ca-certificates`, or name a file with the authorities to trust")
+                    }
                 };
-                report(problems, child(&key_path, key), error.to_string(), hint);
+                report(problems, child(&key_path, error.key()), error.to_string(), hint);
             }
             None
         }

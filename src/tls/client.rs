@@ -5,7 +5,7 @@
 //! changes, all are read again; what cannot be used is kept out. A connection uses what was current
 //! when it began, and says of which [generation](ClientTls::generation) that was.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -13,11 +13,11 @@ use rustls::ClientConfig;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use super::certified_key::{FileText, Identity, Part};
-use super::files::{self, FileError};
+use super::files::{self, FileError, FileFault};
 use super::follow::{self, Contents, Follower, LookTimes};
 use super::pin::Pin;
 use super::provider;
-use super::server::{CertificateFiles, ClockTime};
+use super::server::{CertificateFiles, ClockTime, LoadedCertificate};
 use super::server_verifier::{self, Content};
 use crate::primitives::clock::Clock;
 use crate::primitives::file::FileReader;
@@ -55,6 +55,18 @@ pub(crate) enum ClientTlsError {
     },
 }
 
+impl ClientTlsError {
+    /// The key below `tls` that it is about.
+    #[must_use]
+    pub(crate) fn key(&self) -> &'static str {
+        match self {
+            Self::File { key, .. } => key,
+            // What would be needed instead.
+            Self::System { .. } => "ca_file",
+        }
+    }
+}
+
 /// TLS towards the servers of one upstream. Shared by all workers.
 #[derive(Debug)]
 pub struct ClientTls {
@@ -67,6 +79,7 @@ pub struct ClientTls {
 #[derive(Debug)]
 struct ClientTlsState {
     config: Arc<ClientConfig>,
+    certificate: Option<LoadedCertificate>,
     digest: [u8; 32],
     generation: u64,
 }
@@ -103,19 +116,33 @@ impl ClientTls {
         self.current.load().generation
     }
 
-    /// Says when the files change; `None` if there are none.
-    pub(crate) fn follow(&self, times: LookTimes) -> Option<Follower> {
-        let readers = self.settings.readers();
-        (!readers.is_empty()).then(|| Follower::new(readers, times, self.current.load().digest))
+    /// The certificate that is presented to servers.
+    #[must_use]
+    pub(crate) fn certificate(&self) -> Option<LoadedCertificate> {
+        self.current.load().certificate.clone()
+    }
+
+    /// Says when the files change. Without files they never do.
+    pub(crate) fn follow(&self, times: LookTimes) -> Follower {
+        Follower::new(self.settings.readers(), times, self.current.load().digest)
     }
 
     /// Uses `contents` for new connections.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with them; what was in use stays.
+    /// Everything that is wrong with them; what was in use stays. An expired certificate is an
+    /// error here, unless it takes the place of another expired one.
     pub(crate) fn replace(&self, contents: &Contents) -> Result<(), Vec<ClientTlsError>> {
         let state = ClientTlsState::new(&self.settings, contents, &self.clock, self.generation() + 1)?;
+        let now = self.clock.now();
+        if let (Some(old), Some(new)) = (self.certificate(), &state.certificate)
+            && new.facts.has_expired(now)
+            && !old.facts.has_expired(now)
+        {
+            let error = FileFault::Expired { names: new.facts.names() }.at(Path::new(&*new.file));
+            return Err(vec![ClientTlsError::File { key: "cert", error }]);
+        }
         self.current.store(Arc::new(state));
         Ok(())
     }
@@ -155,19 +182,24 @@ impl ClientTlsState {
             .expect("aws-lc-rs has cipher suites of every version")
             .dangerous()
             .with_custom_certificate_verifier(verifier);
-        let config = match identity {
-            Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
+        let config = match &identity {
+            Some(identity) => {
+                let key = CertifiedKey::clone(&identity.key);
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key)))
+            }
             None => builder.with_no_client_auth(),
         };
+        let file = settings.identity.as_ref().map(|files| files.chain.display().to_string().into());
+        let certificate = file.zip(identity).map(|(file, identity)| LoadedCertificate { file, facts: identity.facts });
         // Sessions are resumed: rustls keeps those of the last 256 names. A new state begins
         // without any, so that no session outlives the authorities or pins that it was verified
         // with (threat TU-3).
-        Ok(Self { config: Arc::new(config), digest, generation })
+        Ok(Self { config: Arc::new(config), certificate, digest, generation })
     }
 }
 
 /// The certificate that is presented, with its key: from two files.
-fn read_identity(identity: Option<[Content<'_>; 2]>) -> Result<Option<CertifiedKey>, Vec<ClientTlsError>> {
+fn read_identity(identity: Option<[Content<'_>; 2]>) -> Result<Option<Identity>, Vec<ClientTlsError>> {
     let Some([(chain_path, chain), (key_path, key)]) = identity else { return Ok(None) };
     let at = |part: Part, error: FileError| {
         let key = match part {
@@ -179,10 +211,8 @@ fn read_identity(identity: Option<[Content<'_>; 2]>) -> Result<Option<CertifiedK
     match (chain, key) {
         (Ok(chain), Ok(key)) => {
             let (chain, key) = (FileText { path: chain_path, text: chain }, FileText { path: key_path, text: key });
-            match Identity::read(chain, key) {
-                Ok(identity) => Ok(Some(CertifiedKey::clone(&identity.key))),
-                Err(faults) => Err(faults.into_iter().map(|(part, error)| at(part, error)).collect()),
-            }
+            let faults = |faults: Vec<_>| faults.into_iter().map(|(part, error)| at(part, error)).collect();
+            Identity::read(chain, key).map(Some).map_err(faults)
         }
         (chain, key) => {
             let errors = [(Part::Chain, chain), (Part::Key, key)];

@@ -16,6 +16,9 @@ use crate::support::fixture::Fixture;
 use crate::support::server::{Server, bind};
 use crate::support::temporary::TempDir;
 use crate::support::tls_origin::{TlsOrigin, TlsServer};
+use crate::support::with_deadline;
+
+const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
 
 /// A certificate for the servers of these tests.
 fn certificate() -> Issued {
@@ -134,8 +137,7 @@ async fn a_tunnel_passes_over_tls() {
 #[tokio::test]
 async fn sessions_are_resumed() {
     let files = files();
-    let versions: [&'static SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
-    for version in versions {
+    for version in VERSIONS {
         let origin = TlsServer::new(&certificate()).version(version).alpn(&[]).start("tls").await;
         let fixture = Fixture::start(config(&[&localhost(origin.addr())], &files, "", "")).await;
         for _ in 0..2 {
@@ -361,8 +363,7 @@ async fn the_gateway_presents_its_certificate() {
         let [cert, key] = ["crt", "key"].map(|ending| files.quoted(&format!("{name}.{ending}")));
         format!(", cert = {cert}, key = {key}")
     };
-    let versions: [&'static SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
-    for version in versions {
+    for version in VERSIONS {
         for alpn in [&["h2"][..], &["http/1.1"]] {
             let server = TlsServer::new(&certificate()).version(version).alpn(alpn);
             let origin = server.demanding_certificates_of(&clients).start("tls").await;
@@ -383,6 +384,100 @@ async fn the_gateway_presents_its_certificate() {
             }
         }
     }
+}
+
+/// Waits until the gateway has looked at changed files so often, with this result.
+async fn wait_for_reloads(fixture: &Fixture, result: &str, count: f64) {
+    fixture.gateway.reload().await.expect("the configuration is good");
+    fixture.gateway.wait_for_metric(&format!("portcullis_tls_reloads_total{{result=\"{result}\"}}"), count).await;
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_presented_on_new_connections_and_old_ones_close() {
+    let clients = Authority::new();
+    for alpn in [&["h2"][..], &["http/1.1"]] {
+        let files = files();
+        let [first, second] = [0, 1].map(|_| clients.issue(&["gateway"]));
+        files.write("mine", &first);
+        let server = TlsServer::new(&certificate()).alpn(alpn).demanding_certificates_of(&clients);
+        let origin = server.start("tls").await;
+        let tls = format!(", cert = {}, key = {}", files.quoted("mine.crt"), files.quoted("mine.key"));
+        let keys = "keep_alive = \"100ms\"";
+        let fixture = Fixture::start(config(&[&localhost(origin.addr())], &files, &tls, keys)).await;
+        assert_eq!(fixture.get("/app/1", &[]).await.status, 200);
+        assert_eq!(last_client(&origin).as_deref(), Some(&**first.certificate.der()), "{alpn:?}");
+        files.write("mine", &second);
+        wait_for_reloads(&fixture, "success", 1.0).await;
+        with_deadline("a connection with the new certificate", async {
+            while last_client(&origin).as_deref() != Some(&**second.certificate.der()) {
+                assert_eq!(fixture.get("/app/1", &[]).await.status, 200, "{alpn:?}");
+            }
+        })
+        .await;
+    }
+}
+
+/// A kept connection is not used again once the authorities have changed: it closes after at most
+/// one further request.
+#[tokio::test]
+async fn a_pooled_connection_does_not_outlive_the_files_it_was_made_with() {
+    let files = files();
+    let origin = TlsServer::new(&certificate()).alpn(&["http/1.1"]).start("tls").await;
+    let keys = "keep_alive = \"1h\"";
+    let fixture = Fixture::start(config(&[&localhost(origin.addr())], &files, "", keys)).await;
+    assert_eq!(fixture.get("/app/1", &[]).await.status, 200);
+    files.0.write("ca.pem", Authority::new().pem() + &authority().pem());
+    wait_for_reloads(&fixture, "success", 1.0).await;
+    for _ in 0..2 {
+        assert_eq!(fixture.get("/app/1", &[]).await.status, 200);
+    }
+    assert_eq!(origin.handshakes().len(), 2);
+}
+
+/// Threat TU-3: a session that was agreed with the old authorities is not resumed.
+#[tokio::test]
+async fn a_withdrawn_authority_is_no_longer_trusted() {
+    for version in VERSIONS {
+        let files = files();
+        let origin = TlsServer::new(&certificate()).version(version).alpn(&[]).start("tls").await;
+        let fixture = Fixture::start(config(&[&localhost(origin.addr())], &files, "", "")).await;
+        assert_eq!(fixture.get("/app/close", &[]).await.status, 200);
+        files.0.write("ca.pem", Authority::new().pem());
+        wait_for_reloads(&fixture, "success", 1.0).await;
+        assert_eq!(outcome(&fixture).await, unreachable("certificate issuer unknown"), "{version:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_new_file_is_kept_out_and_counted() {
+    let files = files();
+    let clients = Authority::new();
+    files.write("mine", &clients.issue(&["gateway"]));
+    let expired = clients.issue_with(&["gateway"], &rcgen::PKCS_ECDSA_P256_SHA256, |params| {
+        params.not_after = rcgen::date_time_ymd(2027, 1, 14);
+    });
+    let server = TlsServer::new(&certificate()).alpn(&[]).demanding_certificates_of(&clients);
+    let origin = server.start("tls").await;
+    let tls = format!(", cert = {}, key = {}", files.quoted("mine.crt"), files.quoted("mine.key"));
+    let fixture = Fixture::start(config(&[&localhost(origin.addr())], &files, &tls, "")).await;
+    let other = clients.issue(&["other"]).certificate.pem();
+    for (count, (name, break_it)) in [
+        ("no certificate", &(|| drop(files.0.write("ca.pem", "x"))) as &dyn Fn()),
+        ("the certificate of another key", &|| drop(files.0.write("mine.crt", &other))),
+        ("missing", &|| std::fs::remove_file(files.path("mine.key")).expect("it is there")),
+        ("expired", &|| {
+            files.0.write("ca.pem", authority().pem());
+            files.write("mine", &expired);
+        }),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        break_it();
+        wait_for_reloads(&fixture, "failure", [1.0, 2.0, 3.0, 4.0][count]).await;
+        assert_eq!(fixture.get("/app/close", &[]).await.status, 200, "{name}");
+    }
+    assert_eq!(fixture.gateway.count("portcullis_tls_reloads_total{result=\"success\"}").await, 0);
 }
 
 fn last_client(origin: &TlsOrigin) -> Option<Vec<u8>> {

@@ -1,41 +1,62 @@
 //! Certificates that have expired, or that expire soon.
 
 use super::Warning;
-use crate::config::key_path::element;
+use crate::config::key_path::{child, element};
+use crate::plan::tls_files::TlsFiles;
 use crate::primitives::clock::WallTime;
 use crate::tls::certificate::Expiry;
 use crate::tls::server::LoadedCertificate;
 
-/// The warnings about the certificates of `[server.tls]` at `now`.
-pub(crate) fn certificate_warnings(certificates: &[LoadedCertificate], now: WallTime) -> Vec<Warning> {
+/// The warnings about the certificates that clients get and that upstreams get, at `now`.
+pub(crate) fn certificate_warnings(files: &TlsFiles, now: WallTime) -> Vec<Warning> {
+    let certificates = files.server.as_ref().map(|tls| tls.certificates()).unwrap_or_default();
+    let mut warnings = server_warnings(&certificates, now);
+    for (upstream, tls) in &files.clients {
+        if let Some(certificate) = tls.certificate() {
+            let key = format!("{}.tls.cert", child("upstreams", upstream));
+            warnings.extend(validity_warnings(&key, &certificate, now, "renew it; servers refuse to connect"));
+        }
+    }
+    warnings
+}
+
+/// The warnings about the certificates of `[server.tls]`.
+fn server_warnings(certificates: &[LoadedCertificate], now: WallTime) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    for (index, LoadedCertificate { file, facts }) in certificates.iter().enumerate() {
-        let names = facts.names();
-        let mut warn = |what: String, hint: &str| {
-            let key = element("server.tls.certificates", index) + ".cert";
-            warnings.push(Warning { key, what, hint: hint.to_owned() });
-        };
-        match facts.expiry(now) {
-            Expiry::Distant => {}
-            Expiry::Expired => warn(
-                format!("the certificate for {names} in `{file}` has expired"),
-                "renew it; clients refuse to connect",
-            ),
-            Expiry::Soon { days_left } => warn(
-                format!("the certificate for {names} in `{file}` expires in {days_left} days"),
-                "renew it; the gateway notices when the files change",
-            ),
-        }
-        if facts.not_before > now {
-            warn(
-                format!("the certificate for {names} in `{file}` is not valid yet"),
-                "check the clock of this machine",
-            );
-        }
+    for (index, certificate) in certificates.iter().enumerate() {
+        let key = element("server.tls.certificates", index) + ".cert";
+        warnings.extend(validity_warnings(&key, certificate, now, "renew it; clients refuse to connect"));
+        let LoadedCertificate { file, facts } = certificate;
         if facts.dns_names.is_empty() && facts.addresses.is_empty() {
             let what = format!("the certificate in `{file}` has no names");
-            warn(what, "issue it with a subjectAltName; clients do not look at the common name");
+            let hint = "issue it with a subjectAltName; clients do not look at the common name".to_owned();
+            warnings.push(Warning { key, what, hint });
         }
+    }
+    warnings
+}
+
+/// The warnings about the time in which a certificate is valid.
+fn validity_warnings(
+    key: &str,
+    LoadedCertificate { file, facts }: &LoadedCertificate,
+    now: WallTime,
+    hint_if_expired: &str,
+) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let mut warn = |what: &str, hint: &str| {
+        let what = format!("the certificate for {} in `{file}` {what}", facts.names());
+        warnings.push(Warning { key: key.to_owned(), what, hint: hint.to_owned() });
+    };
+    match facts.expiry(now) {
+        Expiry::Distant => {}
+        Expiry::Expired => warn("has expired", hint_if_expired),
+        Expiry::Soon { days_left } => {
+            warn(&format!("expires in {days_left} days"), "renew it; the gateway notices when the files change");
+        }
+    }
+    if facts.not_before > now {
+        warn("is not valid yet", "check the clock of this machine");
     }
     warnings
 }
@@ -74,7 +95,7 @@ mod tests {
             ),
             ("no names", certificate(900, 1_100, &[]), &["the certificate in `/a.crt` has no names"]),
         ] {
-            let warnings = certificate_warnings(&[certificate], now);
+            let warnings = server_warnings(&[certificate], now);
             assert!(warnings.iter().all(|warning| warning.key == "server.tls.certificates[0].cert"), "{name}");
             assert_eq!(warnings.into_iter().map(|warning| warning.what).collect::<Vec<_>>(), expected, "{name}");
         }

@@ -2,9 +2,9 @@
 //!
 //! Five things bear on it: failures to connect ([`Backoff`]), failures of requests ([`ejection`]),
 //! the server's own `Retry-After` ([`pause`]), the gateway's checks ([`checks`]), and for a while a
-//! recovery from ejection or failed checks ([`recovery`]). The state belongs to the server and is shared by all workers. A pick asks for it
-//! through [`ServerHealth::availability`], and nothing else decides which servers are avoided. What
-//! happens while none is up is up to the [`circuit`].
+//! recovery from ejection or failed checks ([`recovery`]). The state belongs to the server and is
+//! shared by all workers. A pick asks for it through [`ServerHealth::availability`], and nothing
+//! else decides which servers are avoided. What happens while none is up is up to the [`circuit`].
 
 mod check;
 mod checks;
