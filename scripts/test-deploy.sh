@@ -45,8 +45,8 @@ part_systemd() {
     mkdir -p "$work/root/usr/bin" "$work/root/bin" "$work/root/usr/lib/systemd/system"
     install -m 755 /bin/true "$work/root/usr/bin/portcullis"
     install -m 755 /bin/true "$work/root/bin/kill"
-    cp /usr/lib/systemd/system/*.target deploy/systemd/*.service "$work/root/usr/lib/systemd/system/"
-    systemd-analyze verify --man=no --root="$work/root" portcullis.service
+    cp /usr/lib/systemd/system/*.target deploy/systemd/*.service deploy/systemd/*.socket "$work/root/usr/lib/systemd/system/"
+    systemd-analyze verify --man=no --root="$work/root" portcullis.service portcullis.socket
     systemd-sysusers --dry-run "$(pwd)/deploy/systemd/portcullis.sysusers"
 }
 

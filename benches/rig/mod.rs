@@ -20,7 +20,7 @@ use portcullis::internals::load_text;
 use portcullis::internals::random;
 use portcullis::internals::shutdown::{self, Trigger};
 use portcullis::internals::{ConnectionLimits, Maximum};
-use portcullis::internals::{Downstream, bind, serve};
+use portcullis::internals::{Downstream, InheritedSockets, bind, serve};
 use portcullis::internals::{Gateway, Worker};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -85,7 +85,8 @@ impl Rig {
             for issuer in adopted.issuers().iter() {
                 tokio::task::spawn_local(Arc::clone(issuer.keys()).run(shutdown.clone()));
             }
-            let mut bound = bind(&plan.server.listeners, plan.server.unix_mode, 1).expect("a free port");
+            let mut bound = bind(&plan.server.listeners, plan.server.unix_mode, 1, &mut InheritedSockets::default())
+                .expect("a free port");
             let listeners = bound.by_worker.remove(0);
             let address = bound.addresses[0].to_string();
             let limits = ConnectionLimits::new(Maximum { configured: 16, possible: 16 }, metrics.connections());

@@ -12,6 +12,7 @@ use super::certificates::CertificateWatch;
 use super::health_checks::HealthChecks;
 use super::loading::{Loaded, Loader, Loading};
 use super::readiness::ReadinessState;
+use super::service_manager::{ServiceManager, ServiceState};
 use super::source::{self, Environment, Look};
 use super::threads::RunningWorkers;
 use super::watch::{Finding, Watch};
@@ -55,6 +56,7 @@ pub(super) struct Control {
     /// The files of Unix listeners.
     pub(super) socket_files: Vec<SocketFile>,
     pub(super) workers: RunningWorkers,
+    pub(super) service_manager: ServiceManager,
     pub(super) trigger: Arc<Trigger>,
     pub(super) readiness: Arc<ReadinessState>,
     /// When the files of certificates are looked at.
@@ -123,6 +125,7 @@ impl Control {
 
     /// Begins to compile and adopt what a look has found. Changes nothing yet.
     fn begin_reload(&self, look: Look, replies: Vec<ReloadReply>) -> Loading<ReloadReply> {
+        self.service_manager.notify(ServiceState::Reloading);
         let (source, environment) = (self.watch.source().clone(), Arc::clone(&self.environment));
         let (adopter, previous) = (Arc::clone(&self.adopter), self.runtime.load_full());
         let current = self.plan.clone();
@@ -153,6 +156,7 @@ impl Control {
     /// Counts and logs the outcome of a reload, and makes it ready for all who wait for it.
     fn conclude(&self, outcome: Result<(), StartError>) -> Result<(), Arc<StartError>> {
         self.metrics.count_reload(outcome.is_ok());
+        self.service_manager.notify(ServiceState::Ready);
         match &outcome {
             Ok(()) => {
                 self.metrics.set_config_loaded(self.clock.now());
@@ -188,6 +192,7 @@ impl Control {
         let workers = std::mem::take(&mut self.workers);
         let socket_files = std::mem::take(&mut self.socket_files);
         self.readiness.drain();
+        self.service_manager.notify(ServiceState::Stopping);
         tracing::info!(?delay, ?timeout, "draining");
         tokio::task::spawn_local(async move {
             tokio::time::sleep(delay).await;

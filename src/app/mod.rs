@@ -17,11 +17,15 @@ mod health_checks;
 mod loading;
 mod readiness;
 mod running;
+mod service_manager;
+mod socket_activation;
 mod source;
 mod threads;
 mod watch;
 
 pub use running::RunningGateway;
+pub use service_manager::ServiceManager;
+pub(crate) use socket_activation::sockets_from_environment;
 pub use source::{ConfigSource, Environment};
 pub(crate) use threads::{block_on_local, spawn_thread};
 
@@ -37,7 +41,7 @@ use tokio::sync::mpsc;
 use crate::config::problem::Problems;
 use crate::downstream::balancer::{self, Balancer};
 use crate::downstream::connection_limits::{ConnectionLimits, Maximum};
-use crate::downstream::listener::{self, BindError, BoundListeners, ServiceListener};
+use crate::downstream::listener::{self, BindError, BoundListeners, InheritedSockets, ServiceListener};
 use crate::downstream::{self, Downstream};
 use crate::gateway::{CurrentRuntime, Gateway, Worker};
 use crate::plan::adopt::{AdoptError, Adopter};
@@ -53,6 +57,8 @@ use control::Control;
 use file_descriptors::TooFewDescriptors;
 use loading::{Loaded, Loader};
 use readiness::ReadinessState;
+use service_manager::ServiceState;
+use socket_activation::UnusableSocket;
 use threads::{RunningWorkers, ThreadGroup};
 use watch::{LookTimes, Watch};
 
@@ -74,6 +80,10 @@ pub struct Options {
     pub clock: Clock,
     /// The sink of the access log, unless `[log]` disables it. With `None` there is no access log.
     pub access_sink: Option<Box<dyn Write + Send>>,
+    /// Listening sockets that another process has handed over.
+    pub inherited: InheritedSockets,
+    /// What is told that the process is ready and that it stops.
+    pub service_manager: ServiceManager,
     /// How often the gateway checks a configuration file for changes. A change takes effect when
     /// two checks in a row have found it.
     pub config_poll_interval: Duration,
@@ -92,6 +102,8 @@ impl Options {
             environment: Arc::new(|name| std::env::var(name).ok()),
             clock: Clock::system(),
             access_sink: None,
+            inherited: InheritedSockets::default(),
+            service_manager: ServiceManager::default(),
             config_poll_interval: CONFIG_POLL_INTERVAL,
             config_settle_time: CONFIG_SETTLE_TIME,
         }
@@ -110,6 +122,9 @@ pub enum StartError {
     /// A file that the configuration refers to cannot be used.
     #[error(transparent)]
     Adopt(#[from] AdoptError),
+    /// A socket that systemd has handed over cannot be used.
+    #[error(transparent)]
+    SocketActivation(#[from] UnusableSocket),
     /// The gateway cannot listen on an address.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -144,7 +159,7 @@ pub enum StartError {
 /// # Errors
 ///
 /// [`StartError`]; nothing is left running.
-pub fn start(options: Options) -> Result<RunningGateway, StartError> {
+pub fn start(mut options: Options) -> Result<RunningGateway, StartError> {
     let metrics = Metrics::new(options.clock.clone());
     let look = source::first_look(&options.source, &options.clock, options.config_settle_time, std::thread::sleep)?;
     let plan = source::compile(&options.source, &look, &options.environment)?;
@@ -158,8 +173,12 @@ pub fn start(options: Options) -> Result<RunningGateway, StartError> {
         loading::load_at_start(move || adopter.adopt(&plan, None).map(|runtime| Loaded { plan, runtime }))??
     };
     let runtime = CurrentRuntime::new(runtime);
-    let BoundListeners { by_worker: listeners, addresses: data, files: socket_files } =
-        listener::bind(&plan.server.listeners, plan.server.unix_mode, plan.server.workers.count())?;
+    let BoundListeners { by_worker: listeners, addresses: data, files: socket_files } = listener::bind(
+        &plan.server.listeners,
+        plan.server.unix_mode,
+        plan.server.workers.count(),
+        &mut options.inherited,
+    )?;
     let admin_listener = bind_admin(&plan)?;
     let admin = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
     register_scrape_hook(&metrics, &runtime);
@@ -192,6 +211,7 @@ pub fn start(options: Options) -> Result<RunningGateway, StartError> {
         descriptor_limit,
         socket_files,
         workers,
+        service_manager: options.service_manager,
         trigger: Arc::clone(&trigger),
         readiness,
         certificate_looks: tls::follow::LookTimes {
@@ -200,6 +220,7 @@ pub fn start(options: Options) -> Result<RunningGateway, StartError> {
         },
     };
     let (commands, inbox) = mpsc::unbounded_channel();
+    control.service_manager.notify(ServiceState::Ready);
     threads.start("control", move || control.run(inbox, shutdown))?;
     Ok(RunningGateway { data, admin, commands, trigger, threads: threads.into_handles(), access_log, balancer })
 }

@@ -32,7 +32,7 @@ impl RunningGateway {
     pub fn data_addresses(&self) -> Vec<SocketAddr> {
         let tcp = |address: &ListenAddress| match address {
             ListenAddress::Tcp(address) => Some(*address),
-            ListenAddress::Unix(_) => None,
+            ListenAddress::Unix(_) | ListenAddress::Systemd(_) => None,
         };
         self.data.iter().filter_map(tcp).collect()
     }

@@ -124,6 +124,7 @@ fn failed(error: &StartError) -> ExitCode {
             ExitCode::from(CONFIG)
         }
         StartError::Bind(_)
+        | StartError::SocketActivation(_)
         | StartError::FileDescriptors(_)
         | StartError::Stopping
         | StartError::NeedsRestart(_)

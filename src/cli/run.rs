@@ -1,12 +1,13 @@
 //! `portcullis run`: serves until a signal stops it.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{ConfigFile, failed};
-use crate::app::{self, Options, RunningGateway, block_on_local};
+use crate::app::{self, Options, RunningGateway, ServiceManager, StartError, block_on_local};
 
 /// How long the threads may take to end after a second signal. Without a stuck one they take
 /// milliseconds.
@@ -20,9 +21,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> ExitCode {
-    let mut options = Options::new(args.file.config);
-    options.access_sink = Some(Box::new(std::io::stdout()));
-    match app::start(options) {
+    match start(args.file.config) {
         Ok(running) => {
             for address in running.listen_addresses() {
                 tracing::info!(%address, "listening");
@@ -34,6 +33,15 @@ pub(super) fn run(args: Args) -> ExitCode {
         }
         Err(error) => failed(&error),
     }
+}
+
+fn start(config: PathBuf) -> Result<RunningGateway, StartError> {
+    let mut options = Options::new(config);
+    // First, while the process has only one thread: it changes the environment.
+    options.inherited = app::sockets_from_environment()?;
+    options.service_manager = ServiceManager::from_environment();
+    options.access_sink = Some(Box::new(std::io::stdout()));
+    app::start(options)
 }
 
 /// Waits for signals. SIGHUP reloads. SIGTERM and SIGINT drain, and a second one stops at once.

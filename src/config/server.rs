@@ -16,8 +16,9 @@ use super::{field_order, table};
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 #[schemars(transform = field_order::record::<Self>)]
 pub struct Server {
-    /// IP address and port to listen on, `"unix:/path"` for a Unix socket, or an array of them. A
-    /// port or a socket that another process listens on is an error.
+    /// IP address and port to listen on, `"unix:/path"` for a Unix socket, `"systemd:NAME"` for a
+    /// socket from systemd, or an array of them. A port or a socket that another process listens on
+    /// is an error.
     pub listen: OneOrMany<String>,
     /// Permissions of Unix sockets in `listen`, in octal. Each process that may connect to one is
     /// trusted like a proxy in `trusted_proxies`.

@@ -13,7 +13,8 @@ use crate::primitives::listen_address::{ListenAddress, ListenerService, Listener
 const DEFAULT_HTTPS_PORT: u16 = 443;
 
 const ADDRESS_HINT: &str = "write an IP address and a port, such as \"127.0.0.1:8080\", \"0.0.0.0:8080\" or \
-                            \"[::]:8080\", or a Unix socket, such as \"unix:/run/portcullis/http.sock\"";
+                            \"[::]:8080\", a Unix socket, such as \"unix:/run/portcullis/http.sock\", or \
+                            \"systemd:NAME\" for a socket that systemd hands over";
 
 /// All listeners, those of `listen` first.
 pub(super) fn compile_listeners(server: &Server, problems: &mut Problems) -> Vec<ListenerSettings> {
@@ -57,7 +58,7 @@ pub(super) fn compile_https_origin(
     let port_of = |listener: &ListenerSettings| match (&listener.address, listener.service) {
         (ListenAddress::Tcp(address), ListenerService::Tls) => Some(address.port()),
         (ListenAddress::Tcp(_), ListenerService::HttpsRedirect | ListenerService::Plain)
-        | (ListenAddress::Unix(_), _) => None,
+        | (ListenAddress::Unix(_) | ListenAddress::Systemd(_), _) => None,
     };
     let Some(text) = &server.public_url else {
         // Port 0 is a free one, which nobody can know before it is bound.

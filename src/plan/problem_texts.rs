@@ -106,7 +106,7 @@ upstream = "up"
     gateway.toml: 84 problems
       line 3   server.listen[1]: `127.0.0.1:1` is listed twice
       line 3   server.listen[2]: `localhost` is not an IP address with a port
-               hint: write an IP address and a port, such as "127.0.0.1:8080", "0.0.0.0:8080" or "[::]:8080", or a Unix socket, such as "unix:/run/portcullis/http.sock"
+               hint: write an IP address and a port, such as "127.0.0.1:8080", "0.0.0.0:8080" or "[::]:8080", a Unix socket, such as "unix:/run/portcullis/http.sock", or "systemd:NAME" for a socket that systemd hands over
       line 4   server.header_timeout: must be greater than zero
       line 5   server.max_header_size: `10 B` is not between `1 KiB` and `1 MiB`
       line 7   server.realm: `a"b` contains a character that a realm cannot have

@@ -85,7 +85,11 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
             TrustedHeader::XForwarded => ForwardingFamily::XForwarded,
         },
     );
-    let has_unix_listener = listeners.iter().any(|listener| matches!(listener.address, ListenAddress::Unix(_)));
+    let may_be_unix = |address: &ListenAddress| match address {
+        ListenAddress::Unix(_) | ListenAddress::Systemd(_) => true,
+        ListenAddress::Tcp(_) => false,
+    };
+    let has_unix_listener = listeners.iter().any(|listener| may_be_unix(&listener.address));
     if server.proxy_protocol && server.trusted_proxies.is_empty() && !has_unix_listener {
         problems.add_with_hint(
             "server.proxy_protocol",

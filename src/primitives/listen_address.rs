@@ -1,5 +1,5 @@
-//! Where the gateway listens, as the configuration writes it: `IP:PORT` or `unix:/path`, and what
-//! it serves there.
+//! Where the gateway listens, as the configuration writes it: `IP:PORT`, `unix:/path` or
+//! `systemd:NAME`, and what it serves there.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,6 +12,8 @@ pub enum ListenAddress {
     Tcp(SocketAddr),
     /// A Unix stream socket at this absolute path.
     Unix(PathBuf),
+    /// The sockets that systemd hands over under this name.
+    Systemd(Box<str>),
 }
 
 /// What the connections of a listener are served.
@@ -50,6 +52,9 @@ pub enum InvalidListenAddress {
     /// The path of a Unix socket is longer than the kernel accepts.
     #[error("is longer than the {MAX_UNIX_PATH_BYTES} bytes that the path of a Unix socket may have")]
     LongPath,
+    /// The name of systemd's sockets is none.
+    #[error("has no name that systemd can give to a socket")]
+    DescriptorName,
 }
 
 /// The longest path of a Unix socket, in bytes: the kernel's `sun_path` without the final zero byte
@@ -63,10 +68,14 @@ impl ListenAddress {
     ///
     /// [`InvalidListenAddress`].
     pub fn parse(text: &str) -> Result<Self, InvalidListenAddress> {
-        let Some(path) = text.strip_prefix("unix:") else {
-            return text.parse().map(Self::Tcp).map_err(|_| InvalidListenAddress::Unknown);
-        };
-        unix_path(path).map(Self::Unix)
+        if let Some(path) = text.strip_prefix("unix:") {
+            return unix_path(path).map(Self::Unix);
+        }
+        match text.strip_prefix("systemd:") {
+            Some(name) if is_descriptor_name(name) => Ok(Self::Systemd(name.into())),
+            Some(_) => Err(InvalidListenAddress::DescriptorName),
+            None => text.parse().map(Self::Tcp).map_err(|_| InvalidListenAddress::Unknown),
+        }
     }
 
     /// Whether listening on `self` and on `other` would collide. Port 0 is any free port, so that
@@ -75,9 +84,14 @@ impl ListenAddress {
     pub fn collides_with(&self, other: &Self) -> bool {
         match self {
             Self::Tcp(address) if address.port() == 0 => false,
-            Self::Tcp(_) | Self::Unix(_) => self == other,
+            Self::Tcp(_) | Self::Unix(_) | Self::Systemd(_) => self == other,
         }
     }
+}
+
+/// Whether `text` is a name that `FileDescriptorName=` takes (systemd.socket(5)).
+fn is_descriptor_name(text: &str) -> bool {
+    (1..=255).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b':')
 }
 
 /// The path of a Unix socket, which must be absolute: the gateway's working directory is up to
@@ -127,13 +141,14 @@ impl fmt::Display for ListenAddress {
         match self {
             Self::Tcp(address) => write!(f, "{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Systemd(name) => write!(f, "systemd:{name}"),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::InvalidListenAddress::{LongPath, RelativePath, Unknown};
+    use super::InvalidListenAddress::{DescriptorName, LongPath, RelativePath, Unknown};
     use super::*;
 
     #[test]
@@ -151,6 +166,11 @@ mod tests {
             ("unix:/", Err(RelativePath)),
             ("unix:/run/..", Err(RelativePath)),
             ("unix:@abstract", Err(RelativePath)),
+            ("systemd:http", Ok(())),
+            ("systemd:portcullis.socket", Ok(())),
+            ("systemd:", Err(DescriptorName)),
+            ("systemd:a:b", Err(DescriptorName)),
+            ("systemd:\u{e9}", Err(DescriptorName)),
             ("UNIX:/run/gateway.sock", Err(Unknown)),
             ("/run/gateway.sock", Err(Unknown)),
             ("localhost:8080", Err(Unknown)),
@@ -194,6 +214,8 @@ mod tests {
             ("127.0.0.1:0", "127.0.0.1:0", false),
             ("unix:/a", "unix:/a", true),
             ("unix:/a", "unix:/b", false),
+            ("systemd:a", "systemd:a", true),
+            ("systemd:a", "systemd:b", false),
         ] {
             assert_eq!(address(one).collides_with(&address(other)), expected, "{one} {other}");
         }

@@ -38,6 +38,7 @@ mod reference;
 mod reload;
 mod report_only;
 mod retries;
+mod socket_activation;
 mod stream_after_expiry;
 mod support;
 mod targets;

@@ -1,9 +1,12 @@
 //! Listeners: where clients connect. TCP listeners are one for each worker and address; a Unix
-//! listener belongs to one worker, which hands its connections to the others.
+//! listener and a socket from systemd belong to one worker, which hands its connections to the
+//! others.
 
+mod inherited;
 mod tcp;
 mod unix;
 
+pub use inherited::InheritedSockets;
 pub(crate) use unix::SocketFile;
 
 use std::io;
@@ -58,16 +61,29 @@ pub struct BoundListeners {
     pub files: Vec<SocketFile>,
 }
 
-/// Binds the listeners of all workers.
+/// Binds the listeners of all workers, or takes the sockets that were inherited for them.
 ///
 /// # Errors
 ///
 /// [`BindError`] with the first address that cannot be bound.
-pub fn bind(listeners: &[ListenerSettings], mode: UnixMode, workers: usize) -> Result<BoundListeners, BindError> {
+pub fn bind(
+    listeners: &[ListenerSettings],
+    mode: UnixMode,
+    workers: usize,
+    inherited: &mut InheritedSockets,
+) -> Result<BoundListeners, BindError> {
     let by_worker = (0..workers).map(|_| Vec::new()).collect();
     let mut bound = BoundListeners { by_worker, addresses: Vec::new(), files: Vec::new() };
     for (index, settings) in listeners.iter().enumerate() {
-        bound.add(settings, mode, index).map_err(|source| BindError { address: settings.address.clone(), source })?;
+        let of_address = inherited.take(&settings.address);
+        let added = match &of_address[..] {
+            [] => bound.add(settings, mode, index),
+            [..] => bound.add_inherited(settings, of_address, index),
+        };
+        added.map_err(|source| BindError { address: settings.address.clone(), source })?;
+    }
+    for address in inherited.unused() {
+        tracing::warn!(address, "a socket was handed over that no listener is configured for");
     }
     Ok(bound)
 }
@@ -94,6 +110,31 @@ impl BoundListeners {
                 self.addresses.push(address.clone());
                 self.files.push(file);
             }
+            ListenAddress::Systemd(_) => {
+                let what = "systemd has handed over no socket of this name (FileDescriptorName=, LISTEN_FDNAMES)";
+                return Err(io::Error::new(io::ErrorKind::NotFound, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds sockets that another process has opened for the listener at `index` of the
+    /// configuration.
+    fn add_inherited(
+        &mut self,
+        settings: &ListenerSettings,
+        listeners: Vec<BoundListener>,
+        index: usize,
+    ) -> io::Result<()> {
+        let ListenerSettings { address, service } = settings;
+        let workers = self.by_worker.len();
+        for (number, listener) in listeners.into_iter().enumerate() {
+            let local = listener.local_address()?.unwrap_or_else(|| address.clone());
+            if !self.addresses.contains(&local) {
+                self.addresses.push(local);
+            }
+            // All of them are accepted from, however many workers this process has.
+            self.by_worker[(index + number) % workers].push(ServiceListener { listener, service: *service });
         }
         Ok(())
     }
@@ -107,6 +148,16 @@ pub(super) enum Listener {
 }
 
 impl BoundListener {
+    /// The address that it listens on; `None` for a Unix socket without a path.
+    fn local_address(&self) -> io::Result<Option<ListenAddress>> {
+        Ok(match self {
+            Self::Tcp(listener) => Some(ListenAddress::Tcp(listener.local_addr()?)),
+            Self::Unix(listener) => {
+                listener.local_addr()?.as_pathname().map(|path| ListenAddress::Unix(path.to_owned()))
+            }
+        })
+    }
+
     /// Registers the listener with the runtime of this thread.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Binding: what is free, what is taken, and what a socket file may be replaced by.
 
 use std::fs;
+use std::net::{TcpListener as StdTcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -43,13 +44,24 @@ impl Drop for Directory {
     }
 }
 
+fn nothing() -> InheritedSockets {
+    InheritedSockets::default()
+}
+
+/// A TCP socket of another process for this address.
+fn inherited(address: &str, port: &StdTcpListener) -> InheritedSockets {
+    let mut sockets = nothing();
+    sockets.add(address.to_owned(), port.try_clone().unwrap().into()).unwrap();
+    sockets
+}
+
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
 #[test]
 fn every_worker_gets_a_listener_on_the_same_free_port() {
-    let bound = bind(&listen("127.0.0.1:0"), MODE, 3).unwrap();
+    let bound = bind(&listen("127.0.0.1:0"), MODE, 3, &mut nothing()).unwrap();
     let [ListenAddress::Tcp(address)] = bound.addresses[..] else { panic!("{:?}", bound.addresses) };
     assert_ne!(address.port(), 0);
     let of_worker = |listeners: &Vec<ServiceListener>| match &listeners[..] {
@@ -61,8 +73,8 @@ fn every_worker_gets_a_listener_on_the_same_free_port() {
 
 #[test]
 fn a_port_that_is_taken_is_an_error_that_names_it() {
-    let first = bind(&listen("127.0.0.1:0"), MODE, 2).unwrap();
-    let error = bind(&plain(&first.addresses), MODE, 2).unwrap_err();
+    let first = bind(&listen("127.0.0.1:0"), MODE, 2, &mut nothing()).unwrap();
+    let error = bind(&plain(&first.addresses), MODE, 2, &mut nothing()).unwrap_err();
     assert!(error.to_string().starts_with(&format!("cannot listen on {}: ", first.addresses[0])), "{error}");
 }
 
@@ -72,7 +84,7 @@ fn a_socket_file_has_the_configured_mode_and_goes_with_its_listener() {
     let directory = Directory::new();
     let (path, address) = directory.socket();
     for wanted in ["0600", "0660", "0777"] {
-        let bound = bind(&address, UnixMode::parse(wanted).unwrap(), 2).unwrap();
+        let bound = bind(&address, UnixMode::parse(wanted).unwrap(), 2, &mut nothing()).unwrap();
         assert_eq!(format!("0{:o}", mode(&path)), wanted);
         UnixStream::connect(&path).unwrap();
         assert_eq!(bound.by_worker.iter().map(Vec::len).collect::<Vec<_>>(), [1, 0], "one for all workers");
@@ -87,7 +99,7 @@ fn the_socket_file_of_a_process_that_has_ended_is_replaced() {
     let (path, address) = directory.socket();
     drop(StdUnixListener::bind(&path).unwrap());
     assert!(path.exists(), "the file stays");
-    let _bound = bind(&address, MODE, 1).unwrap();
+    let _bound = bind(&address, MODE, 1, &mut nothing()).unwrap();
     UnixStream::connect(&path).unwrap();
 }
 
@@ -95,8 +107,8 @@ fn the_socket_file_of_a_process_that_has_ended_is_replaced() {
 fn what_is_not_a_stale_socket_is_left_alone() {
     let directory = Directory::new();
     let (path, address) = directory.socket();
-    let error = || bind(&address, MODE, 1).unwrap_err().to_string();
-    let first = bind(&address, MODE, 1).unwrap();
+    let error = || bind(&address, MODE, 1, &mut nothing()).unwrap_err().to_string();
+    let first = bind(&address, MODE, 1, &mut nothing()).unwrap();
     assert!(error().ends_with("another process listens on the socket"), "{}", error());
     UnixStream::connect(&path).unwrap();
     drop(first);
@@ -109,7 +121,7 @@ fn what_is_not_a_stale_socket_is_left_alone() {
 fn a_socket_file_that_another_process_has_replaced_is_not_removed() {
     let directory = Directory::new();
     let (path, address) = directory.socket();
-    let first = bind(&address, MODE, 1).unwrap();
+    let first = bind(&address, MODE, 1, &mut nothing()).unwrap();
     fs::remove_file(&path).unwrap();
     let _other = StdUnixListener::bind(&path).unwrap();
     drop(first);
@@ -120,10 +132,66 @@ fn a_socket_file_that_another_process_has_replaced_is_not_removed() {
 async fn the_peer_of_a_unix_listener_has_no_ip_address() {
     let directory = Directory::new();
     let (path, address) = directory.socket();
-    let mut bound = bind(&address, MODE, 1).unwrap();
+    let mut bound = bind(&address, MODE, 1, &mut nothing()).unwrap();
     let listener = bound.by_worker[0].remove(0).listener.attach().unwrap();
     let _client = tokio::net::UnixStream::connect(&path).await.unwrap();
     let (socket, peer) = listener.accept().await.unwrap();
     assert!(matches!(socket, ClientSocket::Unix(_)));
     assert_eq!(peer, PeerAddress::UnixSocket);
+}
+
+#[test]
+fn a_socket_that_was_handed_over_takes_the_place_of_its_address() {
+    let port = StdTcpListener::bind("127.0.0.1:0").unwrap();
+    let local = port.local_addr().unwrap();
+    for address in ["systemd:http", &local.to_string()] {
+        let mut sockets = inherited(address, &port);
+        let bound = bind(&listen(address), MODE, 2, &mut sockets).unwrap();
+        assert_eq!(bound.addresses, [ListenAddress::Tcp(local)]);
+        assert_eq!(bound.by_worker.iter().map(Vec::len).collect::<Vec<_>>(), [1, 0]);
+        assert_eq!(sockets.unused().count(), 0);
+    }
+}
+
+/// With fewer workers than the process before, none of its sockets is left alone.
+#[test]
+fn all_sockets_of_one_address_are_accepted_from() {
+    let port = StdTcpListener::bind("127.0.0.1:0").unwrap();
+    let mut sockets = nothing();
+    for _ in 0..5 {
+        sockets.add("systemd:http".to_owned(), port.try_clone().unwrap().into()).unwrap();
+    }
+    let bound = bind(&listen("systemd:http"), MODE, 2, &mut sockets).unwrap();
+    assert_eq!(bound.by_worker.iter().map(Vec::len).collect::<Vec<_>>(), [3, 2]);
+}
+
+#[test]
+fn a_socket_that_was_not_handed_over_is_an_error_and_one_too_many_is_not_used() {
+    let port = StdTcpListener::bind("127.0.0.1:0").unwrap();
+    let mut sockets = inherited("systemd:other", &port);
+    let error = bind(&listen("systemd:http"), MODE, 1, &mut sockets).unwrap_err().to_string();
+    assert!(error.starts_with("cannot listen on systemd:http: systemd has handed over no socket"), "{error}");
+    bind(&listen("127.0.0.1:0"), MODE, 1, &mut sockets).unwrap();
+    assert_eq!(sockets.unused().collect::<Vec<_>>(), ["systemd:other"]);
+}
+
+#[test]
+fn only_a_listening_stream_socket_can_be_handed_over() {
+    let listener = StdTcpListener::bind("127.0.0.1:0").unwrap();
+    let connected = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let pipe = std::io::pipe().unwrap().0;
+    for (name, descriptor, expected) in [
+        ("a connection", connected.into(), Some("it does not listen")),
+        ("datagrams", datagrams.into(), Some("it is not a stream socket")),
+        ("no socket", pipe.into(), Some("")),
+        ("a listener", listener.into(), None),
+    ] {
+        let added = nothing().add("systemd:http".to_owned(), descriptor).map_err(|error| error.to_string());
+        match (added, expected) {
+            (Ok(()), None) => {}
+            (Err(error), Some(expected)) => assert!(error.starts_with(expected), "{name}: {error}"),
+            (outcome, _) => panic!("{name}: {outcome:?}"),
+        }
+    }
 }

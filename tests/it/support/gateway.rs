@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis::app::{self, ConfigSource, Options, RunningGateway, StartError};
+use portcullis::app::{self, ConfigSource, Options, RunningGateway, ServiceManager, StartError};
 use portcullis::clock::Clock;
+use portcullis::internals::InheritedSockets;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -51,6 +52,8 @@ impl Gateway {
             environment: Arc::new(|_: &str| None),
             clock,
             access_sink: Some(Box::new(AccessLogWriter(lines))),
+            inherited: InheritedSockets::default(),
+            service_manager: ServiceManager::default(),
             config_poll_interval: interval,
             config_settle_time: Duration::ZERO,
         };
