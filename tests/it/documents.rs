@@ -88,6 +88,24 @@ fn threats_md_explains_every_id_that_the_code_cites() {
     assert!(not_cited.is_empty(), "explained, but cited nowhere: {not_cited:?}");
 }
 
+/// A promise of docs/reliability.md is as good as its test.
+#[test]
+fn reliability_md_names_tests_that_exist() {
+    let tests = files("tests/it", ".rs");
+    let document = document("docs/reliability.md");
+    let named: Vec<&str> = document.split('`').filter(|text| text.contains("::")).collect();
+    assert!(named.len() > 30, "only {} tests are named", named.len());
+    for name in named {
+        let (module, test) = name.rsplit_once("::").expect("it contains `::`");
+        let module = module.replace("::", "/");
+        let exists = |(file, text): &(String, String)| {
+            let path = file.trim_end_matches(".rs").trim_end_matches("/mod");
+            path.ends_with(&module) && text.contains(&format!("fn {test}("))
+        };
+        assert!(tests.iter().any(exists), "docs/reliability.md names {name}, which is no test");
+    }
+}
+
 /// The ids in comments and in the names of rows, such as `J-07`, `A12` or `CVE-2025-64484`;
 /// `J-10 to J-13` and `A60–A63` cite all that lie between.
 ///
