@@ -152,9 +152,38 @@ async fn a_server_that_a_reload_removes_is_no_longer_checked() {
     let fixture = Fixture::start(two(&one, &other, FAST_CHECKS)).await;
     other.wait_for_requests(2).await;
     fixture.reload(upstream("two", &[one.addr()], FAST_CHECKS).one_worker()).await;
-    other.wait_for_open_connections(0).await;
+    let (before, checks) = (other.requests().len(), one.requests().len());
+    one.wait_for_requests(checks + 10).await;
+    let more = other.requests().len() - before;
+    assert!(more <= 1, "{more}: no more than the one that was on its way");
+}
+
+/// A server that takes connections and does not respond costs one connection at a time.
+#[tokio::test]
+async fn a_check_that_times_out_closes_its_connection() {
+    for protocol in ["http1", "http2"] {
+        let server = Switch::start(Mode::Hold).await;
+        let check = "health = { path = \"/\", interval = \"5ms\", timeout = \"20ms\" }";
+        let fixture =
+            Fixture::start(upstream("two", &[server.addr], &format!("protocol = \"{protocol}\"\n{check}"))).await;
+        let labels = format!("upstream=\"two\",server=\"{}\",result=\"failure\"", server.addr);
+        wait_for_count(&fixture, &format!("portcullis_upstream_health_checks_total{{{labels}}}"), 8.0).await;
+        let config = upstream("two", &[server.addr], &format!("protocol = \"{protocol}\""));
+        fixture.reload(config).await;
+        server.wait_for_held(0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_reload_replaces_checks_whose_settings_have_changed() {
+    let (one, other) = (Origin::start().await, Origin::start().await);
+    other.behave("/health", Behaviour::response(503, &[], ""));
+    let fixture = Fixture::start(two(&one, &other, FAST_CHECKS)).await;
+    wait_for_up(&fixture, &other, 0).await;
+    fixture.reload(two(&one, &other, &FAST_CHECKS.replace("/health?full=1", "/health/ready"))).await;
+    wait_for_up(&fixture, &other, 1).await;
     let before = other.requests().len();
-    let checks = one.requests().len();
-    one.wait_for_requests(checks + 5).await;
-    assert_eq!(other.requests().len(), before);
+    let checks = other.wait_for_requests(before + 10).await;
+    let old = checks[before..].iter().filter(|check| check.target == "/health?full=1").count();
+    assert!(old <= 1, "{old}: no more than the one that was on its way");
 }

@@ -21,7 +21,8 @@ use crate::support::with_deadline;
 pub(super) enum Mode {
     /// Closes them at once, which the gateway counts as a failure to connect.
     Close,
-    /// Keeps them without a byte: connecting takes until the mode changes.
+    /// Keeps them without a byte until the mode changes or the gateway closes them: connecting takes
+    /// that long.
     Hold,
     /// Serves HTTP/2.
     Serve,
@@ -42,7 +43,7 @@ impl Switch {
         let (listener, addr) = bind().await;
         let (mode, held) = (watch::Sender::new(mode), watch::Sender::new(0));
         let shared = (mode.clone(), held.clone());
-        let server = Server::start(listener, move |stream| {
+        let server = Server::start(listener, move |mut stream| {
             let (mode, held) = shared.clone();
             async move {
                 let mut mode = mode.subscribe();
@@ -51,7 +52,11 @@ impl Switch {
                     Mode::Close => {}
                     Mode::Hold => {
                         held.send_modify(|count| *count += 1);
-                        let _ = mode.wait_for(|now| *now != Mode::Hold).await;
+                        let mut ignored = tokio::io::sink();
+                        tokio::select! {
+                            _ = mode.wait_for(|now| *now != Mode::Hold) => {}
+                            _ = tokio::io::copy(&mut stream, &mut ignored) => {}
+                        }
                         held.send_modify(|count| *count -= 1);
                     }
                     Mode::Serve => serve(stream).await,
