@@ -35,7 +35,7 @@ use pause::Pause;
 use recovery::{Phase, Recovery};
 pub(crate) use settings::{CheckSettings, EjectSettings, HealthSettings, StatusSet};
 
-/// The `Retry-After` while a server is down that is not checked often.
+/// The longest `Retry-After` while all servers are down, however rarely they are checked.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// Whether a server may be picked at this moment.

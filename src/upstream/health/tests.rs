@@ -188,3 +188,25 @@ fn a_server_that_asks_for_a_pause_is_not_up_and_says_why() {
     assert_eq!(servers[0].availability(), Availability::Suspect);
     assert_eq!(servers[0].trouble().as_deref(), Some("it has answered 503 with Retry-After"));
 }
+
+#[test]
+fn failures_of_all_servers_together_open_the_circuit_and_any_response_closes_it() {
+    let Fixture { upstream, servers, .. } = fixture(3);
+    let is_open = || !matches!(upstream.admit_without_server_up(), Ok(None));
+    for server in &servers {
+        server.note_connect(Some(ConnectFault::Refused));
+    }
+    assert!(is_open());
+    servers[0].note_response(503);
+    assert!(!is_open(), "it has answered");
+}
+
+#[test]
+fn the_retry_after_of_servers_that_are_down_is_the_pause_between_checks_within_limits() {
+    for (interval, retry_after) in [(0, 1), (5, 5), (600, 30)] {
+        let Fixture { upstream, .. } = fixture(1);
+        let check = Some(CheckSettings { interval: interval * SECOND, ..check_settings() });
+        upstream.reconfigure(HealthSettings { check, ..HealthSettings::default() });
+        assert_eq!(upstream.all_down(), UpstreamError::Unavailable { retry_after: retry_after * SECOND });
+    }
+}
