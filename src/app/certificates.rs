@@ -30,7 +30,7 @@ pub(super) struct CertificateWatch {
     tasks: Vec<FollowTask>,
 }
 
-/// TLS whose files are source.
+/// TLS whose files are followed.
 #[derive(Clone)]
 enum TlsSource {
     /// `[server.tls]`.

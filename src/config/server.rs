@@ -69,6 +69,9 @@ pub struct Server {
     pub auth_failures: AuthFailures,
     /// The `realm` in `WWW-Authenticate`.
     pub realm: String,
+    /// The `Server` field of responses. `"upstream"`: what the upstream sends; `"off"`: none; any
+    /// other text: this, on all responses.
+    pub server_header: String,
     /// After SIGTERM, how long the gateway reports that it is not ready but still accepts
     /// connections.
     pub drain_delay: TimeSpan,
@@ -100,6 +103,7 @@ impl Default for Server {
             max_token_size: Size::kib(8),
             auth_failures: AuthFailures::default(),
             realm: "portcullis".to_owned(),
+            server_header: "upstream".to_owned(),
             drain_delay: TimeSpan::seconds(5),
             drain_timeout: TimeSpan::seconds(30),
         }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::caller_cache::CallerCache;
 use super::client_address::{PeerAddress, TrustedProxies};
 use super::matching::RouteTable;
-use super::policy::{Challenges, FailureGuard, IdentityHeaders, Limiter, Route};
+use super::policy::{Challenges, FailureGuard, IdentityHeaders, Limiter, Route, ServerHeader};
 use crate::primitives::clock::Clock;
 use crate::primitives::min_rate::MinRate;
 use crate::telemetry::access_log::AccessLog;
@@ -40,6 +40,8 @@ pub struct ServerSettings {
     pub timeouts: ClientTimeouts,
     /// How the access log shows subjects.
     pub subject_in_log: SubjectLogging,
+    /// The `Server` field of responses.
+    pub server_header: ServerHeader,
     /// Where listeners that redirect to https redirect to.
     pub https_origin: HttpsOrigin,
 }

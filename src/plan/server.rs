@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
+use http::HeaderValue;
 use ipnet::IpNet;
 
 use super::LogPlan;
@@ -16,6 +17,7 @@ use crate::config::units::{self, ByteRate, LogFormat, LogLevel, TimeSpan, Truste
 use crate::config::{Admin, AuthFailures, Log, Problems, Server};
 use crate::gateway::ServerSettings;
 use crate::gateway::client_address::TrustedProxies;
+use crate::gateway::policy::ServerHeader;
 use crate::gateway::runtime::{ClientTimeouts, SubjectLogging};
 use crate::primitives::listen_address::{ListenAddress, ListenerSettings, UnixMode};
 use crate::primitives::min_rate::MinRate;
@@ -105,6 +107,7 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
         min_body_rate: min_body_rate(server.min_body_rate),
     };
     check_sizes(server, problems);
+    let server_header = compile_server_header(&server.server_header, problems);
     let max_connections_per_client = compile_client_share(server, problems);
     (problems.len() == problems_before).then(|| ServerPlan {
         listeners,
@@ -126,6 +129,7 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
             timeouts,
             subject_in_log: if log.subject { SubjectLogging::Clear } else { SubjectLogging::Hashed },
             https_origin,
+            server_header,
         },
     })
 }
@@ -189,6 +193,23 @@ fn compile_networks(texts: &[String], problems: &mut Problems) -> Vec<IpNet> {
         }
     }
     networks
+}
+
+fn compile_server_header(text: &str, problems: &mut Problems) -> ServerHeader {
+    let is_printable = !text.is_empty() && text.trim() == text && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    match (text, HeaderValue::from_str(text)) {
+        ("upstream", _) => ServerHeader::Upstream,
+        ("off", _) => ServerHeader::Off,
+        (_, Ok(value)) if is_printable => ServerHeader::Value(value),
+        _ => {
+            problems.add_with_hint(
+                "server.server_header",
+                format!("{} cannot be the value of a header", quoted(text)),
+                "write \"upstream\", \"off\", or a name in printable ASCII",
+            );
+            ServerHeader::Off
+        }
+    }
 }
 
 /// The realm of challenges. It becomes a quoted string (RFC 9110 §5.6.4), which cannot hold `"` and

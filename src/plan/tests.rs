@@ -69,6 +69,10 @@ fn a_broken_rule_is_reported_with_its_key() {
             "[server]\nmax_token_size = \"64 KiB\"",
             Some("server.max_token_size"),
         ),
+        ("a server header", "[server]\nserver_header = 'Shop/1.0 (x)'", None),
+        ("a server header without text", "[server]\nserver_header = ''", Some("server.server_header")),
+        ("a server header with a line break", "[server]\nserver_header = \"a\\nb\"", Some("server.server_header")),
+        ("a server header outside ASCII", "[server]\nserver_header = 'caf\u{e9}'", Some("server.server_header")),
         ("a realm with a quote", "[server]\nrealm = 'a\"b'", Some("server.realm")),
         (
             "a proxy that is not a network",

@@ -37,6 +37,7 @@ mod proxy_protocol;
 mod reference;
 mod reload;
 mod report_only;
+mod response_headers;
 mod retries;
 mod socket_activation;
 mod stream_after_expiry;

@@ -13,6 +13,7 @@ pub(crate) mod header_rules;
 pub(crate) mod identity;
 pub(crate) mod limit;
 pub(crate) mod route;
+pub(crate) mod server_header;
 
 pub(crate) use access::Access;
 pub(crate) use affinity::{AffinityInput, affinity};
@@ -24,3 +25,4 @@ pub(crate) use header_rules::HeaderRules;
 pub(crate) use identity::IdentityHeaders;
 pub(crate) use limit::{LimitInput, LimitKey, LimitSettings, Limiter, Tiers};
 pub(crate) use route::{AfterExpiry, Route, RouteSettings};
+pub(crate) use server_header::ServerHeader;

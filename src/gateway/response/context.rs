@@ -179,6 +179,7 @@ impl ResponseContext {
     }
 
     fn apply_headers(&self, headers: &mut HeaderMap) {
+        self.record.runtime().settings().server_header.apply(headers);
         for (policy, state) in &self.limits {
             headers.append(RATE_LIMIT_POLICY, policy.clone());
             headers.append(RATE_LIMIT, state.clone());
