@@ -21,8 +21,8 @@ use crate::support::with_deadline;
 pub(super) enum Mode {
     /// Closes them at once, which the gateway counts as a failure to connect.
     Close,
-    /// Keeps them without a byte until the mode changes or the gateway closes them: connecting takes
-    /// that long.
+    /// Keeps them without a byte until the mode changes or the gateway closes them: connecting
+    /// takes that long.
     Hold,
     /// Serves HTTP/2.
     Serve,
