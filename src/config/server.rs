@@ -15,6 +15,7 @@ use super::{field_order, table};
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 #[schemars(transform = field_order::record::<Self>)]
+#[expect(clippy::struct_field_names, reason = "`server_header` is the key's name, after the header `Server`")]
 pub struct Server {
     /// IP address and port to listen on, `"unix:/path"` for a Unix socket, `"systemd:NAME"` for a
     /// socket from systemd, or an array of them. A port or a socket that another process listens on
