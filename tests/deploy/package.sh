@@ -30,7 +30,8 @@ in_root getent passwd portcullis
 # Where systemd runs, the package's script does this.
 in_root systemd-tmpfiles --create portcullis.conf
 [ "$(in_root stat -c '%U:%G %a' /etc/portcullis)" = 'root:portcullis 750' ] || fail "/etc/portcullis is open to others"
-in_root systemd-analyze verify --man=no /usr/lib/systemd/system/portcullis.service
+in_root systemd-analyze verify --man=no /usr/lib/systemd/system/portcullis.service \
+    /usr/lib/systemd/system/portcullis.socket
 for file in /usr/share/man/man1/portcullis.1.gz /usr/share/man/man1/portcullis-run.1.gz \
     /usr/share/bash-completion/completions/portcullis /usr/share/doc/portcullis/examples/gateway.toml; do
     # Images for containers leave out what is below /usr/share/doc and man when a package is unpacked.
