@@ -51,7 +51,7 @@ part_systemd() {
 }
 
 # Dockerfiles: hadolint. The image: its build steps in a copy of what .dockerignore lets through, then the executable in
-# a root like the image's.
+# a root like the image's. The same executable under strace, for the filter of system calls in the systemd unit.
 part_container() {
     python_tools "$tools/python" tests/deploy/requirements.txt
     "$tools/python/bin/hadolint" deploy/container/Dockerfile deploy/compose/orders/Dockerfile
@@ -62,6 +62,8 @@ part_container() {
     done | xargs cp --parents -t "$work/context"
     CARGO_TARGET_DIR=$(cd "$target" && pwd) "$work/context/scripts/build-static.sh" "$work/portcullis"
     tests/deploy/image.sh "$work/portcullis"
+    scripts/debian.sh strace strace
+    tests/deploy/syscalls.sh "$work/portcullis"
 }
 
 # The Debian package of `make release`: lintian, and an installation that is thrown away.
