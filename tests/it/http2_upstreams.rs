@@ -329,7 +329,8 @@ async fn a_full_server_makes_some_wait_and_tells_the_rest() {
 async fn start_two_workers(max_streams: Option<u32>) -> (Fixture, H2Origin, Vec<Conn>) {
     let origin = H2Origin::start_with(max_streams).await;
     let protocol = if max_streams.is_some() { "http2" } else { "http1" };
-    let keys = format!("max_connections = 1\nprotocol = \"{protocol}\"");
+    // Without the long `keep_alive`, an idle connection would soon be closed anyway.
+    let keys = format!("max_connections = 1\nkeep_alive = \"1h\"\nprotocol = \"{protocol}\"");
     let config = Config::minimal()
         .upstream("one", &[origin.addr], &keys)
         .route("one", "access = \"public\"\nupstream = \"one\"");
