@@ -21,6 +21,7 @@ mod client_stream;
 mod connection;
 mod connection_context;
 mod connection_state;
+mod either_stream;
 mod head_filter;
 mod http1;
 mod http2;
