@@ -4,11 +4,12 @@ use super::nearest::did_you_mean;
 use super::problem::quoted;
 
 /// How serde names what it expects or has found, and what a file calls it.
-const WORDS: [(&str, &str); 6] = [
+const WORDS: [(&str, &str); 7] = [
     ("invalid type: map,", "invalid type: a table,"),
     ("invalid type: sequence,", "invalid type: an array,"),
     ("` as i128,", "`,"),
     (", expected a sequence", ", expected an array"),
+    ("wanted string or table", "expected a string in quotes"),
     (", expected a nonzero u32", ", expected a number from 1 to 4294967295"),
     (", expected u32", ", expected a number from 0 to 4294967295"),
 ];

@@ -21,8 +21,8 @@ pub struct Server {
     /// socket from systemd, or an array of them. A port or a socket that another process listens on
     /// is an error.
     pub listen: OneOrMany<String>,
-    /// Permissions of Unix sockets in `listen`, in octal. Each process that may connect to one is
-    /// trusted like a proxy in `trusted_proxies`.
+    /// Permissions of the Unix sockets that the gateway creates, in octal. Each process that may
+    /// connect to one is trusted like a proxy in `trusted_proxies`.
     pub unix_mode: String,
     /// TLS on the addresses of `listen`. Default: none.
     #[serde(deserialize_with = "table::optional")]
@@ -33,14 +33,15 @@ pub struct Server {
     pub redirect_listen: Vec<String>,
     /// Scheme, host and port by which clients know the gateway, such as
     /// `"https://api.example.com"`. Redirects to https lead there. Default: none; they lead to the
-    /// host that the client has asked for, and to the port of the first TCP address in `listen`.
+    /// host that the client has asked for, and to the port of the first TCP address in `listen`,
+    /// or 443.
     pub public_url: Option<String>,
     /// Worker threads, 1 to 1024. `"auto"` starts one for each core that the process may use.
     pub workers: Workers,
     /// IP addresses or CIDR blocks of the proxies whose forwarding headers the gateway trusts.
     pub trusted_proxies: Vec<String>,
-    /// Whether each connection of a trusted proxy begins with a PROXY header, version 1 or 2, that
-    /// names the client. Other peers must not send one.
+    /// Whether each connection of a trusted proxy, or to a Unix socket, begins with a PROXY header,
+    /// version 1 or 2, that names the client. Other peers must not send one.
     pub proxy_protocol: bool,
     /// The forwarding headers that trusted proxies write; the others are dropped, also from them.
     pub trusted_header: TrustedHeader,

@@ -20,7 +20,7 @@ pub struct ServerEntry(ServerTable);
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 #[schemars(extend("required" = ["url"]), transform = field_order::record::<Self>)]
 struct ServerTable {
-    /// The address of the server: `http://host:port` or `unix:/path`.
+    /// The address of the server: `https://host:port`, `http://host:port` or `unix:/path`.
     url: Option<String>,
     /// Its share of the requests, compared with the other servers': 1 to 100.
     weight: NonZeroU32,

@@ -115,6 +115,7 @@ fn a_wrong_type_is_reported_wherever_it_is() {
         ("[[upstreams.a.servers]]\na = 1", "upstreams.a.servers[0].a", "unknown key `a`"),
         ("[upstreams.a]\nservers = [{ url = 1 }]", "upstreams.a.servers[0].url", "expected a string"),
         ("[upstreams.a]\nservers = [{ weight = 0 }]", "upstreams.a.servers[0].weight", "expected a number from 1"),
+        ("[server.tls]\nmin_version = 1.3", "server.tls.min_version", "expected a string in quotes"),
         ("[upstreams.a]\nbalance = 1", "upstreams.a.balance", "expected a string"),
         ("[[routes]]\nscopes = [{ a = 1 }]", "routes[0].scopes[0]", "a table, expected a string"),
         ("[[routes]]\nscopes = { a = 1 }", "routes[0].scopes", "a table, expected an array"),

@@ -42,8 +42,8 @@ pub struct Upstream {
     /// Requests that may wait for a connection (with HTTP/2: for a stream), per server; more are
     /// 503.
     pub max_pending: u32,
-    /// How many further times a request is sent, to another server, if a server may have received
-    /// it: only if its method is idempotent and it has no body or a buffered one.
+    /// How many further times, 0 to 5, a request is sent to another server if a server may have
+    /// received it: only if its method is idempotent and it has no body or a buffered one.
     pub retries: u32,
     /// After which failures another server is tried.
     pub retry_on: Vec<RetryOn>,

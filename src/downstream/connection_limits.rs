@@ -31,7 +31,8 @@ pub struct ConnectionLimits {
     metrics: ConnectionMetrics,
     client_limit_log: LogInterval,
     accept_error_log: LogInterval,
-    proxy_header_log: LogInterval,
+    /// One for each fault, so that what a stranger sends does not hide what a proxy does wrong.
+    proxy_header_logs: [LogInterval; ProxyHeaderFault::ALL.len()],
 }
 
 /// The maximum number of connections.
@@ -65,7 +66,7 @@ impl ConnectionLimits {
             metrics: metrics.clone(),
             client_limit_log: LogInterval::default(),
             accept_error_log: LogInterval::default(),
-            proxy_header_log: LogInterval::default(),
+            proxy_header_logs: Default::default(),
         })
     }
 
@@ -162,7 +163,7 @@ impl ConnectionLimits {
     /// Counts and logs a connection of `peer` that is closed for its PROXY header.
     pub(super) fn report_proxy_header(&self, peer: IpAddr, fault: ProxyHeaderFault) {
         self.metrics.count_proxy_header(fault);
-        if let Some(left_out) = self.proxy_header_log.is_due() {
+        if let Some(left_out) = self.proxy_header_logs[fault as usize].is_due() {
             let reason = fault.label();
             tracing::warn!(%peer, reason, left_out, "a connection is closed for its PROXY header");
         }

@@ -88,9 +88,13 @@ impl Server {
         *self.address() == server.address && self.weight == server.weight && self.ip == ip
     }
 
-    /// Notes that it no longer belongs to the upstream: the name has lost the address.
+    /// Notes that it no longer belongs to the upstream: the name has lost the address, or it stands
+    /// for the name itself, whose addresses are known now.
     pub(super) fn retire(&self) {
         self.is_retired.store(true, Ordering::Relaxed);
+        if !self.has_known_address() {
+            return;
+        }
         tracing::info!(upstream = self.health.upstream_name(), server = &*self.label, "the server's address is gone");
     }
 

@@ -18,21 +18,21 @@ pub enum Access {
 /// A failure after which a request goes to another server.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum RetryOn {
-    /// The server answered 502.
-    #[serde(rename = "502")]
-    BadGateway,
-    /// The connection or stream ended before any byte of a response.
-    #[serde(rename = "closed")]
-    Closed,
     /// The request could not be sent.
     #[serde(rename = "connect")]
     Connect,
-    /// The server answered 504.
-    #[serde(rename = "504")]
-    GatewayTimeout,
+    /// The connection or stream ended before any byte of a response.
+    #[serde(rename = "closed")]
+    Closed,
+    /// The server answered 502.
+    #[serde(rename = "502")]
+    BadGateway,
     /// The server answered 503.
     #[serde(rename = "503")]
     Unavailable,
+    /// The server answered 504.
+    #[serde(rename = "504")]
+    GatewayTimeout,
 }
 
 /// A family of forwarding headers.

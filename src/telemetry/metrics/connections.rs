@@ -137,7 +137,8 @@ pub enum ProxyHeaderFault {
 }
 
 impl ProxyHeaderFault {
-    const ALL: [Self; 5] = [Self::Missing, Self::Malformed, Self::TooLong, Self::Timeout, Self::Untrusted];
+    /// All faults, in the order of the variants.
+    pub(crate) const ALL: [Self; 5] = [Self::Missing, Self::Malformed, Self::TooLong, Self::Timeout, Self::Untrusted];
 
     /// The name in metrics and in the log.
     #[must_use]
