@@ -83,7 +83,7 @@ class Comparison:
         return not only or workload in only
 
     def take(self, workload: str, proxy: proxies.Proxy, tokens: str, **how) -> None:
-        """One run; one that goes wrong is reported at the end, with the proxy begun anew."""
+        """One run; one that goes wrong is reported at the end, and the proxy is restarted."""
         try:
             run = load(proxy, self.given, tokens, seconds=self.options.seconds, **how)
         except Wrong as error:

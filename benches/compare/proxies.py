@@ -29,7 +29,7 @@ class Proxy:
     # Whether it verifies tokens, and so must refuse bad ones.
     checks: bool
     environment: dict[str, str] = field(default_factory=dict)
-    # Whether it remembers tokens: then it begins anew for each run of tokens that must be unknown.
+    # Whether it remembers tokens: then it is restarted for each run of tokens that must be unknown.
     remembers: bool = False
     cpus: str = "0"
     # Whether clients speak TLS with it.

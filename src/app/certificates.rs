@@ -1,5 +1,5 @@
-//! The files of `[server.tls]` and of the upstreams' `tls` while the gateway runs: uses changed
-//! ones, keeps bad ones out, and warns of certificates that expire soon.
+//! Certificate files while the gateway runs, those of `[server.tls]` and of the upstreams' `tls`:
+//! uses changed ones, rejects bad ones, and warns of certificates that expire soon.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ enum TlsSource {
 /// The task that follows the files of one table.
 struct FollowTask {
     source: TlsSource,
-    /// Asks for a look at once.
+    /// Asks for an immediate check.
     request: Rc<Notify>,
     handle: JoinHandle<()>,
 }
@@ -52,8 +52,8 @@ impl CertificateWatch {
         Self { times, clock, metrics, tasks: Vec::new() }
     }
 
-    /// Follows the files that `runtime` uses from now on. It looks at once at those that it follows
-    /// already: the operator has asked for a reload.
+    /// Follows the files that `runtime` uses from now on. Those that it follows already are checked
+    /// at once, because the operator has asked for a reload.
     pub(super) fn follow(&mut self, runtime: &Runtime) {
         let server = runtime.tls().cloned().map(TlsSource::Server);
         let upstream = |upstream: &Arc<Upstream>| {

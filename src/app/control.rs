@@ -59,7 +59,7 @@ pub(super) struct Control {
     pub(super) service_manager: ServiceManager,
     pub(super) trigger: Arc<Trigger>,
     pub(super) readiness: Arc<ReadinessState>,
-    /// When the files of certificates are looked at.
+    /// When certificate files are read to find changes.
     pub(super) certificate_looks: tls::follow::LookTimes,
 }
 

@@ -1,7 +1,7 @@
 //! Health checks: one task for each server that is checked, on the control thread.
 //!
-//! The tasks follow the configuration, and the addresses of names. One goes on over a change if
-//! neither its server nor the settings of its checks have changed.
+//! The tasks follow the configuration and the addresses of names. A task keeps running across a
+//! change that affects neither its server nor the settings of its checks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

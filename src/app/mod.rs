@@ -82,7 +82,7 @@ pub struct Options {
     pub access_sink: Option<Box<dyn Write + Send>>,
     /// Listening sockets that another process has handed over.
     pub inherited: InheritedSockets,
-    /// What is told that the process is ready and that it stops.
+    /// The service manager that is notified when the process is ready, reloads or stops.
     pub service_manager: ServiceManager,
     /// How often the gateway checks a configuration file for changes. A change takes effect when
     /// two checks in a row have found it.

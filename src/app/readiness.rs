@@ -58,7 +58,7 @@ impl Readiness for ReadinessState {
         for upstream in runtime.upstreams() {
             let name = upstream.name();
             let reason = |server: Arc<Server>| {
-                let why = server.trouble()?;
+                let why = server.down_reason()?;
                 Some(format!("upstream {name}: server {} is not up: {why}", server.label()))
             };
             reasons.extend(upstream.servers().into_iter().filter_map(reason));

@@ -1,5 +1,5 @@
-//! What the process tells the service manager that has started it: that it is ready, reloads, or
-//! stops (`sd_notify(3)`). Without a service manager that asks for it, nothing.
+//! Notifies the service manager that has started the process that it is ready, reloads or stops
+//! (`sd_notify(3)`). Does nothing if no service manager asks for it.
 
 use std::io;
 use std::os::unix::net::UnixDatagram;
@@ -30,10 +30,10 @@ impl ServiceManager {
         Self { address: std::env::var("NOTIFY_SOCKET").ok().filter(|address| !address.is_empty()) }
     }
 
-    /// Tells the service manager what the process does now.
+    /// Notifies the service manager of what the process does now.
     pub(super) fn notify(&self, state: ServiceState) {
         let Some(address) = &self.address else { return };
-        // A message that does not arrive has the effect that systemd's timeouts describe.
+        // If the message is lost, systemd's timeouts decide what happens to the process.
         if let Err(error) = send(address, &state.message()) {
             tracing::warn!(%error, address, ?state, "cannot tell the service manager at NOTIFY_SOCKET");
         }
@@ -50,8 +50,8 @@ impl ServiceState {
     }
 }
 
-/// The time of the clock that systemd compares with, in microseconds. `Type=notify-reload` demands
-/// it.
+/// `CLOCK_MONOTONIC` in microseconds, which systemd requires with `RELOADING=1` for
+/// `Type=notify-reload`.
 fn monotonic_micros() -> i64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec * 1_000_000 + now.tv_nsec / 1_000

@@ -23,7 +23,7 @@ pub(super) struct RunningWorker {
 }
 
 impl RunningWorkers {
-    /// What to hold in each worker, and what waits for all of them.
+    /// What each worker holds while it runs, and what waits for the end of all workers.
     pub(super) fn new() -> (RunningWorker, Self) {
         let (sender, receiver) = mpsc::channel(1);
         (RunningWorker { _sender: sender }, Self(Some(receiver)))

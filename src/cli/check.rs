@@ -62,7 +62,7 @@ fn report(file: &str, plan: &Plan) -> String {
     text
 }
 
-/// The certificates that are in the files now, with their names and their ends.
+/// The certificates that are in the files now, with their names and expiry.
 fn certificate_list(certificates: &[LoadedCertificate]) -> String {
     let mut text = String::new();
     for LoadedCertificate { file, facts } in certificates {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::field_order;
 use super::units::{OneOrMany, StatusRange, TimeSpan};
 
-/// Requests of the gateway's own to each server.
+/// Health checks: requests that the gateway itself sends to each server.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 #[schemars(extend("required" = ["path"]), transform = field_order::record::<Self>)]
@@ -65,8 +65,8 @@ pub enum Ejection {
 pub struct EjectionRule {
     /// Failures in a row, in all workers together, after which a server is ejected.
     pub failures: NonZeroU32,
-    /// How long the first ejection lasts. A second one soon afterwards lasts twice as long, and so
-    /// on up to ten times.
+    /// How long the first ejection lasts. The second in a row lasts twice as long, the third three
+    /// times, and so on up to ten times.
     #[serde(rename = "for")]
     pub duration: TimeSpan,
     /// Statuses from 500 to 599 of the server's responses that count as failures too: `503`,

@@ -27,9 +27,9 @@ pub struct Server {
     /// TLS on the addresses of `listen`. Default: none.
     #[serde(deserialize_with = "table::optional")]
     pub tls: Option<ServerTls>,
-    /// Further addresses, which serve the same without TLS.
+    /// Further addresses, which serve the same routes without TLS.
     pub plain_listen: Vec<String>,
-    /// Further addresses, which redirect each request to https with 308. No route is looked at.
+    /// Further addresses, which redirect each request to https with 308. Routes do not apply there.
     pub redirect_listen: Vec<String>,
     /// Scheme, host and port by which clients know the gateway, such as
     /// `"https://api.example.com"`. Redirects to https lead there. Default: none; they lead to the
@@ -72,7 +72,7 @@ pub struct Server {
     /// The `realm` in `WWW-Authenticate`.
     pub realm: String,
     /// The `Server` field of responses. `"upstream"`: what the upstream sends; `"off"`: none; any
-    /// other text: this, on all responses.
+    /// other text: that text, on all responses.
     pub server_header: String,
     /// After SIGTERM, how long the gateway reports that it is not ready but still accepts
     /// connections.

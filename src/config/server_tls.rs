@@ -11,10 +11,10 @@ use super::{field_order, table};
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 #[schemars(extend("required" = ["certificates"]), transform = field_order::record::<Self>)]
 pub struct ServerTls {
-    /// The certificates, from which the name that a client asks for (SNI) chooses; the first one
-    /// if it asks for none of theirs. Several may be for one name, such as one with an RSA and one
-    /// with an ECDSA key: the first that the client can verify is used. The files are read again
-    /// when they change.
+    /// The certificates. A client gets one for the name that it asks for (SNI), or the first one if
+    /// none is for that name. Several may be for one name, such as one with an RSA and one with an
+    /// ECDSA key: the first that the client can verify is used. Changed files are used without a
+    /// restart.
     #[serde(deserialize_with = "table::list")]
     pub certificates: Vec<Certificate>,
     /// The lowest version of TLS that is accepted.

@@ -19,7 +19,7 @@ use super::{field_order, table};
 pub struct Upstream {
     /// Addresses of the servers: `https://host:port` or `http://host:port`, without a path, or a
     /// Unix socket, `unix:/run/orders.sock`; all of them with TLS, or none. A table such as
-    /// `{ url = "http://host:port", weight = 2 }` also says how large the server's share is.
+    /// `{ url = "http://host:port", weight = 2 }` also sets the server's weight.
     pub servers: Vec<ServerEntry>,
     /// How a server is chosen for a request. `"least_request"`: of two at random, the one with
     /// fewer requests in flight; `"round_robin"`: each in turn; `"hash:subject"`, `"hash:ip"`,
@@ -74,8 +74,8 @@ pub struct Upstream {
     pub health: Option<HealthCheck>,
     /// When a server is avoided because requests to it have failed; or `"off"`.
     pub eject: Ejection,
-    /// How long a server's share of the requests grows after it was ejected or down, from a tenth
-    /// to all of it; `"0s"`: it gets its share at once.
+    /// How long it takes a server that was ejected or down until its share of the requests has
+    /// grown from a tenth to all of it; `"0s"`: it gets its share at once.
     pub slow_start: TimeSpan,
 }
 

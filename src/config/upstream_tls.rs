@@ -13,8 +13,8 @@ pub struct UpstreamTls {
     /// PEM file with the certificate authorities that are trusted, instead of the system's.
     /// Default: the system's.
     pub ca_file: Option<String>,
-    /// PEM file with certificate revocation lists of these authorities. A server whose certificate
-    /// is on one of them, or on none that is up to date, is not connected to. Only with `ca_file`.
+    /// PEM file with certificate revocation lists of these authorities. A server is not used if its
+    /// certificate is on one of them, or if none that is up to date covers it. Only with `ca_file`.
     /// Default: none.
     pub crl_file: Option<String>,
     /// PEM file with the certificate that the gateway presents to a server that asks for one, and

@@ -49,7 +49,7 @@ pub(super) async fn serve(
     let deadline = opened_at + timeouts.header;
     let opened = tokio::select! {
         opened = async { match service {
-            // TLS cannot be turned off without a restart, so that there is a configuration.
+            // TLS cannot be turned off without a restart, so there is a configuration.
             ListenerService::Tls => {
                 let config = gateway.tls_config()?;
                 Box::pin(open_tls(socket, &handshakes, config, address, deadline, &metrics)).await
@@ -87,7 +87,7 @@ struct Opened {
     buffered: Vec<u8>,
 }
 
-/// Without TLS, the first bytes tell the protocol.
+/// Without TLS, the first bytes show which protocol it is.
 async fn open_plain(mut socket: ClientSocket, address: PeerAddress, metrics: &ConnectionMetrics) -> Option<Opened> {
     match protocol::detect(&mut socket).await {
         Ok((Detected::Http(protocol), buffered)) => {

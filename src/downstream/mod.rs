@@ -118,7 +118,7 @@ fn attach(ServiceListener { listener, service }: ServiceListener) -> Option<Serv
     attached.ok().map(|listener| ServiceListener { listener, service })
 }
 
-/// Waits until `alive` has only so many references left: none of a connection.
+/// Waits until no connection has a reference to `alive` any more, and only `others` are left.
 async fn all_closed(alive: &Rc<()>, others: usize) {
     /// Polling is good enough, because it happens only while draining.
     const POLL_INTERVAL: Duration = Duration::from_millis(20);

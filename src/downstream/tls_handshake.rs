@@ -1,9 +1,8 @@
 //! The TLS handshake with a client, and why it fails.
 //!
 //! A handshake costs as much processor time as dozens of requests. Each worker therefore computes
-//! one at a time and serves its other connections in between: see [`Handshakes`]. How many may be
-//! in progress is a matter of the limits on connections, and how long one may take is a matter of
-//! `header_timeout`.
+//! one at a time and serves its other connections in between: see [`Handshakes`]. The limits on
+//! connections bound how many are in progress, and `header_timeout` bounds how long one takes.
 
 use std::future::poll_fn;
 use std::io;
@@ -72,14 +71,14 @@ impl Handshakes {
     ) -> Result<TlsStream<ClientSocket>, FailedHandshake> {
         let accepted = match read_client_hello(&mut socket).await {
             Ok(accepted) => accepted,
-            Err(Unacceptable::Io(error)) => return Err(FailedHandshake::from(error)),
-            Err(Unacceptable::PlainHttp) => {
+            Err(ClientHelloError::Io(error)) => return Err(FailedHandshake::from(error)),
+            Err(ClientHelloError::PlainHttp) => {
                 let _ = socket.write_all(PLAIN_HTTP_RESPONSE).await;
                 linger(socket).await;
                 let cause = "the client speaks HTTP without TLS".to_owned();
                 return Err(FailedHandshake { reason: HandshakeFailure::PlainHttp, cause });
             }
-            Err(Unacceptable::Tls(error, mut alert)) => {
+            Err(ClientHelloError::Tls(error, mut alert)) => {
                 let mut bytes = Vec::new();
                 // Writing to a Vec does not fail.
                 let _ = alert.write_all(&mut bytes);
@@ -103,8 +102,7 @@ impl Handshakes {
         // This call computes, and the first poll sends the result.
         let mut handshake = start.into_stream(config);
         let first = poll_fn(|cx| Poll::Ready(Pin::new(&mut handshake).poll(cx))).await;
-        // The runtime looks at all sockets, and other connections have their turn, before the next
-        // handshake.
+        // The runtime polls all sockets and serves other connections before the next handshake.
         tokio::task::yield_now().await;
         drop(turn);
         match first {
@@ -115,35 +113,35 @@ impl Handshakes {
 }
 
 /// Why there is no `ClientHello`.
-enum Unacceptable {
+enum ClientHelloError {
     Io(io::Error),
     PlainHttp,
     Tls(rustls::Error, AcceptedAlert),
 }
 
-async fn read_client_hello(socket: &mut ClientSocket) -> Result<Accepted, Unacceptable> {
+async fn read_client_hello(socket: &mut ClientSocket) -> Result<Accepted, ClientHelloError> {
     let mut acceptor = Acceptor::default();
     let mut buffer = Vec::with_capacity(READ_BYTES);
     let mut is_first = true;
     loop {
         buffer.clear();
-        if socket.read_buf(&mut buffer).await.map_err(Unacceptable::Io)? == 0 {
-            return Err(Unacceptable::Io(io::ErrorKind::UnexpectedEof.into()));
+        if socket.read_buf(&mut buffer).await.map_err(ClientHelloError::Io)? == 0 {
+            return Err(ClientHelloError::Io(io::ErrorKind::UnexpectedEof.into()));
         }
         // The method of a request; no record of TLS begins like this.
         if is_first && buffer[0].is_ascii_uppercase() {
-            return Err(Unacceptable::PlainHttp);
+            return Err(ClientHelloError::PlainHttp);
         }
         is_first = false;
         let mut unread = buffer.as_slice();
         while !unread.is_empty() {
-            acceptor.read_tls(&mut unread).map_err(Unacceptable::Io)?;
+            acceptor.read_tls(&mut unread).map_err(ClientHelloError::Io)?;
             match acceptor.accept() {
                 // Nothing follows a `ClientHello` until the server has responded: early data is
                 // not accepted. What a client sends nevertheless stays in the acceptor.
                 Ok(Some(accepted)) => return Ok(accepted),
                 Ok(None) => {}
-                Err((error, alert)) => return Err(Unacceptable::Tls(error, alert)),
+                Err((error, alert)) => return Err(ClientHelloError::Tls(error, alert)),
             }
         }
     }

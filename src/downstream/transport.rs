@@ -23,8 +23,8 @@ impl Transport {
     /// Waits until reading may return at once: with bytes, with the end of the stream or with an
     /// error.
     ///
-    /// May return without a reason; a read may then be pending. With TLS that happens when the
-    /// client has sent a part of a record, or one without data.
+    /// May return spuriously; a read is then pending. With TLS that happens when the client has
+    /// sent a part of a record, or one without data.
     ///
     /// # Cancel safety
     ///
@@ -34,7 +34,7 @@ impl Transport {
             Self::Plain(socket) => socket.readable().await,
             Self::Tls(stream) => {
                 let (socket, session) = stream.get_mut();
-                // An error is of the session, and the next read returns it.
+                // An error stays in the session, and the next read returns it.
                 let has_bytes = session.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() > 0);
                 if has_bytes { Ok(()) } else { socket.readable().await }
             }

@@ -56,8 +56,8 @@ const KEYS: &str = r#"{"keys": [{"kty": "EC", "crv": "P-256", "kid": "1", "use":
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Nobody has a valid token: no request reaches a route that needs one, whatever its
-/// head says and however a backend reads the path, and the headers that go on name no identity.
+/// No request has a valid token, so none reaches a route that needs one, whatever its head says and
+/// however a backend reads the path, and the headers that are forwarded name no identity.
 pub fn decision(input: &[u8]) {
     let Some(head) = request_head(input) else { return };
     let runtime = runtime();
@@ -115,7 +115,7 @@ fn new_runtime() -> Arc<Runtime> {
     runtime
 }
 
-/// The result of a decision that waits for nothing, as one does if there are no keys to fetch.
+/// The result of a future that does not wait: there are no keys that a decision could fetch.
 fn poll_once<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,

@@ -46,7 +46,7 @@ impl VerifiedCaller {
     }
 
     /// Whether the issuer still vouches for the caller's token at `now`. The token may have
-    /// expired: how long a stream goes on after that is the route's to say.
+    /// expired: the route decides how long a stream goes on after that.
     #[must_use]
     pub fn is_vouched_for(&self, issuers: &Issuers, now: Moment) -> bool {
         self.proof.as_ref().is_some_and(|proof| issuers.vouches_for(proof, now))

@@ -120,7 +120,7 @@ impl Gateway {
         self.worker.current().settings().clone()
     }
 
-    /// What TLS sessions use that begin at this moment; `None` without TLS.
+    /// What TLS sessions that begin at this moment use; `None` without TLS.
     #[must_use]
     pub(crate) fn tls_config(&self) -> Option<Arc<ServerConfig>> {
         self.worker.current().tls().map(|tls| tls.config())

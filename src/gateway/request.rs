@@ -22,7 +22,7 @@ pub struct Peer {
     service: PeerService,
 }
 
-/// What the requests of a connection are served.
+/// How the requests of a connection are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PeerService {
     /// A redirect to https.
@@ -44,7 +44,7 @@ impl Peer {
         Self { service: PeerService::HttpsRedirect, ..Self::new(address, "http") }
     }
 
-    /// What the requests of this connection are served.
+    /// How the requests of this connection are served.
     #[must_use]
     pub(crate) fn service(&self) -> PeerService {
         self.service

@@ -61,7 +61,7 @@ pub(super) fn compile_https_origin(
         | (ListenAddress::Unix(_) | ListenAddress::Systemd(_), _) => None,
     };
     let Some(text) = &server.public_url else {
-        // Port 0 is a free one, which nobody can know before it is bound.
+        // Port 0 means any free port, which is not known before it is bound.
         let port = listeners.iter().find_map(port_of).filter(|port| !matches!(*port, 0 | DEFAULT_HTTPS_PORT));
         return HttpsOrigin::RequestedHost { port };
     };

@@ -1,4 +1,4 @@
-//! `[server.tls]`.
+//! `[server.tls]`: what can be checked without reading the files.
 
 use std::path::PathBuf;
 

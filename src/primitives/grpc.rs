@@ -64,8 +64,8 @@ impl GrpcStatus {
     }
 }
 
-/// Whether a request is a gRPC call, whose client reads the status from trailers. Calls need
-/// HTTP/2, so that an HTTP/1.1 request with the content type of gRPC is none.
+/// Whether a request is a gRPC call, whose client reads the status from trailers. gRPC needs
+/// HTTP/2, so an HTTP/1.1 request with its content type is not a call.
 #[must_use]
 pub(crate) fn is_call(method: &Method, version: Version, headers: &HeaderMap) -> bool {
     version == Version::HTTP_2 && *method == Method::POST && has_grpc_content(headers)

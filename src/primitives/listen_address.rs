@@ -16,7 +16,7 @@ pub enum ListenAddress {
     Systemd(Box<str>),
 }
 
-/// What the connections of a listener are served.
+/// How the connections of a listener are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListenerService {
     /// A redirect to https, without TLS.
@@ -52,7 +52,7 @@ pub enum InvalidListenAddress {
     /// The path of a Unix socket is longer than the kernel accepts.
     #[error("is longer than the {MAX_UNIX_PATH_BYTES} bytes that the path of a Unix socket may have")]
     LongPath,
-    /// The name of systemd's sockets is none.
+    /// What follows `systemd:` cannot be the name of a socket.
     #[error("has no name that systemd can give to a socket")]
     DescriptorName,
 }
@@ -94,8 +94,8 @@ fn is_descriptor_name(text: &str) -> bool {
     (1..=255).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b':')
 }
 
-/// The path of a Unix socket, which must be absolute: the gateway's working directory is up to
-/// whoever starts it.
+/// The path of a Unix socket, which must be absolute: the gateway's working directory depends on
+/// how it is started.
 ///
 /// # Errors
 ///
@@ -112,7 +112,7 @@ pub(crate) fn unix_path(text: &str) -> Result<PathBuf, InvalidListenAddress> {
 }
 
 impl UnixMode {
-    /// The permissions of the process's own user, and no one else's.
+    /// Only the process's own user may connect.
     pub const OWNER: Self = Self(0o600);
 
     /// Reads a mode, such as `0660`: a zero and three octal digits.

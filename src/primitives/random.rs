@@ -43,8 +43,8 @@ pub fn bytes<const N: usize>() -> [u8; N] {
     })
 }
 
-/// A number uniformly distributed over all of its values, for load balancing. Cheap; and no secret:
-/// whoever sees some of them can predict the others.
+/// A number uniformly distributed over all of its values, for load balancing. Cheap, but not
+/// secret: some of them are enough to predict the others.
 #[must_use]
 pub fn draw() -> u64 {
     thread_local! {

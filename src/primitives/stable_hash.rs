@@ -2,7 +2,7 @@
 //!
 //! Consistent hashing needs it: all gateways in front of the same servers must send a key to the
 //! same server, also after a restart and after an update of the compiler, whose own hash function
-//! may change. It is no protection against keys that are chosen to collide; whoever uses it must
+//! may change. It does not protect against keys that are chosen to collide, and its callers must
 //! not depend on that.
 
 /// FNV-1a over several byte strings, each with its length, so that `("ab", "c")` and `("a", "bc")`

@@ -1,4 +1,4 @@
-//! Changes: tells whether the addresses of some name have changed.
+//! Changes: whether the addresses of any name have changed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,12 +12,12 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
-    /// How many changes there were. Cheap: once per request.
+    /// How many changes there were. Cheap enough to be read for each request.
     pub(crate) fn count(&self) -> u64 {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Waits until there were other than `seen` changes.
+    /// Waits until the count is no longer `seen`, and returns it.
     ///
     /// # Cancel safety
     ///

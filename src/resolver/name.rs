@@ -21,7 +21,7 @@ pub(crate) struct Name {
     threads: Arc<LookupThreads>,
     changes: Arc<Changes>,
     state: Mutex<State>,
-    /// The addresses in `state`, for those who only look at them: once per request.
+    /// The addresses in `state`, which each request reads here without a lock.
     current: ArcSwapOption<Addresses>,
     /// Notified when a lookup has ended.
     looked_up: Notify,

@@ -32,7 +32,7 @@ pub(crate) enum Expiry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CertificateFacts {
     /// The DNS names in `subjectAltName`, in lower case; one may begin with `*.`. The common name
-    /// is not among them: no client has looked at it for years.
+    /// is not among them: clients have ignored it for years.
     pub dns_names: Vec<String>,
     /// The IP addresses in `subjectAltName`.
     pub addresses: Vec<IpAddr>,

@@ -2,8 +2,8 @@
 //! change while it runs.
 //!
 //! A [`ClientTls`] is made from settings and the content of the files that they name. When a file
-//! changes, all are read again; what cannot be used is kept out. A connection uses what was current
-//! when it began, and says of which [generation](ClientTls::generation) that was.
+//! changes, all are read again; what cannot be used is rejected. A connection uses what was current
+//! when it began, and records of which [generation](ClientTls::generation) that was.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub struct ClientTlsSettings {
     pub(crate) pins: Vec<Pin>,
 }
 
-/// Why no connection can be secured with some settings.
+/// Why settings cannot be used to secure connections.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ClientTlsError {
     /// A file cannot be used.
@@ -47,7 +47,7 @@ pub(crate) enum ClientTlsError {
         /// What is wrong with it.
         error: FileError,
     },
-    /// The system trusts no authority, or it cannot be found out which.
+    /// The system trusts no authority, or its authorities cannot be read.
     #[error("the system's certificate authorities cannot be used: {cause}")]
     System {
         /// Why.
@@ -75,7 +75,7 @@ pub struct ClientTls {
     current: ArcSwap<ClientTlsState>,
 }
 
-/// What the files had when they were last read.
+/// What was made of the files when they were last read.
 #[derive(Debug)]
 struct ClientTlsState {
     config: Arc<ClientConfig>,

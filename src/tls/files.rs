@@ -31,7 +31,7 @@ pub(crate) struct FileError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum FileFault {
-    /// A certificate is no certificate, or the gateway cannot read it.
+    /// A certificate is malformed, or the gateway cannot read it.
     #[error("certificate {number} is not valid: {cause}")]
     Certificate {
         /// Its number in the file, counted from 1.
@@ -45,7 +45,7 @@ pub(crate) enum FileFault {
         /// The names in it.
         names: String,
     },
-    /// The key is of no kind that the gateway can use.
+    /// The gateway cannot use keys of this kind.
     #[error("the private key is not an RSA (2048 to 8192 bits), ECDSA (P-256, P-384, P-521) or Ed25519 key")]
     Key,
     /// The key is another certificate's.
@@ -64,10 +64,10 @@ pub(crate) enum FileFault {
         /// The number of the certificate, counted from 1.
         number: usize,
     },
-    /// The text is not what is wanted.
+    /// The text does not contain what is needed.
     #[error(transparent)]
     Pem(#[from] PemFault),
-    /// A revocation list is none, or the gateway cannot read it.
+    /// A revocation list is malformed, or the gateway cannot read it.
     #[error("revocation list {number} is not valid: {cause}")]
     RevocationList {
         /// Its number in the file, counted from 1.

@@ -1,8 +1,8 @@
-//! Follows files: looks at their content every few seconds, and says when it has changed.
+//! Follows files: reads their content every few seconds, and reports when it has changed.
 //!
-//! The content is compared, not the time of the last change, so that a symbolic link that now leads
-//! elsewhere counts as a change too: Kubernetes swaps one when a secret is renewed. A content
-//! counts once two looks in a row have found it, because a file that is rewritten in place is
+//! The content is compared, not the modification time, so that a symbolic link that now leads
+//! elsewhere counts as a change too: Kubernetes swaps one when a secret is renewed. Changed content
+//! counts once two consecutive reads have found it, because a file that is rewritten in place is
 //! incomplete for a moment, and a certificate is replaced a moment before or after its key.
 
 use std::time::Duration;
@@ -13,32 +13,32 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::files::{FileError, FileFault};
 use crate::primitives::file::FileReader;
 
-/// When files are looked at.
+/// When files are read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LookTimes {
-    /// Between regular looks.
+    /// Between regular reads.
     pub(crate) interval: Duration,
-    /// Between the two looks that a request brings about.
+    /// Between the two reads that a request causes.
     pub(crate) settle_time: Duration,
 }
 
-/// What one look has found in each file, in the order of the readers.
+/// What one read has found in each file, in the order of the readers.
 pub(crate) type Contents = Vec<Result<Vec<u8>, FileError>>;
 
-/// Looks at a group of files.
+/// Reads a group of files at regular intervals.
 #[derive(Debug)]
 pub(crate) struct Follower {
     readers: Vec<FileReader>,
     times: LookTimes,
     /// The digest of what was reported last; at first, of what the files had at the start.
     reported: [u8; 32],
-    /// The digest of what the last look has found.
+    /// The digest of what the last read has found.
     seen: Option<[u8; 32]>,
     due: Instant,
 }
 
 impl Follower {
-    /// Follows the files of `readers`, in which `contents` were found.
+    /// Follows the files of `readers`, whose contents so far have the digest `reported`.
     pub(crate) fn new(readers: Vec<FileReader>, times: LookTimes, reported: [u8; 32]) -> Self {
         Self { readers, times, reported, seen: None, due: Instant::now() + times.interval }
     }
@@ -60,7 +60,7 @@ impl Follower {
         }
     }
 
-    /// Looks at once, and again after the settle time. Returns what is in all files if both looks
+    /// Reads at once, and again after the settle time. Returns what is in all files if both reads
     /// have found the same, and it has not been reported before.
     pub(crate) async fn look_now(&mut self) -> Option<Contents> {
         self.seen = Some(digest(&self.look().await));

@@ -7,7 +7,7 @@ use std::fmt;
 use rustls_pki_types::pem::{Error, PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
-/// What a file is wanted for.
+/// What a file must contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
     /// At least one certificate.
@@ -18,7 +18,7 @@ pub(crate) enum Wanted {
     RevocationLists,
 }
 
-/// Why a text does not have what is wanted.
+/// Why a text does not contain what is needed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum PemFault {
@@ -33,12 +33,12 @@ pub(crate) enum PemFault {
         /// What is wrong with it.
         cause: &'static str,
     },
-    /// The text has no section of the wanted kind.
+    /// The text has no section of the kind that is needed.
     #[error("has {found}, but {wanted} is needed")]
     Missing {
         /// What the text has instead.
         found: String,
-        /// What is wanted.
+        /// What is needed.
         wanted: Wanted,
     },
     /// There is more than one private key, and nothing says which one is meant.

@@ -1,5 +1,5 @@
-//! Pins: public keys of which one must be in the chain of a server's certificate, besides all that
-//! is verified anyway.
+//! Pins: public keys of which one must be in the chain of a server's certificate, in addition to
+//! the usual verification.
 //!
 //! A pin is the SHA-256 of a certificate's `SubjectPublicKeyInfo` (RFC 7469 §2.4), so that it
 //! outlives a renewed certificate with the same key.
@@ -42,9 +42,9 @@ pub(crate) struct PinMismatch;
 
 /// Verifies a server's certificate with `inner`, and then that one of the `pins` is in its chain.
 ///
-/// A server can send certificates that have nothing to do with its own, so that a pinned one among
-/// them shows nothing. One counts if the server's certificate leads to it: if it were the only
-/// authority, the chain would still be valid.
+/// A server can send certificates that have nothing to do with its own, so a pinned one among them
+/// proves nothing. It counts only if the server's certificate leads to it: the chain must still be
+/// valid with it as the only authority.
 #[derive(Debug)]
 pub(super) struct PinnedVerifier {
     inner: Arc<dyn ServerCertVerifier>,

@@ -2,7 +2,7 @@
 //! they change while it runs.
 //!
 //! A [`ServerTls`] is made from the settings of `[server.tls]` and the content of their files. When
-//! a file changes, it is read again; what cannot be used is kept out. A connection uses what was
+//! a file changes, it is read again; what cannot be used is rejected. A connection uses what was
 //! current when it began.
 
 use std::path::PathBuf;
@@ -77,7 +77,7 @@ pub(crate) struct ServerTls {
     current: ArcSwap<ServerTlsState>,
 }
 
-/// What the files had when they were last read.
+/// What was made of the files when they were last read.
 #[derive(Debug)]
 pub(crate) struct ServerTlsState {
     config: Arc<ServerConfig>,

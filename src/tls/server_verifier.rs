@@ -83,7 +83,7 @@ fn build_webpki(
         // Authorities rarely publish lists of their own intermediate certificates in one place with
         // those of servers, and a list that is missing would be an error.
         .only_check_end_entity_revocation()
-        // Otherwise whoever can keep new lists away could hide a revocation.
+        // Otherwise an attacker who can keep new lists away could hide a revocation.
         .enforce_revocation_expiration()
         .build()
 }

@@ -245,8 +245,8 @@ impl Tls {
 }
 
 /// Connects to the Unix socket at `path`. While the server's queue of new connections is full, the
-/// kernel refuses others at once, where it would let TCP connections wait; so this asks again until
-/// the caller's time is over.
+/// kernel refuses others at once, where it would let TCP connections wait; so this tries again
+/// until the caller's time is over.
 async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     const PAUSE: Duration = Duration::from_millis(5);
     loop {

@@ -60,7 +60,8 @@ pub enum UpstreamError {
     /// Connected, but there was no usable response.
     #[error("{}", .0.reason())]
     Failed(ResponseFault),
-    /// The end of the exchange, which the route or the client sets. Not the server's fault.
+    /// The time limit of the exchange, which the route or the client sets, has passed. Not the
+    /// server's fault.
     #[error("the exchange timed out")]
     DeadlineExceeded,
     /// No response head within `response_timeout`.

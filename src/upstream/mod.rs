@@ -189,9 +189,9 @@ impl Upstream {
         Self { settings, servers, health, tunnels, retry_budget: Arc::new(RetryBudget::new()), tls, metrics }
     }
 
-    /// An upstream that takes the place of this one after a reload, with `settings`. Servers that
-    /// stay are kept with their connections and health, if the settings of connections are the
-    /// same. Changes nothing yet: see [`apply_health_settings`](Self::apply_health_settings).
+    /// An upstream that replaces this one after a reload, with `settings`. Servers that stay are
+    /// kept with their connections and health, if the settings of connections are the same. Changes
+    /// nothing yet: see [`apply_health_settings`](Self::apply_health_settings).
     #[must_use]
     pub fn successor(&self, settings: UpstreamSettings, tls: Option<Arc<ClientTls>>, clock: Clock) -> Self {
         let metrics = self.metrics.clone();
@@ -205,8 +205,8 @@ impl Upstream {
         Self { settings, servers, health, tunnels, retry_budget, tls, metrics }
     }
 
-    /// Makes its settings those of its servers' health, which it may share with the upstream whose
-    /// place it takes. Called when its runtime is swapped in.
+    /// Applies its health settings to its servers, which it may share with the upstream that it
+    /// replaces. Called when its runtime is swapped in.
     pub fn apply_health_settings(&self) {
         self.health.reconfigure(self.settings.health.clone());
     }

@@ -98,7 +98,7 @@ impl Server {
         tracing::info!(upstream = self.health.upstream_name(), server = &*self.label, "the server's address is gone");
     }
 
-    /// Whether the worker's pools of it may go once its requests have ended.
+    /// Whether workers may drop their pools for it once its requests have ended.
     pub(super) fn is_retired(&self) -> bool {
         self.is_retired.load(Ordering::Relaxed)
     }
@@ -194,8 +194,8 @@ impl Server {
 
     /// What is wrong with the server, for the operator; `None` if it is up.
     #[must_use]
-    pub fn trouble(&self) -> Option<String> {
-        self.health.trouble()
+    pub fn down_reason(&self) -> Option<String> {
+        self.health.down_reason()
     }
 
     pub(super) fn protocol(&self) -> Protocol {

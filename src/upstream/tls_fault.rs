@@ -83,7 +83,7 @@ impl TlsFault {
 
     /// Classifies the error of a read after the handshake. In TLS 1.3 a server looks at the
     /// client's certificate when the handshake is complete for the client (RFC 8446 §4.4.2.4).
-    /// `None` if that is not what it complains of.
+    /// `None` if the error has another cause.
     pub(super) fn of_read(error: &io::Error) -> Option<Self> {
         match rustls_error(error)? {
             Error::AlertReceived(alert) => Self::of_client_certificate(*alert),

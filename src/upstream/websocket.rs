@@ -1,8 +1,8 @@
 //! The opening handshake of a WebSocket with an upstream, for a client that speaks HTTP/2.
 //!
 //! Over HTTP/2 a client opens a WebSocket with an extended `CONNECT` and without the key of
-//! HTTP/1.1 (RFC 8441 §5). The upstream speaks HTTP/1.1 and expects one, so the gateway makes one
-//! up and checks the upstream's proof that it has read it (RFC 6455 §4.1).
+//! HTTP/1.1 (RFC 8441 §5). The upstream speaks HTTP/1.1 and expects one, so the gateway generates
+//! one and checks the upstream's proof of having read it (RFC 6455 §4.1).
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine as _;

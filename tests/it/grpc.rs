@@ -1,4 +1,4 @@
-//! Refusals of gRPC calls: the client reads a status of gRPC, operators see that of HTTP.
+//! Refusals of gRPC calls: the client reads a gRPC status, operators see an HTTP status.
 
 use serde_json::json;
 

@@ -1,5 +1,5 @@
 //! gRPC through the gateway: streaming in both directions, trailers, cancellation, deadlines, and
-//! calls that break off. The neighbours of gRPC, gRPC-Web and Connect, pass unchanged.
+//! calls that break off. gRPC-Web and Connect pass unchanged.
 
 use bytes::Bytes;
 use http::response::Parts;

@@ -218,7 +218,7 @@ fn modules_use_only_what_the_design_allows() {
     assert!(unused.is_empty(), "in the table, but not in the code: {unused:?}");
 }
 
-/// The judge alone runs the stages; the data path runs the last one, `explain` shows what it would
+/// Only `decide()` runs the stages; the data path runs the last one, `explain` shows what it would
 /// send, and a fuzz target checks that.
 #[test]
 fn each_stage_is_called_from_one_place() {

@@ -5,8 +5,8 @@ use crate::support::fixture::Fixture;
 use crate::support::origin::Behaviour;
 use crate::support::raw_origin::{RawOrigin, Step};
 
-/// What an upstream says of places, cookies and itself, and what the gateway does not know, is none
-/// of the gateway's business, even where it names the upstream's own host or looks odd.
+/// `Location`, `Set-Cookie` and fields that the gateway does not know pass unchanged, even where
+/// they name the upstream's own host or look odd.
 #[tokio::test]
 async fn fields_that_the_gateway_does_not_own_pass_byte_for_byte() {
     const FIELDS: &str = "Location: http://orders.internal:9000/orders/7?a=%2F#part\r\n\

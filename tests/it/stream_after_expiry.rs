@@ -1,4 +1,4 @@
-//! What becomes of a stream whose token expires: by default a response ends as usual, and a tunnel
+//! What happens to a stream whose token expires: by default a response ends as usual, and a tunnel
 //! a minute later. The leeway of five minutes lets a stream begin with a token that has expired.
 
 use std::time::Duration;

@@ -1,5 +1,5 @@
 //! Unix sockets that clients connect to: who the client is, how connections are spread and counted,
-//! and what becomes of the file.
+//! and what happens to the file.
 
 use std::path::{Path, PathBuf};
 

@@ -77,7 +77,7 @@ async fn a_tunnel_passes_through_a_unix_socket() {
     assert_eq!(conn.read_bytes(4).await, b"ping");
 }
 
-/// A server that is restarted binds its socket anew.
+/// A server that is restarted binds a new socket.
 #[tokio::test]
 async fn a_socket_that_is_missing_fails_with_its_reason_until_it_is_back() {
     let directory = TempDir::new();

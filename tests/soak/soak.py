@@ -78,7 +78,7 @@ SLOW_CLIENTS = 100
 
 
 def free_ports(count):
-    """Ports that nobody listens on at this moment."""
+    """Ports that are free at this moment."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

@@ -1,5 +1,5 @@
-//! Listening sockets that another process has opened: systemd, or the gateway that this one
-//! replaces. Both hand over sockets that keep the connections waiting in them.
+//! Listening sockets that systemd has opened and hands over, with the connections that wait in
+//! them.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,7 +9,7 @@ use rustix::net::{AddressFamily, SocketType, getsockname, sockopt};
 use super::BoundListener;
 use crate::primitives::listen_address::ListenAddress;
 
-/// Sockets from another process, each with the address that the configuration writes for it.
+/// Sockets from another process, each with its address as the configuration writes it.
 #[derive(Debug, Default)]
 pub struct InheritedSockets(Vec<(String, BoundListener)>);
 
@@ -24,8 +24,7 @@ impl InheritedSockets {
         Ok(())
     }
 
-    /// Removes and returns the sockets for `address`. Several may have the same name in systemd,
-    /// and each worker may have had one.
+    /// Removes and returns the sockets for `address`. Several may have the same name in systemd.
     pub(super) fn take(&mut self, address: &ListenAddress) -> Vec<BoundListener> {
         let address = address.to_string();
         self.0.extract_if(.., |(of, _)| *of == address).map(|(_, listener)| listener).collect()
@@ -44,7 +43,7 @@ impl BoundListener {
         if sockopt::socket_type(&socket)? != SocketType::STREAM {
             return unusable("it is not a stream socket (ListenStream= in systemd)");
         }
-        // `SO_ACCEPTCONN` is not there on Apple's systems; accepting fails then.
+        // Apple's systems lack `SO_ACCEPTCONN`; there, the first accept fails instead.
         #[cfg(not(target_vendor = "apple"))]
         if !sockopt::socket_acceptconn(&socket)? {
             return unusable("it does not listen (Accept=no in systemd)");

@@ -1,5 +1,5 @@
-//! Listeners: where clients connect. TCP listeners are one for each worker and address; a Unix
-//! listener and a socket from systemd belong to one worker, which hands its connections to the
+//! Listeners: where clients connect. Each worker has a listener of its own for each TCP address; a
+//! Unix listener or a socket from systemd belongs to one worker, which hands its connections to the
 //! others.
 
 mod inherited;
@@ -31,7 +31,7 @@ pub struct BindError {
     pub source: io::Error,
 }
 
-/// A listener that no runtime has been given yet.
+/// A listener that is not yet registered with a runtime.
 #[derive(Debug)]
 pub enum BoundListener {
     /// TCP.
@@ -40,12 +40,12 @@ pub enum BoundListener {
     Unix(std::os::unix::net::UnixListener),
 }
 
-/// A listener and what its connections are served.
+/// A listener and how its connections are served.
 #[derive(Debug)]
 pub struct ServiceListener<L = BoundListener> {
     /// The listener.
     pub listener: L,
-    /// What its connections are served.
+    /// How its connections are served.
     pub service: ListenerService,
 }
 

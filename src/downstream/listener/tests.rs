@@ -1,4 +1,4 @@
-//! Binding: what is free, what is taken, and what a socket file may be replaced by.
+//! Binding: free addresses, addresses in use, and which files a Unix listener replaces.
 
 use std::fs;
 use std::net::{TcpListener as StdTcpListener, TcpStream};
@@ -153,7 +153,7 @@ fn a_socket_that_was_handed_over_takes_the_place_of_its_address() {
     }
 }
 
-/// With fewer workers than the process before, none of its sockets is left alone.
+/// Even with more sockets than workers, connections are accepted from all of them.
 #[test]
 fn all_sockets_of_one_address_are_accepted_from() {
     let port = StdTcpListener::bind("127.0.0.1:0").unwrap();

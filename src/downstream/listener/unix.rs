@@ -1,7 +1,7 @@
 //! Unix listeners: a socket file with the permissions of `[server] unix_mode`.
 //!
 //! The file of a process that has ended without removing it is replaced. Anything else at the path
-//! is left alone: the socket of a process that listens, and what is no socket.
+//! stays: a socket that a process listens on, and a file that is not a socket.
 
 use std::fs::{self, Permissions};
 use std::io;

@@ -1,5 +1,5 @@
-//! PROXY protocol: a trusted proxy says in front of the first request, and in front of TLS, which
-//! client a connection comes from.
+//! PROXY protocol: before TLS and before the first request, a trusted proxy says which client a
+//! connection comes from.
 //!
 //! Whether a header is expected depends on the peer's address alone, and never on what the peer
 //! sends: a trusted proxy must send one, and any other peer must not. Otherwise the connection is
@@ -55,7 +55,7 @@ async fn read_header(socket: &mut ClientSocket) -> Result<Source, Fault> {
     loop {
         let known = header.len();
         header.resize(known + READ_BYTES, 0);
-        // Looks first: what follows the header belongs to TLS or HTTP, and stays in the kernel.
+        // Peeks first: what follows the header belongs to TLS or HTTP, and stays in the kernel.
         let count = socket.peek(&mut header[known..]).await?;
         if count == 0 {
             return Err(Fault::Connection);
@@ -74,7 +74,7 @@ async fn read_header(socket: &mut ClientSocket) -> Result<Source, Fault> {
 }
 
 /// Looks at the first bytes of a peer that is not trusted. A header that arrives in pieces may pass
-/// here; it is no TLS and no HTTP, which refuse it as well.
+/// here; it is neither TLS nor HTTP, so the next layer refuses it.
 async fn refuse_header(socket: &ClientSocket) -> Result<(), Fault> {
     let mut start = [0; 16];
     let count = socket.peek(&mut start).await?;

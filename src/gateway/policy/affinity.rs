@@ -23,9 +23,9 @@ pub(crate) struct AffinityInput<'a> {
     pub(crate) principal: Option<&'a Principal>,
 }
 
-/// The hash of the key that `balance` goes by, the same in all gateways; `None` if it goes by none.
+/// The hash of the key that `balance` uses, the same in all gateways; `None` if it uses none.
 ///
-/// A request without the header, and an anonymous caller, go by the client's address.
+/// For a request without the header, and for an anonymous caller, the key is the client's address.
 #[must_use]
 pub(crate) fn affinity(balance: &Balance, input: AffinityInput<'_>) -> Option<u64> {
     let key = match balance {

@@ -9,7 +9,7 @@ pub enum ServerHeader {
     Upstream,
     /// Nothing: responses have no such field.
     Off,
-    /// This, on every response.
+    /// This text, on every response.
     Value(HeaderValue),
 }
 

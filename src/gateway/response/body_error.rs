@@ -1,4 +1,4 @@
-//! Why a response ends before its body is complete, and what its client gets to know of it.
+//! Why a response ends before its body is complete, and how its client learns of it.
 
 use http::{HeaderMap, HeaderValue};
 

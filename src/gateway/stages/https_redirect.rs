@@ -1,7 +1,7 @@
 //! The redirect to https, on listeners that serve nothing else.
 //!
-//! Runs in place of routing: which route a request would match does not matter, since it comes
-//! again over TLS.
+//! Runs in place of routing: which route a request would match does not matter, since the client
+//! sends it again over TLS.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};

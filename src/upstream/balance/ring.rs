@@ -19,7 +19,7 @@ const MAX_POINTS: usize = 16 * 1024;
 /// A server as the ring sees it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RingMember<'a> {
-    /// What tells it from the other servers; the same in every process.
+    /// What distinguishes it from the other servers; the same in every process.
     pub(super) identity: &'a str,
     /// At least 1.
     pub(super) weight: u32,

@@ -9,13 +9,13 @@ use super::{Balance, Candidates};
 use crate::upstream::health::Availability;
 use crate::upstream::server::Server;
 
-/// After so many draws that hit no eligible server, all servers are looked at instead.
+/// After this many draws without an eligible server, all servers are searched instead.
 const MAX_DRAWS: usize = 8;
 
-/// After so many turns that fall on no eligible server, all servers are looked at instead.
+/// After this many turns without an eligible server, all servers are searched instead.
 const MAX_TURNS: usize = 64;
 
-/// After so many points of the ring without an eligible server, all servers are looked at instead.
+/// After this many points of the ring without an eligible server, all servers are searched instead.
 const MAX_POINTS: usize = 256;
 
 /// How far above its share of the requests in flight a server may be before it passes keys on, as a
@@ -115,9 +115,11 @@ impl ServerSet {
             let is_eligible = |server: &Server| !candidates.has_failed(server) && level.accepts(server, chance);
             match (&*self.servers, &self.method, affinity) {
                 ([only], _, _) => is_eligible(only).then_some(only),
-                (servers, Method::Hash(ring), Some(key)) => by_key(servers, ring, key, is_eligible),
-                (servers, Method::RoundRobin { turns }, _) => self.in_turn(servers, turns, is_eligible),
-                (servers, Method::LeastRequest | Method::Hash(_), _) => self.of_two(servers, draw, is_eligible),
+                (servers, Method::Hash(ring), Some(key)) => pick_by_hash(servers, ring, key, is_eligible),
+                (servers, Method::RoundRobin { turns }, _) => self.pick_in_turn(servers, turns, is_eligible),
+                (servers, Method::LeastRequest | Method::Hash(_), _) => {
+                    self.pick_less_loaded(servers, draw, is_eligible)
+                }
             }
         };
         match pick(Level::Share).or_else(|| pick(Level::Up)) {
@@ -129,7 +131,7 @@ impl ServerSet {
     /// The server whose turn it is. A turn that falls on a server that is not eligible is passed
     /// over, so that the others keep their proportions; were it given to the next one, that server
     /// would get the share of both.
-    fn in_turn<'a>(
+    fn pick_in_turn<'a>(
         &self,
         servers: &'a [Arc<Server>],
         turns: &AtomicU64,
@@ -150,7 +152,7 @@ impl ServerSet {
     /// Of two servers drawn at random, the one with fewer requests in flight (Mitzenmacher: The
     /// Power of Two Choices in Randomized Load Balancing, 2001). Comparing all would be no better,
     /// and all workers would pick the same server at the same time.
-    fn of_two<'a>(
+    fn pick_less_loaded<'a>(
         &self,
         servers: &'a [Arc<Server>],
         draw: &mut dyn FnMut() -> u64,
@@ -174,7 +176,7 @@ impl ServerSet {
 }
 
 /// The server of `key`, or the next one on the ring that has room.
-fn by_key<'a>(
+fn pick_by_hash<'a>(
     servers: &'a [Arc<Server>],
     ring: &Ring,
     key: u64,
@@ -183,7 +185,7 @@ fn by_key<'a>(
     let mut bound = None;
     let mut has_room = |server: &Server| {
         let in_flight = server.in_flight();
-        // Most often nothing else needs to be looked at.
+        // Usually true, so that nothing has to be computed.
         in_flight == 0 || {
             let (requests, weight) = *bound.get_or_insert_with(|| totals(servers, &is_eligible));
             let (above, below) = LOAD_FACTOR;

@@ -1,3 +1,5 @@
+//! Picks: shares by weight, by requests in flight and by key, also while servers are avoided.
+
 use std::collections::BTreeMap;
 
 use super::*;

@@ -1,7 +1,7 @@
-//! Check: one request of the gateway's own to a server, and what its response says.
+//! Health check: one request that the gateway itself sends to a server, and what its response says.
 //!
-//! It takes the same way as a client's request, with the same transport and protocol, on a
-//! connection of its own: whether a kept connection still works says little about new ones.
+//! It uses the transport and protocol of clients' requests, on a connection of its own: whether a
+//! kept connection still works says little about new ones.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -89,7 +89,7 @@ pub(super) async fn run(dialer: &Dialer, protocol: Protocol, settings: &CheckSet
     };
     let response = timeout_at(deadline, head).await.unwrap_or(Err(CheckFault::TimedOut))?;
     let status = response.status().as_u16();
-    // The head decides. A body that does not end in time is the business of ordinary requests.
+    // The head decides. Whether bodies end in time shows in ordinary requests.
     let _ = timeout_at(deadline, drain(response.into_body())).await;
     if settings.expect.contains(status) { Ok(()) } else { Err(CheckFault::Status(status)) }
 }
@@ -159,7 +159,7 @@ async fn drain(mut body: Incoming) {
 }
 
 /// The pause before the next check: `interval`, a tenth shorter or longer at most, so that the
-/// checks of many gateways do not come together. `fraction` is from 0 to 1.
+/// checks of many gateways do not coincide. `fraction` is from 0 to 1.
 pub(super) fn jittered(interval: Duration, fraction: f64) -> Duration {
     interval.mul_f64(0.9 + 0.2 * fraction)
 }

@@ -1,4 +1,4 @@
-//! Circuit: what happens to requests while no server of an upstream is up.
+//! Circuit breaker: what happens to requests while no server of an upstream is up.
 //!
 //! The circuit opens after [`OPEN_AFTER`] failures in a row, of all servers together. While it is
 //! open and no server is up, one request at a time tries a server; all others are refused at once,
@@ -81,7 +81,7 @@ mod tests {
             assert!(circuit.admit().is_ok_and(|probe| probe.is_none()), "closed: any number may try");
             circuit.note_failure();
         }
-        let probe = circuit.admit().expect("the first one may try").expect("and nobody else");
+        let probe = circuit.admit().expect("the first one may try").expect("and no other");
         assert!(is_refused(&circuit) && is_refused(&circuit));
         drop(probe);
         let next = circuit.admit().expect("the next one may try");

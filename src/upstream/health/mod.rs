@@ -1,13 +1,14 @@
 //! Health of a server: whether requests may go to it, and how many of them.
 //!
-//! Five things bear on it: failures to connect ([`Backoff`]), failures of requests ([`ejection`]),
-//! the server's own `Retry-After` ([`pause`]), the gateway's checks ([`checks`]), and for a while a
-//! recovery from ejection or failed checks ([`recovery`]). The state belongs to the server and is
-//! shared by all workers. A pick asks for it through [`ServerHealth::availability`], and nothing
-//! else decides which servers are avoided. What happens while none is up is up to the [`circuit`].
+//! It depends on five things: failures to connect ([`Backoff`]), failures of requests
+//! ([`ejection`]), the server's own `Retry-After` ([`pause`]), the gateway's checks ([`check_state`]),
+//! and for a while a recovery from ejection or failed checks ([`recovery`]). The state belongs to
+//! the server and is shared by all workers. A pick asks for it through
+//! [`ServerHealth::availability`], and nothing else decides which servers are avoided. While none
+//! is up, the [`circuit`] decides.
 
 mod check;
-mod checks;
+mod check_state;
 mod circuit;
 mod ejection;
 mod pause;
@@ -27,7 +28,7 @@ use crate::primitives::clock::Clock;
 use crate::primitives::random;
 use crate::telemetry::metrics::ServerMetrics;
 use check::CheckFault;
-use checks::{CheckChange, Checks};
+use check_state::{CheckChange, Checks};
 use circuit::Circuit;
 pub(super) use circuit::Probe;
 use ejection::Ejections;
@@ -155,21 +156,21 @@ impl ServerHealth {
             return Availability::Down;
         }
         let phase = self.recovery.phase(&self.upstream.clock);
-        if phase != Phase::Away && self.is_ejected.load(Ordering::Relaxed) {
+        if phase != Phase::Ejected && self.is_ejected.load(Ordering::Relaxed) {
             self.end_ejection();
         }
         match phase {
-            Phase::Away => Availability::Suspect,
-            Phase::Warming { .. } | Phase::Settled if self.pause.is_active() || !self.connects.allows_attempt() => {
+            Phase::Ejected => Availability::Suspect,
+            Phase::SlowStart { .. } | Phase::Full if self.pause.is_active() || !self.connects.allows_attempt() => {
                 Availability::Suspect
             }
-            Phase::Warming { percent } => Availability::Up { percent },
-            Phase::Settled => Availability::Up { percent: 100 },
+            Phase::SlowStart { percent } => Availability::Up { percent },
+            Phase::Full => Availability::Up { percent: 100 },
         }
     }
 
     /// What is wrong with the server, for the operator; `None` if nothing is.
-    pub(super) fn trouble(&self) -> Option<String> {
+    pub(super) fn down_reason(&self) -> Option<String> {
         match self.availability() {
             Availability::Up { .. } => None,
             Availability::Down => {
@@ -255,7 +256,7 @@ impl ServerHealth {
         let settings = self.upstream.settings.load();
         let Some(eject) = &settings.eject else { return };
         // Requests that were in flight when it was ejected say nothing new.
-        if self.recovery.phase(&self.upstream.clock) == Phase::Away {
+        if self.recovery.phase(&self.upstream.clock) == Phase::Ejected {
             return;
         }
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
@@ -315,7 +316,7 @@ impl ServerHealth {
     /// Begins the slow start of a server that has been down. An ejection goes on.
     fn begin_recovery(&self) {
         let clock = &self.upstream.clock;
-        if self.recovery.phase(clock) != Phase::Away {
+        if self.recovery.phase(clock) != Phase::Ejected {
             self.recovery.begin(clock.monotonic_micros(), self.upstream.settings.load().slow_start);
         }
     }

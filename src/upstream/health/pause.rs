@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The longest pause, whatever the server asks for. Its other servers have the load meanwhile, and
-/// one that is back earlier should not idle.
+/// The longest pause, whatever the server asks for. The other servers carry its load meanwhile, and
+/// a server that is back earlier should not idle.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// Until when one server is paused; shared by all workers.

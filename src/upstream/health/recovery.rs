@@ -10,7 +10,7 @@ const FIRST_PERCENT: u8 = 10;
 
 /// When a server comes back. Times are [`Clock::monotonic_micros`].
 ///
-/// A server that has never failed, or not for long, costs one atomic read and no look at the clock.
+/// A server that has never failed, or not for long, costs one atomic read and no read of the clock.
 #[derive(Debug, Default)]
 pub(super) struct Recovery {
     /// 0: it has its full share.
@@ -18,18 +18,18 @@ pub(super) struct Recovery {
     full_at: AtomicU64,
 }
 
-/// Where a server is on its way back.
+/// How far a server has recovered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// It is avoided.
-    Away,
+    Ejected,
     /// It gets this part of its share.
-    Warming {
+    SlowStart {
         /// 10 to 99.
         percent: u8,
     },
     /// It gets its full share.
-    Settled,
+    Full,
 }
 
 impl Recovery {
@@ -41,24 +41,24 @@ impl Recovery {
         self.back_at.store(back_at.max(1), Ordering::Release);
     }
 
-    /// Where the server is now.
+    /// How far the server has recovered now.
     pub(super) fn phase(&self, clock: &Clock) -> Phase {
         let back_at = self.back_at.load(Ordering::Acquire);
         if back_at == 0 {
-            return Phase::Settled;
+            return Phase::Full;
         }
         let (now, full_at) = (clock.monotonic_micros(), self.full_at.load(Ordering::Relaxed));
         if now < back_at {
-            return Phase::Away;
+            return Phase::Ejected;
         }
         if now >= full_at {
-            // Fails if the server has been ejected again meanwhile, which is what shall stay.
+            // Fails if the server has been ejected again meanwhile; that ejection must stay.
             let _ = self.back_at.compare_exchange(back_at, 0, Ordering::Relaxed, Ordering::Relaxed);
-            return Phase::Settled;
+            return Phase::Full;
         }
         let grown = u128::from(100 - FIRST_PERCENT) * u128::from(now - back_at) / u128::from(full_at - back_at);
         let grown = u8::try_from(grown).expect("less than the difference to 100");
-        Phase::Warming { percent: FIRST_PERCENT + grown }
+        Phase::SlowStart { percent: FIRST_PERCENT + grown }
     }
 }
 
@@ -71,16 +71,16 @@ mod tests {
     fn the_share_grows_evenly_from_a_tenth_to_all() {
         let manual = ManualClock::at(0);
         let (clock, recovery) = (manual.clock(), Recovery::default());
-        assert_eq!(recovery.phase(&clock), Phase::Settled);
+        assert_eq!(recovery.phase(&clock), Phase::Full);
         recovery.begin(clock.monotonic_micros() + 5_000_000, Duration::from_secs(10));
         for (seconds, phase) in [
-            (0, Phase::Away),
-            (4, Phase::Away),
-            (1, Phase::Warming { percent: 10 }),
-            (1, Phase::Warming { percent: 19 }),
-            (4, Phase::Warming { percent: 55 }),
-            (4, Phase::Warming { percent: 91 }),
-            (1, Phase::Settled),
+            (0, Phase::Ejected),
+            (4, Phase::Ejected),
+            (1, Phase::SlowStart { percent: 10 }),
+            (1, Phase::SlowStart { percent: 19 }),
+            (4, Phase::SlowStart { percent: 55 }),
+            (4, Phase::SlowStart { percent: 91 }),
+            (1, Phase::Full),
         ] {
             manual.advance(Duration::from_secs(seconds));
             assert_eq!(recovery.phase(&clock), phase);
@@ -93,8 +93,8 @@ mod tests {
         let manual = ManualClock::at(0);
         let (clock, recovery) = (manual.clock(), Recovery::default());
         recovery.begin(clock.monotonic_micros() + 1_000_000, Duration::ZERO);
-        assert_eq!(recovery.phase(&clock), Phase::Away);
+        assert_eq!(recovery.phase(&clock), Phase::Ejected);
         manual.advance(Duration::from_secs(1));
-        assert_eq!(recovery.phase(&clock), Phase::Settled);
+        assert_eq!(recovery.phase(&clock), Phase::Full);
     }
 }

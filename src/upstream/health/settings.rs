@@ -17,7 +17,7 @@ pub struct HealthSettings {
     pub slow_start: Duration,
 }
 
-/// `health`: requests of the gateway's own that find out whether a server works.
+/// `health`: requests that the gateway itself sends to find out whether a server works.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CheckSettings {
     /// Path and query.

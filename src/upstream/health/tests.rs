@@ -1,3 +1,5 @@
+//! Health of servers: ejection, checks and recovery, with a clock that the tests set.
+
 use std::time::Duration;
 
 use super::*;
@@ -65,7 +67,7 @@ fn failures_in_a_row_eject_a_server_which_comes_back_with_a_growing_share() {
     assert_eq!(servers[0].availability(), UP);
     fail(&servers[0], 1);
     assert_eq!([servers[0].availability(), servers[1].availability()], [Availability::Suspect, UP]);
-    assert!(servers[0].trouble().is_some_and(|text| text.contains("ejected")));
+    assert!(servers[0].down_reason().is_some_and(|text| text.contains("ejected")));
     clock.advance(9 * SECOND);
     assert_eq!(servers[0].availability(), Availability::Suspect);
     clock.advance(SECOND);
@@ -73,7 +75,7 @@ fn failures_in_a_row_eject_a_server_which_comes_back_with_a_growing_share() {
         assert_eq!(servers[0].availability(), Availability::Up { percent });
         clock.advance(5 * SECOND);
     }
-    assert_eq!(servers[0].trouble(), None);
+    assert_eq!(servers[0].down_reason(), None);
 }
 
 #[test]
@@ -155,7 +157,7 @@ fn a_server_that_fails_its_checks_is_down_even_alone_and_comes_back_with_a_growi
     let note = |result| servers[0].note_check(result, &check_settings());
     note(Err(CheckFault::Status(503)));
     assert_eq!(servers[0].availability(), Availability::Down);
-    assert_eq!(servers[0].trouble().as_deref(), Some("it fails its health checks: status 503"));
+    assert_eq!(servers[0].down_reason().as_deref(), Some("it fails its health checks: status 503"));
     note(Ok(()));
     assert_eq!(servers[0].availability(), Availability::Up { percent: 10 });
     clock.advance(10 * SECOND);
@@ -186,7 +188,7 @@ fn a_server_that_asks_for_a_pause_is_not_up_and_says_why() {
     let Fixture { servers, .. } = fixture(2);
     servers[0].pause(SECOND);
     assert_eq!(servers[0].availability(), Availability::Suspect);
-    assert_eq!(servers[0].trouble().as_deref(), Some("it has answered 503 with Retry-After"));
+    assert_eq!(servers[0].down_reason().as_deref(), Some("it has answered 503 with Retry-After"));
 }
 
 #[test]

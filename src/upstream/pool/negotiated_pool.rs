@@ -26,7 +26,7 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_secs(60);
 pub(in crate::upstream) struct NegotiatedPool {
     http1: Rc<Http1Pool>,
     http2: Rc<Http2Pool>,
-    /// Until when the server is taken to choose HTTP/1.1.
+    /// Until when the server is assumed to choose HTTP/1.1.
     http1_until: Cell<Option<Instant>>,
 }
 

@@ -1,3 +1,5 @@
+//! Retries: which failed attempts are followed by another one, and on which server.
+
 use http::Method;
 
 use super::*;

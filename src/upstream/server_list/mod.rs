@@ -71,7 +71,7 @@ impl ServerList {
         self.current.load()
     }
 
-    /// Brings the servers up to date. While another thread does so, the servers of before do.
+    /// Brings the servers up to date. While another thread does so, the previous ones stay in use.
     fn update(&self) {
         let Ok(_update) = self.update.try_lock() else { return };
         let changes = self.parts.resolver.changes().count();

@@ -109,7 +109,7 @@ async fn servers_come_and_go_with_the_addresses_and_the_others_stay() {
     let fixture = Fixture::new(Balance::Hash(HashKey::Ip));
     fixture.resolve(&[7, 8]).await;
     let before = fixture.servers();
-    assert!(Arc::ptr_eq(&before[1], &fixture.servers()[1]), "without a change, nothing is made anew");
+    assert!(Arc::ptr_eq(&before[1], &fixture.servers()[1]), "without a change, nothing is rebuilt");
     fixture.change(&[8, 9]);
     let after = fixture.servers();
     assert_eq!(

@@ -137,7 +137,7 @@ impl TlsOrigin {
         self.handshakes.borrow().clone()
     }
 
-    /// Sets it up anew, for later connections.
+    /// Replaces its setup, for later connections.
     pub(crate) fn reconfigure(&self, server: &TlsServer) {
         *self.config.lock().expect("no thread panics while it holds this lock") = Arc::new(server.config());
     }

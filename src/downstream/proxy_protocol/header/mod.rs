@@ -67,8 +67,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, HeaderFault> {
     }
 }
 
-/// Whether `bytes` are a header or may become one, and no request can begin so: as many bytes as
-/// are there, but at least the five that tell version 2 from empty lines before a request.
+/// Whether `bytes` are the beginning of a header and cannot be that of a request. Compares as many
+/// bytes as there are, but needs at least five, which distinguish version 2 from empty lines before
+/// a request.
 pub(super) fn is_recognizable(bytes: &[u8]) -> bool {
     const LEAST: usize = 5;
     bytes.len() >= LEAST && (begins_like(bytes, V1_START) || begins_like(bytes, V2_START))

@@ -1,6 +1,6 @@
-//! The gRPC form of a refusal: 200 as the status of HTTP, and the status of the call in the only
-//! header block of the response, which has no body ("Trailers-Only" in `doc/PROTOCOL-HTTP2.md` of
-//! the grpc repository). A gRPC client reads that block as trailers.
+//! The gRPC form of a refusal: the HTTP status 200, and the status of the call in the only header
+//! block of the response, which has no body ("Trailers-Only" in `doc/PROTOCOL-HTTP2.md` of the grpc
+//! repository). A gRPC client reads that block as trailers.
 
 use std::time::Duration;
 

@@ -133,8 +133,8 @@ fn the_connection_closes_only_where_the_next_request_could_not_be_read() {
     }
 }
 
-/// `doc/PROTOCOL-HTTP2.md` of gRPC: a call that is refused has 200 as the status of HTTP, its own
-/// status in the only header block, and no body.
+/// `doc/PROTOCOL-HTTP2.md` of gRPC: a call that is refused has the HTTP status 200, its own status
+/// in the only header block, and no body.
 #[test]
 fn a_grpc_call_is_refused_with_its_own_status() {
     for refusal in one_of_each() {
@@ -160,7 +160,7 @@ fn a_grpc_call_is_refused_with_its_own_status() {
     assert_eq!(response.headers()["grpc-retry-pushback-ms"], "2", "not before the time is over");
 }
 
-/// docs/answers.md names for each status of gRPC the codes that have it, and no other.
+/// docs/answers.md names for each gRPC status the codes that have it, and no other.
 #[test]
 fn the_documents_list_the_grpc_status_of_every_code() {
     let document = include_str!("../../../../docs/answers.md");

@@ -38,7 +38,7 @@ pub(crate) use request::build_target;
 pub(super) use request::replace_prefix;
 use upgrade::{PendingUpgrade, tunnel_lifetime};
 
-/// What an upstream has made of a request.
+/// How an upstream has answered a request.
 #[derive(Debug)]
 pub(crate) enum Forwarded {
     /// A response.
@@ -143,8 +143,8 @@ fn time_limit(route: &Route, headers: Option<&HeaderMap>, started: Instant) -> O
     TimeLimit::earliest([route, call])
 }
 
-/// When a stream of `caller` ends that may go on for `after` the token's `exp`. `None` without a
-/// token.
+/// When a stream of `caller` ends, if it may go on for `after` beyond the token's `exp`. `None`
+/// without a token.
 fn expiry_limit(runtime: &Runtime, caller: &Caller, after: Duration) -> Option<TimeLimit> {
     let at = Instant::now().checked_add(time_to_expiry(runtime, caller, after)?)?;
     Some(TimeLimit { at, source: TimeLimitSource::Token })

@@ -23,7 +23,7 @@ use crate::upstream::{Protocol, UpstreamSettings};
 pub(super) struct PendingUpgrade {
     /// The protocol that the upstream is asked for.
     pub(super) protocol: HeaderValue,
-    /// Of a WebSocket over HTTP/2, whose client sends none.
+    /// The key of a WebSocket over HTTP/2, whose client sends none.
     pub(super) websocket_key: Option<WebSocketKey>,
     pub(super) client: TunnelClient,
     /// The head of the request, without credentials.
@@ -35,7 +35,7 @@ impl PendingUpgrade {
     ///
     /// The limits on tunnels are checked here, so that the upstream is not asked for a tunnel that
     /// could not open. The permit is acquired when it opens: an upstream may ignore the offer, and
-    /// a client that makes many offers to a slow upstream shall not use up the tunnels of others.
+    /// a client that makes many offers to a slow upstream must not use up the tunnels of others.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Checks: what the checks of one server say together.
+//! Health check results: whether the checks of one server make it up or down.
 //!
 //! A server counts as working until `unhealthy_after` checks in a row have failed, also before its
 //! first check: a gateway that starts together with its servers does not refuse what they could
