@@ -48,6 +48,7 @@ pub struct Upstream {
     /// After which failures another server is tried.
     pub retry_on: Vec<RetryOn>,
     /// The largest request body that is buffered so that it can be sent again, at most `"64 KiB"`.
+    /// All buffered bodies together take at most 32 MiB per upstream; further ones are streamed.
     pub retry_body_size: Size,
     /// Open tunnels (WebSocket and other upgrades) to all servers together, all workers together;
     /// more are 503.

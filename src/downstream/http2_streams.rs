@@ -92,7 +92,7 @@ impl Streams {
 
     fn exchange_ended(&self, progress: &StreamProgress) {
         let left = self.cancellations_left.get();
-        if progress.complete.get() {
+        if progress.complete.get() && !progress.is_past_call_deadline.get() {
             // A refusal costs the client nothing either, so it earns nothing.
             let earned = u32::from(progress.is_upstreams.get());
             self.cancellations_left.set(MAX_CANCELLED.min(left + earned));
@@ -116,6 +116,9 @@ pub(super) struct StreamProgress {
     complete: Cell<bool>,
     /// Whether the response is an upstream's.
     is_upstreams: Cell<bool>,
+    /// Whether the deadline that the client has set for its call has ended the exchange. It resets
+    /// the upstream's stream as a cancellation does.
+    is_past_call_deadline: Cell<bool>,
 }
 
 /// What a stream waits for.
@@ -142,6 +145,7 @@ impl StreamBody {
     pub(super) fn new(body: Body<RequestGuard>, progress: Rc<StreamProgress>, streams: &Streams) -> Self {
         progress.complete.set(body.is_end_stream());
         progress.is_upstreams.set(body.is_stream());
+        progress.is_past_call_deadline.set(body.is_past_call_deadline());
         if body.opens_tunnel() {
             // hyper drops the body of such a response at once, and the request is not over yet.
             streams.opening_tunnel.set(Some(body));
@@ -171,6 +175,7 @@ impl http_body::Body for StreamBody {
         if let Poll::Ready(frame) = &frame {
             let has_more = matches!(frame, Some(Ok(frame)) if frame.is_data()) && !body.is_end_stream();
             progress.complete.set(!has_more);
+            progress.is_past_call_deadline.set(body.is_past_call_deadline());
         }
         frame
     }

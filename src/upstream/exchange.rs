@@ -13,8 +13,10 @@ use std::time::Duration;
 use http::header::UPGRADE;
 use http::response::Parts;
 use http::{Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
+use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use super::balance::Pick;
@@ -63,11 +65,17 @@ impl Upstream {
     ) -> impl Future<Output = Result<UpstreamResponse, ExchangeError>> + 'a {
         self.retry_budget.note_request();
         let exchange = Exchange { upstream: self, pools, options, first_deadline: Cell::new(None) };
-        let buffers = self.settings().retry.buffers(&request);
+        // Held until the response: what can be sent again has its body in memory for so long.
+        let buffer_permit = self.buffer_permit(&request);
+        let is_expired = exchange.options.deadline.is_some_and(|deadline| deadline <= Instant::now());
         let mut attempt = Attempt::first(request, self);
         let mut last_server = None;
         async move {
-            if buffers {
+            if is_expired {
+                // The server would only begin something that is reset at once.
+                return Err(ExchangeError { cause: UpstreamError::DeadlineExceeded.into(), server: None });
+            }
+            if buffer_permit.is_some() {
                 let body = Box::pin(exchange.buffer(std::mem::take(attempt.request.body_mut()))).await;
                 *attempt.request.body_mut() = body.map_err(|cause| ExchangeError { cause, server: None })?;
             }
@@ -84,6 +92,15 @@ impl Upstream {
                 }
             }
         }
+    }
+}
+
+impl Upstream {
+    /// Permission to hold the body of `request` in memory; `None` if it is not buffered, or if so
+    /// many bodies are that there is no room for another one.
+    fn buffer_permit(&self, request: &Request<RequestBody>) -> Option<SemaphorePermit<'_>> {
+        let length = self.settings().retry.buffered_length(request)?;
+        self.buffer_space.try_acquire_many(u32::try_from(length).ok()?).ok()
     }
 }
 
@@ -129,6 +146,8 @@ impl Exchange<'_> {
             let head = HeadOptions { version: lease.version(), trailers: self.options.trailers };
             request_head::adapt(&mut attempt.request, self.upstream.settings(), server.address(), head);
             let Attempt { request, options } = attempt;
+            // How long the client takes for the rest of its body says nothing about the server.
+            let probe = probe.filter(|_| request.body().is_end_stream());
             let connection = if lease.is_reused() { AttemptConnection::Reused } else { AttemptConnection::New };
             let replay = options.replay_of(&request, connection, &server, self.upstream);
             let progress = request.body().progress();
@@ -312,9 +331,11 @@ fn copy_of_head(response: &Response<Incoming>) -> Parts {
 
 #[cfg(test)]
 mod tests {
+    use http::Method;
     use tokio::time::advance;
 
     use super::*;
+    use crate::upstream::RetrySettings;
     use crate::upstream::balance::Balance;
     use crate::upstream::tests::upstream;
 
@@ -351,5 +372,21 @@ mod tests {
         );
         attempt.options.is_replay = true;
         assert_eq!(exchange.head_deadline(&progress, &attempt.options).next(), start + TIMEOUT);
+    }
+
+    #[test]
+    fn bodies_are_buffered_as_long_as_there_is_room() {
+        let mut upstream = upstream(Balance::RoundRobin, &[1, 2]);
+        upstream.settings.retry =
+            RetrySettings { max_retries: 1, on: vec![RetryCondition::Closed], max_body_bytes: 64 * 1024 };
+        let mut request = Request::new(RequestBody::from_bytes(vec![0; 64 * 1024].into()));
+        *request.method_mut() = Method::PUT;
+        let mut held = Vec::new();
+        while let Some(permit) = upstream.buffer_permit(&request) {
+            held.push(permit);
+        }
+        assert_eq!(held.len(), 512, "32 MiB");
+        held.pop();
+        assert!(upstream.buffer_permit(&request).is_some());
     }
 }

@@ -31,6 +31,8 @@ pub(crate) mod websocket;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use arc_swap::Guard;
 
 use crate::primitives::clock::Clock;
@@ -46,6 +48,11 @@ use retry::{RetryBudget, RetrySettings};
 use server::{Server, ServerParts};
 use server_list::ServerList;
 use tunnel_limits::{TunnelClient, TunnelLimit, TunnelLimits, TunnelPermit};
+
+/// Request bodies that one upstream buffers so that they can be sent again, in bytes, in all
+/// workers together. Beyond that, bodies are streamed and not sent again: clients must not be able
+/// to fill the memory.
+const MAX_BUFFERED_BYTES: usize = 32 * 1024 * 1024;
 
 /// One `[upstreams.NAME]` table, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -159,6 +166,8 @@ pub struct Upstream {
     health: Arc<UpstreamHealth>,
     tunnels: TunnelLimits,
     retry_budget: Arc<RetryBudget>,
+    /// The bytes of request bodies that may be buffered at this moment.
+    buffer_space: Arc<Semaphore>,
     tls: Option<Arc<ClientTls>>,
     metrics: UpstreamMetrics,
 }
@@ -186,7 +195,9 @@ impl Upstream {
         let parts = settings.server_parts(tls.as_ref(), &health, &metrics, resolver);
         let servers = ServerList::new(&settings, parts, &[]);
         let tunnels = TunnelLimits::new(&settings);
-        Self { settings, servers, health, tunnels, retry_budget: Arc::new(RetryBudget::new()), tls, metrics }
+        let buffer_space = Arc::new(Semaphore::new(MAX_BUFFERED_BYTES));
+        let retry_budget = Arc::new(RetryBudget::new());
+        Self { settings, servers, health, tunnels, retry_budget, buffer_space, tls, metrics }
     }
 
     /// An upstream that replaces this one after a reload, with `settings`. Servers that stay are
@@ -201,8 +212,8 @@ impl Upstream {
         let parts = settings.server_parts(tls.as_ref(), &self.health, &metrics, self.servers.resolver());
         let servers = ServerList::new(&settings, parts, &self.servers());
         let (health, tunnels) = (Arc::clone(&self.health), self.tunnels.clone());
-        let retry_budget = Arc::clone(&self.retry_budget);
-        Self { settings, servers, health, tunnels, retry_budget, tls, metrics }
+        let (retry_budget, buffer_space) = (Arc::clone(&self.retry_budget), Arc::clone(&self.buffer_space));
+        Self { settings, servers, health, tunnels, retry_budget, buffer_space, tls, metrics }
     }
 
     /// Applies its health settings to its servers, which it may share with the upstream that it

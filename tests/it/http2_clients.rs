@@ -234,6 +234,46 @@ async fn a_client_that_cancels_its_requests_gets_goaway_and_is_then_disconnected
     assert_eq!(fixture.origin.requests().len(), 202);
 }
 
+/// The head of a gRPC call with this deadline.
+fn call(path: &'static str, timeout: &'static str) -> Vec<(&'static str, &'static str)> {
+    let post = get(path).into_iter().map(|(name, value)| (name, if name == ":method" { "POST" } else { value }));
+    post.chain([("content-type", "application/grpc"), ("grpc-timeout", timeout)]).collect()
+}
+
+/// DO-10: the deadline that a client sets for its call resets the upstream's stream too.
+#[tokio::test]
+async fn calls_that_end_at_their_own_deadline_count_as_cancelled() {
+    for has_begun in [false, true] {
+        let fixture = Fixture::start(Config::minimal()).await;
+        fixture.origin.behave("/public/hang", Behaviour::Hang);
+        let mut frames = Frames::open(&fixture).await;
+        let mut responses = Vec::new();
+        for number in 1..=101 {
+            if has_begun {
+                responses.push(fixture.origin.stream("/public/hang"));
+            }
+            let stream = 2 * number - 1;
+            frames.headers(stream, &call("/public/hang", "20m"), true).await;
+            assert_eq!(frames.outcome(stream).await, Outcome::Status(200), "{has_begun}, {number}");
+            if has_begun {
+                // The trailers.
+                frames.next_of(kind::HEADERS).await;
+            }
+        }
+        frames.next_of(kind::GO_AWAY).await;
+    }
+}
+
+/// A server would only begin something that is reset at once.
+#[tokio::test]
+async fn a_call_whose_deadline_has_passed_reaches_no_server() {
+    let fixture = Fixture::start(Config::minimal()).await;
+    let mut frames = Frames::open(&fixture).await;
+    frames.headers(1, &call("/public/a", "1n"), true).await;
+    assert_eq!(frames.outcome(1).await, Outcome::Status(200), "with a gRPC status");
+    assert_eq!(fixture.origin.requests().len(), 0);
+}
+
 /// The counterpart of the test above: as many requests are completed as cancelled.
 #[tokio::test]
 async fn a_client_that_completes_requests_too_may_cancel_others() {

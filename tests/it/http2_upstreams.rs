@@ -251,6 +251,34 @@ async fn a_request_that_the_server_has_not_processed_is_sent_again() {
     }
 }
 
+/// Threat DO-12: servers reset the streams of requests that they do not like, of which a client can
+/// send any number.
+#[tokio::test]
+async fn streams_that_a_server_resets_do_not_eject_it() {
+    const INTERNAL_ERROR: u8 = 2;
+    const ENHANCE_YOUR_CALM: u8 = 11;
+    for (name, answer, ejections) in [
+        ("reset", Answer::Reset(INTERNAL_ERROR), 0),
+        ("too many resets", Answer::GoAway(ENHANCE_YOUR_CALM), 0),
+        ("the connection failed", Answer::GoAway(INTERNAL_ERROR), 1),
+    ] {
+        let (_server, addr, _) = scripted_server(vec![answer; 8]).await;
+        let (_other, other, _) = scripted_server(vec![answer; 8]).await;
+        let keys = "protocol = \"http2\"\nbalance = \"round_robin\"\neject = { failures = 1 }";
+        let config = Config::minimal().one_worker().upstream("two", &[addr, other], keys);
+        let fixture = Fixture::start(config.route("two", "access = \"public\"\nupstream = \"two\"")).await;
+        for _ in 0..4 {
+            assert_eq!(fixture.request("POST", "/two/1", &[], b"").await.status, 502, "{name}");
+        }
+        let mut found = 0;
+        for server in [addr, other] {
+            let metric = format!("portcullis_upstream_ejections_total{{upstream=\"two\",server=\"{server}\"}}");
+            found += fixture.gateway.count(&metric).await;
+        }
+        assert_eq!(found, ejections, "{name}");
+    }
+}
+
 /// RFC 9113 §8.2.2 and §8.3.1: the host becomes the authority, and connection fields are removed.
 /// The rest is as in HTTP/1.1.
 #[tokio::test]

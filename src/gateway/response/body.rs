@@ -28,6 +28,8 @@ pub struct Body<G = NoGuard> {
     record: Option<Box<Record>>,
     /// Where the record goes instead, if the response is a 101.
     tunnel: Option<oneshot::Sender<Box<Record>>>,
+    /// Whether the deadline of the client's call has ended the exchange.
+    is_past_call_deadline: bool,
     /// The last field, because fields are dropped in this order.
     guard: G,
 }
@@ -66,27 +68,31 @@ impl Body {
     /// An empty body.
     #[must_use]
     pub fn empty() -> Self {
-        Self { content: Content::Fixed(None), record: None, tunnel: None, guard: NoGuard }
+        Self::of(Content::Fixed(None))
     }
 
     /// A body that consists of `text`.
     #[must_use]
     pub fn fixed(text: Bytes) -> Self {
-        Self { content: Content::Fixed((!text.is_empty()).then_some(text)), record: None, tunnel: None, guard: NoGuard }
+        Self::of(Content::Fixed((!text.is_empty()).then_some(text)))
+    }
+
+    fn of(content: Content) -> Self {
+        Self { content, record: None, tunnel: None, is_past_call_deadline: false, guard: NoGuard }
     }
 
     /// The body of an upstream. If it is not complete by `limit`, it ends in `abort_form`.
     #[must_use]
     pub fn stream(body: Box<ResponseBody>, limit: Option<TimeLimit>, abort_form: AbortForm) -> Self {
         let timer = limit.map(|TimeLimit { at, source }| LimitTimer { sleep: Box::pin(sleep_until(at)), source });
-        Self { content: Content::Stream { body, timer, abort_form }, record: None, tunnel: None, guard: NoGuard }
+        Self::of(Content::Stream { body, timer, abort_form })
     }
 
     /// Attaches `guard`, which is dropped with the body.
     #[must_use]
     pub fn with_guard<G>(self, guard: G) -> Body<G> {
-        let Self { content, record, tunnel, guard: NoGuard } = self;
-        Body { content, record, tunnel, guard }
+        let Self { content, record, tunnel, is_past_call_deadline, guard: NoGuard } = self;
+        Body { content, record, tunnel, is_past_call_deadline, guard }
     }
 
     /// The empty body of a response that opens a tunnel: `record` receives the request's record,
@@ -96,7 +102,12 @@ impl Body {
         record: oneshot::Sender<Box<Record>>,
         tunnel: oneshot::Receiver<Infallible>,
     ) -> Self {
-        Self { content: Content::Tunnel(tunnel), record: None, tunnel: Some(record), guard: NoGuard }
+        Self { tunnel: Some(record), ..Self::of(Content::Tunnel(tunnel)) }
+    }
+
+    /// The same, of the response to a call whose deadline has ended the exchange.
+    pub(super) fn past_call_deadline(self) -> Self {
+        Self { is_past_call_deadline: true, ..self }
     }
 
     /// Attaches the request's record, or sends it to the tunnel.
@@ -137,6 +148,13 @@ impl<G> Body<G> {
     #[must_use]
     pub fn is_stream(&self) -> bool {
         matches!(self.content, Content::Stream { .. })
+    }
+
+    /// Whether the deadline of the client's call has ended the exchange: like a cancellation, it is
+    /// the client's doing.
+    #[must_use]
+    pub fn is_past_call_deadline(&self) -> bool {
+        self.is_past_call_deadline
     }
 
     /// Whether the response opens a tunnel.
@@ -190,6 +208,7 @@ impl<G: Unpin> http_body::Body for Body<G> {
             }
             Some(Err(error)) => {
                 let error = *error;
+                this.is_past_call_deadline = matches!(error, BodyError::TimeOver(TimeLimitSource::Call));
                 record.set_broken_off(error.into());
                 if this.content.abort_form() == AbortForm::GrpcTrailers {
                     record.set_grpc_status(Some(error.grpc_status().code()));

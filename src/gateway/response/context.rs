@@ -34,6 +34,8 @@ pub(crate) struct ResponseContext {
     error_form: ErrorForm,
     /// Whether the client wants only the head of a response (RFC 9110 §9.3.2).
     head_only: bool,
+    /// Whether the deadline of the client's call has ended the exchange.
+    is_past_call_deadline: bool,
     /// `None` on a route without a CORS policy: the CORS headers of the upstream are forwarded.
     origin_decision: Option<OriginDecision>,
     /// The items of `RateLimit-Policy` and `RateLimit` of each limit that was counted.
@@ -62,6 +64,7 @@ impl ResponseContext {
             request_id: HeaderValue::from_static(""),
             error_form,
             head_only,
+            is_past_call_deadline: false,
             origin_decision: None,
             limits: Vec::new(),
         };
@@ -98,6 +101,11 @@ impl ResponseContext {
     #[must_use]
     pub(crate) fn request_id(&self) -> &HeaderValue {
         &self.request_id
+    }
+
+    /// From here on the response is that to a call whose deadline has ended the exchange.
+    pub(crate) fn set_past_call_deadline(&mut self) {
+        self.is_past_call_deadline = true;
     }
 
     /// From here on the route's settings apply to the response.
@@ -175,7 +183,8 @@ impl ResponseContext {
             parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
             return Response::from_parts(parts, Body::empty());
         }
-        Response::from_parts(parts, Body::fixed(text))
+        let body = Body::fixed(text);
+        Response::from_parts(parts, if self.is_past_call_deadline { body.past_call_deadline() } else { body })
     }
 
     fn apply_headers(&self, headers: &mut HeaderMap) {

@@ -13,11 +13,13 @@ pub(in crate::upstream) struct SendFailure {
     pub(super) unsent: Option<Box<Request<RequestBody>>>,
     /// Whether the server may have closed the connection before it read the request.
     pub(super) may_be_unprocessed: bool,
+    /// Whether the server has refused this request alone, and serves others on the connection.
+    pub(super) is_of_request: bool,
 }
 
 impl<E: Into<Fault>> From<E> for SendFailure {
     fn from(fault: E) -> Self {
-        Self { fault: fault.into(), unsent: None, may_be_unprocessed: false }
+        Self { fault: fault.into(), unsent: None, may_be_unprocessed: false, is_of_request: false }
     }
 }
 
@@ -43,12 +45,23 @@ impl SendFailure {
                 UpstreamError::Failed(ResponseFault::of(&error)).into()
             }
         };
-        Self { fault, unsent, may_be_unprocessed }
+        Self { fault, unsent, may_be_unprocessed, is_of_request: is_of_request(&error) }
     }
 }
 
 fn is_io_error(error: &hyper::Error) -> bool {
     std::error::Error::source(error).is_some_and(<dyn std::error::Error + 'static>::is::<std::io::Error>)
+}
+
+/// Whether an HTTP/2 server has reset the stream of the request (RFC 9113 §5.4.2), or closed the
+/// connection because of too many such (`ENHANCE_YOUR_CALM`). Servers do so with requests that they
+/// do not like, of which a client can send any number.
+fn is_of_request(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    source.is_some_and(|error| {
+        let is_too_much = error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
+        error.is_remote() && (error.is_reset() || (error.is_go_away() && is_too_much))
+    })
 }
 
 /// Whether an HTTP/2 server declares that it has not processed the request (RFC 9113 §8.7).

@@ -124,6 +124,9 @@ impl FailedAttempt {
     /// Whether it counts as a failure of its server. A failure to connect is counted where the
     /// connection is opened, since many requests may wait for one connection.
     pub(super) fn is_server_fault(&self) -> bool {
+        if self.failure.is_of_request {
+            return false;
+        }
         match self.failure.fault {
             // A server may close an idle connection at any time. The retry shows if it is gone.
             Fault::Upstream(UpstreamError::Failed(_)) => match self.connection {
@@ -144,7 +147,7 @@ impl FailedAttempt {
     /// Decides whether another attempt follows this one on `server`.
     pub(super) fn outcome(self, server: &Arc<Server>, upstream: &Upstream) -> AttemptOutcome {
         let Self { failure, connection, replay, options } = self;
-        let SendFailure { fault, unsent, may_be_unprocessed } = failure;
+        let SendFailure { fault, unsent, may_be_unprocessed, .. } = failure;
         let next = match (connection, unsent, replay) {
             // Not a byte has reached the server, so another one may have the request, whatever its
             // method. Without another, the same request would most likely fail here again.

@@ -54,13 +54,13 @@ impl RetrySettings {
         self.on.contains(&condition)
     }
 
-    /// Whether the body of `request` is buffered: it is small, as its length says, and the request
-    /// could be sent again.
-    pub(in crate::upstream) fn buffers(&self, request: &Request<RequestBody>) -> bool {
-        self.max_body_bytes > 0
-            && self.may_resend()
-            && request.method().is_idempotent()
-            && request.body().size_hint().exact().is_some_and(|length| (1..=self.max_body_bytes).contains(&length))
+    /// The length of the body of `request`, in bytes, if it is to be buffered: it is small, as its
+    /// length says, and the request could be sent again.
+    pub(in crate::upstream) fn buffered_length(&self, request: &Request<RequestBody>) -> Option<u64> {
+        if self.max_body_bytes == 0 || !self.may_resend() || !request.method().is_idempotent() {
+            return None;
+        }
+        request.body().size_hint().exact().filter(|length| (1..=self.max_body_bytes).contains(length))
     }
 
     /// Whether a request may be sent again that a server may have received already.

@@ -21,7 +21,7 @@ fn picked(upstream: &Upstream, candidates: &Candidates) -> Arc<Server> {
 
 fn failed_attempt(fault: Fault, connection: AttemptConnection, unsent: Option<Method>) -> FailedAttempt {
     let failure =
-        SendFailure { fault, unsent: unsent.map(|method| Box::new(request(method))), may_be_unprocessed: false };
+        SendFailure { fault, unsent: unsent.map(|method| Box::new(request(method))), ..SendFailure::from(fault) };
     FailedAttempt {
         failure,
         connection,
@@ -289,5 +289,7 @@ fn only_what_says_something_about_the_server_counts_against_it() {
         let mut attempt = failed_attempt(fault, connection, Option::None);
         attempt.failure.may_be_unprocessed = may_be_unprocessed;
         assert_eq!(attempt.is_server_fault(), counts, "{name}");
+        attempt.failure.is_of_request = true;
+        assert!(!attempt.is_server_fault(), "{name}, of this request alone");
     }
 }

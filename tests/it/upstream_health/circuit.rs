@@ -5,6 +5,7 @@ use serde_json::json;
 use super::switch::{Mode, Switch};
 use super::upstream;
 use crate::support::fixture::Fixture;
+use crate::support::origin::{Behaviour, Origin, RecordedRequest};
 
 /// `upstream_unavailable`: a dead upstream is tried by one request at a time, so that the others do
 /// not wait for the same failure. Threat DO-11.
@@ -56,4 +57,25 @@ async fn a_request_that_is_given_up_while_it_tries_lets_the_next_one_try() {
     assert_eq!(lines[4]["status"], 499, "{lines:?}");
     server.set(Mode::Serve);
     assert_eq!(fixture.get("/dead/3", &[]).await.status, 200);
+}
+
+/// Threat DO-11: how long a client takes for its body says nothing about the server that the request
+/// tries, and keeps no other from trying.
+#[tokio::test]
+async fn a_request_whose_body_is_still_to_come_keeps_no_other_from_trying() {
+    let (ejected, gone) = (Origin::start().await, Origin::start().await);
+    let servers = [ejected.addr(), gone.addr()];
+    drop(gone);
+    ejected.behave("/two/1", Behaviour::CloseBeforeHead);
+    let fixture = Fixture::start(upstream("two", &servers, "eject = { failures = 1, for = \"1h\" }")).await;
+    for request in 0..4 {
+        assert_eq!(fixture.request("POST", "/two/1", &[], b"x").await.status, 502, "{request}");
+    }
+    let mut slow = fixture.connect().await;
+    slow.send("POST /two/slow HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nh").await;
+    let is_slow = |request: &RecordedRequest| request.target == "/two/slow";
+    ejected.wait_until("the slow request", |requests| requests.iter().any(is_slow)).await;
+    assert_eq!(fixture.get("/two/2", &[]).await.status, 200);
+    slow.send("ello").await;
+    assert_eq!(slow.read_response().await.status, 200);
 }

@@ -32,7 +32,7 @@ use crate::upstream::exchange::ExchangeOptions;
 use crate::upstream::headers::retain_end_to_end;
 use crate::upstream::response::{UpstreamBody, UpstreamResponse};
 use crate::upstream::upgrade::Tunnel;
-use crate::upstream::{ExchangeError, Fault, ResponseFault};
+use crate::upstream::{ExchangeError, Fault, ResponseFault, UpstreamError};
 use request::UpstreamRequest;
 pub(crate) use request::build_target;
 pub(super) use request::replace_prefix;
@@ -94,6 +94,10 @@ pub(crate) async fn send(
         context.record().set_upstream(upstream, server.as_ref());
         if cause == Fault::Client(RequestBodyFault::Abandoned) {
             context.record().set_client_left();
+        }
+        let is_of_call = limit.is_some_and(|limit| limit.source == TimeLimitSource::Call);
+        if is_of_call && cause == Fault::Upstream(UpstreamError::DeadlineExceeded) {
+            context.set_past_call_deadline();
         }
         Refusal::from(cause)
     })?;

@@ -14,6 +14,7 @@ use crate::gateway::response::tunnel_response;
 use crate::gateway::runtime::Runtime;
 use crate::gateway::stages::normalize::InboundRequest;
 use crate::upstream::ResponseFault;
+use crate::upstream::headers::PeerTrust;
 use crate::upstream::tunnel_limits::TunnelClient;
 use crate::upstream::websocket::{SEC_WEBSOCKET_ACCEPT, WEBSOCKET, WebSocketKey};
 use crate::upstream::{Protocol, UpstreamSettings};
@@ -56,7 +57,9 @@ impl PendingUpgrade {
             return if is_over_http_2 { Err(refusal) } else { Ok(None) };
         }
         let address = request.client.ip;
-        let client = if runtime.settings().trusted_proxies.contains(address) {
+        // A trusted proxy that does not say who its client is makes no client exempt.
+        let is_trusted = request.client.peer_trust != PeerTrust::Untrusted;
+        let client = if is_trusted && runtime.settings().trusted_proxies.contains(address) {
             TunnelClient::Exempt(address)
         } else {
             TunnelClient::Limited(address)
