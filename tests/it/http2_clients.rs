@@ -17,9 +17,9 @@ fn get(path: &'static str) -> Vec<(&'static str, &'static str)> {
     GET_REQUEST.iter().map(|&(name, value)| (name, if name == ":path" { path } else { value })).collect()
 }
 
-/// Waits for GOAWAY and the end. The gateway's first ping, which comes after 20 seconds, must not
-/// come first: the connection would then have been closed because of that frame.
-async fn assert_closed_before_ping(frames: &mut Frames, name: &str) {
+/// Waits for GOAWAY. The gateway's first ping, which comes after 20 seconds, must not come first: the
+/// connection would then have been closed because of that frame, or for being idle.
+async fn assert_goes_away_before_ping(frames: &mut Frames, name: &str) {
     loop {
         let frame = frames.next().await;
         assert_ne!(frame.kind, kind::PING, "{name}");
@@ -27,6 +27,11 @@ async fn assert_closed_before_ping(frames: &mut Frames, name: &str) {
             break;
         }
     }
+}
+
+/// Waits for GOAWAY and the end, likewise.
+async fn assert_closed_before_ping(frames: &mut Frames, name: &str) {
+    assert_goes_away_before_ping(frames, name).await;
     frames.read_to_close().await;
 }
 
@@ -260,7 +265,7 @@ async fn calls_that_end_at_their_own_deadline_count_as_cancelled() {
                 frames.next_of(kind::HEADERS).await;
             }
         }
-        frames.next_of(kind::GO_AWAY).await;
+        assert_goes_away_before_ping(&mut frames, "calls past their deadline").await;
     }
 }
 

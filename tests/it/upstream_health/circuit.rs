@@ -64,12 +64,14 @@ async fn a_request_that_is_given_up_while_it_tries_lets_the_next_one_try() {
 #[tokio::test]
 async fn a_request_whose_body_is_still_to_come_keeps_no_other_from_trying() {
     let (ejected, gone) = (Origin::start().await, Origin::start().await);
-    let servers = [ejected.addr(), gone.addr()];
-    drop(gone);
     ejected.behave("/two/1", Behaviour::CloseBeforeHead);
-    let fixture = Fixture::start(upstream("two", &servers, "eject = { failures = 1, for = \"1h\" }")).await;
+    let keys = "balance = \"round_robin\"\neject = { failures = 1, for = \"1h\" }";
+    let fixture = Fixture::start(upstream("two", &[ejected.addr(), gone.addr()], keys).one_worker()).await;
+    let post = || fixture.request("POST", "/two/1", &[], b"x");
+    assert_eq!((post().await.status, post().await.status), (502, 200));
+    drop(gone);
     for request in 0..4 {
-        assert_eq!(fixture.request("POST", "/two/1", &[], b"x").await.status, 502, "{request}");
+        assert_eq!(post().await.status, 502, "{request}: it tries the one that is ejected too");
     }
     let mut slow = fixture.connect().await;
     slow.send("POST /two/slow HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nh").await;
