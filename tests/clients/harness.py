@@ -71,7 +71,8 @@ class Processes:
 
 
 def certificate(folder, names):
-    """A certificate authority, and a certificate and key for these names that it has signed: three files."""
+    """A certificate authority, unless the folder has one, and a certificate and key for these names that it has signed:
+    three files."""
     folder = pathlib.Path(folder)
     ca, ca_key, cert, key = (folder / name for name in ("ca.pem", "ca.key", "cert.pem", "key.pem"))
     new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"]
@@ -80,7 +81,8 @@ def certificate(folder, names):
         subprocess.run(["openssl", *arguments], check=True, capture_output=True)
 
     extension = ["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign"]
-    openssl("req", "-x509", *new_key, "-keyout", ca_key, "-out", ca, "-subj", "/CN=Test CA", *extension)
+    if not ca.exists():
+        openssl("req", "-x509", *new_key, "-keyout", ca_key, "-out", ca, "-subj", "/CN=Test CA", *extension)
     names = ",".join(f"{'IP' if name[0].isdigit() else 'DNS'}:{name}" for name in names)
     leaf = ["-addext", f"subjectAltName={names}", "-addext", "extendedKeyUsage=serverAuth"]
     leaf += ["-addext", "basicConstraints=critical,CA:FALSE"]
