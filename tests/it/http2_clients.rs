@@ -17,8 +17,8 @@ fn get(path: &'static str) -> Vec<(&'static str, &'static str)> {
     GET_REQUEST.iter().map(|&(name, value)| (name, if name == ":path" { path } else { value })).collect()
 }
 
-/// Waits for GOAWAY. The gateway's first ping, which comes after 20 seconds, must not come first: the
-/// connection would then have been closed because of that frame, or for being idle.
+/// Waits for GOAWAY. The gateway's first ping, which comes after 20 seconds, must not come first:
+/// the connection would then have been closed because of that frame, or for being idle.
 async fn assert_goes_away_before_ping(frames: &mut Frames, name: &str) {
     loop {
         let frame = frames.next().await;

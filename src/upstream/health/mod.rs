@@ -1,9 +1,9 @@
 //! Health of a server: whether requests may go to it, and how many of them.
 //!
 //! It depends on five things: failures to connect ([`Backoff`]), failures of requests
-//! ([`ejection`]), the server's own `Retry-After` ([`pause`]), the gateway's checks ([`check_state`]),
-//! and for a while a recovery from ejection or failed checks ([`recovery`]). The state belongs to
-//! the server and is shared by all workers. A pick asks for it through
+//! ([`ejection`]), the server's own `Retry-After` ([`pause`]), the gateway's checks
+//! ([`check_state`]), and for a while a recovery from ejection or failed checks ([`recovery`]). The
+//! state belongs to the server and is shared by all workers. A pick asks for it through
 //! [`ServerHealth::availability`], and nothing else decides which servers are avoided. While none
 //! is up, the [`circuit`] decides.
 

@@ -59,8 +59,8 @@ async fn a_request_that_is_given_up_while_it_tries_lets_the_next_one_try() {
     assert_eq!(fixture.get("/dead/3", &[]).await.status, 200);
 }
 
-/// Threat DO-11: how long a client takes for its body says nothing about the server that the request
-/// tries, and keeps no other from trying.
+/// Threat DO-11: how long a client takes for its body says nothing about the server that the
+/// request tries, and keeps no other from trying.
 #[tokio::test]
 async fn a_request_whose_body_is_still_to_come_keeps_no_other_from_trying() {
     let (ejected, gone) = (Origin::start().await, Origin::start().await);
