@@ -98,6 +98,7 @@ class Soak:
         self.counts, self.wrong, self.events = collections.Counter(), [], collections.Counter()
         self.samples = []
         self.rate = 1_000_000
+        self.killed_at = time.monotonic()
 
     def is_running(self):
         return time.monotonic() < self.until
@@ -162,6 +163,7 @@ class Soak:
     def kill_backend(self):
         """The others serve while one is away. The next event begins after it has come back."""
         index = random.randrange(BACKENDS)
+        self.killed_at = time.monotonic()
         self.backends[index].kill()
         self.backends[index].wait()
         time.sleep(random.uniform(1, 5))
@@ -210,6 +212,12 @@ class Soak:
                 answer = client.post(path, headers=headers, content=name.encode() * numbers.randrange(1, 2000))
             else:
                 answer = client.get(path, headers=headers)
+        except httpx.RemoteProtocolError as error:
+            # A response that has begun cannot be made good, and must not look complete.
+            if time.monotonic() - self.killed_at > 3:
+                self.wrong.append(f"{kind} {path}: {error!r}")
+            self.counts["response of a dying backend broken off"] += 1
+            return
         except httpx.HTTPError as error:
             self.wrong.append(f"{kind} {path}: {error!r}")
             return

@@ -161,10 +161,10 @@ impl FailedAttempt {
             (AttemptConnection::Reused, Some(unsent), _) => Some(send_on_new_connection(*unsent, options, server)),
             // The server may have processed it, so it must be harmless to send twice (RFC 9110
             // §9.2.2). Such a failure uses up a connection that has worked before, so it cannot
-            // multiply the load, and is not counted against the budget.
+            // multiply the load: it counts neither against the budget nor as one of `retries`. A
+            // server that dies closes its idle connections first, and the new one fails as well.
             (AttemptConnection::Reused, None, Some(replay)) if may_be_unprocessed => {
-                let retries_left = options.retries_left.saturating_sub(1);
-                let options = AttemptOptions { retries_left, is_replay: true, ..options };
+                let options = AttemptOptions { is_replay: true, ..options };
                 Some(send_on_new_connection(replay.into_request(), options, server))
             }
             (AttemptConnection::New | AttemptConnection::Reused, None, Some(replay)) => {

@@ -68,6 +68,28 @@ fn a_stale_connection_and_a_harmless_request_allow_a_retry_on_the_same_server() 
     }
 }
 
+/// A server that dies closes its idle connections, and may still accept a new one before it is gone.
+#[test]
+fn a_stale_connection_uses_up_no_retry() {
+    let upstream = upstream(Balance::RoundRobin, &[1, 2]);
+    (0..5).for_each(|_| upstream.retry_budget.note_request());
+    let first = &upstream.servers()[0];
+    let mut stale = failed_attempt(FAILED, AttemptConnection::Reused, None);
+    stale.failure.may_be_unprocessed = true;
+    stale.replay = ReplayableRequest::copy_of(&request(Method::GET));
+    let AttemptOutcome::Retry(again, RetryReason::Stale) = stale.outcome(first, &upstream) else {
+        panic!("it is sent again");
+    };
+    let mut failed = failed_attempt(FAILED, AttemptConnection::New, None);
+    failed.replay = ReplayableRequest::copy_of(&again.request);
+    failed.options = again.options;
+    let AttemptOutcome::Retry(elsewhere, RetryReason::Closed) = failed.outcome(first, &upstream) else {
+        panic!("the other server has it too");
+    };
+    assert_ne!(picked(&upstream, &elsewhere.options.candidates).id(), first.id());
+    assert_eq!(elsewhere.options.retries_left, 0);
+}
+
 #[test]
 fn a_request_that_was_not_sent_goes_to_each_other_server_once() {
     let upstream = upstream(Balance::LeastRequest, &[1, 2, 3]);
@@ -192,7 +214,7 @@ async fn a_request_is_sent_again_only_while_retries_servers_and_budget_are_left(
 
 /// A stale connection says nothing against the server, so it needs no budget; but it is a retry.
 #[tokio::test(start_paused = true)]
-async fn a_retry_on_a_stale_connection_uses_up_a_retry_and_no_budget() {
+async fn a_retry_on_a_stale_connection_uses_up_no_budget() {
     let upstream = two_servers(RetrySettings::defaults());
     for _ in 0..50 {
         let mut stale = received(FAILED, AttemptConnection::Reused, Method::GET);
@@ -200,7 +222,7 @@ async fn a_retry_on_a_stale_connection_uses_up_a_retry_and_no_budget() {
         let AttemptOutcome::Retry(next, RetryReason::Stale) = stale.outcome(&upstream.servers()[0], &upstream) else {
             panic!("a retry on the same server")
         };
-        assert_eq!((next.options.retries_left, next.options.is_replay), (0, true));
+        assert_eq!((next.options.retries_left, next.options.is_replay), (1, true));
         assert_eq!(picked(&upstream, &next.options.candidates).id(), upstream.servers()[0].id());
     }
 }
