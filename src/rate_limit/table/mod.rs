@@ -36,7 +36,7 @@ use share::{Owner, Shares};
 use super::gcra;
 use super::{Quota, QuotaDecision};
 
-/// Default number of keys, which takes 4.8 MB.
+/// Default number of keys. A table that is full takes 4.8 MB.
 pub(crate) const DEFAULT_CAPACITY: usize = 100_000;
 
 /// The part of the capacity that one network may occupy with keys that it can make up: enough for
@@ -64,7 +64,7 @@ pub struct Table {
     insert_locks: [Mutex<()>; INSERT_LOCKS],
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Cell {
     /// The TAT in nanoseconds, `FREE` or `RESERVED`.
     tat: AtomicU64,
@@ -121,12 +121,13 @@ impl Default for Table {
 }
 
 impl Table {
-    /// A table for `capacity` keys, at least 1. Allocates about 48 bytes per key at once.
+    /// A table for `capacity` keys, at least 1. Allocates about 48 bytes per key, which become
+    /// resident as they are used.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         let capacity = capacity.max(1);
         Self {
-            cells: (0..capacity.saturating_mul(CELLS_PER_KEY)).map(|_| Cell::default()).collect(),
+            cells: free_cells(capacity.saturating_mul(CELLS_PER_KEY)),
             capacity,
             occupied: AtomicUsize::new(0),
             cursor: AtomicUsize::new(0),
@@ -330,6 +331,20 @@ impl Table {
 
 fn compare_exchange(tat: &AtomicU64, from: u64, to: u64) -> bool {
     tat.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+}
+
+/// Cells without a key, in memory that becomes resident when a cell is first used.
+///
+/// Zeroed memory costs nothing until something is written to it. The cells take over the allocation
+/// of the zeros, whose bytes they have, so the compiler leaves nothing to write.
+fn free_cells(count: usize) -> Box<[Cell]> {
+    let zeros = vec![[FREE, 0, share::NO_NETWORK]; count];
+    let cells = zeros.into_iter().map(|[tat, key, owner]| Cell {
+        tat: AtomicU64::new(tat),
+        key: AtomicU64::new(key),
+        owner: Owner::from(owner),
+    });
+    cells.collect::<Vec<_>>().into_boxed_slice()
 }
 
 fn nanos(micros: u64) -> u64 {

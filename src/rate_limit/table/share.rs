@@ -4,7 +4,7 @@
 //! bound per network, one client could fill the table, and the others would be refused.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::super::key;
 
@@ -39,16 +39,16 @@ pub(super) struct Shares {
     max: u32,
 }
 
-/// The counter that a cell is counted in; stored in the cell.
+/// The counter that a cell is counted in, plus one; stored in the cell.
 #[derive(Debug)]
-pub(super) struct Owner(AtomicU32);
+pub(super) struct Owner(AtomicU64);
 
-/// Marks a cell that is counted in no counter.
-const NO_NETWORK: u32 = u32::MAX;
+/// Marks a cell that is counted in no counter. It is zero because a table begins as zeroed memory.
+pub(super) const NO_NETWORK: u64 = 0;
 
-impl Default for Owner {
-    fn default() -> Self {
-        Self(AtomicU32::new(NO_NETWORK))
+impl From<u64> for Owner {
+    fn from(stored: u64) -> Self {
+        Self(AtomicU64::new(stored))
     }
 }
 
@@ -66,7 +66,7 @@ impl Shares {
     /// Counts a cell of which the caller has exclusive use, and no longer counts it for the owner
     /// it had before.
     pub(super) fn assign(&self, owner: &Owner, network: Option<u64>) {
-        let next = network.map_or(NO_NETWORK, |network| u32::try_from(index(network)).unwrap_or(NO_NETWORK));
+        let next = network.map_or(NO_NETWORK, |network| network % COUNTERS as u64 + 1);
         if let Some(counter) = self.counter(next) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
@@ -76,8 +76,8 @@ impl Shares {
         }
     }
 
-    fn counter(&self, owner: u32) -> Option<&AtomicU32> {
-        self.counters.get(usize::try_from(owner).ok()?)
+    fn counter(&self, owner: u64) -> Option<&AtomicU32> {
+        Some(&self.counters[index(owner.checked_sub(1)?)])
     }
 
     /// The number of cells that are counted for any network.
