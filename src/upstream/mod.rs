@@ -284,41 +284,4 @@ impl Upstream {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use crate::telemetry::metrics::Metrics;
-
-    /// An upstream with servers on these ports of loopback.
-    pub(crate) fn upstream(balance: Balance, ports: &[u16]) -> Upstream {
-        weighted_upstream(balance, &ports.iter().map(|port| (*port, 1)).collect::<Vec<_>>())
-    }
-
-    /// An upstream with servers on these ports of loopback, each with its weight.
-    pub(crate) fn weighted_upstream(balance: Balance, servers: &[(u16, u32)]) -> Upstream {
-        let metrics = Metrics::new(Clock::system()).upstream("orders");
-        Upstream::new(settings(balance, servers), None, metrics, Clock::system())
-    }
-
-    fn settings(balance: Balance, servers: &[(u16, u32)]) -> UpstreamSettings {
-        let server = |&(port, weight): &(u16, u32)| WeightedAddress { address: ServerAddress::loopback(port), weight };
-        UpstreamSettings {
-            name: "orders".into(),
-            servers: servers.iter().map(server).collect(),
-            balance,
-            connect_timeout: Duration::from_secs(2),
-            response_timeout: Duration::from_secs(30),
-            keep_alive: Duration::from_secs(4),
-            max_connections: 1024,
-            max_pending: 1024,
-            max_tunnels: 512,
-            max_tunnels_per_client: 128,
-            max_tunnel_lifetime: Duration::from_secs(24 * 3600),
-            retry: RetrySettings::defaults(),
-            protocol: Protocol::Http1,
-            tls: None,
-            host: HostHeader::Preserve,
-            forward_token: false,
-            health: HealthSettings::default(),
-        }
-    }
-}
+pub(crate) mod tests;

@@ -117,3 +117,34 @@ impl Progress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_response_that_ends_first_ends_a_body_that_still_comes() {
+        let ended = BodyOutcome::Ended(Instant::now());
+        let broken = BodyOutcome::Incomplete(RequestBodyFault::Broken);
+        for (before, after, is_woken) in
+            [(BodyOutcome::InProgress, BodyOutcome::Unread, true), (ended, ended, false), (broken, broken, false)]
+        {
+            let (progress, woken) = (Progress::new(before), Arc::new(Woken(AtomicBool::new(false))));
+            progress.wait_for_client(&Arc::clone(&woken).into());
+            progress.cancel();
+            assert_eq!((progress.outcome(), woken.0.load(Ordering::Relaxed)), (after, is_woken), "{before:?}");
+        }
+    }
+}

@@ -241,3 +241,42 @@ fn is_malformed(error: &hyper::Error) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
     source.is_some_and(|source| matches!(source.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::tests::client_body::{client_body, forwarded, unfinished_body};
+    use crate::upstream::tests::raw_server::run_locally;
+
+    #[test]
+    fn only_data_counts_for_the_minimum_rate() {
+        let frame = Ok(Frame::data(Bytes::from_static(b"12345")));
+        assert_eq!((data_length(Some(&frame)), data_length(None)), (5, 0));
+    }
+
+    #[tokio::test]
+    async fn what_a_client_did_wrong_is_told_apart() {
+        const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        run_locally(async {
+            for (sent, expected) in [("zz\r\n", RequestBodyFault::Broken), ("5\r\nab", RequestBodyFault::Abandoned)] {
+                let (incoming, client) = client_body(&format!("{CHUNKED}{sent}")).await;
+                let body = forwarded(incoming);
+                drop(client);
+                assert_eq!(body.buffer().await.map(drop), Err(expected), "{sent}");
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_dropped_early_was_not_read() {
+        run_locally(async {
+            let (body, _client) = unfinished_body().await;
+            let progress = body.progress();
+            assert_eq!(progress.outcome(), BodyOutcome::InProgress);
+            drop(body);
+            assert_eq!(progress.outcome(), BodyOutcome::Unread);
+        })
+        .await;
+    }
+}

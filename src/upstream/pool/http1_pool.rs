@@ -189,3 +189,30 @@ impl IdleConnections for Http1Pool {
         self.idle.borrow_mut().pop_front();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::upstream::tests::upstream_with;
+
+    #[tokio::test]
+    async fn requests_that_have_given_up_waiting_do_not_pile_up() {
+        let upstream = upstream_with(1, |settings| settings.max_connections = 1);
+        let server = Arc::clone(&upstream.servers()[0]);
+        let pool = Http1Pool::new(Arc::clone(&server), upstream.metrics().clone(), mpsc::unbounded_channel().0);
+        let _permit = server.try_connection_permit().unwrap();
+        let wait = || {
+            let mut waiting = Box::pin(pool.acquire(Reuse::Allowed, Duration::from_secs(1)));
+            assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            waiting
+        };
+        let mut waiting: Vec<_> = (0..10).map(|_| wait()).collect();
+        assert_eq!(pool.waiters.borrow().len(), 10);
+        waiting.truncate(1);
+        waiting.push(wait());
+        let listed: Vec<_> = pool.waiters.borrow().iter().map(oneshot::Sender::is_closed).collect();
+        assert_eq!(listed, [false, false]);
+    }
+}

@@ -1,0 +1,250 @@
+//! The HTTP/2 pool: which connection a stream is on, who waits, and which connections are closed.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::join;
+use tokio::task::{spawn_local, yield_now};
+use tokio::time::{advance, pause};
+
+use super::super::http2_pool::{Acquired, Http2Pool, Stream};
+use super::super::{IdleConnections, Reuse};
+use super::http1::CONNECT_TIME;
+use crate::upstream::server::{Pending, Server};
+use crate::upstream::tests::raw_server::{Peer, RawServer, run_locally};
+use crate::upstream::tests::upstream_with;
+use crate::upstream::{Protocol, Upstream, UpstreamError};
+
+/// The client's preface (RFC 9113 §3.4), without its settings.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A pool, and the server that it connects to.
+struct Fixture {
+    upstream: Upstream,
+    server: RawServer,
+    pool: Rc<Http2Pool>,
+}
+
+impl Fixture {
+    async fn start(max_connections: usize) -> Self {
+        let server = RawServer::start().await;
+        let upstream = upstream_with(server.port(), |settings| {
+            (settings.protocol, settings.max_connections) = (Protocol::Http2, max_connections);
+        });
+        let metrics = upstream.metrics().clone();
+        let pool = Rc::new(Http2Pool::new(Arc::clone(&upstream.servers()[0]), Protocol::Http2, metrics));
+        Self { upstream, server, pool }
+    }
+
+    fn server(&self) -> Arc<Server> {
+        Arc::clone(&self.upstream.servers()[0])
+    }
+
+    /// A stream on a new connection that allows `max_streams`, and the server's end of it.
+    async fn connect(&self, max_streams: u8) -> (Stream, Peer) {
+        let accepted = async {
+            let mut peer = self.server.accept().await;
+            // SETTINGS with MAX_CONCURRENT_STREAMS.
+            peer.send([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, max_streams]).await;
+            peer
+        };
+        let (stream, peer) = join!(acquire(&self.pool, Reuse::Forbidden), accepted);
+        let stream = stream.unwrap();
+        assert!(!stream.is_reused());
+        (stream, peer)
+    }
+
+    /// A stream that is available at once.
+    fn try_acquire(&self) -> Option<Stream> {
+        self.pool.try_acquire(Reuse::Allowed)
+    }
+
+    /// What `pool` sees while a request of another worker waits for a permit.
+    fn while_another_worker_waits(&self, action: impl FnOnce()) {
+        let server = self.server();
+        let _waiting = Pending::at(&server, self.upstream.metrics()).unwrap();
+        action();
+    }
+}
+
+async fn acquire(pool: &Rc<Http2Pool>, reuse: Reuse) -> Result<Stream, UpstreamError> {
+    match pool.acquire(reuse, CONNECT_TIME).await? {
+        Acquired::Stream(stream) => Ok(stream),
+        Acquired::Http1(_) => panic!("nothing is negotiated"),
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_must_not_meet_a_used_connection_gets_a_new_one() {
+    run_locally(async {
+        let fixture = Fixture::start(2).await;
+        let (first, _peer) = fixture.connect(10).await;
+        drop(first);
+        assert!(fixture.try_acquire().is_some_and(|stream| stream.is_reused()));
+        fixture.connect(10).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_is_on_the_connection_with_the_fewest() {
+    run_locally(async {
+        let fixture = Fixture::start(2).await;
+        let (_held, _peer) = fixture.connect(2).await;
+        let (second, peer) = fixture.connect(2).await;
+        drop(second);
+        let stream = fixture.try_acquire().unwrap();
+        fixture.while_another_worker_waits(|| drop(stream));
+        peer.closed().await;
+        assert!(fixture.try_acquire().is_some(), "the other connection stays");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_the_last_stream_of_a_connection_closes_it_for_another_worker() {
+    run_locally(async {
+        let fixture = Fixture::start(1).await;
+        let (first, peer) = fixture.connect(10).await;
+        let last = fixture.try_acquire().unwrap();
+        fixture.while_another_worker_waits(|| drop(first));
+        assert!(fixture.try_acquire().is_some());
+        fixture.while_another_worker_waits(|| drop(last));
+        assert!(fixture.try_acquire().is_none());
+        peer.closed().await;
+    })
+    .await;
+}
+
+/// A request of the same worker gets the stream; it needs no permit.
+#[tokio::test]
+async fn the_last_stream_goes_to_a_request_of_this_worker_that_waits() {
+    run_locally(async {
+        let fixture = Fixture::start(1).await;
+        let (held, peer) = fixture.connect(1).await;
+        let mut held = Some(held);
+        let mut waiting = Box::pin(acquire(&fixture.pool, Reuse::Allowed));
+        let stream = poll_fn(|cx| {
+            let polled = waiting.as_mut().poll(cx);
+            if held.take().is_some() {
+                assert!(polled.is_pending());
+            }
+            polled
+        });
+        let stream = stream.await.unwrap();
+        assert!(stream.is_reused());
+        fixture.while_another_worker_waits(|| drop(stream));
+        peer.closed().await;
+    })
+    .await;
+}
+
+/// A notification goes to one of those who wait. One who cannot use the stream passes it on.
+#[tokio::test]
+async fn a_free_stream_is_not_lost_on_a_request_that_must_not_use_it() {
+    run_locally(async {
+        let fixture = Fixture::start(1).await;
+        let (held, _peer) = fixture.connect(1).await;
+        let acquired = Rc::new(Cell::new(false));
+        let spawn = |reuse| {
+            let (pool, acquired) = (Rc::clone(&fixture.pool), Rc::clone(&acquired));
+            spawn_local(async move { acquired.set(acquire(&pool, reuse).await.is_ok()) })
+        };
+        let _refuses_used = spawn(Reuse::Forbidden);
+        let pending = fixture.upstream.metrics().pending();
+        while pending.value() < 1 {
+            yield_now().await;
+        }
+        let takes_any = spawn(Reuse::Allowed);
+        while pending.value() < 2 {
+            yield_now().await;
+        }
+        drop(held);
+        takes_any.await.unwrap();
+        assert!(acquired.get());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_is_idle_from_the_end_of_its_last_stream() {
+    run_locally(async {
+        let fixture = Fixture::start(1).await;
+        let (held, _peer) = fixture.connect(10).await;
+        let second = Duration::from_secs(1);
+        assert_eq!(fixture.server().keep_alive(), 4 * second);
+        pause();
+        advance(3 * second).await;
+        drop(held);
+        advance(2 * second).await;
+        assert_eq!(fixture.pool.close_expired(), 2 * second);
+        assert!(fixture.try_acquire().is_some());
+        advance(4 * second).await;
+        fixture.pool.close_expired();
+        assert!(fixture.try_acquire().is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_an_idle_connection_makes_room() {
+    run_locally(async {
+        let fixture = Fixture::start(2).await;
+        let (_held, _peer) = fixture.connect(10).await;
+        let (idle, peer) = fixture.connect(10).await;
+        drop(idle);
+        fixture.pool.close_one();
+        peer.closed().await;
+        fixture.pool.close_one();
+        assert!(fixture.try_acquire().is_some());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_has_closed_is_not_used() {
+    run_locally(async {
+        let fixture = Fixture::start(1).await;
+        let (stream, peer) = fixture.connect(10).await;
+        drop(stream);
+        drop(peer);
+        let _permit = fixture.server().connection_permit().await.unwrap();
+        assert!(fixture.try_acquire().is_none());
+    })
+    .await;
+}
+
+/// A response that its client reads slowly fills only its own window.
+#[tokio::test]
+async fn the_window_of_a_connection_is_as_large_as_those_of_all_its_streams() {
+    /// The connection's window before the first update (RFC 9113 §6.9.2).
+    const INITIAL: u32 = 65_535;
+    const SETTINGS: u8 = 4;
+    const WINDOW_UPDATE: u8 = 8;
+    const INITIAL_WINDOW_SIZE: [u8; 2] = [0, 4];
+    run_locally(async {
+        let fixture = Fixture::start(1).await;
+        let (_stream, mut peer) = fixture.connect(100).await;
+        peer.read_until(PREFACE).await;
+        let (mut stream_window, mut connection_window) = (0, 0);
+        while stream_window == 0 || connection_window == 0 {
+            let head = peer.read(9).await;
+            let payload = peer.read(usize::from(head[2])).await;
+            let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
+            match head[3] {
+                SETTINGS => {
+                    for setting in payload.chunks(6).filter(|setting| setting[..2] == INITIAL_WINDOW_SIZE) {
+                        stream_window = number(&setting[2..]);
+                    }
+                }
+                WINDOW_UPDATE => connection_window = INITIAL + number(&payload),
+                _ => {}
+            }
+        }
+        assert_eq!((stream_window, connection_window), (128 * 1024, 100 * 128 * 1024));
+    })
+    .await;
+}
