@@ -121,6 +121,14 @@ impl Http2Pool {
             if let Some(stream) = self.try_acquire(reuse) {
                 return Ok(Acquired::Stream(stream));
             }
+            if self.http1_connects.get() != http1_before {
+                return Ok(Acquired::Http1(None));
+            }
+            if self.failed_connects.get() != failed_before && self.connections.borrow().is_empty() {
+                // The attempt that this request has waited for failed, and there is no other
+                // connection.
+                return Err(UpstreamError::Unreachable(self.connect_fault.get()));
+            }
             let lock = self.try_connect_lock();
             if let Some(lock) = &lock
                 && let Some(permit) = permit.take().or_else(|| self.server.try_connection_permit())
@@ -132,14 +140,6 @@ impl Http2Pool {
                     Some(http1) => return Ok(Acquired::Http1(Some(http1))),
                     None => continue,
                 }
-            }
-            if self.http1_connects.get() != http1_before {
-                return Ok(Acquired::Http1(None));
-            }
-            if self.failed_connects.get() != failed_before && self.connections.borrow().is_empty() {
-                // The attempt that this request has waited for failed, and there is no other
-                // connection.
-                return Err(UpstreamError::Unreachable(self.connect_fault.get()));
             }
             if pending.is_none() {
                 pending = Some((Pending::at(&self.server, &self.metrics)?, WorkerPending::at(self)));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::join;
-use tokio::task::{spawn_local, yield_now};
+use tokio::task::{JoinSet, spawn_local, yield_now};
 use tokio::time::{advance, pause};
 
 use super::super::http2_pool::{Acquired, Http2Pool, Stream};
@@ -165,6 +165,30 @@ async fn a_free_stream_is_not_lost_on_a_request_that_must_not_use_it() {
         drop(held);
         takes_any.await.unwrap();
         assert!(acquired.get());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn requests_that_wait_for_a_failed_attempt_do_not_repeat_it() {
+    run_locally(async {
+        let fixture = Fixture::start(10).await;
+        let mut requests = JoinSet::new();
+        for _ in 0..8 {
+            let pool = Rc::clone(&fixture.pool);
+            requests.spawn_local(async move { acquire(&pool, Reuse::Allowed).await.is_err() });
+        }
+        let attempts = Cell::new(0);
+        let refuse = async {
+            loop {
+                drop(fixture.server.accept().await);
+                attempts.set(attempts.get() + 1);
+            }
+        };
+        tokio::select! {
+            failed = requests.join_all() => assert_eq!((failed, attempts.get()), (vec![true; 8], 1)),
+            () = refuse => {}
+        }
     })
     .await;
 }
