@@ -57,7 +57,7 @@ pub mod internals {
     pub use crate::config::{load_text, reference};
     pub use crate::downstream::balancer::handles;
     pub use crate::downstream::connection_limits::{ConnectionLimits, Maximum};
-    pub use crate::downstream::listener::{InheritedSockets, bind};
+    pub use crate::downstream::listener::{BindOptions, Copies, InheritedSockets, bind};
     pub use crate::downstream::{Downstream, serve};
     pub use crate::gateway::matching::host::Host;
     pub use crate::gateway::matching::path::{NormalPath, UnusualForms};

@@ -19,8 +19,8 @@ use portcullis::internals::handles;
 use portcullis::internals::load_text;
 use portcullis::internals::random;
 use portcullis::internals::shutdown::{self, Trigger};
+use portcullis::internals::{BindOptions, Copies, Downstream, InheritedSockets, bind, serve};
 use portcullis::internals::{ConnectionLimits, Maximum};
-use portcullis::internals::{Downstream, InheritedSockets, bind, serve};
 use portcullis::internals::{Gateway, Worker};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -85,8 +85,9 @@ impl Rig {
             for issuer in adopted.issuers().iter() {
                 tokio::task::spawn_local(Arc::clone(issuer.keys()).run(shutdown.clone()));
             }
-            let mut bound = bind(&plan.server.listeners, plan.server.unix_mode, 1, &mut InheritedSockets::default())
-                .expect("a free port");
+            let options = BindOptions { unix_mode: plan.server.unix_mode, workers: 1, copies: Copies::NotKept };
+            let mut bound =
+                bind(&plan.server.listeners, options, &mut InheritedSockets::default()).expect("a free port");
             let listeners = bound.by_worker.remove(0);
             let address = bound.addresses[0].to_string();
             let limits = ConnectionLimits::new(Maximum { configured: 16, possible: 16 }, metrics.connections());

@@ -11,7 +11,7 @@ mod responses;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,8 +90,9 @@ struct AdminServer {
     on_loopback: bool,
 }
 
-/// Serves `listener` until [`Phase::Stopped`]. It keeps serving while the gateway drains, because
-/// load balancers still query `/readyz`.
+/// Serves `listener` until [`Phase::Stopped`] of `shutdown`, which is the listener's own: it keeps
+/// serving while the gateway drains, because load balancers still query `/readyz`. From
+/// [`Phase::Draining`] on it accepts no more connections: another process does.
 ///
 /// Must run inside a tokio runtime with I/O and time enabled.
 ///
@@ -122,15 +123,18 @@ async fn serve_with_limits(
     let mut connections = JoinSet::new();
     let mut open = OpenConnections::default();
     let accept_errors = LogInterval::default();
+    let mut draining = shutdown.clone();
+    let mut listener = Some(listener);
     loop {
         tokio::select! {
             () = shutdown.reached(Phase::Stopped) => return Ok(()),
+            () = draining.reached(Phase::Draining), if listener.is_some() => listener = None,
             Some(ended) = connections.join_next_with_id() => {
                 let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
                 open.remove(id);
                 log_panic(ended);
             }
-            accepted = listener.accept() => match accepted {
+            accepted = accept(listener.as_ref()) => match accepted {
                 Ok((stream, address)) => {
                     let client = client_network(address.ip());
                     open.make_room(client, limits);
@@ -145,6 +149,14 @@ async fn serve_with_limits(
                 }
             },
         }
+    }
+}
+
+/// Accepts a connection; never without a listener.
+async fn accept(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
     }
 }
 

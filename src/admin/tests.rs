@@ -304,12 +304,16 @@ fn a_connection_times_out_even_if_its_request_does_not_end() {
 }
 
 #[test]
-fn it_serves_while_draining_and_ends_when_stopped() {
+fn it_accepts_no_more_while_it_drains_and_ends_when_it_is_stopped() {
     let admin = AdminFixture::ready();
     let trigger = admin.trigger.as_ref().unwrap();
-    trigger.advance(Phase::Draining);
+    let (mut busy, mut open) = (admin.connect(), admin.connect());
+    // Both are accepted, in this order.
     assert_eq!(status(&admin.get("/livez")), 200);
-    let mut open = admin.connect();
+    trigger.advance(Phase::Draining);
+    while TcpStream::connect(admin.address).is_ok() {}
+    write!(busy, "GET /livez HTTP/1.1\r\nHost: {}\r\n\r\n", admin.address).unwrap();
+    assert_eq!(status(&read_all(&mut busy)), 200);
     trigger.advance(Phase::Stopped);
     assert_eq!(read_all(&mut open), "");
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc as blocking;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -13,12 +14,13 @@ use super::health_checks::HealthChecks;
 use super::loading::{Loaded, Loader, Loading};
 use super::readiness::ReadinessState;
 use super::service_manager::{ServiceManager, ServiceState};
+use super::sockets::SocketFiles;
 use super::source::{self, Environment, Look};
+use super::takeover::{Offer, RunningOffer};
 use super::threads::RunningWorkers;
 use super::watch::{Finding, Watch};
 use super::{StartError, apply_log_settings, block_on_local, file_descriptors};
 use crate::downstream::connection_limits::{ConnectionLimits, Maximum};
-use crate::downstream::listener::SocketFile;
 use crate::gateway::CurrentRuntime;
 use crate::plan::Plan;
 use crate::plan::adopt::Adopter;
@@ -35,6 +37,8 @@ pub(super) enum Command {
     Drain,
     /// Reload the configuration, and send the outcome.
     Reload(ReloadReply),
+    /// Let a new process take the listening sockets over.
+    Offer(Offer),
 }
 
 /// Where the outcome of a reload goes.
@@ -53,8 +57,9 @@ pub(super) struct Control {
     pub(super) connection_limits: Arc<ConnectionLimits>,
     /// The limit on open files; `None`: there is none.
     pub(super) descriptor_limit: Option<usize>,
-    /// The files of Unix listeners.
-    pub(super) socket_files: Vec<SocketFile>,
+    pub(super) socket_files: SocketFiles,
+    /// Tells the admin listener to stop, also when this is dropped.
+    pub(super) admin: Trigger,
     pub(super) workers: RunningWorkers,
     pub(super) service_manager: ServiceManager,
     pub(super) trigger: Arc<Trigger>,
@@ -83,6 +88,7 @@ impl Control {
         checks.follow(&self.runtime.load());
         let mut shutdown_signal = shutdown.clone();
         let mut draining = false;
+        let mut offer = RunningOffer::none();
         let mut waiting: Vec<ReloadReply> = Vec::new();
         let mut loading = None;
         loop {
@@ -93,12 +99,22 @@ impl Control {
                         waiting.push(reply);
                         self.watch.request();
                     }
-                    Command::Drain if draining => {}
+                    Command::Offer(_) | Command::Drain if draining => {}
+                    Command::Offer(offered) => offer = offered.start(),
                     Command::Drain => {
                         draining = true;
+                        if offer.is_being_taken() {
+                            // The new process will need the files, and cannot say so any more.
+                            self.socket_files.leave();
+                        }
+                        offer = RunningOffer::none();
                         self.drain();
                     }
                 },
+                () = offer.taken(), if !draining => {
+                    draining = true;
+                    self.hand_over();
+                }
                 seen = names.changed_since(seen_names) => {
                     seen_names = seen;
                     checks.follow(&self.runtime.load());
@@ -187,10 +203,22 @@ impl Control {
     /// Reports that the gateway is not ready, waits until load balancers have noticed, lets
     /// connections finish, and stops.
     fn drain(&mut self) {
-        let (delay, timeout) = (self.plan.server.drain_delay, self.plan.server.drain_timeout);
+        self.drain_after(self.plan.server.drain_delay);
+    }
+
+    /// Lets connections finish and stops: a new process has the listening sockets.
+    fn hand_over(&mut self) {
+        self.socket_files.leave();
+        // The new process answers for both.
+        self.admin.advance(Phase::Draining);
+        self.drain_after(Duration::ZERO);
+    }
+
+    fn drain_after(&mut self, delay: Duration) {
+        let timeout = self.plan.server.drain_timeout;
         let trigger = Arc::clone(&self.trigger);
         let workers = std::mem::take(&mut self.workers);
-        let socket_files = std::mem::take(&mut self.socket_files);
+        let socket_files = self.socket_files.clone();
         self.readiness.drain();
         self.service_manager.notify(ServiceState::Stopping);
         tracing::info!(?delay, ?timeout, "draining");
@@ -198,7 +226,7 @@ impl Control {
             tokio::time::sleep(delay).await;
             // Before the listeners close: a client then finds no file, rather than one that refuses
             // connections.
-            drop(socket_files);
+            socket_files.remove();
             trigger.advance(Phase::Draining);
             // A worker ends when it accepts no more connections and its last one is closed. The
             // number of open connections would miss one that a worker is just about to serve.

@@ -88,7 +88,9 @@ impl Demand {
         // Besides the workers: the control thread and that of the admin listener. A listener holds
         // the connection that it has accepted and that waits for a permit.
         let threads = workers + 2;
-        let listeners = 2 * workers * plan.server.listeners.len();
+        // With a copy of each socket for a process that takes over.
+        let per_listener = if plan.server.takeover_socket.is_some() { 3 } else { 2 };
+        let listeners = per_listener * workers * plan.server.listeners.len();
         let admin = plan.admin.map_or(0, |_| 1 + crate::admin::MAX_CONNECTIONS);
         Self {
             clients: plan.server.max_connections,

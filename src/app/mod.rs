@@ -19,7 +19,9 @@ mod readiness;
 mod running;
 mod service_manager;
 mod socket_activation;
+mod sockets;
 mod source;
+mod takeover;
 mod threads;
 mod watch;
 
@@ -41,25 +43,26 @@ use tokio::sync::mpsc;
 use crate::config::problem::Problems;
 use crate::downstream::balancer::{self, Balancer};
 use crate::downstream::connection_limits::{ConnectionLimits, Maximum};
-use crate::downstream::listener::{self, BindError, BoundListeners, InheritedSockets, ServiceListener};
+use crate::downstream::listener::{BindError, InheritedSockets, ServiceListener};
 use crate::downstream::{self, Downstream};
 use crate::gateway::{CurrentRuntime, Gateway, Worker};
 use crate::plan::adopt::{AdoptError, Adopter};
 use crate::plan::{LogPlan, Plan};
 use crate::primitives::blocking::NotAnswering;
 use crate::primitives::clock::Clock;
-use crate::primitives::listen_address::ListenAddress;
 use crate::primitives::shutdown::{self, Shutdown};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{AccessLog, logging};
 use crate::tls;
-use control::Control;
+use control::{Command, Control};
 use file_descriptors::TooFewDescriptors;
 use loading::{Loaded, Loader};
 use readiness::ReadinessState;
 use service_manager::ServiceState;
 use socket_activation::UnusableSocket;
-use threads::{RunningWorkers, ThreadGroup};
+use sockets::{SocketFiles, Sockets};
+use takeover::{Predecessor, TakeoverError};
+use threads::{RunningWorker, RunningWorkers, ThreadGroup};
 use watch::{LookTimes, Watch};
 
 /// How often the gateway checks the configuration file and the files of certificates for changes.
@@ -69,6 +72,9 @@ const CONFIG_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the configuration file must have stayed the same when a reload is requested, or at
 /// start if it has just been written.
 const CONFIG_SETTLE_TIME: Duration = Duration::from_secs(1);
+
+/// How long a process that inherits sockets waits for keys before it accepts connections.
+const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The arguments of [`start`].
 pub struct Options {
@@ -122,6 +128,9 @@ pub enum StartError {
     /// A file that the configuration refers to cannot be used.
     #[error(transparent)]
     Adopt(#[from] AdoptError),
+    /// This process cannot take over from the running one.
+    #[error(transparent)]
+    Takeover(#[from] TakeoverError),
     /// A socket that systemd has handed over cannot be used.
     #[error(transparent)]
     SocketActivation(#[from] UnusableSocket),
@@ -173,14 +182,14 @@ pub fn start(mut options: Options) -> Result<RunningGateway, StartError> {
         loading::load_at_start(move || adopter.adopt(&plan, None).map(|runtime| Loaded { plan, runtime }))??
     };
     let runtime = CurrentRuntime::new(runtime);
-    let BoundListeners { by_worker: listeners, addresses: data, files: socket_files } = listener::bind(
-        &plan.server.listeners,
-        plan.server.unix_mode,
-        plan.server.workers.count(),
-        &mut options.inherited,
-    )?;
-    let admin_listener = bind_admin(&plan)?;
+    let predecessor = match &plan.server.takeover_socket {
+        Some(path) => block_on_local(takeover::connect(path, &mut options.inherited))?,
+        None => None,
+    };
+    let waits_for_keys = !options.inherited.is_empty();
+    let Sockets { data, admin: admin_listener, offer } = Sockets::open(&plan, &mut options.inherited)?;
     let admin = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    let socket_files = SocketFiles::new(data.files);
     register_scrape_hook(&metrics, &runtime);
     metrics.set_config_loaded(options.clock.now());
 
@@ -192,11 +201,9 @@ pub fn start(mut options: Options) -> Result<RunningGateway, StartError> {
     );
     let readiness = Arc::new(ReadinessState::new(Arc::clone(&runtime)));
     let mut threads = ThreadGroup::new(Arc::clone(&trigger));
-    let workers = WorkerResources { runtime: &runtime, limits: &connection_limits, shutdown: &shutdown };
-    let (balancer, workers) = start_workers(&mut threads, listeners, &workers)?;
-    if let Some(listener) = admin_listener {
-        start_admin(&mut threads, listener, Arc::clone(&readiness), Arc::clone(&metrics), shutdown.clone())?;
-    }
+    let (admin_trigger, admin_shutdown) = shutdown::channel();
+    let (running_worker, workers) = RunningWorkers::new();
+    let service_manager = options.service_manager;
     let times = LookTimes { poll_interval: options.config_poll_interval, settle_time: options.config_settle_time };
     let control = Control {
         watch: Watch::new(options.source, times, look),
@@ -204,25 +211,66 @@ pub fn start(mut options: Options) -> Result<RunningGateway, StartError> {
         plan,
         adopter,
         loader: Loader::new(),
-        runtime,
-        metrics,
+        runtime: Arc::clone(&runtime),
+        metrics: Arc::clone(&metrics),
         clock: options.clock,
-        connection_limits,
+        connection_limits: Arc::clone(&connection_limits),
         descriptor_limit,
-        socket_files,
+        socket_files: socket_files.clone(),
+        admin: admin_trigger,
         workers,
-        service_manager: options.service_manager,
+        service_manager: service_manager.clone(),
         trigger: Arc::clone(&trigger),
-        readiness,
+        readiness: Arc::clone(&readiness),
         certificate_looks: tls::follow::LookTimes {
             interval: options.config_poll_interval,
             settle_time: options.config_settle_time,
         },
     };
     let (commands, inbox) = mpsc::unbounded_channel();
-    control.service_manager.notify(ServiceState::Ready);
-    threads.start("control", move || control.run(inbox, shutdown))?;
+    threads.start("control", {
+        let shutdown = shutdown.clone();
+        move || control.run(inbox, shutdown)
+    })?;
+    if waits_for_keys {
+        wait_for_keys(&readiness, predecessor.as_ref())?;
+    }
+    let workers = WorkerResources {
+        runtime: &runtime,
+        limits: &connection_limits,
+        running: &running_worker,
+        shutdown: &shutdown,
+    };
+    let balancer = start_workers(&mut threads, data.by_worker, &workers)?;
+    if let Some(listener) = admin_listener {
+        start_admin(&mut threads, listener, readiness, metrics, admin_shutdown)?;
+    }
+    if let Some(predecessor) = predecessor {
+        predecessor.release();
+        socket_files.adopt(&data.foreign_files);
+    }
+    if let Some(offer) = offer {
+        // Only now: what another process took over before would be of the predecessor still. A
+        // failure means that the gateway has stopped.
+        let _ = commands.send(Command::Offer(offer));
+    }
+    service_manager.notify(ServiceState::Ready);
+    let data = data.addresses;
     Ok(RunningGateway { data, admin, commands, trigger, threads: threads.into_handles(), access_log, balancer })
+}
+
+/// Waits for keys, while connections wait in inherited sockets or are served by `predecessor`.
+///
+/// # Errors
+///
+/// There are none, and the predecessor has them.
+fn wait_for_keys(readiness: &ReadinessState, predecessor: Option<&Predecessor>) -> Result<(), StartError> {
+    let Err(reasons) = readiness.wait_until_ready(READY_TIMEOUT) else { return Ok(()) };
+    if let Some(predecessor) = predecessor {
+        return Err(predecessor.not_ready(&reasons).into());
+    }
+    tracing::warn!(?reasons, "serving although not ready, because connections wait");
+    Ok(())
 }
 
 /// Starts the thread that writes the access log to `sink`, if there is one.
@@ -243,29 +291,28 @@ fn start_access_log(
 struct WorkerResources<'a> {
     runtime: &'a Arc<CurrentRuntime>,
     limits: &'a Arc<ConnectionLimits>,
+    running: &'a RunningWorker,
     shutdown: &'a Shutdown,
 }
 
-/// Starts one worker for each element of `listeners`. Returns the balancer of their connections,
-/// and what waits for their end.
+/// Starts one worker for each element of `listeners`. Returns the balancer of their connections.
 fn start_workers(
     threads: &mut ThreadGroup,
     listeners: Vec<Vec<ServiceListener>>,
     resources: &WorkerResources<'_>,
-) -> Result<(Option<Balancer>, RunningWorkers), StartError> {
-    let (running, all) = RunningWorkers::new();
+) -> Result<Option<Balancer>, StartError> {
     let handles = balancer::handles(listeners.len());
     let balancer = handles.first().map(|handle| handle.balancer().clone());
     for (number, (listeners, handle)) in listeners.into_iter().zip(handles).enumerate() {
         let (runtime, shutdown) = (Arc::clone(resources.runtime), resources.shutdown.clone());
         let downstream = Downstream { limits: Arc::clone(resources.limits), handle };
-        let running = running.clone();
+        let running = resources.running.clone();
         threads.start(&format!("worker-{number}"), move || {
             run_worker(listeners, runtime, downstream, shutdown);
             drop(running);
         })?;
     }
-    Ok((balancer, all))
+    Ok(balancer)
 }
 
 fn run_worker(
@@ -294,14 +341,6 @@ fn start_admin(
             }
         });
     })
-}
-
-fn bind_admin(plan: &Plan) -> Result<Option<TcpListener>, StartError> {
-    let Some(address) = plan.admin else { return Ok(None) };
-    let failed = |source| BindError { address: ListenAddress::Tcp(address), source };
-    let listener = TcpListener::bind(address).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    Ok(Some(listener))
 }
 
 /// Applies `[log]`, and starts the thread that writes events if it does not run yet.

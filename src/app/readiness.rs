@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::admin::{Readiness, ReadinessReport};
 use crate::gateway::{CurrentRuntime, Runtime};
@@ -29,6 +30,27 @@ pub(super) struct ReadinessState {
 impl ReadinessState {
     pub(super) fn new(runtime: Arc<CurrentRuntime>) -> Self {
         Self { runtime, draining: AtomicBool::new(false) }
+    }
+
+    /// Waits, on this thread, until the gateway is ready.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not ready after `timeout`.
+    pub(super) fn wait_until_ready(&self, timeout: Duration) -> Result<(), Vec<String>> {
+        /// Keys are fetched within some tens of milliseconds.
+        const POLL_INTERVAL: Duration = Duration::from_millis(5);
+        let started = Instant::now();
+        loop {
+            let report = self.readiness();
+            if report.is_ready {
+                return Ok(());
+            }
+            if started.elapsed() >= timeout {
+                return Err(report.reasons);
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
     }
 
     /// Reports that the gateway is not ready from now on.

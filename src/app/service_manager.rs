@@ -7,7 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use rustix::time::{ClockId, clock_gettime};
 
 /// The service manager.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ServiceManager {
     /// The socket on which it listens: a path, or the name of an abstract socket after `@`.
     address: Option<String>,

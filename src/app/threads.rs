@@ -75,13 +75,14 @@ pub(crate) fn spawn_thread(name: &str, work: impl FnOnce() + Send + 'static) -> 
 
 /// Runs `work` on a single-threaded runtime on the current thread. Its tasks never leave the
 /// thread, so they need not be `Send`.
-pub(crate) fn block_on_local(work: impl Future<Output = ()>) {
+pub(crate) fn block_on_local<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())
         .expect("the operating system provides an event queue");
-    runtime.block_on(work);
+    let result = runtime.block_on(work);
     // Drops tunnels and connections that are still open, and does not wait for DNS lookups in
     // blocking threads.
     runtime.shutdown_background();
+    result
 }

@@ -125,6 +125,7 @@ fn failed(error: &StartError) -> ExitCode {
         }
         StartError::Bind(_)
         | StartError::SocketActivation(_)
+        | StartError::Takeover(_)
         | StartError::FileDescriptors(_)
         | StartError::Stopping
         | StartError::NeedsRestart(_)

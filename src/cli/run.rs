@@ -62,6 +62,8 @@ fn serve(running: RunningGateway) -> ExitCode {
                 _ = hangup.recv() => running.request_reload(),
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
+                // A new process has taken over, and this one has drained.
+                () = running.stopped() => break,
             }
         }
         running.drain();

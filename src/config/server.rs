@@ -36,6 +36,9 @@ pub struct Server {
     /// host that the client has asked for, and to the port of the first TCP address in `listen`,
     /// or 443.
     pub public_url: Option<String>,
+    /// Absolute path of a Unix socket over which a new process with the same file takes the
+    /// listeners over from the running one; only the process's user may connect. Default: none.
+    pub takeover_socket: Option<String>,
     /// Worker threads, 1 to 1024. `"auto"` starts one for each core that the process may use.
     pub workers: Workers,
     /// IP addresses or CIDR blocks of the proxies whose forwarding headers the gateway trusts.
@@ -90,6 +93,7 @@ impl Default for Server {
             plain_listen: Vec::new(),
             redirect_listen: Vec::new(),
             public_url: None,
+            takeover_socket: None,
             workers: Workers::Auto,
             trusted_proxies: Vec::new(),
             proxy_protocol: false,

@@ -1,6 +1,7 @@
 //! The addresses to listen on, and the permissions of Unix sockets.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use url::Url;
 
@@ -8,7 +9,7 @@ use crate::config::key_path::element;
 use crate::config::problem::quoted;
 use crate::config::{Problems, Server};
 use crate::gateway::runtime::HttpsOrigin;
-use crate::primitives::listen_address::{ListenAddress, ListenerService, ListenerSettings, UnixMode};
+use crate::primitives::listen_address::{ListenAddress, ListenerService, ListenerSettings, UnixMode, unix_path};
 
 const DEFAULT_HTTPS_PORT: u16 = 443;
 
@@ -125,6 +126,27 @@ pub(super) fn compile_unix_mode(text: &str, problems: &mut Problems) -> UnixMode
         );
         UnixMode::OWNER
     })
+}
+
+/// `server.takeover_socket`.
+pub(super) fn compile_takeover_socket(
+    server: &Server,
+    listeners: &[ListenerSettings],
+    problems: &mut Problems,
+) -> Option<PathBuf> {
+    let text = server.takeover_socket.as_ref()?;
+    let mut refuse = |what: &str| {
+        let hint = "write a path that only this gateway uses, such as \"/run/portcullis/takeover.sock\"";
+        problems.add_with_hint("server.takeover_socket", format!("{} {what}", quoted(text)), hint);
+        None
+    };
+    match unix_path(text) {
+        Ok(path) if listeners.iter().any(|listener| listener.address == ListenAddress::Unix(path.clone())) => {
+            refuse("is a socket that clients connect to")
+        }
+        Ok(path) => Some(path),
+        Err(error) => refuse(&error.to_string()),
+    }
 }
 
 #[cfg(test)]

@@ -164,6 +164,8 @@ impl Plan {
             Some(if self.server.tls.is_some() { "server.plain_listen" } else { "server.listen" })
         } else if self.server.unix_mode != next.server.unix_mode {
             Some("server.unix_mode")
+        } else if self.server.takeover_socket != next.server.takeover_socket {
+            Some("server.takeover_socket")
         } else if self.server.workers != next.server.workers {
             Some("server.workers")
         } else if self.admin != next.admin {

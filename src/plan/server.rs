@@ -2,13 +2,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderValue;
 use ipnet::IpNet;
 
 use super::LogPlan;
-use super::listen::{compile_https_origin, compile_listeners, compile_unix_mode, parse_tcp_address};
+use super::listen::{
+    compile_https_origin, compile_listeners, compile_takeover_socket, compile_unix_mode, parse_tcp_address,
+};
 use super::server_tls;
 use super::syntax::nonzero_duration;
 use crate::config::key_path::element;
@@ -37,6 +40,8 @@ pub struct ServerPlan {
     pub unix_mode: UnixMode,
     /// `[server.tls]`; `None` without TLS.
     pub tls: Option<ServerTlsSettings>,
+    /// Where a new process takes over from this one.
+    pub takeover_socket: Option<PathBuf>,
     /// Number of worker threads.
     pub workers: Workers,
     /// Open client connections, at most.
@@ -78,6 +83,7 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
     let problems_before = problems.len();
     let listeners = compile_listeners(server, problems);
     let https_origin = compile_https_origin(server, &listeners, problems);
+    let takeover_socket = compile_takeover_socket(server, &listeners, problems);
     let unix_mode = compile_unix_mode(&server.unix_mode, problems);
     let tls = server.tls.as_ref().and_then(|tls| server_tls::compile(tls, problems));
     let trusted_proxies = TrustedProxies::new(
@@ -112,6 +118,7 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
     (problems.len() == problems_before).then(|| ServerPlan {
         listeners,
         unix_mode,
+        takeover_socket,
         tls,
         workers: match server.workers {
             units::Workers::Auto => Workers::Auto,

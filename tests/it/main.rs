@@ -42,6 +42,7 @@ mod retries;
 mod socket_activation;
 mod stream_after_expiry;
 mod support;
+mod takeover;
 mod targets;
 mod tls;
 mod token_claims;

@@ -6,30 +6,33 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::Command;
 
+use portcullis::clock::Clock;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::support::client::{ByteStream, Conn};
 use crate::support::config::Config;
+use crate::support::idp::Idp;
 use crate::support::load::Load;
 use crate::support::origin::Origin;
 use crate::support::service::Service;
 use crate::support::temporary::TempDir;
+use crate::support::token::TokenBuilder;
 
 /// Writes a configuration that serves the socket `http` from systemd.
-fn write_config(directory: &TempDir, origin: &Origin, lines: &str) -> PathBuf {
+fn write_config(directory: &TempDir, idp: &Idp, origin: &Origin) -> PathBuf {
     let config = Config::minimal()
         .replace("server", "listen = \"systemd:http\"")
         .replace("admin", "listen = \"off\"")
-        .to_toml("https://idp.invalid", origin.addr());
-    directory.write("gateway.toml", config + lines)
+        .to_toml(&idp.issuer(), origin.addr());
+    directory.write("gateway.toml", config)
 }
 
 #[tokio::test]
 async fn systemd_learns_what_the_process_does() {
-    let (directory, origin) = (TempDir::new(), Origin::start().await);
+    let (directory, idp, origin) = (TempDir::new(), Idp::start().await, Origin::start().await);
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let addr = listener.local_addr().expect("a bound socket has an address");
-    let config = write_config(&directory, &origin, "");
+    let config = write_config(&directory, &idp, &origin);
     let service = Service::start(directory.path(), &config, Some(listener.into()));
     service.wait_until_ready().await;
     assert_eq!(Conn::open(addr).await.request("GET", "/public/a", &[], b"").await.status, 200);
@@ -42,22 +45,24 @@ async fn systemd_learns_what_the_process_does() {
     assert_eq!(service.wait().await.code(), Some(0));
 }
 
-/// The socket stays open between the processes, as systemd keeps it.
+/// The socket stays open between the processes, as systemd keeps it. The new process has keys
+/// before it accepts: no request is answered with 503.
 #[tokio::test]
 async fn a_restart_loses_no_connection() {
-    let (directory, origin) = (TempDir::new(), Origin::start().await);
-    let config = write_config(&directory, &origin, "");
+    let (directory, idp, origin) = (TempDir::new(), Idp::start().await, Origin::start().await);
+    let config = write_config(&directory, &idp, &origin);
     let tcp = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let addr = tcp.local_addr().expect("a bound socket has an address");
     let path = directory.path().join("http.sock");
     let unix = UnixListener::bind(&path).expect("a Unix socket can be bound");
+    let bearer = TokenBuilder::at(&idp.issuer(), Clock::system().now().seconds()).to_bearer();
     let copy = |socket: &OwnedFd| socket.try_clone().expect("a descriptor can be copied");
     let (tcp, unix) = (OwnedFd::from(tcp), OwnedFd::from(unix));
     for (name, socket) in [("TCP", &tcp), ("Unix", &unix)] {
         let mut service = Service::start(directory.path(), &config, Some(copy(socket)));
         service.wait_until_ready().await;
         let path = path.clone();
-        let load = Load::start(move || {
+        let load = Load::http1(&bearer, move || {
             let path = path.clone();
             async move {
                 Ok(match name {
@@ -80,8 +85,8 @@ async fn a_restart_loses_no_connection() {
 
 #[tokio::test]
 async fn a_socket_that_was_not_handed_over_is_a_clear_error() {
-    let (directory, origin) = (TempDir::new(), Origin::start().await);
-    let config = write_config(&directory, &origin, "");
+    let (directory, idp, origin) = (TempDir::new(), Idp::start().await, Origin::start().await);
+    let config = write_config(&directory, &idp, &origin);
     // Without systemd, and with sockets for another process.
     for pid in [None, Some("1")] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));

@@ -7,14 +7,13 @@ use std::os::fd::OwnedFd;
 use rustix::net::{AddressFamily, SocketType, getsockname, sockopt};
 
 use super::BoundListener;
-use crate::primitives::listen_address::ListenAddress;
 
 /// Sockets from another process, each with its address as the configuration writes it.
 #[derive(Debug, Default)]
 pub struct InheritedSockets(Vec<(String, BoundListener)>);
 
 impl InheritedSockets {
-    /// Adds a socket for `address`, such as `systemd:http`.
+    /// Adds a socket for `address`, such as `systemd:http` or `127.0.0.1:8080`.
     ///
     /// # Errors
     ///
@@ -24,10 +23,16 @@ impl InheritedSockets {
         Ok(())
     }
 
-    /// Removes and returns the sockets for `address`. Several may have the same name in systemd.
-    pub(super) fn take(&mut self, address: &ListenAddress) -> Vec<BoundListener> {
-        let address = address.to_string();
-        self.0.extract_if(.., |(of, _)| *of == address).map(|(_, listener)| listener).collect()
+    /// Removes and returns the sockets for `address`. Several may have the same name in systemd,
+    /// and each worker may have had one.
+    pub(crate) fn take(&mut self, address: &str) -> Vec<BoundListener> {
+        self.0.extract_if(.., |(of, _)| of == address).map(|(_, listener)| listener).collect()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The addresses of the sockets that no listener has taken.
@@ -55,6 +60,14 @@ impl BoundListener {
         };
         listener.set_nonblocking()?;
         Ok(listener)
+    }
+
+    /// Another descriptor of the same socket.
+    pub(super) fn copy(&self) -> io::Result<OwnedFd> {
+        Ok(match self {
+            Self::Tcp(listener) => listener.try_clone()?.into(),
+            Self::Unix(listener) => listener.try_clone()?.into(),
+        })
     }
 
     fn set_nonblocking(&self) -> io::Result<()> {

@@ -10,6 +10,8 @@ pub use inherited::InheritedSockets;
 pub(crate) use unix::SocketFile;
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, UnixListener};
 
@@ -49,6 +51,26 @@ pub struct ServiceListener<L = BoundListener> {
     pub service: ListenerService,
 }
 
+/// How the listeners are bound.
+#[derive(Clone, Copy, Debug)]
+pub struct BindOptions {
+    /// The permissions of Unix sockets.
+    pub unix_mode: UnixMode,
+    /// How many workers accept.
+    pub workers: usize,
+    /// Whether the process keeps a copy of each socket.
+    pub copies: Copies,
+}
+
+/// Whether the process keeps a copy of each socket, to hand it over to another process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copies {
+    /// It does. The sockets stay open until the copies are closed as well.
+    Kept,
+    /// It does not.
+    NotKept,
+}
+
 /// All listeners of the process.
 #[derive(Debug)]
 pub struct BoundListeners {
@@ -59,6 +81,10 @@ pub struct BoundListeners {
     pub addresses: Vec<ListenAddress>,
     /// The files of Unix listeners, which are removed when this is dropped.
     pub files: Vec<SocketFile>,
+    /// The files of Unix listeners that another process has bound, and still serves.
+    pub foreign_files: Vec<PathBuf>,
+    /// A copy of each socket, with its address as the configuration writes it.
+    pub copies: Vec<(String, OwnedFd)>,
 }
 
 /// Binds the listeners of all workers, or takes the sockets that were inherited for them.
@@ -68,72 +94,80 @@ pub struct BoundListeners {
 /// [`BindError`] with the first address that cannot be bound.
 pub fn bind(
     listeners: &[ListenerSettings],
-    mode: UnixMode,
-    workers: usize,
+    options: BindOptions,
     inherited: &mut InheritedSockets,
 ) -> Result<BoundListeners, BindError> {
-    let by_worker = (0..workers).map(|_| Vec::new()).collect();
-    let mut bound = BoundListeners { by_worker, addresses: Vec::new(), files: Vec::new() };
+    let by_worker = (0..options.workers).map(|_| Vec::new()).collect();
+    let mut bound = BoundListeners {
+        by_worker,
+        addresses: Vec::new(),
+        files: Vec::new(),
+        foreign_files: Vec::new(),
+        copies: Vec::new(),
+    };
     for (index, settings) in listeners.iter().enumerate() {
-        let of_address = inherited.take(&settings.address);
-        let added = match &of_address[..] {
-            [] => bound.add(settings, mode, index),
-            [..] => bound.add_inherited(settings, of_address, index),
+        let of_address = inherited.take(&settings.address.to_string());
+        let failed = |source| BindError { address: settings.address.clone(), source };
+        let sockets = if of_address.is_empty() {
+            bound.open(&settings.address, options)
+        } else {
+            if let ListenAddress::Unix(path) = &settings.address {
+                bound.foreign_files.push(path.clone());
+            }
+            Ok(of_address)
         };
-        added.map_err(|source| BindError { address: settings.address.clone(), source })?;
-    }
-    for address in inherited.unused() {
-        tracing::warn!(address, "a socket was handed over that no listener is configured for");
+        bound.add(settings, sockets.map_err(failed)?, index, options.copies).map_err(failed)?;
     }
     Ok(bound)
 }
 
+/// Binds a Unix listener that belongs to no worker.
+///
+/// # Errors
+///
+/// Those of bind(2). Another process may listen there, or the path may be that of another file.
+pub(crate) fn bind_unix(path: &Path, mode: UnixMode) -> io::Result<(std::os::unix::net::UnixListener, SocketFile)> {
+    unix::bind(path, mode)
+}
+
 impl BoundListeners {
-    /// Binds the listener at `index` of the configuration.
-    fn add(&mut self, settings: &ListenerSettings, mode: UnixMode, index: usize) -> io::Result<()> {
-        let ListenerSettings { address, service } = settings;
-        let service_listener = |listener| ServiceListener { listener, service: *service };
-        let workers = self.by_worker.len();
+    /// Opens the sockets of an address.
+    fn open(&mut self, address: &ListenAddress, options: BindOptions) -> io::Result<Vec<BoundListener>> {
         match address {
             ListenAddress::Tcp(address) => {
-                let listeners = tcp::bind(*address, workers)?;
-                self.addresses
-                    .extend(listeners.first().map(|one| one.local_addr().map(ListenAddress::Tcp)).transpose()?);
-                for (worker, listener) in self.by_worker.iter_mut().zip(listeners) {
-                    worker.push(service_listener(BoundListener::Tcp(listener)));
-                }
+                Ok(tcp::bind(*address, options.workers)?.into_iter().map(BoundListener::Tcp).collect())
             }
             ListenAddress::Unix(path) => {
-                let (listener, file) = unix::bind(path, mode)?;
-                // Several such listeners are spread over the workers.
-                self.by_worker[index % workers].push(service_listener(BoundListener::Unix(listener)));
-                self.addresses.push(address.clone());
+                let (listener, file) = unix::bind(path, options.unix_mode)?;
                 self.files.push(file);
+                Ok(vec![BoundListener::Unix(listener)])
             }
             ListenAddress::Systemd(_) => {
                 let what = "systemd has handed over no socket of this name (FileDescriptorName=, LISTEN_FDNAMES)";
-                return Err(io::Error::new(io::ErrorKind::NotFound, what));
+                Err(io::Error::new(io::ErrorKind::NotFound, what))
             }
         }
-        Ok(())
     }
 
-    /// Adds sockets that another process has opened for the listener at `index` of the
-    /// configuration.
-    fn add_inherited(
+    /// Gives the sockets of the address at `index` of the configuration to the workers: one to each
+    /// if there are as many. All of them are accepted from, however many there are.
+    fn add(
         &mut self,
-        settings: &ListenerSettings,
-        listeners: Vec<BoundListener>,
+        ListenerSettings { address, service }: &ListenerSettings,
+        sockets: Vec<BoundListener>,
         index: usize,
+        copies: Copies,
     ) -> io::Result<()> {
-        let ListenerSettings { address, service } = settings;
         let workers = self.by_worker.len();
-        for (number, listener) in listeners.into_iter().enumerate() {
+        for (number, listener) in sockets.into_iter().enumerate() {
             let local = listener.local_address()?.unwrap_or_else(|| address.clone());
-            if !self.addresses.contains(&local) {
+            if number == 0 || !self.addresses.contains(&local) {
                 self.addresses.push(local);
             }
-            // All of them are accepted from, however many workers this process has.
+            if copies == Copies::Kept {
+                self.copies.push((address.to_string(), listener.copy()?));
+            }
+            // Addresses with one socket are spread over the workers.
             self.by_worker[(index + number) % workers].push(ServiceListener { listener, service: *service });
         }
         Ok(())

@@ -44,6 +44,10 @@ impl Drop for Directory {
     }
 }
 
+fn options(unix_mode: UnixMode, workers: usize) -> BindOptions {
+    BindOptions { unix_mode, workers, copies: Copies::NotKept }
+}
+
 fn nothing() -> InheritedSockets {
     InheritedSockets::default()
 }
@@ -61,7 +65,7 @@ fn mode(path: &Path) -> u32 {
 
 #[test]
 fn every_worker_gets_a_listener_on_the_same_free_port() {
-    let bound = bind(&listen("127.0.0.1:0"), MODE, 3, &mut nothing()).unwrap();
+    let bound = bind(&listen("127.0.0.1:0"), options(MODE, 3), &mut nothing()).unwrap();
     let [ListenAddress::Tcp(address)] = bound.addresses[..] else { panic!("{:?}", bound.addresses) };
     assert_ne!(address.port(), 0);
     let of_worker = |listeners: &Vec<ServiceListener>| match &listeners[..] {
@@ -73,8 +77,8 @@ fn every_worker_gets_a_listener_on_the_same_free_port() {
 
 #[test]
 fn a_port_that_is_taken_is_an_error_that_names_it() {
-    let first = bind(&listen("127.0.0.1:0"), MODE, 2, &mut nothing()).unwrap();
-    let error = bind(&plain(&first.addresses), MODE, 2, &mut nothing()).unwrap_err();
+    let first = bind(&listen("127.0.0.1:0"), options(MODE, 2), &mut nothing()).unwrap();
+    let error = bind(&plain(&first.addresses), options(MODE, 2), &mut nothing()).unwrap_err();
     assert!(error.to_string().starts_with(&format!("cannot listen on {}: ", first.addresses[0])), "{error}");
 }
 
@@ -84,7 +88,7 @@ fn a_socket_file_has_the_configured_mode_and_goes_with_its_listener() {
     let directory = Directory::new();
     let (path, address) = directory.socket();
     for wanted in ["0600", "0660", "0777"] {
-        let bound = bind(&address, UnixMode::parse(wanted).unwrap(), 2, &mut nothing()).unwrap();
+        let bound = bind(&address, options(UnixMode::parse(wanted).unwrap(), 2), &mut nothing()).unwrap();
         assert_eq!(format!("0{:o}", mode(&path)), wanted);
         UnixStream::connect(&path).unwrap();
         assert_eq!(bound.by_worker.iter().map(Vec::len).collect::<Vec<_>>(), [1, 0], "one for all workers");
@@ -99,7 +103,7 @@ fn the_socket_file_of_a_process_that_has_ended_is_replaced() {
     let (path, address) = directory.socket();
     drop(StdUnixListener::bind(&path).unwrap());
     assert!(path.exists(), "the file stays");
-    let _bound = bind(&address, MODE, 1, &mut nothing()).unwrap();
+    let _bound = bind(&address, options(MODE, 1), &mut nothing()).unwrap();
     UnixStream::connect(&path).unwrap();
 }
 
@@ -107,8 +111,8 @@ fn the_socket_file_of_a_process_that_has_ended_is_replaced() {
 fn what_is_not_a_stale_socket_is_left_alone() {
     let directory = Directory::new();
     let (path, address) = directory.socket();
-    let error = || bind(&address, MODE, 1, &mut nothing()).unwrap_err().to_string();
-    let first = bind(&address, MODE, 1, &mut nothing()).unwrap();
+    let error = || bind(&address, options(MODE, 1), &mut nothing()).unwrap_err().to_string();
+    let first = bind(&address, options(MODE, 1), &mut nothing()).unwrap();
     assert!(error().ends_with("another process listens on the socket"), "{}", error());
     UnixStream::connect(&path).unwrap();
     drop(first);
@@ -121,7 +125,7 @@ fn what_is_not_a_stale_socket_is_left_alone() {
 fn a_socket_file_that_another_process_has_replaced_is_not_removed() {
     let directory = Directory::new();
     let (path, address) = directory.socket();
-    let first = bind(&address, MODE, 1, &mut nothing()).unwrap();
+    let first = bind(&address, options(MODE, 1), &mut nothing()).unwrap();
     fs::remove_file(&path).unwrap();
     let _other = StdUnixListener::bind(&path).unwrap();
     drop(first);
@@ -132,7 +136,7 @@ fn a_socket_file_that_another_process_has_replaced_is_not_removed() {
 async fn the_peer_of_a_unix_listener_has_no_ip_address() {
     let directory = Directory::new();
     let (path, address) = directory.socket();
-    let mut bound = bind(&address, MODE, 1, &mut nothing()).unwrap();
+    let mut bound = bind(&address, options(MODE, 1), &mut nothing()).unwrap();
     let listener = bound.by_worker[0].remove(0).listener.attach().unwrap();
     let _client = tokio::net::UnixStream::connect(&path).await.unwrap();
     let (socket, peer) = listener.accept().await.unwrap();
@@ -146,7 +150,7 @@ fn a_socket_that_was_handed_over_takes_the_place_of_its_address() {
     let local = port.local_addr().unwrap();
     for address in ["systemd:http", &local.to_string()] {
         let mut sockets = inherited(address, &port);
-        let bound = bind(&listen(address), MODE, 2, &mut sockets).unwrap();
+        let bound = bind(&listen(address), options(MODE, 2), &mut sockets).unwrap();
         assert_eq!(bound.addresses, [ListenAddress::Tcp(local)]);
         assert_eq!(bound.by_worker.iter().map(Vec::len).collect::<Vec<_>>(), [1, 0]);
         assert_eq!(sockets.unused().count(), 0);
@@ -161,7 +165,7 @@ fn all_sockets_of_one_address_are_accepted_from() {
     for _ in 0..5 {
         sockets.add("systemd:http".to_owned(), port.try_clone().unwrap().into()).unwrap();
     }
-    let bound = bind(&listen("systemd:http"), MODE, 2, &mut sockets).unwrap();
+    let bound = bind(&listen("systemd:http"), options(MODE, 2), &mut sockets).unwrap();
     assert_eq!(bound.by_worker.iter().map(Vec::len).collect::<Vec<_>>(), [3, 2]);
 }
 
@@ -169,9 +173,9 @@ fn all_sockets_of_one_address_are_accepted_from() {
 fn a_socket_that_was_not_handed_over_is_an_error_and_one_too_many_is_not_used() {
     let port = StdTcpListener::bind("127.0.0.1:0").unwrap();
     let mut sockets = inherited("systemd:other", &port);
-    let error = bind(&listen("systemd:http"), MODE, 1, &mut sockets).unwrap_err().to_string();
+    let error = bind(&listen("systemd:http"), options(MODE, 1), &mut sockets).unwrap_err().to_string();
     assert!(error.starts_with("cannot listen on systemd:http: systemd has handed over no socket"), "{error}");
-    bind(&listen("127.0.0.1:0"), MODE, 1, &mut sockets).unwrap();
+    bind(&listen("127.0.0.1:0"), options(MODE, 1), &mut sockets).unwrap();
     assert_eq!(sockets.unused().collect::<Vec<_>>(), ["systemd:other"]);
 }
 
@@ -194,4 +198,27 @@ fn only_a_listening_stream_socket_can_be_handed_over() {
             (outcome, _) => panic!("{name}: {outcome:?}"),
         }
     }
+}
+
+#[test]
+fn copies_keep_the_name_of_their_address_and_the_socket_open() {
+    let with_copies = BindOptions { copies: Copies::Kept, ..options(MODE, 2) };
+    let bound = bind(&listen("127.0.0.1:0"), with_copies, &mut nothing()).unwrap();
+    let BoundListeners { by_worker, addresses, copies, .. } = bound;
+    assert_eq!(copies.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["127.0.0.1:0"; 2]);
+    drop(by_worker);
+    TcpStream::connect(addresses[0].to_string()).unwrap();
+    drop(copies);
+    TcpStream::connect(addresses[0].to_string()).unwrap_err();
+    assert!(bind(&listen("127.0.0.1:0"), options(MODE, 2), &mut nothing()).unwrap().copies.is_empty());
+}
+
+#[test]
+fn the_file_of_a_socket_that_another_process_has_taken_over_stays() {
+    let directory = Directory::new();
+    let (path, address) = directory.socket();
+    let mut bound = bind(&address, options(MODE, 1), &mut nothing()).unwrap();
+    bound.files.pop().unwrap().leave();
+    drop(bound);
+    assert!(path.exists());
 }

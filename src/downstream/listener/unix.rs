@@ -62,8 +62,18 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 impl SocketFile {
-    fn at(path: &Path) -> io::Result<Self> {
+    /// The file at `path`, which belongs to a listener of this process.
+    ///
+    /// # Errors
+    ///
+    /// Those of stat(2).
+    pub(crate) fn at(path: &Path) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), identity: identity(path)? })
+    }
+
+    /// Leaves the file to the process that has taken the listener over.
+    pub(crate) fn leave(mut self) {
+        self.path = PathBuf::new();
     }
 }
 

@@ -107,6 +107,7 @@ fn a_change_that_requires_a_restart_is_named_by_its_key() {
     for (text, expected) in [
         ("", None),
         ("[server]\nlisten = \"127.0.0.1:1\"", Some("server.listen")),
+        ("[server]\ntakeover_socket = \"/run/a.sock\"", Some("server.takeover_socket")),
         ("[server]\nunix_mode = \"0660\"", Some("server.unix_mode")),
         ("[server]\nworkers = 7", Some("server.workers")),
         ("[admin]\nlisten = \"off\"", Some("admin.listen")),

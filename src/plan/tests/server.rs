@@ -14,6 +14,13 @@ fn a_broken_rule_of_the_server_is_reported_with_its_key() {
         ("PROXY headers of no proxy", "[server]\nproxy_protocol = true", Some("server.proxy_protocol")),
         ("PROXY headers", "[server]\nproxy_protocol = true\ntrusted_proxies = [\"10.0.0.1\"]", None),
         ("PROXY headers on a socket", "[server]\nproxy_protocol = true\nlisten = \"unix:/run/a.sock\"", None),
+        ("a relative path", "[server]\ntakeover_socket = \"a.sock\"", Some("server.takeover_socket")),
+        (
+            "a socket for two purposes",
+            "[server]\nlisten = \"unix:/run/a.sock\"\ntakeover_socket = \"/run/a.sock\"",
+            Some("server.takeover_socket"),
+        ),
+        ("a socket for takeovers", "[server]\ntakeover_socket = \"/run/a.sock\"", None),
         ("a mode that is none", "[server]\nunix_mode = \"rw-\"", Some("server.unix_mode")),
         ("the same address twice", "[server]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:1\"]", Some("server.listen[1]")),
         ("a timeout of zero", "[server]\nheader_timeout = \"0s\"", Some("server.header_timeout")),

@@ -68,7 +68,8 @@ fn a_stale_connection_and_a_harmless_request_allow_a_retry_on_the_same_server() 
     }
 }
 
-/// A server that dies closes its idle connections, and may still accept a new one before it is gone.
+/// A server that dies closes its idle connections, and may still accept a new one before it is
+/// gone.
 #[test]
 fn a_stale_connection_uses_up_no_retry() {
     let upstream = upstream(Balance::RoundRobin, &[1, 2]);

@@ -126,7 +126,8 @@ impl Frames {
     }
 }
 
-fn encode(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+/// A frame.
+pub(crate) fn encode(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(payload.len()).expect("a small frame").to_be_bytes();
     let stream = stream.to_be_bytes();
     [&[0, length[0], length[1], kind, flags], &stream[..], payload].concat()
@@ -134,9 +135,22 @@ fn encode(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 
 /// A header block (RFC 7541 §6.2.2): literal fields with names.
 pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
-    let short = |text: &str| u8::try_from(text.len()).ok().filter(|length| *length < 127).expect("a short text");
-    let field = |&(name, value): &(&str, &str)| {
-        [&[0, short(name)], name.as_bytes(), &[short(value)], value.as_bytes()].concat()
-    };
+    let field = |&(name, value): &(&str, &str)| [vec![0], string(name), string(value)].concat();
     fields.iter().flat_map(field).collect()
+}
+
+/// A string (RFC 7541 §5.2), without Huffman code.
+fn string(text: &str) -> Vec<u8> {
+    const MAX_PREFIX: usize = 127;
+    let byte = |number: usize| u8::try_from(number).expect("less than 256");
+    let mut bytes = vec![byte(text.len().min(MAX_PREFIX))];
+    if let Some(mut rest) = text.len().checked_sub(MAX_PREFIX) {
+        while rest >= 128 {
+            bytes.push(byte(128 + rest % 128));
+            rest /= 128;
+        }
+        bytes.push(byte(rest));
+    }
+    bytes.extend_from_slice(text.as_bytes());
+    bytes
 }

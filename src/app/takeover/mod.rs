@@ -1,0 +1,89 @@
+//! Takeover: a new process takes the listening sockets over from the one that runs, without a
+//! supervisor and without a connection lost.
+//!
+//! The running process, the predecessor, listens on the Unix socket `[server] takeover_socket`. The
+//! new one, the successor, has read its configuration when it connects:
+//!
+//! ```text
+//! successor    portcullis takeover 1
+//! predecessor  socket 127.0.0.1:8080     with the descriptors of the sockets (SCM_RIGHTS)
+//! predecessor  …                         a line for each address, admin and takeover_socket too
+//! predecessor  end
+//! successor    ready                     once it has keys, and its workers accept
+//! ```
+//!
+//! Then the predecessor drains, at once. Until `ready` it serves as before; if the successor fails,
+//! nothing has changed. Both have the same sockets, not sockets with the same address: what waits
+//! in a socket when the predecessor closes it is accepted by the successor. With `SO_REUSEPORT`
+//! each process would have sockets of its own, and the kernel resets the connections that wait in
+//! one that is closed.
+//!
+//! The file of the socket is accessible to the process's user alone, and each side checks that the
+//! other is a process of the same user. New processes are served one after the other. The second of
+//! two takes over from the first, which inherits the takeover socket and offers it only once it
+//! serves.
+
+mod predecessor;
+mod successor;
+mod wire;
+
+pub(super) use predecessor::{Offer, RunningOffer};
+pub(super) use successor::{Predecessor, connect};
+
+use std::path::PathBuf;
+
+use rustix::process::Uid;
+use tokio::net::UnixStream;
+
+/// A new process cannot take over from the running one, which goes on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot take over from the process that listens on {}: {fault}", path.display())]
+pub struct TakeoverError {
+    path: PathBuf,
+    fault: TakeoverFault,
+}
+
+/// Why a takeover fails.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TakeoverFault {
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("it belongs to another user")]
+    OtherUser,
+    #[error("it does not answer")]
+    NotAnswering,
+    #[error("it does not speak this protocol")]
+    Protocol,
+    #[error("this process is not ready to serve: {0}")]
+    NotReady(String),
+}
+
+/// The first line of a successor. A change of the protocol is another number.
+const REQUEST: &str = "portcullis takeover 1";
+
+/// What a successor says once it accepts connections.
+const READY: &str = "ready";
+
+/// What follows the last socket.
+const END: &str = "end";
+
+/// What is written in front of the address of a socket.
+const SOCKET: &str = "socket ";
+
+/// The name under which the admin listener's socket is handed over.
+pub(super) fn admin_name(address: std::net::SocketAddr) -> String {
+    format!("admin:{address}")
+}
+
+/// The name under which the takeover socket itself is handed over.
+pub(super) fn takeover_name(path: &std::path::Path) -> String {
+    format!("takeover:{}", path.display())
+}
+
+/// Refuses a peer that does not run as `user`.
+fn check_user(stream: &UnixStream, user: Uid) -> Result<(), TakeoverFault> {
+    if stream.peer_cred()?.uid() == user.as_raw() { Ok(()) } else { Err(TakeoverFault::OtherUser) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+//! Both sides of a takeover over a real socket, and what each does when the other one fails.
+
+use std::cell::Cell;
+use std::fs::Permissions;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
+use std::path::{Path, PathBuf};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::LocalSet;
+
+use super::*;
+use crate::downstream::listener::{BoundListener, InheritedSockets};
+use crate::primitives::random;
+
+/// The path of a takeover socket, which is removed at the end.
+struct SocketPath(PathBuf);
+
+impl SocketPath {
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("portcullis-{}", random::hex(&random::bytes::<8>()))))
+    }
+}
+
+impl Drop for SocketPath {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// So many copies of a listening socket, and its address.
+fn sockets(copies: usize) -> (String, Vec<(String, OwnedFd)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let name = listener.local_addr().unwrap().to_string();
+    let copy = |_| (name.clone(), listener.try_clone().unwrap().into());
+    (name.clone(), (0..copies).map(copy).collect())
+}
+
+/// A predecessor that offers these sockets.
+fn offer(path: &Path, sockets: Vec<(String, OwnedFd)>) -> RunningOffer {
+    let listener = StdUnixListener::bind(path).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    Offer { listener, sockets }.start()
+}
+
+/// Runs `work` on a thread whose user is another one to the kernel.
+#[cfg(target_os = "linux")]
+fn as_another_user<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    const OTHER: u32 = 65_534;
+    let thread = std::thread::spawn(move || {
+        let other = Uid::from_raw(OTHER);
+        rustix::thread::set_thread_res_uid(other, other, other).unwrap();
+        work()
+    });
+    thread.join().unwrap()
+}
+
+/// The error of a successor.
+async fn failure(path: &Path) -> String {
+    connect(path, &mut InheritedSockets::default()).await.unwrap_err().to_string()
+}
+
+#[tokio::test]
+async fn a_successor_gets_all_sockets_and_the_predecessor_learns_when_it_is_ready() {
+    LocalSet::new()
+        .run_until(async {
+            let path = SocketPath::new();
+            // More than one line has room for.
+            let (name, sockets) = sockets(2 * wire::MAX_DESCRIPTORS + 1);
+            let mut offer = offer(&path.0, sockets);
+            let mut inherited = InheritedSockets::default();
+            assert!(!offer.is_being_taken());
+            let predecessor = connect(&path.0, &mut inherited).await.unwrap().unwrap();
+            assert_eq!(inherited.take(&name).len(), 2 * wire::MAX_DESCRIPTORS + 1);
+            assert!(offer.is_being_taken());
+            tokio::select! {
+                biased;
+                () = offer.taken() => panic!("the successor is not ready"),
+                () = std::future::ready(()) => {}
+            }
+            predecessor.release();
+            offer.taken().await;
+        })
+        .await;
+}
+
+/// A connection that waits in the socket while the predecessor closes it is not lost.
+#[tokio::test]
+async fn the_sockets_are_the_same_and_keep_what_waits_in_them() {
+    LocalSet::new()
+        .run_until(async {
+            let path = SocketPath::new();
+            let (name, sockets) = sockets(1);
+            let offer = offer(&path.0, sockets);
+            let _waiting = TcpStream::connect(&name).unwrap();
+            let mut inherited = InheritedSockets::default();
+            connect(&path.0, &mut inherited).await.unwrap().unwrap().release();
+            drop(offer);
+            let Some(BoundListener::Tcp(listener)) = inherited.take(&name).pop() else { panic!("a TCP socket") };
+            listener.set_nonblocking(false).unwrap();
+            listener.accept().unwrap();
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_successor_that_fails_changes_nothing() {
+    LocalSet::new()
+        .run_until(async {
+            let path = SocketPath::new();
+            let (name, sockets) = sockets(1);
+            let mut offer = offer(&path.0, sockets);
+            for wrong in ["", "portcullis takeover 2\n", "GET / HTTP/1.1\r\n\r\n"] {
+                let mut stream = UnixStream::connect(&path.0).await.unwrap();
+                stream.write_all(wrong.as_bytes()).await.unwrap();
+                stream.shutdown().await.unwrap();
+                let mut received = Vec::new();
+                let _ = stream.read_to_end(&mut received).await;
+                assert!(received.is_empty(), "{wrong:?}");
+            }
+            // Gets the sockets and ends.
+            drop(connect(&path.0, &mut InheritedSockets::default()).await.unwrap().unwrap());
+            let mut inherited = InheritedSockets::default();
+            let predecessor = connect(&path.0, &mut inherited).await.unwrap().unwrap();
+            assert_eq!(inherited.take(&name).len(), 1);
+            predecessor.release();
+            offer.taken().await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn the_second_of_two_successors_waits_for_the_first() {
+    LocalSet::new()
+        .run_until(async {
+            let path = SocketPath::new();
+            let (name, sockets) = sockets(1);
+            let mut offer = offer(&path.0, sockets);
+            let first = connect(&path.0, &mut InheritedSockets::default()).await.unwrap().unwrap();
+            let (mut inherited, end_of_first) = (InheritedSockets::default(), Cell::new(false));
+            let second = async {
+                let predecessor = connect(&path.0, &mut inherited).await.unwrap().unwrap();
+                assert!(end_of_first.get(), "it gets the sockets once the first has failed");
+                predecessor.release();
+            };
+            let fail = async {
+                // The other one is connected when it has been polled once.
+                tokio::task::yield_now().await;
+                end_of_first.set(true);
+                drop(first);
+            };
+            tokio::join!(second, fail);
+            assert_eq!(inherited.take(&name).len(), 1);
+            offer.taken().await;
+        })
+        .await;
+}
+
+/// Threat TO-1: the judgement of both sides.
+#[tokio::test]
+async fn a_process_of_another_user_is_refused() {
+    let (stream, _other) = UnixStream::pair().unwrap();
+    let user = rustix::process::geteuid();
+    assert!(check_user(&stream, user).is_ok());
+    let other = Uid::from_raw(user.as_raw() + 1);
+    assert!(matches!(check_user(&stream, other), Err(TakeoverFault::OtherUser)));
+}
+
+/// Threat TO-1: both sides, with a thread that is another user to the kernel. Only root can become
+/// one.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_thread_of_another_user_neither_gets_sockets_nor_gives_any() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    LocalSet::new()
+        .run_until(async {
+            let path = SocketPath::new();
+            let (_, sockets) = sockets(1);
+            let mut offer = offer(&path.0, sockets);
+            std::fs::set_permissions(&path.0, Permissions::from_mode(0o666)).unwrap();
+            let address = path.0.clone();
+            let stream = as_another_user(move || StdUnixStream::connect(address).unwrap());
+            stream.set_nonblocking(true).unwrap();
+            let mut stream = UnixStream::from_std(stream).unwrap();
+            stream.write_all(format!("{REQUEST}\n").as_bytes()).await.unwrap();
+            let mut received = Vec::new();
+            let _ = stream.read_to_end(&mut received).await;
+            assert!(received.is_empty(), "a successor");
+            // The offer stands.
+            connect(&path.0, &mut InheritedSockets::default()).await.unwrap().unwrap().release();
+            offer.taken().await;
+
+            let path = SocketPath::new();
+            let address = path.0.clone();
+            let _listener = as_another_user(move || StdUnixListener::bind(address).unwrap());
+            assert!(failure(&path.0).await.ends_with("it belongs to another user"));
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn without_a_running_process_there_is_nothing_to_take_over() {
+    let path = SocketPath::new();
+    let mut inherited = InheritedSockets::default();
+    assert!(connect(&path.0, &mut inherited).await.unwrap().is_none(), "no file");
+    drop(StdUnixListener::bind(&path.0).unwrap());
+    assert!(connect(&path.0, &mut inherited).await.unwrap().is_none(), "the file of a process that has ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_does_not_answer_is_an_error_after_a_while() {
+    let path = SocketPath::new();
+    let _silent = StdUnixListener::bind(&path.0).unwrap();
+    assert!(failure(&path.0).await.ends_with("it does not answer"));
+}
+
+#[tokio::test]
+async fn a_process_that_speaks_another_protocol_is_an_error() {
+    for (name, reply, expected) in [
+        ("nothing", "", "it does not speak this protocol"),
+        ("another line", "HTTP/1.1 400 Bad Request\n", "it does not speak this protocol"),
+        ("a socket without its descriptor", "socket 127.0.0.1:80\n", "it does not speak this protocol"),
+        ("an endless line", &"x".repeat(1000), "invalid data"),
+    ] {
+        let path = SocketPath::new();
+        let listener = UnixListener::bind(&path.0).unwrap();
+        let answering = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            wire::receive(&stream).await.unwrap();
+            stream.write_all(reply.as_bytes()).await.unwrap();
+        };
+        let (error, ()) = tokio::join!(failure(&path.0), answering);
+        assert!(error.ends_with(expected), "{name}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_descriptor_that_is_no_listening_socket_is_an_error() {
+    let path = SocketPath::new();
+    let listener = UnixListener::bind(&path.0).unwrap();
+    let answering = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        wire::receive(&stream).await.unwrap();
+        let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        wire::send(&stream, "socket 127.0.0.1:80", &[std::os::fd::AsFd::as_fd(&datagrams)]).await.unwrap();
+    };
+    let (error, ()) = tokio::join!(failure(&path.0), answering);
+    assert!(error.contains("it is not a stream socket"), "{error}");
+}
