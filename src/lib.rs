@@ -40,7 +40,6 @@ pub(crate) mod primitives;
 pub(crate) mod rate_limit;
 pub(crate) mod resolver;
 pub(crate) mod telemetry;
-#[allow(dead_code, reason = "authorities and revocation lists are for client and upstream certificates, which follow")]
 pub(crate) mod tls;
 pub(crate) mod token;
 pub(crate) mod upstream;

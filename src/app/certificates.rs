@@ -15,6 +15,7 @@ use crate::telemetry::Rfc3339;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::certificate::Expiry;
 use crate::tls::client::{ClientTls, ClientTlsError};
+use crate::tls::client_auth::LoadedRevocations;
 use crate::tls::follow::{Contents, Follower, LookTimes};
 use crate::tls::server::{LoadedCertificate, ServerTls, SettingError};
 use crate::upstream::Upstream;
@@ -140,6 +141,7 @@ async fn run(source: TlsSource, times: LookTimes, clock: Clock, metrics: Arc<Met
             }
             () = sleep_until(warning_due) => {
                 source.certificates().iter().for_each(|certificate| warn_of_expiry(certificate, &clock));
+                warn_of_expired_revocations(&source, &clock);
                 warning_due = Instant::now() + WARNING_INTERVAL;
             }
         }
@@ -155,6 +157,12 @@ fn use_changed(source: &TlsSource, contents: &Contents, metrics: &Metrics) {
             if let TlsSource::Upstream(upstream, _) = source {
                 tracing::info!(upstream = &**upstream, "the files for TLS to an upstream are reloaded");
             }
+            if let TlsSource::Server(tls) = source
+                && let Some(LoadedRevocations { file, expires }) = tls.revocations()
+            {
+                let expires = expires.map(|expires| tracing::field::display(Rfc3339(expires)));
+                tracing::info!(file = %file, expires, "revocation lists reloaded");
+            }
             for LoadedCertificate { file, facts } in source.certificates() {
                 let (names, expires) = (facts.names(), Rfc3339(facts.not_after));
                 tracing::info!(certificate = %file, names, %expires, "certificate files reloaded");
@@ -165,6 +173,14 @@ fn use_changed(source: &TlsSource, contents: &Contents, metrics: &Metrics) {
                 tracing::warn!(key, error, "changed certificate files rejected; the previous ones stay in use");
             }
         }
+    }
+}
+
+/// Reports revocation lists that have expired: the certificates of all clients are refused then.
+fn warn_of_expired_revocations(source: &TlsSource, clock: &Clock) {
+    let TlsSource::Server(tls) = source else { return };
+    if let Some(lists) = tls.revocations().filter(|lists| lists.have_expired(clock.now())) {
+        tracing::error!(file = %lists.file, "a revocation list has expired, so that client certificates are refused");
     }
 }
 

@@ -77,6 +77,7 @@ impl Readiness for ReadinessState {
         // The iteration order of issuers is unspecified; that of the reasons is not.
         reasons.sort();
         reasons.extend(expiring_certificates(&runtime));
+        reasons.extend(expired_revocations(&runtime));
         for upstream in runtime.upstreams() {
             let name = upstream.name();
             let reason = |server: Arc<Server>| {
@@ -102,4 +103,10 @@ fn expiring_certificates(runtime: &Runtime) -> Vec<String> {
         Expiry::Soon { days_left } => Some(format!("certificate {file} expires in {days_left} days")),
     };
     runtime.certificates().into_iter().filter_map(reason).collect()
+}
+
+/// Like a certificate, revocation lists that have expired do not make the gateway unready.
+fn expired_revocations(runtime: &Runtime) -> Option<String> {
+    let lists = runtime.tls()?.revocations().filter(|lists| lists.have_expired(runtime.clock().now()))?;
+    Some(format!("a revocation list in {} has expired, so that client certificates are refused", lists.file))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{ConfigFile, FAILED};
 use crate::app::block_on_local;
-use crate::gateway::policy::{Access, RouteSettings};
+use crate::gateway::policy::{Access, ClientCertRule, RouteSettings};
 use crate::plan::adopt::Adopter;
 use crate::plan::tls_files::TlsFiles;
 use crate::plan::{Plan, Warning, certificate_warnings};
@@ -132,6 +132,10 @@ fn describe_access(settings: &RouteSettings) -> String {
         }
         .to_owned(),
     ];
+    match settings.client_cert {
+        ClientCertRule::Optional => {}
+        ClientCertRule::Required => parts.push("client certificate".to_owned()),
+    }
     parts.extend(settings.access.demands().iter().map(ToString::to_string));
     if let Some(issuers) = &settings.issuers {
         parts.push(format!("issuers {}", issuers.join(" ")));

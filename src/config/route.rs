@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::body_idle_timeout::BodyIdleTimeout;
 use super::field_order;
 use super::stream_after_expiry::StreamAfterExpiry;
-use super::units::{Access, ByteRate, ClaimValue, OneOrMany, SizeOrUnlimited, TimeSpan, UnusualPath};
+use super::units::{Access, ByteRate, ClaimValue, ClientCert, OneOrMany, SizeOrUnlimited, TimeSpan, UnusualPath};
 
 /// One route.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
@@ -47,6 +47,9 @@ pub struct Route {
     /// Paths of claims that the token must have, each with the allowed value or an array of allowed
     /// values.
     pub claims: BTreeMap<String, OneOrMany<ClaimValue>>,
+    /// Whether requests need a client certificate, besides what `access` asks for: `"optional"`, or
+    /// `"required"` (403 without one). Only with `server.tls.client_auth`.
+    pub client_cert: ClientCert,
     /// Name of the upstream that requests go to.
     pub upstream: Option<String>,
     /// Name of the CORS policy.
@@ -108,6 +111,7 @@ impl Default for Route {
             roles: Vec::new(),
             any_roles: Vec::new(),
             claims: BTreeMap::new(),
+            client_cert: ClientCert::Optional,
             upstream: None,
             cors: None,
             limits: Vec::new(),

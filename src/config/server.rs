@@ -137,8 +137,8 @@ impl Default for Admin {
 #[schemars(transform = field_order::record::<Self>)]
 pub struct Identity {
     /// Header names, each with the source of its value: `"subject"`, `"issuer"`, `"client"`,
-    /// `"scopes"`, `"roles"` or `"claim:PATH"`. A table in the file replaces the default as a
-    /// whole.
+    /// `"scopes"`, `"roles"`, `"claim:PATH"`, `"client_cert_subject"`, `"client_cert_san"` or
+    /// `"client_cert_thumbprint"`. A table in the file replaces the default as a whole.
     pub headers: BTreeMap<String, String>,
     /// Identity headers of other systems, such as `"Remote-User"`, that are forwarded from trusted
     /// proxies. All others are removed.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::units::TlsVersion;
+use super::units::{ClientAuth, TlsVersion};
 use super::{field_order, table};
 
 /// TLS towards clients.
@@ -19,11 +19,30 @@ pub struct ServerTls {
     pub certificates: Vec<Certificate>,
     /// The lowest version of TLS that is accepted.
     pub min_version: TlsVersion,
+    /// Whether clients present a certificate: `"none"`, `"optional"` (a client without one is
+    /// served, and routes can demand one) or `"required"` (the handshake fails without one). One
+    /// that is presented is always verified.
+    pub client_auth: ClientAuth,
+    /// PEM file with the certificate authorities that may have issued the clients' certificates.
+    /// Required with `client_auth`; there is no default, and the system's are never used.
+    /// Default: none.
+    pub client_ca: Option<String>,
+    /// PEM file with certificate revocation lists of these authorities. A client's certificate is
+    /// refused if it is on one of them, or if none that is up to date covers it. Only with
+    /// `client_ca`.
+    /// Default: none.
+    pub client_crl: Option<String>,
 }
 
 impl Default for ServerTls {
     fn default() -> Self {
-        Self { certificates: Vec::new(), min_version: TlsVersion::Tls12 }
+        Self {
+            certificates: Vec::new(),
+            min_version: TlsVersion::Tls12,
+            client_auth: ClientAuth::None,
+            client_ca: None,
+            client_crl: None,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::body_idle_timeout::BodyIdleTimeout;
 use super::health::{Ejection, HealthCheck};
 use super::server_entry::ServerEntry;
-use super::units::{HostHeader, RetryOn, Size, TimeSpan, UpstreamProtocol};
+use super::units::{ForwardClientCert, HostHeader, RetryOn, Size, TimeSpan, UpstreamProtocol};
 use super::upstream_tls::UpstreamTls;
 use super::{field_order, table};
 
@@ -70,6 +70,11 @@ pub struct Upstream {
     /// Whether to forward the client's `Authorization`: on public routes whatever it is, on other
     /// routes only with a token that was verified.
     pub forward_token: bool,
+    /// Whether to forward the client's certificate, verified by `server.tls.client_auth` (RFC
+    /// 9440): `"certificate"` in `Client-Cert`, `"chain"` also the others that the client has sent,
+    /// in `Client-Cert-Chain`, or `"none"`. The gateway then removes these fields from every
+    /// request, also from those of trusted proxies.
+    pub forward_client_cert: ForwardClientCert,
     /// Health checks of each server, `{ path = "/health" }`.
     /// Default: none.
     pub health: Option<HealthCheck>,
@@ -101,6 +106,7 @@ impl Default for Upstream {
             tls: None,
             host: HostHeader::Preserve,
             forward_token: false,
+            forward_client_cert: ForwardClientCert::None,
             health: None,
             eject: Ejection::default(),
             slow_start: TimeSpan::seconds(10),

@@ -4,24 +4,27 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
+use rustls::{HandshakeKind, ProtocolVersion};
 use tokio::time::{Instant, timeout_at};
 
 use super::connection_context::ConnectionContext;
 use super::connection_state::ConnectionState;
 use super::http_connection::last_request_grace_over;
 use super::idle_connections::IdleHandle;
+use super::linger::linger;
 use super::protocol::{self, Detected, Protocol};
 use super::socket::ClientSocket;
 use super::tls_handshake::{FailedHandshake, Handshakes};
 use super::transport::Transport;
-use super::{http1, http2};
-use crate::gateway::{Gateway, Peer, PeerAddress, ServerSettings};
+use super::{http1, http2, tls_session};
+use crate::gateway::{Gateway, Peer, PeerAddress, ServerSettings, TlsPeer};
+use crate::primitives::clock::WallTime;
 use crate::primitives::listen_address::ListenerService;
 use crate::primitives::log_interval::LogInterval;
 use crate::primitives::shutdown::Shutdown;
 use crate::telemetry::metrics::{CompletedHandshake, ConnectionMetrics, HandshakeFailure};
 use crate::tls::ALPN_HTTP2;
+use crate::tls::server::ServerTlsState;
 
 /// What the connections of one worker share.
 #[derive(Clone, Debug)]
@@ -51,8 +54,9 @@ pub(super) async fn serve(
         opened = async { match service {
             // TLS cannot be turned off without a restart, so there is a configuration.
             ListenerService::Tls => {
-                let config = gateway.tls_config()?;
-                Box::pin(open_tls(socket, &handshakes, config, address, deadline, &metrics)).await
+                let tls = gateway.tls()?;
+                let handshake = Handshake { handshakes: &handshakes, tls: &tls, now: gateway.now(), deadline };
+                Box::pin(open_tls(socket, handshake, address, &metrics)).await
             }
             ListenerService::HttpsRedirect | ListenerService::Plain => {
                 timeout_at(deadline, open_plain(socket, address, &metrics)).await.ok().flatten()
@@ -63,12 +67,12 @@ pub(super) async fn serve(
     };
     // Otherwise the client has closed the connection or sent too little in time: there is no
     // request to respond to.
-    let Some(Opened { transport, protocol, buffered }) = opened else { return };
+    let Some(Opened { transport, protocol, buffered, tls }) = opened else { return };
     let state = ConnectionState::new(opened_at, timeouts);
-    let peer = match service {
-        ListenerService::HttpsRedirect => Peer::to_redirect(address),
-        ListenerService::Plain => Peer::new(address, "http"),
-        ListenerService::Tls => Peer::new(address, "https"),
+    let peer = match (service, tls) {
+        (ListenerService::HttpsRedirect, _) => Peer::to_redirect(address),
+        (ListenerService::Plain | ListenerService::Tls, None) => Peer::new(address, "http"),
+        (ListenerService::Plain | ListenerService::Tls, Some(tls)) => Peer::with_tls(address, tls),
     };
     let context = ConnectionContext { gateway, peer, state, idle, metrics, shutdown, timeouts, max_header_size };
     match protocol {
@@ -85,13 +89,23 @@ struct Opened {
     protocol: Protocol,
     /// Bytes that were read already.
     buffered: Vec<u8>,
+    /// The session; `None` without TLS.
+    tls: Option<Rc<TlsPeer>>,
+}
+
+/// What a TLS handshake needs.
+struct Handshake<'a> {
+    handshakes: &'a Handshakes,
+    tls: &'a ServerTlsState,
+    now: WallTime,
+    deadline: Instant,
 }
 
 /// Without TLS, the first bytes show which protocol it is.
 async fn open_plain(mut socket: ClientSocket, address: PeerAddress, metrics: &ConnectionMetrics) -> Option<Opened> {
     match protocol::detect(&mut socket).await {
         Ok((Detected::Http(protocol), buffered)) => {
-            Some(Opened { transport: Transport::Plain(socket), protocol, buffered })
+            Some(Opened { transport: Transport::Plain(socket), protocol, buffered, tls: None })
         }
         Ok((Detected::Tls, _)) => {
             static LOG: LogInterval = LogInterval::new();
@@ -109,18 +123,22 @@ async fn open_plain(mut socket: ClientSocket, address: PeerAddress, metrics: &Co
 /// agreement it is HTTP/1.1.
 async fn open_tls(
     socket: ClientSocket,
-    handshakes: &Handshakes,
-    config: Arc<ServerConfig>,
+    handshake: Handshake<'_>,
     address: PeerAddress,
-    deadline: Instant,
     metrics: &ConnectionMetrics,
 ) -> Option<Opened> {
-    let shaken = timeout_at(deadline, handshakes.accept(socket, config)).await;
-    let stream = match shaken.unwrap_or_else(|_| Err(timed_out())) {
-        Ok(stream) => stream,
-        Err(FailedHandshake { reason, cause }) => {
+    let Handshake { handshakes, tls, now, deadline } = handshake;
+    let shaken = timeout_at(deadline, handshakes.accept(socket, Arc::clone(tls.config()))).await;
+    let shaken = shaken.unwrap_or_else(|_| Err(timed_out()));
+    let opened = shaken.and_then(|stream| Ok((tls_session::peer(stream.get_ref().1, tls, now)?, stream)));
+    let (peer, stream) = match opened {
+        Ok(opened) => opened,
+        Err(FailedHandshake { reason, cause, socket }) => {
             metrics.tls().count_failure(reason);
             tracing::debug!(client = %address.ip(), reason = reason.label(), cause, "TLS handshake failed");
+            if let Some(socket) = socket {
+                let _ = timeout_at(deadline, linger(socket)).await;
+            }
             return None;
         }
     };
@@ -133,10 +151,10 @@ async fn open_tls(
     let mut transport = Transport::Tls(Box::new(stream));
     // Until the request begins, the connection can still be closed for others.
     timeout_at(deadline, transport.readable()).await.ok()?.ok()?;
-    Some(Opened { transport, protocol, buffered: Vec::new() })
+    Some(Opened { transport, protocol, buffered: Vec::new(), tls: Some(Rc::new(peer)) })
 }
 
 fn timed_out() -> FailedHandshake {
     let cause = io::Error::from(io::ErrorKind::TimedOut).to_string();
-    FailedHandshake { reason: HandshakeFailure::Timeout, cause }
+    FailedHandshake { reason: HandshakeFailure::Timeout, cause, socket: None }
 }

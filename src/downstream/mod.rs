@@ -34,6 +34,7 @@ mod proxy_protocol;
 mod service;
 mod socket;
 mod tls_handshake;
+mod tls_session;
 mod transport;
 
 use std::io;

@@ -10,13 +10,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use rustls::ServerConfig;
 use rustls::server::{Accepted, AcceptedAlert, Acceptor};
+use rustls::{CertificateError, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 use tokio_rustls::server::{StartHandshake, TlsStream};
 
-use super::linger::linger;
 use super::socket::ClientSocket;
 use crate::telemetry::metrics::HandshakeFailure;
 
@@ -34,6 +33,8 @@ pub(super) struct FailedHandshake {
     pub(super) reason: HandshakeFailure,
     /// For the log: a text of rustls or of the operating system.
     pub(super) cause: String,
+    /// The connection, if the client was sent an alert or a response that it can still read.
+    pub(super) socket: Option<ClientSocket>,
 }
 
 /// The response to a request that was sent without TLS.
@@ -59,7 +60,7 @@ impl Handshakes {
     /// # Errors
     ///
     /// [`FailedHandshake`]. The client has then been sent an alert, if there is one for the reason,
-    /// or a response if it speaks HTTP without TLS.
+    /// or a response if it speaks HTTP without TLS. It may still be sending.
     ///
     /// # Cancel safety
     ///
@@ -74,20 +75,23 @@ impl Handshakes {
             Err(ClientHelloError::Io(error)) => return Err(FailedHandshake::from(error)),
             Err(ClientHelloError::PlainHttp) => {
                 let _ = socket.write_all(PLAIN_HTTP_RESPONSE).await;
-                linger(socket).await;
                 let cause = "the client speaks HTTP without TLS".to_owned();
-                return Err(FailedHandshake { reason: HandshakeFailure::PlainHttp, cause });
+                return Err(FailedHandshake { reason: HandshakeFailure::PlainHttp, cause, socket: Some(socket) });
             }
             Err(ClientHelloError::Tls(error, mut alert)) => {
                 let mut bytes = Vec::new();
                 // Writing to a Vec does not fail.
                 let _ = alert.write_all(&mut bytes);
                 let _ = socket.write_all(&bytes).await;
-                linger(socket).await;
-                return Err(FailedHandshake::from(error));
+                return Err(FailedHandshake { socket: Some(socket), ..FailedHandshake::from(error) });
             }
         };
-        Ok(self.complete(StartHandshake::from_parts(accepted, socket), config).await?)
+        self.complete(StartHandshake::from_parts(accepted, socket), config).await.map_err(|(error, socket)| {
+            let failed = FailedHandshake::from(error);
+            // Otherwise the client does not read.
+            let socket = (failed.reason != HandshakeFailure::Closed).then_some(socket);
+            FailedHandshake { socket, ..failed }
+        })
     }
 
     /// Does the expensive part, the key exchange and the signature, in turn with the other
@@ -98,10 +102,10 @@ impl Handshakes {
         &self,
         start: StartHandshake<ClientSocket>,
         config: Arc<ServerConfig>,
-    ) -> io::Result<TlsStream<ClientSocket>> {
+    ) -> Result<TlsStream<ClientSocket>, (io::Error, ClientSocket)> {
         let turn = self.turn.acquire().await.expect("the semaphore is never closed");
         // This call computes, and the first poll sends the result.
-        let mut handshake = start.into_stream(config);
+        let mut handshake = start.into_stream(config).into_fallible();
         let first = poll_fn(|cx| Poll::Ready(Pin::new(&mut handshake).poll(cx))).await;
         // The runtime polls all sockets and serves other connections before the next handshake.
         tokio::task::yield_now().await;
@@ -152,7 +156,7 @@ impl From<io::Error> for FailedHandshake {
     fn from(error: io::Error) -> Self {
         match error.downcast::<rustls::Error>() {
             Ok(error) => error.into(),
-            Err(error) => Self { reason: HandshakeFailure::Closed, cause: error.to_string() },
+            Err(error) => Self { reason: HandshakeFailure::Closed, cause: error.to_string(), socket: None },
         }
     }
 }
@@ -163,9 +167,10 @@ impl From<rustls::Error> for FailedHandshake {
         let reason = match &error {
             Error::NoApplicationProtocol => HandshakeFailure::ApplicationProtocol,
             Error::AlertReceived(_) => HandshakeFailure::Alert,
-            Error::NoCertificatesPresented | Error::InvalidCertificate(_) | Error::InvalidCertRevocationList(_) => {
-                HandshakeFailure::ClientCertificate
-            }
+            Error::NoCertificatesPresented => HandshakeFailure::ClientCertificateMissing,
+            Error::InvalidCertificate(error) => of_client_certificate(error),
+            // The list is not signed by the authority that it is said to be of.
+            Error::InvalidCertRevocationList(_) => HandshakeFailure::ClientCertificateRevocationUnknown,
             Error::PeerIncompatible(
                 PeerIncompatible::ServerDoesNotSupportTls12Or13
                 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
@@ -177,7 +182,23 @@ impl From<rustls::Error> for FailedHandshake {
             Error::PeerIncompatible(_) | Error::General(_) => HandshakeFailure::Parameters,
             _ => HandshakeFailure::Malformed,
         };
-        Self { reason, cause: error.to_string() }
+        Self { reason, cause: error.to_string(), socket: None }
+    }
+}
+
+fn of_client_certificate(error: &CertificateError) -> HandshakeFailure {
+    match error {
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => HandshakeFailure::ClientCertificateExpired,
+        CertificateError::Revoked => HandshakeFailure::ClientCertificateRevoked,
+        CertificateError::UnknownIssuer => HandshakeFailure::ClientCertificateUntrusted,
+        CertificateError::ExpiredRevocationList
+        | CertificateError::ExpiredRevocationListContext { .. }
+        | CertificateError::UnknownRevocationStatus => HandshakeFailure::ClientCertificateRevocationUnknown,
+        // A type of rustls, which may grow: a bad signature or a purpose other than `clientAuth`.
+        _ => HandshakeFailure::ClientCertificateInvalid,
     }
 }
 

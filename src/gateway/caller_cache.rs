@@ -76,6 +76,12 @@ impl CallerCache {
         Arc::new(Self { verdicts: VerdictCache::new(), metrics })
     }
 
+    /// Where omitted identity headers are counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// The approximate number of callers.
     #[must_use]
     pub fn entry_count(&self) -> u64 {
@@ -138,7 +144,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::gateway::policy::identity::IdentitySource;
+    use crate::gateway::policy::identity::{IdentitySource, TokenSource};
     use crate::primitives::clock::ManualClock;
     use crate::token::test_support::{NOW, P256, claims_with, idle_settings, verifier};
 
@@ -151,7 +157,8 @@ mod tests {
         let principal = issuers.check_claims(claims_with(&json!({ "sub": "x".repeat(BYTES) }))).unwrap();
         let cache = CallerCache::new(Metrics::new(clock));
         let estimate = |headers: &[&'static str]| {
-            let headers = headers.iter().map(|name| (HeaderName::from_static(name), IdentitySource::Subject)).collect();
+            let subject = || IdentitySource::Token(TokenSource::Subject);
+            let headers = headers.iter().map(|name| (HeaderName::from_static(name), subject())).collect();
             let identity = Arc::new(IdentityHeaders::new(headers, Vec::new(), 4096));
             cache.render(principal.clone(), &identity).estimated_bytes()
         };

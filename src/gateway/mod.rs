@@ -12,7 +12,7 @@
 //! | 2 routing | `routing` | → `RoutedRequest`, or a preflight | 400 404 405 |
 //! | 3 CORS | `cors` | decides on the origin; answers a preflight with 204 | – |
 //! | 4 limits before authentication | `rate_limit` | – | 429 |
-//! | 5 authenticate | `authenticate` | → `Caller` | 400 401 429 503 |
+//! | 5 authenticate | `authenticate`, `client_certificate` | → `Caller` | 400 401 403 421 429 503 |
 //! | 6 authorize | `authorize` | `RoutedRequest` + `Caller` → `Permit` | 403 |
 //! | 7 limits after authentication | `rate_limit` | `Permit` → `Admitted` | 429 |
 //! | 8 forward | `forward` | `Admitted` → response | 400 408 413 500 502 503 504 |
@@ -31,6 +31,7 @@ pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod runtime;
 pub(crate) mod stages;
+pub(crate) mod tls_peer;
 pub(crate) mod worker;
 
 mod tunnel;
@@ -40,6 +41,7 @@ pub(crate) use request::Peer;
 pub(crate) use response::context::ResponseContext;
 pub use runtime::CurrentRuntime;
 pub(crate) use runtime::{ConnectionShare, Runtime, ServerSettings};
+pub(crate) use tls_peer::TlsPeer;
 pub use worker::Worker;
 
 use std::rc::Rc;
@@ -47,7 +49,6 @@ use std::sync::Arc;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use rustls::ServerConfig;
 
 use decide::{Credentials, Decision, decide};
 use observer::NoObserver;
@@ -57,7 +58,9 @@ use response::refusal::Refusal;
 use stages::forward::{self, Forwarded};
 use tunnel::TunnelRequest;
 
+use crate::primitives::clock::WallTime;
 use crate::telemetry::metrics::ConnectionMetrics;
+use crate::tls::server::ServerTlsState;
 
 /// The gateway of one worker.
 #[derive(Debug)]
@@ -122,8 +125,14 @@ impl Gateway {
 
     /// What TLS sessions that begin at this moment use; `None` without TLS.
     #[must_use]
-    pub(crate) fn tls_config(&self) -> Option<Arc<ServerConfig>> {
-        self.worker.current().tls().map(|tls| tls.config())
+    pub(crate) fn tls(&self) -> Option<Arc<ServerTlsState>> {
+        self.worker.current().tls().map(|tls| tls.current())
+    }
+
+    /// The time.
+    #[must_use]
+    pub(crate) fn now(&self) -> WallTime {
+        self.worker.current().clock().now()
     }
 
     /// The metrics of client connections and their bodies.

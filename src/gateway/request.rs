@@ -10,6 +10,7 @@ use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 
 use super::client_address::PeerAddress;
+use super::tls_peer::TlsPeer;
 use crate::primitives::grpc;
 use crate::upstream::headers::forwarding::Hop;
 use crate::upstream::websocket::WEBSOCKET;
@@ -19,6 +20,8 @@ use crate::upstream::websocket::WEBSOCKET;
 pub struct Peer {
     address: PeerAddress,
     hop: Rc<Hop>,
+    /// `None` without TLS.
+    tls: Option<Rc<TlsPeer>>,
     service: PeerService,
 }
 
@@ -35,7 +38,13 @@ impl Peer {
     /// The peer at `address`. `scheme` is `http` or `https`.
     #[must_use]
     pub fn new(address: PeerAddress, scheme: &'static str) -> Self {
-        Self { address, hop: Rc::new(Hop::new(address.ip(), scheme)), service: PeerService::Routes }
+        Self { address, hop: Rc::new(Hop::new(address.ip(), scheme)), tls: None, service: PeerService::Routes }
+    }
+
+    /// The peer at `address`, with its TLS session.
+    #[must_use]
+    pub fn with_tls(address: PeerAddress, tls: Rc<TlsPeer>) -> Self {
+        Self { tls: Some(tls), ..Self::new(address, "https") }
     }
 
     /// A peer at `address` whose requests are redirected to https.
@@ -54,6 +63,12 @@ impl Peer {
     #[must_use]
     pub fn address(&self) -> PeerAddress {
         self.address
+    }
+
+    /// The TLS session; `None` without TLS.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Rc<TlsPeer>> {
+        self.tls.as_ref()
     }
 
     /// The forwarding headers that describe this connection to upstreams.

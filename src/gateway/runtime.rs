@@ -19,6 +19,7 @@ use crate::primitives::clock::Clock;
 use crate::primitives::min_rate::MinRate;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::{ConnectionMetrics, Metrics, RouteMetrics};
+use crate::tls::client_auth::{ClientAuthMode, ClientTrust};
 use crate::tls::server::{LoadedCertificate, ServerTls};
 use crate::token::{Issuers, Principal};
 use crate::upstream::Upstream;
@@ -42,6 +43,8 @@ pub struct ServerSettings {
     pub subject_in_log: SubjectLogging,
     /// The `Server` field of responses.
     pub server_header: ServerHeader,
+    /// Whether clients are asked for a certificate.
+    pub client_auth: Option<ClientAuthMode>,
     /// Where listeners that redirect to https redirect to.
     pub https_origin: HttpsOrigin,
 }
@@ -267,6 +270,13 @@ impl Runtime {
     #[must_use]
     pub(crate) fn tls(&self) -> Option<&Arc<ServerTls>> {
         self.tls.as_ref()
+    }
+
+    /// Which clients' certificates are accepted at this moment; `None` if clients are not asked for
+    /// one.
+    #[must_use]
+    pub(crate) fn client_trust(&self) -> Option<Arc<ClientTrust>> {
+        self.tls.as_ref()?.client_trust()
     }
 
     /// The metrics of client connections and their bodies.

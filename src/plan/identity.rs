@@ -2,6 +2,7 @@
 
 use http::HeaderName;
 
+use super::server_tls::{CLIENT_AUTH_HINT, asks_for_client_certificates};
 use super::syntax::{listed_twice, parse_header_name};
 use crate::config::key_path::{child, element};
 use crate::config::problem::quoted;
@@ -14,7 +15,7 @@ use crate::upstream::headers::names::{Class, is_same};
 const MAX_VALUE_BYTES: u64 = 32 * 1024;
 
 pub(super) fn compile(identity: &Identity, server: &Server, problems: &mut Problems) -> IdentityHeaders {
-    let headers = compile_headers(identity, problems);
+    let headers = compile_headers(identity, server, problems);
     let passed = compile_passed(identity, server, &headers, problems);
     let max_value_size = identity.max_value_size;
     if !(1..=MAX_VALUE_BYTES).contains(&max_value_size.bytes()) {
@@ -27,7 +28,7 @@ pub(super) fn compile(identity: &Identity, server: &Server, problems: &mut Probl
     IdentityHeaders::new(headers, passed, usize::try_from(max_value_size.bytes()).unwrap_or(usize::MAX))
 }
 
-fn compile_headers(identity: &Identity, problems: &mut Problems) -> Vec<(HeaderName, IdentitySource)> {
+fn compile_headers(identity: &Identity, server: &Server, problems: &mut Problems) -> Vec<(HeaderName, IdentitySource)> {
     let mut headers: Vec<(HeaderName, IdentitySource)> = Vec::new();
     for (name, source_text) in &identity.headers {
         let key_path = child("identity.headers", name);
@@ -36,7 +37,15 @@ fn compile_headers(identity: &Identity, problems: &mut Problems) -> Vec<(HeaderN
             problems.add_with_hint(
                 key_path.clone(),
                 format!("{} is not a source for an identity header", quoted(source_text)),
-                "write \"subject\", \"issuer\", \"client\", \"scopes\", \"roles\" or \"claim:PATH\"",
+                "write \"subject\", \"issuer\", \"client\", \"scopes\", \"roles\", \"claim:PATH\", \"client_cert_subject\", \
+                 \"client_cert_san\" or \"client_cert_thumbprint\"",
+            );
+        }
+        if matches!(source, Some(IdentitySource::Certificate(_))) && !asks_for_client_certificates(server) {
+            problems.add_with_hint(
+                key_path.clone(),
+                "never has a value, because clients are not asked for a certificate",
+                CLIENT_AUTH_HINT,
             );
         }
         let Some(name) = parse_header_name(&key_path, name, problems) else { continue };

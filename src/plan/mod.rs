@@ -110,7 +110,7 @@ impl Plan {
         let admin = server::compile_admin(&config.admin, problems);
         let failure_guard = server::compile_failure_guard(&config.server, problems);
         let issuers = issuers::compile(&config.issuers, problems);
-        let upstreams = upstreams::compile(&config.upstreams, problems);
+        let upstreams = upstreams::compile(&config.upstreams, &config.server, problems);
         let limits = limits::compile(&config.limits, problems);
         let identity = identity::compile(&config.identity, &config.server, problems);
         let realm = server::compile_realm(&config.server, problems);
@@ -122,6 +122,7 @@ impl Plan {
             compiled_limits: &limits,
             identity: &identity,
             realm: &realm,
+            asks_for_client_certificates: server_tls::asks_for_client_certificates(&config.server),
             max_body_size: server::max_body_size(&config.server),
             body_idle_timeout: config.server.body_idle_timeout,
             min_body_rate: config.server.min_body_rate,

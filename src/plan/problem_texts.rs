@@ -197,7 +197,7 @@ upstream = "up"
       line 56  limits.header.key: `a b` is not a valid header name
       line 59  identity.headers.X-Forwarded-For: `x-forwarded-for` cannot be an identity header; it has another meaning
       line 60  identity.headers.X-Identity-Subject: `sub` is not a source for an identity header
-               hint: write "subject", "issuer", "client", "scopes", "roles" or "claim:PATH"
+               hint: write "subject", "issuer", "client", "scopes", "roles", "claim:PATH", "client_cert_subject", "client_cert_san" or "client_cert_thumbprint"
       line 61  routes[0].upstream: missing
                hint: write the name of an upstream
       line 62  routes[0].name: `a"b` is not a valid name

@@ -115,6 +115,7 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
     check_sizes(server, problems);
     let server_header = compile_server_header(&server.server_header, problems);
     let max_connections_per_client = compile_client_share(server, problems);
+    let client_auth = tls.as_ref().and_then(|tls| tls.client_auth.as_ref()).map(|settings| settings.mode);
     (problems.len() == problems_before).then(|| ServerPlan {
         listeners,
         unix_mode,
@@ -135,6 +136,7 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
             max_token_size: usize::try_from(server.max_token_size.bytes()).unwrap_or(usize::MAX),
             timeouts,
             subject_in_log: if log.subject { SubjectLogging::Clear } else { SubjectLogging::Hashed },
+            client_auth,
             https_origin,
             server_header,
         },

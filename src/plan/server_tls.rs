@@ -5,10 +5,20 @@ use std::path::PathBuf;
 use crate::config::key_path::element;
 use crate::config::problem::quoted;
 use crate::config::units;
-use crate::config::{Problems, ServerTls};
+use crate::config::{Problems, Server, ServerTls};
+use crate::tls::client_auth::{ClientAuthMode, ClientAuthSettings};
 use crate::tls::server::{CertificateFiles, ServerTlsSettings, TlsVersion};
 
 const CERTIFICATES_HINT: &str = "write at least one, such as `certificates = [{ cert = \"/etc/portcullis/tls.crt\", key = \"/etc/portcullis/tls.key\" }]`";
+
+/// What to do about a key that needs client certificates, while clients are not asked for one.
+pub(super) const CLIENT_AUTH_HINT: &str =
+    "write `client_auth = \"required\"` or `\"optional\"` in `[server.tls]`, or remove the key";
+
+/// Whether clients are asked for a certificate.
+pub(super) fn asks_for_client_certificates(server: &Server) -> bool {
+    server.tls.as_ref().is_some_and(|tls| tls.client_auth != units::ClientAuth::None)
+}
 
 /// Checks what can be checked without reading the files.
 pub(super) fn compile(tls: &ServerTls, problems: &mut Problems) -> Option<ServerTlsSettings> {
@@ -38,7 +48,43 @@ pub(super) fn compile(tls: &ServerTls, problems: &mut Problems) -> Option<Server
         units::TlsVersion::Tls12 => TlsVersion::Tls12,
         units::TlsVersion::Tls13 => TlsVersion::Tls13,
     };
-    (problems.len() == problems_before).then_some(ServerTlsSettings { certificates, min_version })
+    let client_auth = compile_client_auth(tls, problems);
+    (problems.len() == problems_before).then_some(ServerTlsSettings { certificates, min_version, client_auth })
+}
+
+fn compile_client_auth(tls: &ServerTls, problems: &mut Problems) -> Option<ClientAuthSettings> {
+    let mut file = |key: &str, value: &Option<String>| match value.as_deref() {
+        Some("") => {
+            problems.add_with_hint(format!("server.tls.{key}"), "empty", "write the path of a PEM file");
+            None
+        }
+        path => path.map(PathBuf::from),
+    };
+    let (authorities, revocations) = (file("client_ca", &tls.client_ca), file("client_crl", &tls.client_crl));
+    let mode = match tls.client_auth {
+        units::ClientAuth::None => {
+            for (key, value) in [("client_ca", &tls.client_ca), ("client_crl", &tls.client_crl)] {
+                if value.is_some() {
+                    problems.add_with_hint(
+                        format!("server.tls.{key}"),
+                        "has no effect, because clients are not asked for a certificate",
+                        CLIENT_AUTH_HINT,
+                    );
+                }
+            }
+            return None;
+        }
+        units::ClientAuth::Optional => ClientAuthMode::Optional,
+        units::ClientAuth::Required => ClientAuthMode::Required,
+    };
+    if tls.client_ca.is_none() {
+        problems.add_with_hint(
+            "server.tls.client_ca",
+            "missing, although `client_auth` is there",
+            "write the path of a PEM file with the authorities that issue the clients' certificates",
+        );
+    }
+    Some(ClientAuthSettings { mode, authorities: authorities?, revocations })
 }
 
 #[cfg(test)]
@@ -81,5 +127,42 @@ certificates = [
           line 1  server.tls.certificates: missing
                   hint: write at least one, such as `certificates = [{ cert = "/etc/portcullis/tls.crt", key = "/etc/portcullis/tls.key" }]`
         "#);
+    }
+
+    #[test]
+    fn client_auth_comes_with_its_authorities_and_not_without() {
+        let problems = |lines: &str| {
+            let file = format!(
+                "[server.tls]\ncertificates = [{{ cert = \"a.crt\", key = \"a.key\" }}]\n{lines}\n\
+                 [upstreams.a]\nservers = [\"http://a\"]\n[[routes]]\npath = \"/\"\nupstream = \"a\"\naccess = \"public\""
+            );
+            match Plan::compile(load_text("gateway.toml", &file, &|_| None)) {
+                Ok(_) => String::new(),
+                Err(problems) => problems.to_string(),
+            }
+        };
+        for (lines, expected) in [
+            ("client_auth = \"required\"\nclient_ca = \"ca.pem\"", &[][..]),
+            ("client_auth = \"optional\"\nclient_ca = \"ca.pem\"\nclient_crl = \"crl.pem\"", &[]),
+            ("client_auth = \"none\"", &[]),
+            ("client_auth = \"required\"", &["server.tls.client_ca: missing, although `client_auth` is there"]),
+            (
+                "client_auth = \"optional\"\nclient_crl = \"crl.pem\"",
+                &["server.tls.client_ca: missing, although `client_auth` is there"],
+            ),
+            ("client_auth = \"optional\"\nclient_ca = \"\"", &["server.tls.client_ca: empty"]),
+            (
+                "client_ca = \"ca.pem\"\nclient_crl = \"crl.pem\"",
+                &[
+                    "server.tls.client_ca: has no effect, because clients are not asked for a certificate",
+                    "server.tls.client_crl: has no effect, because clients are not asked for a certificate",
+                ],
+            ),
+            ("client_auth = true", &["server.tls.client_auth: "]),
+        ] {
+            let shown = problems(lines);
+            assert_eq!(shown.matches("server.tls.").count(), expected.len(), "{lines}: {shown}");
+            assert!(expected.iter().all(|part| shown.contains(part)), "{lines}: {shown}");
+        }
     }
 }

@@ -131,11 +131,11 @@ pub(crate) fn fingerprint(der: &[u8]) -> [u8; 32] {
     digest(&SHA256, der).as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
-fn wall_time(unix_seconds: i64) -> WallTime {
+pub(super) fn wall_time(unix_seconds: i64) -> WallTime {
     WallTime::from_seconds(u64::try_from(unix_seconds).unwrap_or(0))
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
+pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
         16 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),

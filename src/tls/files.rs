@@ -45,6 +45,9 @@ pub(crate) enum FileFault {
         /// The names in it.
         names: String,
     },
+    /// A revocation list has expired, and those in use have not.
+    #[error("a revocation list has expired")]
+    ExpiredRevocationList,
     /// The gateway cannot use keys of this kind.
     #[error("the private key is not an RSA (2048 to 8192 bits), ECDSA (P-256, P-384, P-521) or Ed25519 key")]
     Key,
@@ -91,7 +94,11 @@ impl FileFault {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Certificate { .. } => Some("see what `openssl x509 -noout -text -in FILE` says"),
-            Self::Expired { .. } | Self::Key | Self::RevocationList { .. } | Self::Unreadable(_) => None,
+            Self::Expired { .. }
+            | Self::ExpiredRevocationList
+            | Self::Key
+            | Self::RevocationList { .. }
+            | Self::Unreadable(_) => None,
             Self::KeyMismatch { .. } => Some(
                 "write the key from which this certificate was requested; a renewed certificate may have a new key",
             ),

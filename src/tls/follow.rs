@@ -5,6 +5,7 @@
 //! counts once two consecutive reads have found it, because a file that is rewritten in place is
 //! incomplete for a moment, and a certificate is replaced a moment before or after its key.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -94,12 +95,12 @@ pub(crate) fn read_blocking(readers: &[FileReader]) -> Contents {
 }
 
 /// A digest of contents, so that keys need not be kept for comparison.
-pub(crate) fn digest(contents: &Contents) -> [u8; 32] {
+pub(crate) fn digest(contents: &[Result<Vec<u8>, FileError>]) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     for content in contents {
         let (tag, bytes) = match content {
-            Ok(bytes) => (b"ok ", bytes.clone()),
-            Err(error) => (b"err", error.to_string().into_bytes()),
+            Ok(bytes) => (b"ok ", Cow::Borrowed(bytes.as_slice())),
+            Err(error) => (b"err", Cow::Owned(error.to_string().into_bytes())),
         };
         context.update(tag);
         context.update(&(bytes.len() as u64).to_be_bytes());

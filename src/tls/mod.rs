@@ -8,12 +8,16 @@
 pub(crate) mod certificate;
 pub(crate) mod certified_key;
 pub(crate) mod client;
+pub(crate) mod client_auth;
+pub(crate) mod client_certificate;
 pub(crate) mod files;
 pub(crate) mod follow;
 pub(crate) mod pin;
 pub(crate) mod server;
 
+mod distinguished_name;
 mod pem;
+mod revocation;
 mod server_certificates;
 mod server_verifier;
 

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::time_provider::TimeProvider;
 use rustls_pki_types::UnixTime;
 
 use super::certificate::CertificateFacts;
 use super::certified_key::{FileText, Identity, Part};
+use super::client_auth::{self, ClientAuthSettings, ClientTrust, LoadedRevocations};
 use super::files::{self, FileError, FileFault};
 use super::follow::{self, Contents, Follower, LookTimes};
 use super::server_certificates::ServerCertificates;
@@ -31,6 +32,8 @@ pub struct ServerTlsSettings {
     pub certificates: Vec<CertificateFiles>,
     /// The lowest version of TLS that is accepted.
     pub min_version: TlsVersion,
+    /// Whose certificates clients present; `None`: they are not asked for one.
+    pub client_auth: Option<ClientAuthSettings>,
 }
 
 /// The files of one certificate.
@@ -73,7 +76,6 @@ pub(crate) struct LoadedCertificate {
 pub(crate) struct ServerTls {
     settings: ServerTlsSettings,
     clock: Clock,
-    tickets: Arc<dyn ProducesTickets>,
     current: ArcSwap<ServerTlsState>,
 }
 
@@ -82,12 +84,24 @@ pub(crate) struct ServerTls {
 pub(crate) struct ServerTlsState {
     config: Arc<ServerConfig>,
     certificates: Vec<LoadedCertificate>,
+    clients: ClientSessions,
     digest: [u8; 32],
 }
 
+/// Which clients sessions are accepted from, and how they are resumed.
+#[derive(Clone, Debug)]
+struct ClientSessions {
+    /// Which clients' certificates are accepted; `None` if clients are not asked for one.
+    trust: Option<Arc<ClientTrust>>,
+    /// Identifies `trust`: see [`trust_digest`](client_auth::trust_digest).
+    digest: [u8; 32],
+    /// Encrypt the session tickets.
+    tickets: Arc<dyn ProducesTickets>,
+}
+
 impl ServerTls {
-    /// Reads all files of `settings`. Session tickets of `previous` stay valid. Blocks for as long
-    /// as the file system does.
+    /// Reads all files of `settings`. Session tickets of `previous` stay valid, unless the
+    /// certificates of other clients are accepted now. Blocks for as long as the file system does.
     ///
     /// # Errors
     ///
@@ -97,15 +111,10 @@ impl ServerTls {
         clock: Clock,
         previous: Option<&Self>,
     ) -> Result<Arc<Self>, Vec<SettingError>> {
-        // Encrypted with keys of this process, and decrypted by every worker. The keys are replaced
-        // every six hours, and a ticket is good for twelve at most.
-        let tickets = previous.map_or_else(
-            || Ticketer::new().expect("aws-lc-rs provides random bytes"),
-            |previous| Arc::clone(&previous.tickets),
-        );
         let contents = follow::read_blocking(&settings.readers());
-        let state = ServerTlsState::new(&settings, &contents, &clock, &tickets)?;
-        Ok(Arc::new(Self { settings, clock, tickets, current: ArcSwap::from_pointee(state) }))
+        let previous = previous.map(|previous| previous.current.load().clients.clone());
+        let state = ServerTlsState::new(&settings, &contents, &clock, previous)?;
+        Ok(Arc::new(Self { settings, clock, current: ArcSwap::from_pointee(state) }))
     }
 
     /// The settings.
@@ -114,10 +123,22 @@ impl ServerTls {
         &self.settings
     }
 
+    /// Which clients' certificates are accepted; `None` if clients are not asked for one.
+    #[must_use]
+    pub(crate) fn client_trust(&self) -> Option<Arc<ClientTrust>> {
+        self.current.load().client_trust().cloned()
+    }
+
+    /// The revocation lists in use.
+    #[must_use]
+    pub(crate) fn revocations(&self) -> Option<LoadedRevocations> {
+        self.client_trust()?.revocations().cloned()
+    }
+
     /// What a new connection uses.
     #[must_use]
-    pub(crate) fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.current.load().config)
+    pub(crate) fn current(&self) -> Arc<ServerTlsState> {
+        self.current.load_full()
     }
 
     /// The certificates in use, in the order of the configuration.
@@ -135,21 +156,23 @@ impl ServerTls {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with them; what was in use stays. An expired certificate is an
-    /// error here, unless it takes the place of another expired one.
+    /// Everything that is wrong with them; what was in use stays. An expired certificate or
+    /// revocation list is an error here, unless it takes the place of another expired one.
     pub(crate) fn replace(&self, contents: &Contents) -> Result<(), Vec<SettingError>> {
-        let state = ServerTlsState::new(&self.settings, contents, &self.clock, &self.tickets)?;
-        let now = self.clock.now();
         let current = self.current.load();
+        let state = ServerTlsState::new(&self.settings, contents, &self.clock, Some(current.clients.clone()))?;
+        let now = self.clock.now();
         let pairs = current.certificates.iter().zip(&state.certificates).enumerate();
         let expired = pairs.filter(|(_, (old, new))| new.facts.has_expired(now) && !old.facts.has_expired(now));
-        let errors: Vec<SettingError> = expired
+        let mut errors: Vec<SettingError> = expired
             .map(|(index, (_, new))| {
                 let path = &self.settings.certificates[index].chain;
                 let error = FileFault::Expired { names: new.facts.names() }.at(path);
                 SettingError { key: format!("certificates[{index}].cert"), error }
             })
             .collect();
+        let trust = state.clients.trust.as_ref();
+        errors.extend(trust.and_then(|new| new.expired_in_place_of(current.clients.trust.as_deref(), now)));
         if !errors.is_empty() {
             return Err(errors);
         }
@@ -162,30 +185,53 @@ impl ServerTlsSettings {
     /// The files, in the order in which [`ServerTlsState::new`] expects their contents.
     fn readers(&self) -> Vec<FileReader> {
         let pairs = self.certificates.iter().map(|files| [&files.chain, &files.key]);
-        pairs.flatten().map(|path| files::chain_reader(path)).collect()
+        let pairs = pairs.flatten().map(|path| files::chain_reader(path));
+        pairs.chain(self.client_auth.iter().flat_map(ClientAuthSettings::readers)).collect()
     }
 }
 
 impl ServerTlsState {
+    /// The configuration of sessions.
+    #[must_use]
+    pub(crate) fn config(&self) -> &Arc<ServerConfig> {
+        &self.config
+    }
+
+    /// Which clients' certificates are accepted; `None` if clients are not asked for one.
+    #[must_use]
+    pub(crate) fn client_trust(&self) -> Option<&Arc<ClientTrust>> {
+        self.clients.trust.as_ref()
+    }
+
     fn new(
         settings: &ServerTlsSettings,
         contents: &Contents,
         clock: &Clock,
-        tickets: &Arc<dyn ProducesTickets>,
+        previous: Option<ClientSessions>,
     ) -> Result<Self, Vec<SettingError>> {
-        let identities = identities(settings, contents)?;
+        let (of_certificates, of_clients) = contents.split_at(2 * settings.certificates.len());
+        let identities = identities(settings, of_certificates);
+        let clients = ClientSessions::new(settings.client_auth.as_ref(), of_clients, previous);
+        let (identities, clients) = match (identities, clients) {
+            (Ok(identities), Ok(clients)) => (identities, clients),
+            (identities, clients) => {
+                return Err([identities.err(), clients.err()].into_iter().flatten().flatten().collect());
+            }
+        };
         let versions: &[_] = match settings.min_version {
             TlsVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
             TlsVersion::Tls13 => &[&rustls::version::TLS13],
         };
+        let verifier =
+            clients.trust.as_ref().map_or_else(WebPkiClientVerifier::no_client_auth, |trust| trust.verifier());
         let time = Arc::new(ClockTime(clock.clone()));
         let mut config = ServerConfig::builder_with_details(Arc::clone(provider()), time)
             .with_protocol_versions(versions)
             .expect("aws-lc-rs has cipher suites of both versions")
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(ServerCertificates::new(&identities)));
         config.alpn_protocols = vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec()];
-        config.ticketer = Arc::clone(tickets);
+        config.ticketer = Arc::clone(&clients.tickets);
         // Sessions are resumed by tickets only: they take no memory, and every worker accepts them.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         // A request in early data could be replayed (RFC 8446 §8), so none is accepted.
@@ -193,12 +239,38 @@ impl ServerTlsState {
         let names = settings.certificates.iter().map(|files| files.chain.display().to_string().into());
         let certificates =
             names.zip(identities).map(|(file, identity)| LoadedCertificate { file, facts: identity.facts });
-        Ok(Self { config: Arc::new(config), certificates: certificates.collect(), digest: follow::digest(contents) })
+        let (config, digest) = (Arc::new(config), follow::digest(contents));
+        Ok(Self { config, certificates: certificates.collect(), clients, digest })
+    }
+}
+
+impl ClientSessions {
+    /// Those of `previous`, if the same clients are accepted now; otherwise with new ticket keys. A
+    /// resumed session is as its client's certificate was when it began, and nothing is verified
+    /// again: without new keys, it would outlive a revocation, an authority that was removed, or a
+    /// time in which no certificate was required.
+    fn new(
+        settings: Option<&ClientAuthSettings>,
+        contents: &[Result<Vec<u8>, FileError>],
+        previous: Option<Self>,
+    ) -> Result<Self, Vec<SettingError>> {
+        let digest = client_auth::trust_digest(settings, contents);
+        if let Some(previous) = previous.filter(|previous| previous.digest == digest) {
+            return Ok(previous);
+        }
+        let trust = settings.map(|settings| ClientTrust::new(settings, contents)).transpose()?.map(Arc::new);
+        // Encrypted with keys of this process, and decrypted by every worker. The keys are replaced
+        // every six hours, and a ticket is good for twelve at most.
+        let tickets = Ticketer::new().expect("aws-lc-rs provides random bytes");
+        Ok(Self { trust, digest, tickets })
     }
 }
 
 /// Reads every certificate with its key, also after an error.
-fn identities(settings: &ServerTlsSettings, contents: &Contents) -> Result<Vec<Identity>, Vec<SettingError>> {
+fn identities(
+    settings: &ServerTlsSettings,
+    contents: &[Result<Vec<u8>, FileError>],
+) -> Result<Vec<Identity>, Vec<SettingError>> {
     let (mut identities, mut errors) = (Vec::new(), Vec::new());
     for ((index, files), pair) in settings.certificates.iter().enumerate().zip(contents.chunks_exact(2)) {
         let mut report = |part: Part, error: FileError| {

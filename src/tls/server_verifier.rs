@@ -1,7 +1,6 @@
 //! Whether the certificate of a server is trusted: the authorities that may have issued it,
 //! revocation lists and pins.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::RootCertStore;
@@ -11,12 +10,11 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use rustls_platform_verifier::Verifier as SystemVerifier;
 
 use super::client::ClientTlsError;
-use super::files::{self, FileError, FileFault};
+use super::files::{self, FileError};
 use super::pin::{Pin, PinnedVerifier};
 use super::provider;
-
-/// A file with the text that was read from it.
-pub(super) type Content<'a> = (&'a PathBuf, &'a Result<Vec<u8>, FileError>);
+use super::revocation;
+pub(super) use super::revocation::Content;
 
 /// What is trusted, without pins.
 struct Trust {
@@ -55,20 +53,16 @@ fn trust_system() -> Result<Trust, ClientTlsError> {
 
 fn trust_file(authorities: Content<'_>, revocations: Option<Content<'_>>) -> Result<Trust, Vec<ClientTlsError>> {
     let roots = read_authorities(authorities).map_err(|error| ClientTlsError::File { key: "ca_file", error });
-    let lists = revocations.map_or(Ok(Vec::new()), read_lists);
+    let lists = revocations.map_or(Ok(Vec::new()), revocation::read);
     let lists = lists.map_err(|error| ClientTlsError::File { key: "crl_file", error });
     let ((roots, certificates), lists) = match (roots, lists) {
         (Ok(roots), Ok(lists)) => (roots, lists),
         (roots, lists) => return Err(roots.err().into_iter().chain(lists.err()).collect()),
     };
     let roots = Arc::new(roots);
-    // Each by itself first, so that the error can say which one it is.
-    for (index, list) in lists.iter().enumerate() {
-        if let Err(error) = build_webpki(&roots, vec![list.clone()]) {
-            let fault = FileFault::RevocationList { number: index + 1, cause: error.to_string() };
-            let path = revocations.map_or(authorities.0, |(path, _)| path);
-            return Err(vec![ClientTlsError::File { key: "crl_file", error: fault.at(path) }]);
-        }
+    if let Some((path, _)) = revocations {
+        revocation::check_each(path, &lists, |lists| build_webpki(&roots, lists))
+            .map_err(|error| vec![ClientTlsError::File { key: "crl_file", error }])?;
     }
     let verifier = build_webpki(&roots, lists).expect("there is an authority, and each list was accepted");
     Ok(Trust { verifier, authorities: certificates })
@@ -91,8 +85,4 @@ fn build_webpki(
 fn read_authorities((path, text): Content<'_>) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), FileError> {
     let text = text.as_ref().map_err(FileError::clone)?;
     Ok((files::authorities(path, text)?, files::certificates(path, text)?))
-}
-
-fn read_lists((path, text): Content<'_>) -> Result<Vec<CertificateRevocationListDer<'static>>, FileError> {
-    files::revocation_lists(path, text.as_ref().map_err(FileError::clone)?)
 }

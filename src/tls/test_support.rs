@@ -45,6 +45,17 @@ impl TestAuthority {
         self.issue_for(names, &rcgen::PKCS_ECDSA_P256_SHA256)
     }
 
+    /// A certificate for `names`, changed by `change` before it is signed. It has no subject of its
+    /// own.
+    pub(crate) fn issue_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Issued {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        Issued { certificate: params.signed_by(&key, &self.0).unwrap(), key }
+    }
+
     /// A certificate for `names` with a key for `algorithm`.
     pub(crate) fn issue_for(&self, names: &[&str], algorithm: &'static SignatureAlgorithm) -> Issued {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();

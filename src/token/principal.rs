@@ -22,14 +22,16 @@ pub struct Principal {
     claims: Map<String, Value>,
     subject_hash: u64,
     pseudonym: OnceLock<Box<str>>,
-    binding: Binding,
 }
 
 /// What the sender of a token must prove besides having the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binding {
-    /// Nothing: it is a bearer token (RFC 6750 §1.2). Tokens that are bound to a key are refused.
+    /// Nothing: it is a bearer token (RFC 6750 §1.2).
     Bearer,
+    /// That it has the key of the certificate with this SHA-256 (RFC 8705 §3.1). Tokens that are
+    /// bound to a key in another way are refused.
+    Certificate([u8; 32]),
 }
 
 impl Principal {
@@ -40,8 +42,7 @@ impl Principal {
         claims: Map<String, Value>,
     ) -> Self {
         let subject_hash = subject_hash(&issuer, &accepted.subject);
-        let (pseudonym, binding) = (OnceLock::new(), Binding::Bearer);
-        Self { issuer_name, issuer, accepted, claims, subject_hash, pseudonym, binding }
+        Self { issuer_name, issuer, accepted, claims, subject_hash, pseudonym: OnceLock::new() }
     }
 
     /// The issuer's name in the configuration, for logs and metrics.
@@ -138,7 +139,7 @@ impl Principal {
     /// What the sender must prove besides having the token.
     #[must_use]
     pub fn binding(&self) -> Binding {
-        self.binding
+        self.accepted.binding
     }
 
     /// The estimated memory of the principal, in bytes. Errs on the high side.

@@ -89,8 +89,21 @@ pub struct UpstreamSettings {
     pub host: HostHeader,
     /// Whether the client's `Authorization` is forwarded.
     pub forward_token: bool,
+    /// Which of the client's certificates are forwarded.
+    pub forward_client_cert: ForwardClientCert,
     /// When a server gets requests, and how many.
     pub health: HealthSettings,
+}
+
+/// Which of a client's certificates an upstream receives (RFC 9440).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardClientCert {
+    /// The client's own.
+    Certificate,
+    /// The client's own, and the others that it has sent.
+    Chain,
+    /// None.
+    None,
 }
 
 impl UpstreamSettings {

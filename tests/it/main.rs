@@ -10,6 +10,7 @@ mod bodies;
 mod cache;
 mod claim_settings;
 mod cli;
+mod client_certificates;
 mod client_shares;
 mod config_fuzz;
 mod cors;

@@ -9,9 +9,10 @@ mod steps;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -22,13 +23,16 @@ use crate::gateway::observer::{Check, Observer as _, Stage};
 use crate::gateway::request::RequestHead;
 use crate::gateway::response::refusal::Refusal;
 use crate::gateway::stages::forward;
-use crate::gateway::{Peer, ResponseContext, Runtime};
+use crate::gateway::tls_peer::PresentedCertificate;
+use crate::gateway::{Peer, ResponseContext, Runtime, TlsPeer};
 use crate::plan::adopt::Adopter;
 use crate::plan::{Plan, ServerPlan};
 use crate::primitives::clock::Clock;
 use crate::primitives::grpc;
 use crate::telemetry::AccessLog;
 use crate::telemetry::metrics::Metrics;
+use crate::tls::client_certificate::ClientCertificate;
+use crate::tls::files;
 use steps::{Explanation, Trace};
 
 /// Largest token or claims file, in bytes.
@@ -52,6 +56,9 @@ pub(super) struct Args {
     /// JSON file with claims to use as those of a valid token
     #[arg(long, value_name = "FILE")]
     claims: Option<PathBuf>,
+    /// PEM file with the client's certificate, which is taken for verified
+    #[arg(long, value_name = "FILE")]
+    client_cert: Option<PathBuf>,
     /// `Origin` header of the request, for CORS
     #[arg(long)]
     origin: Option<String>,
@@ -75,6 +82,8 @@ struct ExplainedRequest {
     head: RequestHead,
     /// Claims to use as those of a valid token, in place of a token.
     assumed_claims: Option<Map<String, Value>>,
+    /// The certificate that the client presents.
+    certificate: Option<ClientCertificate>,
 }
 
 #[expect(clippy::print_stderr, reason = "the command's report")]
@@ -109,7 +118,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
 }
 
 async fn explain(request: ExplainedRequest, plan: &Plan, runtime: &Arc<Runtime>, file: &str) -> Explanation {
-    let ExplainedRequest { head, assumed_claims } = request;
+    let ExplainedRequest { head, assumed_claims, certificate } = request;
     if head.headers.contains_key(header::AUTHORIZATION) {
         for verifier in runtime.issuers().iter() {
             // A failed fetch is not an error here. If the token is from this issuer, the decision
@@ -119,7 +128,11 @@ async fn explain(request: ExplainedRequest, plan: &Plan, runtime: &Arc<Runtime>,
     }
     let is_grpc_call = head.is_grpc_call();
     let credentials = assumed_claims.as_ref().map_or(Credentials::FromRequest, Credentials::Assumed);
-    let peer = Peer::new(CLIENT.into(), if plan.server.tls.is_some() { "https" } else { "http" });
+    let peer = match plan.server.tls {
+        // The connection is for the host of the request.
+        Some(_) => Peer::with_tls(CLIENT.into(), Rc::new(TlsPeer::new(None, certificate, None))),
+        None => Peer::new(CLIENT.into(), "http"),
+    };
     let mut response = ResponseContext::new(runtime, &head, &peer);
     let mut trace = Trace::new(plan.key_lines.clone());
     if head.headers.get(header::HOST).is_some_and(|host| host == UNNAMED_HOST) {
@@ -127,7 +140,7 @@ async fn explain(request: ExplainedRequest, plan: &Plan, runtime: &Arc<Runtime>,
     }
     let decision = decide(head, credentials, &peer, runtime, &mut response, &mut trace).await;
     let outcome = decision.and_then(|decision| match decision {
-        Decision::Admitted(admitted) => describe_forwarding(&admitted, &mut trace),
+        Decision::Admitted(admitted) => describe_forwarding(&admitted, runtime, &mut trace),
         Decision::Preflight(response) | Decision::Redirect(response) => {
             trace.check(|| {
                 Check::passed("preflight", format!("the gateway responds with {}", response.status().as_u16()))
@@ -139,7 +152,7 @@ async fn explain(request: ExplainedRequest, plan: &Plan, runtime: &Arc<Runtime>,
 }
 
 /// Describes what the upstream would receive: the target and the identity headers.
-fn describe_forwarding(admitted: &Admitted, trace: &mut Trace) -> Result<(), Refusal> {
+fn describe_forwarding(admitted: &Admitted, runtime: &Runtime, trace: &mut Trace) -> Result<(), Refusal> {
     trace.enter(Stage::Forward);
     let permit = admitted.permit();
     let route = permit.routed().route();
@@ -148,16 +161,25 @@ fn describe_forwarding(admitted: &Admitted, trace: &mut Trace) -> Result<(), Ref
     trace.check(|| {
         Check::noted("forward", format!("to {upstream} as {target}")).with_key(format!("upstreams.{upstream}"))
     });
-    for (name, value) in permit.caller().headers() {
+    let caller = permit.caller();
+    describe_headers(caller.headers(), caller.omitted_headers(), trace);
+    if let PresentedCertificate::Valid(peer) = &permit.routed().request().certificate {
+        let rendered = peer.identity(runtime.identity(), runtime.callers().metrics());
+        describe_headers(&rendered.headers, rendered.omitted.as_deref(), trace);
+    }
+    Ok(())
+}
+
+fn describe_headers(headers: &[(HeaderName, HeaderValue)], omitted: Option<&str>, trace: &mut Trace) {
+    for (name, value) in headers {
         trace.check(|| Check::noted("header", format!("{name}: {}", value.to_str().unwrap_or_default())));
     }
-    if let Some(names) = permit.caller().omitted_headers() {
+    if let Some(names) = omitted {
         trace.check(|| {
             Check::noted("header", format!("{names}: omitted, the value is too long"))
                 .with_key("identity.max_value_size")
         });
     }
-    Ok(())
 }
 
 fn build_request(args: &Args) -> Result<ExplainedRequest, String> {
@@ -187,7 +209,7 @@ fn build_request(args: &Args) -> Result<ExplainedRequest, String> {
     }
     let version = if args.grpc { Version::HTTP_2 } else { Version::HTTP_11 };
     let head = RequestHead { method, target, version, headers, can_upgrade: false };
-    Ok(ExplainedRequest { head, assumed_claims: read_claims(args)? })
+    Ok(ExplainedRequest { head, assumed_claims: read_claims(args)?, certificate: read_certificate(args)? })
 }
 
 /// Splits a URL, or a path alone, into host and request target. Takes the target from the text,
@@ -220,6 +242,13 @@ fn read_claims(args: &Args) -> Result<Option<Map<String, Value>>, String> {
         Ok(_) => Err(format!("{}: expected a JSON object with claims", file.display())),
         Err(error) => Err(format!("{}: {error}", file.display())),
     }
+}
+
+fn read_certificate(args: &Args) -> Result<Option<ClientCertificate>, String> {
+    let Some(file) = &args.client_cert else { return Ok(None) };
+    let text = read_file(file)?;
+    let chain = files::certificates(file, text.as_bytes()).map_err(|error| error.to_string())?;
+    ClientCertificate::read(chain).map(Some).map_err(|error| format!("{}: {error}", file.display()))
 }
 
 fn read_file(file: &PathBuf) -> Result<String, String> {

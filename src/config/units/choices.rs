@@ -45,6 +45,40 @@ pub enum TrustedHeader {
     XForwarded,
 }
 
+/// Whether clients present a certificate.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientAuth {
+    /// Clients are not asked for a certificate.
+    None,
+    /// Clients are asked for a certificate, and served without one.
+    Optional,
+    /// The handshake fails without a certificate.
+    Required,
+}
+
+/// Whether a route accepts requests without a client certificate.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientCert {
+    /// Requests without a certificate are accepted.
+    Optional,
+    /// Requests without a certificate get 403.
+    Required,
+}
+
+/// Which of a client's certificates are forwarded.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForwardClientCert {
+    /// None.
+    None,
+    /// The client's own, in `Client-Cert`.
+    Certificate,
+    /// The client's own in `Client-Cert`, and the others in `Client-Cert-Chain`.
+    Chain,
+}
+
 /// A version of TLS.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum TlsVersion {

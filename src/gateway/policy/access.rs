@@ -14,6 +14,15 @@ pub enum Access {
     Token(Vec<Demand>),
 }
 
+/// What a route asks of the client's certificate, whoever may use it otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertRule {
+    /// Nothing.
+    Optional,
+    /// The client has presented one on this connection, and it is valid.
+    Required,
+}
+
 impl Access {
     /// The demands on a caller with a valid token.
     #[must_use]

@@ -3,13 +3,18 @@
 //! The upstream can trust them for two reasons. On every route, the gateway first removes each
 //! header that the client sent under an owned name, in any spelling that a backend may treat as
 //! that name ([`IdentityHeaders::passes_upstream`]). It then sets the values of the verified token
-//! ([`IdentityHeaders::render`]), encoded so that no value can break the header or read as another
-//! value.
+//! ([`IdentityHeaders::render`]) and of the verified certificate
+//! ([`IdentityHeaders::render_certificate`]), encoded so that no value can break the header or read
+//! as another value.
+//!
+//! A token may come over several connections, each with another certificate or none. What is
+//! rendered of a token is cached with it, so the two kinds of sources have types of their own.
 
 use http::{HeaderName, HeaderValue};
 use serde_json::Value;
 
 use crate::telemetry::metrics::Metrics;
+use crate::tls::client_certificate::ClientCertificate;
 use crate::token::{ClaimPath, Principal, number};
 use crate::upstream::headers::PeerTrust;
 use crate::upstream::headers::names::{self, Class, OwnedNames};
@@ -17,7 +22,8 @@ use crate::upstream::headers::names::{self, Class, OwnedNames};
 /// The identity headers, compiled from `[identity.headers]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IdentityHeaders {
-    headers: Vec<(HeaderName, IdentitySource)>,
+    of_token: Vec<(HeaderName, TokenSource)>,
+    of_certificate: Vec<(HeaderName, CertificateSource)>,
     /// The configured names other than `X-Identity-*`. The gateway owns `X-Identity-*` in any case.
     owned: OwnedNames,
     /// The identity headers of other systems that trusted proxies may send, in exactly this
@@ -26,7 +32,7 @@ pub struct IdentityHeaders {
     max_value_bytes: usize,
 }
 
-/// The identity headers of one caller.
+/// The identity headers of one caller, or of the certificate of one connection.
 #[derive(Debug)]
 pub struct RenderedIdentity {
     /// The headers to send.
@@ -38,6 +44,26 @@ pub struct RenderedIdentity {
 /// The source of an identity header's value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum IdentitySource {
+    /// The certificate of the connection.
+    Certificate(CertificateSource),
+    /// The token of the request.
+    Token(TokenSource),
+}
+
+/// What of a client's certificate is the value of an identity header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateSource {
+    /// The names in `subjectAltName`, separated by commas.
+    AlternativeNames,
+    /// The subject (RFC 4514).
+    Subject,
+    /// The SHA-256 of the certificate in base64url.
+    Thumbprint,
+}
+
+/// What of a token is the value of an identity header.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TokenSource {
     /// A claim of the token, by its path.
     Claim(ClaimPath),
     /// The client that the token was issued to.
@@ -53,16 +79,20 @@ pub enum IdentitySource {
 }
 
 impl IdentitySource {
-    /// Reads `"subject"`, `"issuer"`, `"client"`, `"scopes"`, `"roles"` or `"claim:PATH"`.
+    /// Reads `"subject"`, `"issuer"`, `"client"`, `"scopes"`, `"roles"`, `"claim:PATH"`,
+    /// `"client_cert_subject"`, `"client_cert_san"` or `"client_cert_thumbprint"`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Some(match text {
-            "client" => Self::Client,
-            "issuer" => Self::Issuer,
-            "roles" => Self::Roles,
-            "scopes" => Self::Scopes,
-            "subject" => Self::Subject,
-            _ => Self::Claim(ClaimPath::parse(text.strip_prefix("claim:")?).ok()?),
+            "client" => Self::Token(TokenSource::Client),
+            "client_cert_san" => Self::Certificate(CertificateSource::AlternativeNames),
+            "client_cert_subject" => Self::Certificate(CertificateSource::Subject),
+            "client_cert_thumbprint" => Self::Certificate(CertificateSource::Thumbprint),
+            "issuer" => Self::Token(TokenSource::Issuer),
+            "roles" => Self::Token(TokenSource::Roles),
+            "scopes" => Self::Token(TokenSource::Scopes),
+            "subject" => Self::Token(TokenSource::Subject),
+            _ => Self::Token(TokenSource::Claim(ClaimPath::parse(text.strip_prefix("claim:")?).ok()?)),
         })
     }
 }
@@ -74,7 +104,14 @@ impl IdentityHeaders {
     pub fn new(headers: Vec<(HeaderName, IdentitySource)>, passed: Vec<HeaderName>, max_value_bytes: usize) -> Self {
         let names = headers.iter().map(|(name, _)| name);
         let owned = OwnedNames::new(names.filter(|name| Class::of(name) != Class::Identity).cloned());
-        Self { headers, owned, passed: passed.into(), max_value_bytes }
+        let (mut of_token, mut of_certificate) = (Vec::new(), Vec::new());
+        for (name, source) in headers {
+            match source {
+                IdentitySource::Certificate(source) => of_certificate.push((name, source)),
+                IdentitySource::Token(source) => of_token.push((name, source)),
+            }
+        }
+        Self { of_token, of_certificate, owned, passed: passed.into(), max_value_bytes }
     }
 
     /// Whether only the gateway may write this header: `X-Identity-*` and every configured name, in
@@ -110,19 +147,37 @@ impl IdentityHeaders {
     /// a caller without roles.
     #[must_use]
     pub fn render(&self, principal: &Principal, metrics: &Metrics) -> RenderedIdentity {
-        let mut rendered = Vec::with_capacity(self.headers.len());
-        let mut omitted = String::new();
-        for (name, source) in &self.headers {
-            let Some(value) = source.value(principal) else { continue };
+        let values = self.of_token.iter().filter_map(|(name, source)| Some((name, source.value(principal)?)));
+        self.render_values(values, |name, bytes| {
+            metrics.count_omitted_identity_header();
+            let (issuer, max_value_size) = (&**principal.issuer_name(), self.max_value_bytes);
+            tracing::warn!(header = %name, issuer, bytes, max_value_size, "identity header omitted: its value is too long");
+        })
+    }
+
+    /// The identity headers of the client that has presented `certificate`. A header is omitted as
+    /// in [`render`](Self::render).
+    #[must_use]
+    pub fn render_certificate(&self, certificate: &ClientCertificate, metrics: &Metrics) -> RenderedIdentity {
+        let values = self.of_certificate.iter().filter_map(|(name, source)| Some((name, source.value(certificate)?)));
+        self.render_values(values, |name, bytes| {
+            metrics.count_omitted_identity_header();
+            let (client_cert, max_value_size) = (certificate.thumbprint_text(), self.max_value_bytes);
+            tracing::warn!(
+                header = %name, client_cert, bytes, max_value_size, "identity header omitted: its value is too long"
+            );
+        })
+    }
+
+    fn render_values<'a>(
+        &self,
+        values: impl Iterator<Item = (&'a HeaderName, String)>,
+        report_omitted: impl Fn(&HeaderName, usize),
+    ) -> RenderedIdentity {
+        let (mut rendered, mut omitted) = (Vec::new(), String::new());
+        for (name, value) in values {
             if value.len() > self.max_value_bytes {
-                metrics.count_omitted_identity_header();
-                tracing::warn!(
-                    header = %name,
-                    issuer = &**principal.issuer_name(),
-                    bytes = value.len(),
-                    max_value_size = self.max_value_bytes,
-                    "identity header omitted: its value is too long"
-                );
+                report_omitted(name, value.len());
                 let separator = if omitted.is_empty() { "" } else { "," };
                 omitted.extend([separator, name.as_str()]);
                 continue;
@@ -133,7 +188,18 @@ impl IdentityHeaders {
     }
 }
 
-impl IdentitySource {
+impl CertificateSource {
+    fn value(self, certificate: &ClientCertificate) -> Option<String> {
+        let text = match self {
+            Self::AlternativeNames => join(certificate.alternative_names().iter().map(ToString::to_string), ",", b","),
+            Self::Subject => encode(certificate.subject(), b""),
+            Self::Thumbprint => certificate.thumbprint_text(),
+        };
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+impl TokenSource {
     fn value(&self, principal: &Principal) -> Option<String> {
         let text = match self {
             Self::Claim(path) => match principal.claim(path)? {
@@ -188,17 +254,19 @@ fn encode(text: &str, separators: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rcgen::{DnType, SanType};
     use serde_json::json;
 
     use super::*;
     use crate::primitives::clock::ManualClock;
+    use crate::tls::test_support::TestAuthority;
     use crate::token::Issuers;
     use crate::token::test_support::{NOW, P256, claims_with, idle_settings, verifier};
     use crate::upstream::headers::ForwardingFamily;
 
     fn headers() -> IdentityHeaders {
         let headers = ["x-identity-subject", "x-user", "x-forwarded-user"]
-            .map(|name| (HeaderName::from_static(name), IdentitySource::Subject));
+            .map(|name| (HeaderName::from_static(name), IdentitySource::Token(TokenSource::Subject)));
         IdentityHeaders::new(headers.into(), vec![HeaderName::from_static("remote-user")], 4096)
     }
 
@@ -292,9 +360,32 @@ mod tests {
             (json!([0.1, 1e300]), None),
         ] {
             let principal = issuers.check_claims(claims_with(&json!({ "x": claim }))).unwrap();
-            let source = IdentitySource::parse("claim:x").unwrap();
+            let source = TokenSource::Claim(ClaimPath::parse("x").unwrap());
             assert_eq!(source.value(&principal).as_deref(), expected, "{claim}");
         }
+    }
+
+    /// Threat TC-8: a certificate cannot write a value that reads as that of another one.
+    #[test]
+    fn what_a_certificate_says_is_encoded_as_what_a_token_says() {
+        let issued = TestAuthority::new().issue_with(&[], |params| {
+            params.distinguished_name.push(DnType::OrganizationName, "Example, Inc.");
+            params.distinguished_name.push(DnType::CommonName, "Zoë\r\nX: y");
+            params.subject_alt_names.push(SanType::URI("spiffe://a/b,DNS:admin".try_into().unwrap()));
+            params.subject_alt_names.push(SanType::DnsName("a.test".try_into().unwrap()));
+        });
+        let certificate = ClientCertificate::read(vec![issued.certificate.der().clone()]).unwrap();
+        for (source, expected) in [
+            (CertificateSource::Subject, "CN=Zo%C3%AB%0D%0AX: y,O=Example\\, Inc."),
+            (CertificateSource::AlternativeNames, "URI:spiffe://a/b%2CDNS:admin,DNS:a.test"),
+            (CertificateSource::Thumbprint, &*certificate.thumbprint_text()),
+        ] {
+            assert_eq!(source.value(&certificate).as_deref(), Some(expected), "{source:?}");
+        }
+        let nameless = TestAuthority::new().issue_with(&[], |_| ());
+        let nameless = ClientCertificate::read(vec![nameless.certificate.der().clone()]).unwrap();
+        assert_eq!(CertificateSource::Subject.value(&nameless), None);
+        assert_eq!(CertificateSource::AlternativeNames.value(&nameless), None);
     }
 
     #[test]
@@ -306,6 +397,10 @@ mod tests {
             ("scopes", true),
             ("roles", true),
             ("claim:email", true),
+            ("client_cert_subject", true),
+            ("client_cert_san", true),
+            ("client_cert_thumbprint", true),
+            ("client_cert", false),
             ("claim:", false),
             ("email", false),
             ("Subject", false),

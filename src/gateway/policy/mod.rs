@@ -15,7 +15,7 @@ pub(crate) mod limit;
 pub(crate) mod route;
 pub(crate) mod server_header;
 
-pub(crate) use access::Access;
+pub(crate) use access::{Access, ClientCertRule};
 pub(crate) use affinity::{AffinityInput, affinity};
 pub(crate) use challenge::Challenges;
 pub(crate) use cors_policy::{CorsPolicy, OriginDecision};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::access::Access;
+use super::access::{Access, ClientCertRule};
 use super::challenge::Challenges;
 use super::cors_policy::CorsPolicy;
 use super::header_rules::HeaderRules;
@@ -26,6 +26,8 @@ pub struct RouteSettings {
     pub pattern: Pattern,
     /// Who may use the route.
     pub access: Access,
+    /// Whether a client certificate is required besides.
+    pub client_cert: ClientCertRule,
     /// The names of the issuers whose tokens are accepted. `None` accepts all issuers.
     pub issuers: Option<Vec<Arc<str>>>,
     /// A token must be for one of these audiences, besides one of the issuer's. Empty adds no

@@ -39,6 +39,10 @@ pub enum Refusal {
     },
     /// A limit is used up.
     RateLimited(LimitExceeded),
+    /// The route requires a client certificate, and the connection is for another host.
+    Misdirected,
+    /// The route or the server requires a client certificate.
+    ClientCertRequired(ClientCertFault),
     /// The route requires a token, and the request has none.
     CredentialsMissing,
     /// Credentials that RFC 6750 does not allow.
@@ -90,6 +94,17 @@ pub enum FramingFault {
     TransferEncoding,
 }
 
+/// Why a connection has no client certificate that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertFault {
+    /// It has expired since the handshake.
+    Expired,
+    /// The client has presented none.
+    Missing,
+    /// It was revoked since the handshake, or its authority is no longer trusted.
+    Withdrawn,
+}
+
 /// What is wrong with a request's credentials (RFC 6750 §3.1 `invalid_request`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialFault {
@@ -106,6 +121,8 @@ pub enum CredentialFault {
 pub enum TokenFault {
     /// It is valid, but for none of the route's audiences.
     Audience,
+    /// It is bound to a certificate that the client has not presented on this connection.
+    Binding,
     /// It is valid, but the route does not accept its issuer.
     Issuer,
     /// It is longer than `max_token_size`.
@@ -128,10 +145,15 @@ impl Refusal {
             Self::Framing(FramingFault::TwoFramings) => "content-length and transfer-encoding",
             Self::Host(refusal) => refusal.reason(),
             Self::Path(refusal) => refusal.reason(),
+            Self::Misdirected => "the connection is for another host",
+            Self::ClientCertRequired(ClientCertFault::Expired) => "the client certificate has expired",
+            Self::ClientCertRequired(ClientCertFault::Missing) => "no client certificate",
+            Self::ClientCertRequired(ClientCertFault::Withdrawn) => "the client certificate is no longer accepted",
             Self::RequestMalformed(CredentialFault::NotOneToken) => "authorization is not one token",
             Self::RequestMalformed(CredentialFault::NoToken) => "no token after Bearer",
             Self::RequestMalformed(CredentialFault::TwoCredentials) => "two authorization fields",
             Self::TokenInvalid(TokenFault::Audience) => "not for an audience of this route",
+            Self::TokenInvalid(TokenFault::Binding) => "bound to another client certificate",
             Self::TokenInvalid(TokenFault::Issuer) => "of an issuer that this route does not take",
             Self::TokenInvalid(TokenFault::TooLong) => "token too long",
             Self::TokenInvalid(TokenFault::Verify(error)) => error.reason(),
@@ -198,6 +220,8 @@ impl Refusal {
             | Self::RouteNotFound
             | Self::MethodNotAllowed { .. }
             | Self::RateLimited(_)
+            | Self::Misdirected
+            | Self::ClientCertRequired(_)
             | Self::CredentialsMissing
             | Self::RequestMalformed(_)
             | Self::TokenInvalid(_)

@@ -3,18 +3,20 @@
 //! Checks a token (RFC 6750) in the order of cost: is it in the cache? has the client's address
 //! sent too many forged tokens? is it valid? A public route ignores tokens. A route with optional
 //! access accepts a request without a token, but refuses an invalid token.
+//! [`client_certificate`] comes first, on every route that requires a certificate.
 
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
-use super::StageContext;
 use super::routing::RoutedRequest;
+use super::{StageContext, client_certificate};
 use crate::gateway::caller_cache::VerifiedCaller;
 use crate::gateway::observer::{Check, Observer, Stage};
 use crate::gateway::policy::{Access, Route};
 use crate::gateway::response::refusal::{CredentialFault, Refusal, TokenFault};
+use crate::gateway::tls_peer::PresentedCertificate;
 use crate::primitives::escape::escape_for_log;
 use crate::token::{Binding, Principal, RawToken, TokenDigest};
 
@@ -84,13 +86,14 @@ impl Caller {
 ///
 /// # Errors
 ///
-/// 400 for malformed credentials, 401 for a missing or invalid token, 429 from the failure guard,
-/// 503 without usable keys.
+/// 421 and 403 for the client's certificate, 400 for malformed credentials, 401 for a missing or
+/// invalid token, 429 from the failure guard, 503 without usable keys.
 pub(crate) async fn authenticate<O: Observer>(
     routed: &RoutedRequest,
     cx: &mut StageContext<'_, O>,
 ) -> Result<Caller, Refusal> {
     cx.enter(Stage::Authenticate);
+    client_certificate::check(routed, cx)?;
     let result = match &routed.route().settings().access {
         Access::Public => {
             cx.check(|| {
@@ -135,9 +138,29 @@ async fn identify<O: Observer>(routed: &RoutedRequest, cx: &mut StageContext<'_,
     match principal.binding() {
         // The sender of a bearer token has nothing else to prove.
         Binding::Bearer => {}
+        Binding::Certificate(thumbprint) => check_certificate_binding(&thumbprint, routed, cx)?,
     }
     check_route_accepts(routed.route(), principal, cx)?;
     Ok(Caller::Known(caller))
+}
+
+/// Checks that the token was issued to the owner of the connection's certificate (RFC 8705 §3).
+fn check_certificate_binding<O: Observer>(
+    thumbprint: &[u8; 32],
+    routed: &RoutedRequest,
+    cx: &mut StageContext<'_, O>,
+) -> Result<(), Refusal> {
+    let is_presented = match &routed.request().certificate {
+        PresentedCertificate::Valid(peer) => peer.certificate().thumbprint() == thumbprint,
+        PresentedCertificate::Absent | PresentedCertificate::Expired | PresentedCertificate::Withdrawn => false,
+    };
+    if is_presented {
+        cx.check(|| Check::passed("binding", "the client has presented the certificate that the token is bound to"));
+        return Ok(());
+    }
+    let refusal = Refusal::TokenInvalid(TokenFault::Binding);
+    cx.check(|| Check::failed("binding", refusal.reason()));
+    Err(refusal)
 }
 
 /// Accepts a request without a token, if the route does not require one.

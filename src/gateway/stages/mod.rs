@@ -13,6 +13,8 @@ pub(crate) mod normalize;
 pub(crate) mod rate_limit;
 pub(crate) mod routing;
 
+mod client_certificate;
+
 use super::observer::{Check, Observer, Stage};
 use super::response::context::ResponseContext;
 use super::runtime::Runtime;

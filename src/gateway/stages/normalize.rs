@@ -18,6 +18,9 @@ use crate::gateway::observer::{Check, Observer, Stage};
 use crate::gateway::policy::IdentityHeaders;
 use crate::gateway::request::{Peer, RequestHead};
 use crate::gateway::response::refusal::{FramingFault, Refusal};
+use crate::gateway::runtime::Runtime;
+use crate::gateway::tls_peer::{PresentedCertificate, TlsPeer};
+use crate::primitives::clock::WallTime;
 use crate::primitives::field_syntax::{is_token, list_elements};
 use crate::upstream::headers::forwarding::Hop;
 use crate::upstream::headers::{PeerTrust, X_REQUEST_ID, join_cookies, retain_end_to_end};
@@ -46,6 +49,10 @@ pub(crate) struct InboundRequest {
     pub client: Client,
     /// The forwarding headers that describe the connection to upstreams.
     pub hop: Rc<Hop>,
+    /// The TLS session of the connection.
+    pub tls: Option<Rc<TlsPeer>>,
+    /// The certificate that the client has presented in it.
+    pub certificate: PresentedCertificate,
     /// The host, for routing.
     pub host: Host,
     /// The host as the client wrote it, for the upstream.
@@ -127,6 +134,7 @@ pub(crate) fn normalize<O: Observer>(
         None => Check::passed("path", "in normal form"),
     });
     let upgrade = requested_upgrade(&head);
+    let certificate = presented_certificate(peer, cx.runtime, cx.response.received_at().wall);
     let RequestHead { method, target, version, mut headers, .. } = head;
     remove_untrusted_headers(&mut headers, client.peer_trust, cx.runtime.identity());
     // Boxed, because it is half a kilobyte and each stage moves it.
@@ -137,12 +145,22 @@ pub(crate) fn normalize<O: Observer>(
         upgrade,
         client,
         hop: Rc::clone(peer.hop()),
+        tls: peer.tls().cloned(),
+        certificate,
         host,
         host_field,
         target,
         normal_path,
         path_marks,
     }))
+}
+
+/// The certificate of the connection at `now`.
+fn presented_certificate(peer: &Peer, runtime: &Runtime, now: WallTime) -> PresentedCertificate {
+    match peer.tls().filter(|tls| tls.has_certificate()) {
+        Some(tls) => tls.certificate(runtime.client_trust(), now),
+        None => PresentedCertificate::Absent,
+    }
 }
 
 /// Checks the size of the head as HTTP/1.1 would encode it, so that HTTP/2's header compression

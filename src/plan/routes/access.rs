@@ -2,12 +2,14 @@
 
 use serde_json::Value;
 
+use super::Definitions;
 use crate::config::key_path::{child, element};
 use crate::config::problem::quoted;
 use crate::config::units::{self, ClaimValue};
 use crate::config::{Problems, Route};
-use crate::gateway::policy::{Access, ClaimRule, Demand};
+use crate::gateway::policy::{Access, ClaimRule, ClientCertRule, Demand};
 use crate::plan::issuers::parse_claim_path;
+use crate::plan::server_tls::CLIENT_AUTH_HINT;
 use crate::token::number::is_exact_float;
 
 pub(super) fn compile(key_path: &str, route: &Route, problems: &mut Problems) -> Access {
@@ -40,6 +42,28 @@ pub(super) fn compile(key_path: &str, route: &Route, problems: &mut Problems) ->
         units::Access::Token => {
             check_scopes(key_path, route, problems);
             Access::Token(compile_demands(key_path, route, problems))
+        }
+    }
+}
+
+/// What the route asks of the client's certificate.
+pub(super) fn compile_client_cert(
+    key_path: &str,
+    route: &Route,
+    definitions: &Definitions<'_>,
+    problems: &mut Problems,
+) -> ClientCertRule {
+    match route.client_cert {
+        units::ClientCert::Optional => ClientCertRule::Optional,
+        units::ClientCert::Required => {
+            if !definitions.asks_for_client_certificates {
+                problems.add_with_hint(
+                    child(key_path, "client_cert"),
+                    "no request can meet it, because clients are not asked for a certificate",
+                    CLIENT_AUTH_HINT,
+                );
+            }
+            ClientCertRule::Required
         }
     }
 }

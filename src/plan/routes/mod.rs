@@ -82,6 +82,7 @@ fn compile_route(
     let key_path = &element("routes", position);
     let pattern = compile_pattern(key_path, route, problems);
     let access = access::compile(key_path, route, problems);
+    let client_cert = access::compile_client_cert(key_path, route, definitions, problems);
     references::check_issuers(key_path, route, definitions, problems);
     references::check_limits(key_path, route, definitions, problems);
     let upstream = compile_upstream(key_path, route, definitions, problems);
@@ -121,6 +122,7 @@ fn compile_route(
         },
         min_body_rate: min_body_rate(route.min_body_rate.unwrap_or(definitions.min_body_rate)),
         report_only: route.report_only,
+        client_cert,
         challenges: Challenges::for_route(definitions.realm, &access),
         access,
     })

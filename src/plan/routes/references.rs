@@ -21,6 +21,8 @@ pub(in crate::plan) struct Definitions<'a> {
     pub(in crate::plan) compiled_limits: &'a BTreeMap<Arc<str>, LimitSettings>,
     pub(in crate::plan) identity: &'a IdentityHeaders,
     pub(in crate::plan) realm: &'a str,
+    /// Whether clients are asked for a certificate.
+    pub(in crate::plan) asks_for_client_certificates: bool,
     pub(in crate::plan) max_body_size: MaxBody,
     /// `server.body_idle_timeout`.
     pub(in crate::plan) body_idle_timeout: TimeSpan,

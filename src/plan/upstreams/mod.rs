@@ -10,20 +10,29 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use super::server_tls::{CLIENT_AUTH_HINT, asks_for_client_certificates};
 use super::syntax::{check_name, nonzero_duration};
 use crate::config::key_path::child;
 use crate::config::units::{self, TimeSpan};
-use crate::config::{Problems, Upstream};
-use crate::upstream::{HostHeader, Protocol, UpstreamSettings};
+use crate::config::{Problems, Server, Upstream};
+use crate::upstream::{ForwardClientCert, HostHeader, Protocol, UpstreamSettings};
 
 pub(super) fn compile(
     upstreams: &BTreeMap<String, Upstream>,
+    server: &Server,
     problems: &mut Problems,
 ) -> BTreeMap<Arc<str>, UpstreamSettings> {
     let mut compiled = BTreeMap::new();
     for (name, upstream) in upstreams {
         let key_path = child("upstreams", name);
         check_name(&key_path, name, problems);
+        if upstream.forward_client_cert != units::ForwardClientCert::None && !asks_for_client_certificates(server) {
+            problems.add_with_hint(
+                child(&key_path, "forward_client_cert"),
+                "has no effect, because clients are not asked for a certificate",
+                CLIENT_AUTH_HINT,
+            );
+        }
         let settings = compile_upstream(name, &key_path, upstream, problems);
         compiled.insert(Arc::clone(&settings.name), settings);
     }
@@ -72,6 +81,11 @@ fn compile_upstream(name: &str, key_path: &str, upstream: &Upstream, problems: &
             units::HostHeader::Upstream => HostHeader::Upstream,
         },
         forward_token: upstream.forward_token,
+        forward_client_cert: match upstream.forward_client_cert {
+            units::ForwardClientCert::None => ForwardClientCert::None,
+            units::ForwardClientCert::Certificate => ForwardClientCert::Certificate,
+            units::ForwardClientCert::Chain => ForwardClientCert::Chain,
+        },
         health: health::compile(key_path, upstream, problems),
     }
 }

@@ -5,6 +5,7 @@ use crate::config::key_path::{child, element};
 use crate::plan::tls_files::TlsFiles;
 use crate::primitives::clock::WallTime;
 use crate::tls::certificate::Expiry;
+use crate::tls::client_auth::LoadedRevocations;
 use crate::tls::server::LoadedCertificate;
 
 /// The warnings about the certificates that clients get and that upstreams get, at `now`.
@@ -17,7 +18,18 @@ pub(crate) fn certificate_warnings(files: &TlsFiles, now: WallTime) -> Vec<Warni
             warnings.extend(validity_warnings(&key, &certificate, now, "renew it; servers refuse to connect"));
         }
     }
+    let revocations = files.server.as_ref().and_then(|tls| tls.revocations());
+    warnings.extend(revocations.and_then(|lists| revocation_warning(&lists, now)));
     warnings
+}
+
+/// The warning about revocation lists that have expired.
+fn revocation_warning(lists: &LoadedRevocations, now: WallTime) -> Option<Warning> {
+    lists.have_expired(now).then(|| Warning {
+        key: "server.tls.client_crl".to_owned(),
+        what: format!("a revocation list in `{}` has expired, so that client certificates are refused", lists.file),
+        hint: "fetch the authority's current list; the gateway notices when the file changes".to_owned(),
+    })
 }
 
 /// The warnings about the certificates of `[server.tls]`.

@@ -18,8 +18,18 @@ pub enum HandshakeFailure {
     Alert,
     /// The client offers neither `h2` nor `http/1.1`.
     ApplicationProtocol,
-    /// The client's certificate is missing or not accepted.
-    ClientCertificate,
+    /// The client's certificate has expired, or is not valid yet.
+    ClientCertificateExpired,
+    /// The client's certificate cannot be used for another reason.
+    ClientCertificateInvalid,
+    /// The client has no certificate, and one is required.
+    ClientCertificateMissing,
+    /// No revocation list that is up to date covers the client's certificate.
+    ClientCertificateRevocationUnknown,
+    /// The client's certificate is revoked.
+    ClientCertificateRevoked,
+    /// None of the authorities in `client_ca` has issued the client's certificate.
+    ClientCertificateUntrusted,
     /// The client has closed the connection.
     Closed,
     /// What the client has sent is not valid TLS.
@@ -37,10 +47,15 @@ pub enum HandshakeFailure {
 }
 
 impl HandshakeFailure {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 15] = [
         Self::Alert,
         Self::ApplicationProtocol,
-        Self::ClientCertificate,
+        Self::ClientCertificateExpired,
+        Self::ClientCertificateInvalid,
+        Self::ClientCertificateMissing,
+        Self::ClientCertificateRevocationUnknown,
+        Self::ClientCertificateRevoked,
+        Self::ClientCertificateUntrusted,
         Self::Closed,
         Self::Malformed,
         Self::Parameters,
@@ -56,7 +71,12 @@ impl HandshakeFailure {
         match self {
             Self::Alert => "alert",
             Self::ApplicationProtocol => "application_protocol",
-            Self::ClientCertificate => "client_certificate",
+            Self::ClientCertificateExpired => "client_certificate_expired",
+            Self::ClientCertificateInvalid => "client_certificate_invalid",
+            Self::ClientCertificateMissing => "client_certificate_missing",
+            Self::ClientCertificateRevocationUnknown => "client_certificate_revocation_unknown",
+            Self::ClientCertificateRevoked => "client_certificate_revoked",
+            Self::ClientCertificateUntrusted => "client_certificate_untrusted",
             Self::Closed => "closed",
             Self::Malformed => "malformed",
             Self::Parameters => "parameters",

@@ -6,11 +6,14 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::claim_path::ClaimPath;
 use super::error::VerifyError;
 use super::header::TokenType;
+use super::principal::Binding;
 use super::strict_json;
 use super::{IssuerSettings, Profile};
 use crate::primitives::clock::WallTime;
@@ -50,6 +53,8 @@ pub(crate) struct ValidatedClaims {
     pub expires_at: WallTime,
     /// The `exp` of the token.
     pub exp: WallTime,
+    /// What the sender must prove besides.
+    pub binding: Binding,
 }
 
 impl Default for ClaimSources {
@@ -126,11 +131,7 @@ pub(crate) fn check(
         return Err(VerifyError::UnknownIssuer);
     }
     check_is_access_token(claims, token_type, settings.profile)?;
-    // A token that is bound to a key (RFC 7800 §3.1) requires proof of possession of that key.
-    // Accepting it as a bearer token would defeat the binding (RFC 9449 §7.2, RFC 8705 §3).
-    if claims.contains_key("cnf") {
-        return Err(VerifyError::SenderConstrained);
-    }
+    let binding = binding(claims)?;
     let validity = ValidityPeriod::read(claims)?;
     validity.check(settings, now)?;
     let audiences = audiences(claims, &settings.claims.audience)?;
@@ -152,7 +153,20 @@ pub(crate) fn check(
         valid_from: WallTime::from_seconds(validity.start().saturating_sub(leeway)),
         expires_at: WallTime::from_seconds(validity.expires.saturating_add(leeway)),
         exp: WallTime::from_seconds(validity.expires),
+        binding,
     })
+}
+
+/// What the sender of the token must prove. A token that is bound to a key (RFC 7800 §3.1) requires
+/// proof of possession of that key; accepting it as a bearer token would defeat the binding (RFC
+/// 9449 §7.2, RFC 8705 §3). The gateway can check one kind of proof: the client's certificate.
+fn binding(claims: &Map<String, Value>) -> Result<Binding, VerifyError> {
+    let Some(confirmation) = claims.get("cnf") else { return Ok(Binding::Bearer) };
+    // Another member beside it would be another key, and require a proof of its own.
+    let only_member = confirmation.as_object().filter(|members| members.len() == 1);
+    let thumbprint = only_member.and_then(|members| members.get("x5t#S256")?.as_str());
+    let thumbprint = thumbprint.and_then(|text| URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok());
+    thumbprint.map(Binding::Certificate).ok_or(VerifyError::SenderConstrained)
 }
 
 /// Refuses tokens that the same issuer signs with the same keys for another purpose (RFC 8725 §2.8,

@@ -281,6 +281,17 @@ fn tokens_of_other_kinds_are_refused() {
         ("events", json!({ "events": {} }), refused("events"), refused("events")),
         ("cnf", json!({ "cnf": { "jkt": "x" } }), bound(), bound()),
         ("cnf, malformed", json!({ "cnf": 7 }), bound(), bound()),
+        ("cnf, a certificate", json!({ "cnf": { "x5t#S256": "A".repeat(43) } }), Ok(()), Ok(())),
+        ("cnf, a certificate, too short", json!({ "cnf": { "x5t#S256": "A".repeat(42) } }), bound(), bound()),
+        ("cnf, a certificate in base64", json!({ "cnf": { "x5t#S256": "A".repeat(43) + "=" } }), bound(), bound()),
+        (
+            "cnf, a certificate and a key",
+            json!({ "cnf": { "x5t#S256": "A".repeat(43), "jkt": "x" } }),
+            bound(),
+            bound(),
+        ),
+        ("cnf, no text", json!({ "cnf": { "x5t#S256": 7 } }), bound(), bound()),
+        ("cnf, nothing in it", json!({ "cnf": {} }), bound(), bound()),
     ] {
         let strictly = claims_with(&json!({ "client_id": "svc", "jti": "1" })).into_iter();
         let strictly = strictly.chain(extra.as_object().unwrap().clone()).collect();

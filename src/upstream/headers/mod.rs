@@ -16,6 +16,11 @@ pub(crate) use names::{ForwardingFamily, PeerTrust};
 /// The request id, in every response and in every request to an upstream.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The certificate of the client (RFC 9440 §2.2).
+pub(crate) static CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+/// The other certificates that the client has sent (RFC 9440 §2.3).
+pub(crate) static CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
+
 /// Removes the headers that `Connection` names (RFC 9110 §7.6.1), then every header for which
 /// `passes` is false. Also removes a `Content-Length` that a coding overrides (RFC 9112 §6.3):
 /// without the coding, it would be believed.

@@ -48,6 +48,7 @@ fn settings(balance: Balance, servers: &[(u16, u32)]) -> UpstreamSettings {
         tls: None,
         host: HostHeader::Preserve,
         forward_token: false,
+        forward_client_cert: ForwardClientCert::None,
         health: HealthSettings::default(),
     }
 }

@@ -25,7 +25,8 @@ pub(crate) struct TlsClient {
     pub(crate) schemes: Vec<SignatureScheme>,
     pub(crate) sends_name: bool,
     pub(crate) resumes: bool,
-    pub(crate) identity: Option<(Vec<u8>, Vec<u8>)>,
+    /// The certificates that it presents, its own first, and the key.
+    pub(crate) identity: Option<(Vec<Vec<u8>>, Vec<u8>)>,
 }
 
 /// An open session.
@@ -63,7 +64,13 @@ impl TlsClient {
 
     /// Presents this certificate.
     pub(crate) fn with_identity(mut self, issued: &Issued) -> Self {
-        self.identity = Some((issued.certificate.der().to_vec(), issued.key.serialize_der()));
+        self.identity = Some((vec![issued.certificate.der().to_vec()], issued.key.serialize_der()));
+        self
+    }
+
+    /// Presents these certificates besides its own.
+    pub(crate) fn with_chain(mut self, others: &[Vec<u8>]) -> Self {
+        self.identity.as_mut().expect("a certificate of its own").0.extend_from_slice(others);
         self
     }
 
@@ -79,8 +86,11 @@ impl TlsClient {
             .expect("versions that rustls has")
             .with_root_certificates(roots);
         let mut config = match self.identity.clone() {
-            Some((certificate, key)) => config
-                .with_client_auth_cert(vec![certificate.into()], key.try_into().expect("a PKCS#8 key"))
+            Some((chain, key)) => config
+                .with_client_auth_cert(
+                    chain.into_iter().map(Into::into).collect(),
+                    key.try_into().expect("a PKCS#8 key"),
+                )
                 .expect("a certificate with its key"),
             None => config.with_no_client_auth(),
         };

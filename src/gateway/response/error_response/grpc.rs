@@ -22,7 +22,9 @@ impl Refusal {
     pub fn grpc_status(&self) -> GrpcStatus {
         match self {
             Self::CredentialsMissing | Self::TokenInvalid(_) => GrpcStatus::Unauthenticated,
-            Self::ScopeInsufficient | Self::AccessDenied(_) => GrpcStatus::PermissionDenied,
+            Self::ScopeInsufficient | Self::AccessDenied(_) | Self::ClientCertRequired(_) => {
+                GrpcStatus::PermissionDenied
+            }
             Self::RouteNotFound | Self::MethodNotAllowed { .. } => GrpcStatus::Unimplemented,
             Self::RateLimited(_) | Self::BodyTooLarge | Self::HeadTooLarge | Self::UriTooLong => {
                 GrpcStatus::ResourceExhausted
@@ -34,9 +36,12 @@ impl Refusal {
             | Self::UpstreamFailed(_)
             | Self::UpstreamUnavailable { .. }
             | Self::UpstreamUnreachable(_) => GrpcStatus::Unavailable,
-            Self::Framing(_) | Self::Host(_) | Self::Path(_) | Self::RequestMalformed(_) | Self::Internal => {
-                GrpcStatus::Internal
-            }
+            Self::Framing(_)
+            | Self::Host(_)
+            | Self::Path(_)
+            | Self::Misdirected
+            | Self::RequestMalformed(_)
+            | Self::Internal => GrpcStatus::Internal,
         }
     }
 

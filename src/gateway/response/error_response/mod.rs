@@ -77,7 +77,7 @@ enum Challenge {
 /// Whether an HTTP/1 connection persists after a refusal (RFC 9112 §9.3).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Persistence {
-    /// Later bytes on it cannot be attributed to any request.
+    /// Later bytes on it cannot be attributed to any request, or the client needs another one.
     Close,
     /// The gateway can read the next request on it.
     KeepAlive,
@@ -116,6 +116,17 @@ impl Refusal {
                 (405, "method_not_allowed", "This method is not allowed here; see Allow.", No, KeepAlive)
             }
             Self::RateLimited(_) => (429, "rate_limited", "Too many requests; see Retry-After.", No, KeepAlive),
+            Self::Misdirected => (
+                421,
+                "misdirected_request",
+                "This connection is for another host; send the request on one that is opened for this host.",
+                No,
+                KeepAlive,
+            ),
+            // The client can present a certificate on another connection only.
+            Self::ClientCertRequired(_) => {
+                (403, "client_cert_required", "A valid client certificate is required here.", No, Close)
+            }
             Self::CredentialsMissing => {
                 (401, "credentials_missing", "An access token is required.", Missing, KeepAlive)
             }

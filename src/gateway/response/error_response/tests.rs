@@ -7,7 +7,7 @@ use super::*;
 use crate::gateway::matching::host::HostRefusal;
 use crate::gateway::matching::path::PathRefusal;
 use crate::gateway::policy::{Access, Demand};
-use crate::gateway::response::refusal::{CredentialFault, FramingFault};
+use crate::gateway::response::refusal::{ClientCertFault, CredentialFault, FramingFault};
 use crate::upstream::tunnel_limits::TunnelLimit;
 use crate::upstream::{ConnectFault, ResponseFault};
 
@@ -45,6 +45,8 @@ fn one_of_each() -> Vec<Refusal> {
         Refusal::RouteNotFound => Refusal::RouteNotFound,
         Refusal::MethodNotAllowed { .. } => Refusal::MethodNotAllowed { allow: HeaderValue::from_static("GET, HEAD") },
         Refusal::RateLimited(_) => Refusal::RateLimited(LimitExceeded { retry_after, limit: "calls".into() }),
+        Refusal::Misdirected => Refusal::Misdirected,
+        Refusal::ClientCertRequired(_) => Refusal::ClientCertRequired(ClientCertFault::Missing),
         Refusal::CredentialsMissing => Refusal::CredentialsMissing,
         Refusal::RequestMalformed(_) => Refusal::RequestMalformed(CredentialFault::TwoCredentials),
         Refusal::TokenInvalid(_) => Refusal::TokenInvalid(TokenFault::Issuer),
@@ -85,12 +87,13 @@ fn each_refusal_has_its_status_code_and_challenge() {
                 )),
             ),
             "framing_refused" | "host_refused" | "path_refused" => (400, None),
-            "access_denied" => (403, None),
+            "access_denied" | "client_cert_required" => (403, None),
             "route_not_found" => (404, None),
             "method_not_allowed" => (405, None),
             "client_timeout" => (408, None),
             "body_too_large" => (413, None),
             "uri_too_long" => (414, None),
+            "misdirected_request" => (421, None),
             "rate_limited" => (429, None),
             "head_too_large" => (431, None),
             "internal" => (500, None),
@@ -123,11 +126,16 @@ fn a_rate_limited_response_says_when_to_retry_and_which_limit_it_was() {
 }
 
 #[test]
-fn the_connection_closes_only_where_the_next_request_could_not_be_read() {
+fn the_connection_closes_only_where_the_next_request_could_not_be_served() {
     for refusal in one_of_each() {
         let closes = matches!(
             refusal.code(),
-            "framing_refused" | "host_refused" | "head_too_large" | "uri_too_long" | "client_timeout"
+            "framing_refused"
+                | "host_refused"
+                | "head_too_large"
+                | "uri_too_long"
+                | "client_cert_required"
+                | "client_timeout"
         );
         assert_eq!(response(&refusal).headers().contains_key("connection"), closes, "{}", refusal.code());
     }

@@ -33,9 +33,9 @@ use crate::upstream::headers::retain_end_to_end;
 use crate::upstream::response::{UpstreamBody, UpstreamResponse};
 use crate::upstream::upgrade::Tunnel;
 use crate::upstream::{ExchangeError, Fault, ResponseFault, UpstreamError};
-use request::UpstreamRequest;
 pub(crate) use request::build_target;
 pub(super) use request::replace_prefix;
+use request::{Additions, UpstreamRequest};
 use upgrade::{PendingUpgrade, tunnel_lifetime};
 
 /// How an upstream has answered a request.
@@ -80,8 +80,9 @@ pub(crate) async fn send(
     let key = AffinityInput { client_ip: request.client.ip, headers: &request.headers, principal: caller.principal() };
     let affinity = affinity(&route.upstream().settings().balance, key);
     let client_can_upgrade = request.version == Version::HTTP_11;
+    let additions = Additions { runtime, caller: &caller, request_id: context.request_id() };
     let UpstreamRequest { request: outgoing, client_upgrade } =
-        UpstreamRequest::new(*request, tail, &route, &caller, upgrade.as_deref(), context.request_id())?;
+        UpstreamRequest::new(*request, tail, &route, upgrade.as_deref(), &additions)?;
     let progress = outgoing.body().progress();
     context.record().set_body_progress(progress.clone());
     let upstream = route.upstream();

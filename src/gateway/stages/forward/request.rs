@@ -11,12 +11,15 @@ use super::upgrade::PendingUpgrade;
 use crate::gateway::policy::{Access, Route};
 use crate::gateway::request::RequestTail;
 use crate::gateway::response::refusal::Refusal;
+use crate::gateway::runtime::Runtime;
 use crate::gateway::stages::authenticate::Caller;
 use crate::gateway::stages::normalize::InboundRequest;
+use crate::gateway::tls_peer::PresentedCertificate;
 use crate::primitives::min_rate::WaitAllowance;
+use crate::upstream::ForwardClientCert;
 use crate::upstream::body::{MaxBody, RequestBody};
-use crate::upstream::headers::X_REQUEST_ID;
 use crate::upstream::headers::trace::{remove_invalid_trace, write_via};
+use crate::upstream::headers::{CLIENT_CERT, CLIENT_CERT_CHAIN, X_REQUEST_ID};
 use crate::upstream::websocket::SEC_WEBSOCKET_KEY;
 
 /// The request as it goes to the upstream.
@@ -26,20 +29,26 @@ pub(super) struct UpstreamRequest {
     pub(super) client_upgrade: Option<OnUpgrade>,
 }
 
+/// What the gateway adds to a request.
+pub(super) struct Additions<'a> {
+    pub(super) runtime: &'a Runtime,
+    pub(super) caller: &'a Caller,
+    pub(super) request_id: &'a HeaderValue,
+}
+
 impl UpstreamRequest {
     pub(super) fn new(
         request: InboundRequest,
         tail: RequestTail,
         route: &Route,
-        caller: &Caller,
         upgrade: Option<&PendingUpgrade>,
-        request_id: &HeaderValue,
+        additions: &Additions<'_>,
     ) -> Result<Self, Refusal> {
         let settings = route.settings();
         check_length(&tail, settings.max_body_size)?;
         let target = build_target(&request, route)?;
         let method = request.method.clone();
-        let mut headers = build_headers(request, route, caller, request_id);
+        let mut headers = build_headers(request, route, additions);
         let allowance = WaitAllowance::new(settings.min_body_rate, settings.body_idle.request);
         let body = RequestBody::new(tail.body, settings.max_body_size, allowance);
         let client_upgrade = upgrade.and_then(|upgrade| {
@@ -109,8 +118,9 @@ pub(in crate::gateway::stages) fn replace_prefix(path: &str, strip: Option<&str>
 }
 
 /// Builds the headers that the upstream receives, except those that frame the body.
-fn build_headers(request: InboundRequest, route: &Route, caller: &Caller, request_id: &HeaderValue) -> HeaderMap {
-    let InboundRequest { mut headers, client, hop, host_field, version, .. } = request;
+fn build_headers(request: InboundRequest, route: &Route, additions: &Additions<'_>) -> HeaderMap {
+    let Additions { runtime, caller, request_id } = *additions;
+    let InboundRequest { mut headers, client, hop, host_field, version, certificate, .. } = request;
     if !forwards_credential(route, caller) {
         headers.remove(header::AUTHORIZATION);
     }
@@ -124,10 +134,42 @@ fn build_headers(request: InboundRequest, route: &Route, caller: &Caller, reques
     for (name, value) in caller.headers() {
         headers.insert(name, value.clone());
     }
+    if let PresentedCertificate::Valid(certificate) = &certificate {
+        for (name, value) in &certificate.identity(runtime.identity(), runtime.callers().metrics()).headers {
+            headers.insert(name, value.clone());
+        }
+    }
+    write_client_cert(&mut headers, route.upstream().settings().forward_client_cert, &certificate, runtime);
     // The host that the client used. For an upstream that is configured to receive its own name,
     // the exchange replaces it with that of the selected server.
     headers.insert(header::HOST, host_field);
     headers
+}
+
+/// Writes `Client-Cert` and `Client-Cert-Chain` (RFC 9440), for an upstream that wants them, in
+/// place of those that were received: the upstream learns of the certificate of this connection, or
+/// of none.
+fn write_client_cert(
+    headers: &mut HeaderMap,
+    wanted: ForwardClientCert,
+    certificate: &PresentedCertificate,
+    runtime: &Runtime,
+) {
+    let wants_chain = match wanted {
+        ForwardClientCert::None => return,
+        ForwardClientCert::Certificate => false,
+        ForwardClientCert::Chain => true,
+    };
+    headers.remove(&CLIENT_CERT);
+    headers.remove(&CLIENT_CERT_CHAIN);
+    let PresentedCertificate::Valid(certificate) = certificate else { return };
+    let fields = certificate.client_cert_fields(runtime.callers().metrics());
+    let chain = if wants_chain { fields.chain.as_ref() } else { None };
+    for (name, value) in [(&CLIENT_CERT, fields.own.as_ref()), (&CLIENT_CERT_CHAIN, chain)] {
+        if let Some(value) = value {
+            headers.insert(name, value.clone());
+        }
+    }
 }
 
 /// Whether the client's `Authorization` goes to the upstream. On a route that reads tokens, only

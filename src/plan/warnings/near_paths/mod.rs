@@ -12,7 +12,7 @@ use crate::config::problem::quoted;
 use crate::gateway::matching::host::Host;
 use crate::gateway::matching::path::{NormalPath, UnusualForms};
 use crate::gateway::matching::{Pattern, RouteMatch, RouteTable};
-use crate::gateway::policy::{Access, RouteSettings};
+use crate::gateway::policy::{Access, ClientCertRule, RouteSettings};
 
 /// The methods that are tried for a route that lists none.
 const METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
@@ -142,7 +142,13 @@ fn is_weaker(other: &RouteSettings, route: &RouteSettings) -> bool {
     });
     let accepts_more_audiences = !route.audiences.is_empty()
         && (other.audiences.is_empty() || !other.audiences.iter().all(|name| route.audiences.contains(name)));
-    lacks_a_demand || accepts_more_issuers || accepts_more_audiences || (other.report_only && !route.report_only)
+    let needs_no_certificate =
+        route.client_cert == ClientCertRule::Required && other.client_cert == ClientCertRule::Optional;
+    lacks_a_demand
+        || needs_no_certificate
+        || accepts_more_issuers
+        || accepts_more_audiences
+        || (other.report_only && !route.report_only)
 }
 
 #[cfg(test)]
