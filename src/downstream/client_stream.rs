@@ -226,22 +226,45 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
 mod tests {
     use std::time::Duration;
 
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
-    use tokio::time::Instant;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::time::{Instant, timeout};
 
     use super::*;
     use crate::gateway::runtime::ClientTimeouts;
+
+    /// A client, and its stream before the first request.
+    fn connection(unsolicited: UnsolicitedWrites) -> (DuplexStream, ClientStream<DuplexStream>) {
+        let timeout = Duration::from_secs(30);
+        let timeouts = ClientTimeouts { header: timeout, idle: timeout, body_idle: timeout, min_body_rate: None };
+        let (client, inner) = duplex(64);
+        let state = ConnectionState::new(Instant::now(), timeouts);
+        (client, ClientStream::new(inner, Vec::new(), state, unsolicited).0)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hypers_end_of_the_connection_is_held_back_together_with_its_response() {
+        for (unsolicited, expected) in [(UnsolicitedWrites::Suppress, "ours"), (UnsolicitedWrites::Send, "hyper's")] {
+            let (mut client, mut stream) = connection(unsolicited);
+            stream.write_all(b"hyper's").await.unwrap();
+            stream.shutdown().await.unwrap();
+            assert_eq!(stream.suppressed_response().is_empty(), unsolicited == UnsolicitedWrites::Send);
+            let mut inner = stream.into_inner();
+            if unsolicited == UnsolicitedWrites::Suppress {
+                inner.write_all(b"ours").await.unwrap();
+                inner.shutdown().await.unwrap();
+            }
+            let mut received = String::new();
+            timeout(Duration::from_secs(1), client.read_to_string(&mut received)).await.expect("an end").unwrap();
+            assert_eq!(received, expected);
+        }
+    }
 
     /// hyper takes a read of no bytes for the end of the stream.
     #[tokio::test]
     async fn a_read_brings_bytes_wherever_a_target_was_cut_into_pieces() {
         let request = b"GET /?\"<\" HTTP/1.1\r\n\r\n";
-        let timeout = Duration::from_secs(30);
-        let timeouts = ClientTimeouts { header: timeout, idle: timeout, body_idle: timeout, min_body_rate: None };
         for at in 1..request.len() {
-            let (mut client, inner) = duplex(64);
-            let state = ConnectionState::new(Instant::now(), timeouts);
-            let (mut stream, _closed) = ClientStream::new(inner, Vec::new(), state, UnsolicitedWrites::Suppress);
+            let (mut client, mut stream) = connection(UnsolicitedWrites::Suppress);
             let mut passed = Vec::new();
             for piece in [&request[..at], &request[at..]] {
                 client.write_all(piece).await.unwrap();

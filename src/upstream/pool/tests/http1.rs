@@ -1,12 +1,14 @@
 //! The HTTP/1.1 pool: which connection a request gets, and which connections are kept.
 
+use std::iter;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
-use tokio::join;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::{join, select};
 
 use super::super::{Http1Connection, Http1Pool, IdleConnections, Reuse, UnreadResponse};
 use crate::upstream::Upstream;
@@ -122,6 +124,24 @@ async fn the_connection_that_has_been_idle_longest_makes_room() {
         assert_eq!(fixture.idle(), 1);
         peer.closed().await;
         assert!(fixture.pool.try_acquire().is_some());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_a_permit_asks_the_other_workers_for_one() {
+    run_locally(async {
+        let fixture = Fixture::start().await;
+        let server = fixture.server();
+        let _permits = iter::from_fn(|| server.try_connection_permit()).collect::<Vec<_>>();
+        let mut wanted = pin!(server.permit_wanted());
+        wanted.as_mut().enable();
+        let mut waiting = pin!(fixture.acquire(Reuse::Allowed));
+        select! {
+            biased;
+            _ = &mut waiting => panic!("there is no permit"),
+            () = wanted => {}
+        }
     })
     .await;
 }

@@ -40,6 +40,7 @@ fn escapes_never_change_the_route() {
         ("GET h/users/me%3Aset", "/users/*"),
         ("GET h/users/all%3Areset/x", "/users/all%3areset/x"),
         ("GET h/users/all:reset/x", "400"),
+        ("GET h/users/all:reset%20/x", "400"),
         ("GET h/users/me%3Areset/x", "/users/*"),
         ("GET h/d/a:b", "/d/a:b"),
         ("GET h/d/a%3Ab", "/d/a%3Ab"),
