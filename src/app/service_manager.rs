@@ -78,6 +78,7 @@ fn send(address: &str, message: &str) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::primitives::random;
+    use crate::primitives::test_directory::TestDirectory;
 
     /// What a service manager at this address receives.
     fn received(listener: &UnixDatagram, address: String, state: ServiceState) -> String {
@@ -89,7 +90,8 @@ mod tests {
 
     #[test]
     fn a_service_manager_learns_what_the_process_does() {
-        let path = std::env::temp_dir().join(format!("portcullis-{}", random::hex(&random::bytes::<8>())));
+        let directory = TestDirectory::new();
+        let path = directory.file("socket");
         let listener = UnixDatagram::bind(&path).unwrap();
         let address = path.to_str().unwrap().to_owned();
         assert_eq!(received(&listener, address.clone(), ServiceState::Ready), "READY=1");
@@ -97,7 +99,6 @@ mod tests {
         let reloading = received(&listener, address, ServiceState::Reloading);
         let micros = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
         assert!(micros.parse::<u64>().unwrap() > 0, "{reloading}");
-        std::fs::remove_file(path).unwrap();
     }
 
     #[cfg(target_os = "linux")]
@@ -114,12 +115,12 @@ mod tests {
     fn a_service_manager_that_is_not_there_or_does_not_read_delays_nothing() {
         ServiceManager::default().notify(ServiceState::Ready);
         ServiceManager { address: Some("/nonexistent/socket".to_owned()) }.notify(ServiceState::Ready);
-        let path = std::env::temp_dir().join(format!("portcullis-{}", random::hex(&random::bytes::<8>())));
+        let directory = TestDirectory::new();
+        let path = directory.file("socket");
         let _listener = UnixDatagram::bind(&path).unwrap();
         let manager = ServiceManager { address: Some(path.to_str().unwrap().to_owned()) };
         for _ in 0..10_000 {
             manager.notify(ServiceState::Ready);
         }
-        std::fs::remove_file(path).unwrap();
     }
 }

@@ -122,41 +122,38 @@ mod tests {
 
     use super::*;
     use crate::primitives::clock::ManualClock;
+    use crate::primitives::test_directory::TestDirectory;
 
     const SETTLE_TIME: Duration = Duration::from_secs(1);
 
-    /// A file that is removed at the end of a test.
-    struct TestFile(PathBuf);
+    /// A configuration file.
+    struct TestFile {
+        path: PathBuf,
+        _directory: TestDirectory,
+    }
 
     impl TestFile {
         fn new(name: &str, text: &str) -> Self {
-            let file = Self(std::env::temp_dir().join(format!("portcullis-source-{}-{name}", std::process::id())));
-            file.write(text);
-            file
+            let directory = TestDirectory::new();
+            Self { path: directory.write(name, text), _directory: directory }
         }
 
         fn write(&self, text: &str) {
-            std::fs::write(&self.0, text).unwrap();
+            std::fs::write(&self.path, text).unwrap();
         }
 
         /// A clock that shows a whole second, `seconds` after the file was written.
         fn clock_after(&self, seconds: i64) -> Clock {
-            let modified = std::fs::metadata(&self.0).unwrap().modified().unwrap();
+            let modified = std::fs::metadata(&self.path).unwrap().modified().unwrap();
             let written = modified.duration_since(UNIX_EPOCH).unwrap().as_secs();
             ManualClock::at(written.checked_add_signed(seconds).unwrap()).clock()
-        }
-    }
-
-    impl Drop for TestFile {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_file(&self.0);
         }
     }
 
     #[test]
     fn only_a_file_that_was_just_written_is_looked_at_again() {
         let file = TestFile::new("age", "text");
-        let source = ConfigSource::File(file.0.clone());
+        let source = ConfigSource::File(file.path.clone());
         let text = ConfigSource::Text { name: "text".to_owned(), text: "text".to_owned() };
         for (name, source, seconds, sleeps) in [
             ("just written", &source, 0, 1),
@@ -174,7 +171,7 @@ mod tests {
     #[test]
     fn the_start_waits_until_the_file_is_complete() {
         let file = TestFile::new("growing", "[server]");
-        let (source, clock) = (ConfigSource::File(file.0.clone()), file.clock_after(0));
+        let (source, clock) = (ConfigSource::File(file.path.clone()), file.clock_after(0));
         let mut rest = vec!["whole", "whole", "half"];
         let look = first_look(&source, &clock, SETTLE_TIME, |_| file.write(rest.pop().unwrap())).unwrap();
         assert_eq!(look, Look::Text("whole".into()));

@@ -88,28 +88,12 @@ fn read(path: &Path, max_bytes: usize) -> Result<Vec<u8>, ReadError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::primitives::random;
-
-    struct TestDirectory(PathBuf);
-
-    impl TestDirectory {
-        fn new() -> Self {
-            let path = std::env::temp_dir().join(format!("portcullis-{}", random::hex(&random::bytes::<8>())));
-            std::fs::create_dir(&path).unwrap();
-            Self(path)
-        }
-    }
-
-    impl Drop for TestDirectory {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
+    use crate::primitives::test_directory::TestDirectory;
 
     #[tokio::test]
     async fn only_a_regular_file_within_the_limit_is_read() {
         let directory = TestDirectory::new();
-        let [file, link, pipe, missing] = ["file", "link", "pipe", "missing"].map(|name| directory.0.join(name));
+        let [file, link, pipe, missing] = ["file", "link", "pipe", "missing"].map(|name| directory.file(name));
         std::fs::write(&file, b"1234").unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -118,7 +102,7 @@ mod tests {
             ("larger", &file, 3, Err(ReadError::TooLarge { max_bytes: 3 })),
             ("a symbolic link", &link, 4, Ok(b"1234".to_vec())),
             ("a pipe that nothing is written to", &pipe, 4, Err(ReadError::NotRegular)),
-            ("a directory", &directory.0, 4, Err(ReadError::NotRegular)),
+            ("a directory", &directory.path().to_owned(), 4, Err(ReadError::NotRegular)),
         ] {
             let reader = FileReader::new(path, max_bytes);
             assert_eq!(reader.read().await, expected, "{name}");

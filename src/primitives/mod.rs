@@ -19,3 +19,5 @@ pub mod random;
 pub(crate) mod shares;
 pub mod shutdown;
 pub(crate) mod stable_hash;
+#[cfg(test)]
+pub(crate) mod test_directory;

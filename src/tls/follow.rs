@@ -114,29 +114,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::primitives::random;
-
-    struct TestDirectory(PathBuf);
-
-    impl TestDirectory {
-        fn new() -> Self {
-            let path = std::env::temp_dir().join(format!("portcullis-{}", random::hex(&random::bytes::<8>())));
-            std::fs::create_dir(&path).unwrap();
-            Self(path)
-        }
-
-        fn write(&self, name: &str, content: &str) -> PathBuf {
-            let path = self.0.join(name);
-            std::fs::write(&path, content).unwrap();
-            path
-        }
-    }
-
-    impl Drop for TestDirectory {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
+    use crate::primitives::test_directory::TestDirectory;
 
     const TIMES: LookTimes = LookTimes { interval: Duration::from_millis(1), settle_time: Duration::ZERO };
 
@@ -168,11 +146,11 @@ mod tests {
     async fn a_link_that_leads_elsewhere_is_a_change() {
         let directory = TestDirectory::new();
         let [old, new] = ["old", "new"].map(|name| {
-            std::fs::create_dir(directory.0.join(name)).unwrap();
+            std::fs::create_dir(directory.file(name)).unwrap();
             directory.write(&format!("{name}/cert"), name);
-            directory.0.join(name)
+            directory.file(name)
         });
-        let (link, next) = (directory.0.join("data"), directory.0.join("data.new"));
+        let (link, next) = (directory.file("data"), directory.file("data.new"));
         std::os::unix::fs::symlink(&old, &link).unwrap();
         let mut follower = follower(&[&link.join("cert")], TIMES);
         std::os::unix::fs::symlink(&new, &next).unwrap();

@@ -272,7 +272,7 @@ mod tests {
     use socket2::{Domain, SockAddr, Socket, Type};
 
     use super::*;
-    use crate::primitives::random;
+    use crate::primitives::test_directory::TestDirectory;
 
     #[test]
     fn an_attempt_leaves_half_of_the_time_to_those_that_can_follow() {
@@ -282,9 +282,8 @@ mod tests {
 
     /// A dialer for a Unix socket, with a server that listens and has a queue of the shortest
     /// length.
-    fn unix_dialer() -> (Dialer, std::os::unix::net::UnixListener, PathBuf) {
-        let name = format!("portcullis-{}", random::hex(&random::bytes::<8>()));
-        let path = std::env::temp_dir().join(name);
+    fn unix_dialer(directory: &TestDirectory) -> (Dialer, std::os::unix::net::UnixListener, PathBuf) {
+        let path = directory.file("socket");
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
         socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
         socket.listen(0).unwrap();
@@ -295,7 +294,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_unix_socket_whose_queue_is_full_is_waited_for() {
-        let (dialer, server, path) = unix_dialer();
+        let directory = TestDirectory::new();
+        let (dialer, server, path) = unix_dialer(&directory);
         let _queued = StdUnixStream::connect(&path).unwrap();
         let time = Duration::from_secs(2);
         let start = Instant::now();

@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
@@ -14,22 +14,7 @@ use tokio::task::LocalSet;
 
 use super::*;
 use crate::downstream::listener::{BoundListener, InheritedSockets};
-use crate::primitives::random;
-
-/// The path of a takeover socket, which is removed at the end.
-struct SocketPath(PathBuf);
-
-impl SocketPath {
-    fn new() -> Self {
-        Self(std::env::temp_dir().join(format!("portcullis-{}", random::hex(&random::bytes::<8>()))))
-    }
-}
-
-impl Drop for SocketPath {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
+use crate::primitives::test_directory::TestDirectory;
 
 /// So many copies of a listening socket, and its address.
 fn sockets(copies: usize) -> (String, Vec<(String, OwnedFd)>) {
@@ -67,13 +52,14 @@ async fn failure(path: &Path) -> String {
 async fn a_successor_gets_all_sockets_and_the_predecessor_learns_when_it_is_ready() {
     LocalSet::new()
         .run_until(async {
-            let path = SocketPath::new();
+            let directory = TestDirectory::new();
+            let path = directory.file("socket");
             // More than one line has room for.
             let (name, sockets) = sockets(2 * wire::MAX_DESCRIPTORS + 1);
-            let mut offer = offer(&path.0, sockets);
+            let mut offer = offer(&path, sockets);
             let mut inherited = InheritedSockets::default();
             assert!(!offer.is_being_taken());
-            let predecessor = connect(&path.0, &mut inherited).await.unwrap().unwrap();
+            let predecessor = connect(&path, &mut inherited).await.unwrap().unwrap();
             assert_eq!(inherited.take(&name).len(), 2 * wire::MAX_DESCRIPTORS + 1);
             assert!(offer.is_being_taken());
             tokio::select! {
@@ -92,12 +78,13 @@ async fn a_successor_gets_all_sockets_and_the_predecessor_learns_when_it_is_read
 async fn the_sockets_are_the_same_and_keep_what_waits_in_them() {
     LocalSet::new()
         .run_until(async {
-            let path = SocketPath::new();
+            let directory = TestDirectory::new();
+            let path = directory.file("socket");
             let (name, sockets) = sockets(1);
-            let offer = offer(&path.0, sockets);
+            let offer = offer(&path, sockets);
             let _waiting = TcpStream::connect(&name).unwrap();
             let mut inherited = InheritedSockets::default();
-            connect(&path.0, &mut inherited).await.unwrap().unwrap().release();
+            connect(&path, &mut inherited).await.unwrap().unwrap().release();
             drop(offer);
             let Some(BoundListener::Tcp(listener)) = inherited.take(&name).pop() else { panic!("a TCP socket") };
             listener.set_nonblocking(false).unwrap();
@@ -110,11 +97,12 @@ async fn the_sockets_are_the_same_and_keep_what_waits_in_them() {
 async fn a_successor_that_fails_changes_nothing() {
     LocalSet::new()
         .run_until(async {
-            let path = SocketPath::new();
+            let directory = TestDirectory::new();
+            let path = directory.file("socket");
             let (name, sockets) = sockets(1);
-            let mut offer = offer(&path.0, sockets);
+            let mut offer = offer(&path, sockets);
             for wrong in ["", "portcullis takeover 2\n", "GET / HTTP/1.1\r\n\r\n"] {
-                let mut stream = UnixStream::connect(&path.0).await.unwrap();
+                let mut stream = UnixStream::connect(&path).await.unwrap();
                 stream.write_all(wrong.as_bytes()).await.unwrap();
                 stream.shutdown().await.unwrap();
                 let mut received = Vec::new();
@@ -122,9 +110,9 @@ async fn a_successor_that_fails_changes_nothing() {
                 assert!(received.is_empty(), "{wrong:?}");
             }
             // Gets the sockets and ends.
-            drop(connect(&path.0, &mut InheritedSockets::default()).await.unwrap().unwrap());
+            drop(connect(&path, &mut InheritedSockets::default()).await.unwrap().unwrap());
             let mut inherited = InheritedSockets::default();
-            let predecessor = connect(&path.0, &mut inherited).await.unwrap().unwrap();
+            let predecessor = connect(&path, &mut inherited).await.unwrap().unwrap();
             assert_eq!(inherited.take(&name).len(), 1);
             predecessor.release();
             offer.taken().await;
@@ -136,13 +124,14 @@ async fn a_successor_that_fails_changes_nothing() {
 async fn the_second_of_two_successors_waits_for_the_first() {
     LocalSet::new()
         .run_until(async {
-            let path = SocketPath::new();
+            let directory = TestDirectory::new();
+            let path = directory.file("socket");
             let (name, sockets) = sockets(1);
-            let mut offer = offer(&path.0, sockets);
-            let first = connect(&path.0, &mut InheritedSockets::default()).await.unwrap().unwrap();
+            let mut offer = offer(&path, sockets);
+            let first = connect(&path, &mut InheritedSockets::default()).await.unwrap().unwrap();
             let (mut inherited, end_of_first) = (InheritedSockets::default(), Cell::new(false));
             let second = async {
-                let predecessor = connect(&path.0, &mut inherited).await.unwrap().unwrap();
+                let predecessor = connect(&path, &mut inherited).await.unwrap().unwrap();
                 assert!(end_of_first.get(), "it gets the sockets once the first has failed");
                 predecessor.release();
             };
@@ -179,11 +168,12 @@ async fn a_thread_of_another_user_neither_gets_sockets_nor_gives_any() {
     }
     LocalSet::new()
         .run_until(async {
-            let path = SocketPath::new();
+            let directory = TestDirectory::new();
+            let path = directory.file("socket");
             let (_, sockets) = sockets(1);
-            let mut offer = offer(&path.0, sockets);
-            std::fs::set_permissions(&path.0, Permissions::from_mode(0o666)).unwrap();
-            let address = path.0.clone();
+            let mut offer = offer(&path, sockets);
+            std::fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+            let address = path.clone();
             let stream = as_another_user(move || StdUnixStream::connect(address).unwrap());
             stream.set_nonblocking(true).unwrap();
             let mut stream = UnixStream::from_std(stream).unwrap();
@@ -192,31 +182,34 @@ async fn a_thread_of_another_user_neither_gets_sockets_nor_gives_any() {
             let _ = stream.read_to_end(&mut received).await;
             assert!(received.is_empty(), "a successor");
             // The offer stands.
-            connect(&path.0, &mut InheritedSockets::default()).await.unwrap().unwrap().release();
+            connect(&path, &mut InheritedSockets::default()).await.unwrap().unwrap().release();
             offer.taken().await;
 
-            let path = SocketPath::new();
-            let address = path.0.clone();
+            let directory = TestDirectory::new();
+            let path = directory.file("socket");
+            let address = path.clone();
             let _listener = as_another_user(move || StdUnixListener::bind(address).unwrap());
-            assert!(failure(&path.0).await.ends_with("it belongs to another user"));
+            assert!(failure(&path).await.ends_with("it belongs to another user"));
         })
         .await;
 }
 
 #[tokio::test]
 async fn without_a_running_process_there_is_nothing_to_take_over() {
-    let path = SocketPath::new();
+    let directory = TestDirectory::new();
+    let path = directory.file("socket");
     let mut inherited = InheritedSockets::default();
-    assert!(connect(&path.0, &mut inherited).await.unwrap().is_none(), "no file");
-    drop(StdUnixListener::bind(&path.0).unwrap());
-    assert!(connect(&path.0, &mut inherited).await.unwrap().is_none(), "the file of a process that has ended");
+    assert!(connect(&path, &mut inherited).await.unwrap().is_none(), "no file");
+    drop(StdUnixListener::bind(&path).unwrap());
+    assert!(connect(&path, &mut inherited).await.unwrap().is_none(), "the file of a process that has ended");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_process_that_does_not_answer_is_an_error_after_a_while() {
-    let path = SocketPath::new();
-    let _silent = StdUnixListener::bind(&path.0).unwrap();
-    assert!(failure(&path.0).await.ends_with("it does not answer"));
+    let directory = TestDirectory::new();
+    let path = directory.file("socket");
+    let _silent = StdUnixListener::bind(&path).unwrap();
+    assert!(failure(&path).await.ends_with("it does not answer"));
 }
 
 #[tokio::test]
@@ -227,28 +220,30 @@ async fn a_process_that_speaks_another_protocol_is_an_error() {
         ("a socket without its descriptor", "socket 127.0.0.1:80\n", "it does not speak this protocol"),
         ("an endless line", &"x".repeat(1000), "invalid data"),
     ] {
-        let path = SocketPath::new();
-        let listener = UnixListener::bind(&path.0).unwrap();
+        let directory = TestDirectory::new();
+        let path = directory.file("socket");
+        let listener = UnixListener::bind(&path).unwrap();
         let answering = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             wire::receive(&stream).await.unwrap();
             stream.write_all(reply.as_bytes()).await.unwrap();
         };
-        let (error, ()) = tokio::join!(failure(&path.0), answering);
+        let (error, ()) = tokio::join!(failure(&path), answering);
         assert!(error.ends_with(expected), "{name}: {error}");
     }
 }
 
 #[tokio::test]
 async fn a_descriptor_that_is_no_listening_socket_is_an_error() {
-    let path = SocketPath::new();
-    let listener = UnixListener::bind(&path.0).unwrap();
+    let directory = TestDirectory::new();
+    let path = directory.file("socket");
+    let listener = UnixListener::bind(&path).unwrap();
     let answering = async {
         let (stream, _) = listener.accept().await.unwrap();
         wire::receive(&stream).await.unwrap();
         let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         wire::send(&stream, "socket 127.0.0.1:80", &[std::os::fd::AsFd::as_fd(&datagrams)]).await.unwrap();
     };
-    let (error, ()) = tokio::join!(failure(&path.0), answering);
+    let (error, ()) = tokio::join!(failure(&path), answering);
     assert!(error.contains("it is not a stream socket"), "{error}");
 }

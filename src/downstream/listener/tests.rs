@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::primitives::random;
+use crate::primitives::test_directory::TestDirectory;
 
 const MODE: UnixMode = UnixMode::OWNER;
 
@@ -21,27 +21,11 @@ fn plain(addresses: &[ListenAddress]) -> Vec<ListenerSettings> {
     addresses.iter().map(settings).collect()
 }
 
-/// A directory that is removed with its files.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("portcullis-{}", random::hex(&random::bytes::<8>())));
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn socket(&self) -> (PathBuf, Vec<ListenerSettings>) {
-        let path = self.0.join("socket");
-        let address = ListenAddress::Unix(path.clone());
-        (path, plain(&[address]))
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// The path of a socket in the directory, and the settings of a listener on it.
+fn socket(directory: &TestDirectory) -> (PathBuf, Vec<ListenerSettings>) {
+    let path = directory.file("socket");
+    let address = ListenAddress::Unix(path.clone());
+    (path, plain(&[address]))
 }
 
 fn options(unix_mode: UnixMode, workers: usize) -> BindOptions {
@@ -85,8 +69,8 @@ fn a_port_that_is_taken_is_an_error_that_names_it() {
 /// Threat RL-8.
 #[test]
 fn a_socket_file_has_the_configured_mode_and_goes_with_its_listener() {
-    let directory = Directory::new();
-    let (path, address) = directory.socket();
+    let directory = TestDirectory::new();
+    let (path, address) = socket(&directory);
     for wanted in ["0600", "0660", "0777"] {
         let bound = bind(&address, options(UnixMode::parse(wanted).unwrap(), 2), &mut nothing()).unwrap();
         assert_eq!(format!("0{:o}", mode(&path)), wanted);
@@ -99,8 +83,8 @@ fn a_socket_file_has_the_configured_mode_and_goes_with_its_listener() {
 
 #[test]
 fn the_socket_file_of_a_process_that_has_ended_is_replaced() {
-    let directory = Directory::new();
-    let (path, address) = directory.socket();
+    let directory = TestDirectory::new();
+    let (path, address) = socket(&directory);
     drop(StdUnixListener::bind(&path).unwrap());
     assert!(path.exists(), "the file stays");
     let _bound = bind(&address, options(MODE, 1), &mut nothing()).unwrap();
@@ -109,8 +93,8 @@ fn the_socket_file_of_a_process_that_has_ended_is_replaced() {
 
 #[test]
 fn what_is_not_a_stale_socket_is_left_alone() {
-    let directory = Directory::new();
-    let (path, address) = directory.socket();
+    let directory = TestDirectory::new();
+    let (path, address) = socket(&directory);
     let error = || bind(&address, options(MODE, 1), &mut nothing()).unwrap_err().to_string();
     let first = bind(&address, options(MODE, 1), &mut nothing()).unwrap();
     assert!(error().ends_with("another process listens on the socket"), "{}", error());
@@ -123,8 +107,8 @@ fn what_is_not_a_stale_socket_is_left_alone() {
 
 #[test]
 fn a_socket_file_that_another_process_has_replaced_is_not_removed() {
-    let directory = Directory::new();
-    let (path, address) = directory.socket();
+    let directory = TestDirectory::new();
+    let (path, address) = socket(&directory);
     let first = bind(&address, options(MODE, 1), &mut nothing()).unwrap();
     fs::remove_file(&path).unwrap();
     let _other = StdUnixListener::bind(&path).unwrap();
@@ -134,8 +118,8 @@ fn a_socket_file_that_another_process_has_replaced_is_not_removed() {
 
 #[tokio::test]
 async fn the_peer_of_a_unix_listener_has_no_ip_address() {
-    let directory = Directory::new();
-    let (path, address) = directory.socket();
+    let directory = TestDirectory::new();
+    let (path, address) = socket(&directory);
     let mut bound = bind(&address, options(MODE, 1), &mut nothing()).unwrap();
     let listener = bound.by_worker[0].remove(0).listener.attach().unwrap();
     let _client = tokio::net::UnixStream::connect(&path).await.unwrap();
@@ -215,8 +199,8 @@ fn copies_keep_the_name_of_their_address_and_the_socket_open() {
 
 #[test]
 fn the_file_of_a_socket_that_another_process_has_taken_over_stays() {
-    let directory = Directory::new();
-    let (path, address) = directory.socket();
+    let directory = TestDirectory::new();
+    let (path, address) = socket(&directory);
     let mut bound = bind(&address, options(MODE, 1), &mut nothing()).unwrap();
     bound.files.pop().unwrap().leave();
     drop(bound);

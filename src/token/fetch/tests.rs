@@ -3,7 +3,7 @@
 use super::*;
 use crate::outbound::Error;
 use crate::outbound::test_support::{TestServer, Then};
-use crate::primitives::random;
+use crate::primitives::test_directory::TestDirectory;
 use crate::token::test_support::CERTIFICATE;
 
 async fn fetch(server: &TestServer) -> Result<FetchedDocument, KeyError> {
@@ -70,7 +70,8 @@ async fn plain_http_is_allowed_only_if_the_configured_url_uses_it() {
 /// The certificates of the attempt are those that are in the file now.
 #[tokio::test]
 async fn the_ca_file_is_read_again_at_each_attempt() {
-    let path = std::env::temp_dir().join(format!("portcullis-{}.pem", random::hex(&random::bytes::<8>())));
+    let directory = TestDirectory::new();
+    let path = directory.file("ca.pem");
     let setup = |path: &Path| KeyFetcher::new(UrlPolicy::HttpsOnly, Some(path));
     assert!(matches!(setup(&path), Err(SetupError::CaFile { .. })));
     // The other one is larger than any bundle in use.
@@ -99,7 +100,6 @@ async fn the_ca_file_is_read_again_at_each_attempt() {
             None => assert!(matches!(attempt, Err(KeyError::Setup(SetupError::CaFile { .. }))), "{name}: {attempt:?}"),
         }
     }
-    std::fs::remove_file(&path).unwrap();
 }
 
 /// RFC 9111 §4.2, within one minute and one day.

@@ -9,6 +9,7 @@ use crate::outbound::test_support::{TestServer, Then};
 use crate::primitives::clock::ManualClock;
 use crate::primitives::file::ReadError;
 use crate::primitives::shutdown;
+use crate::primitives::test_directory::TestDirectory;
 use crate::token::test_support::{ISSUER, NOW, OTHER_RSA, P256, RSA, jwks, metrics, settings};
 
 impl KeyStore {
@@ -262,7 +263,8 @@ async fn the_loop_ends_with_the_process() {
 
 #[tokio::test]
 async fn a_file_is_read_at_the_start_and_at_each_refresh() {
-    let path = std::env::temp_dir().join(format!("portcullis-{}.json", random::hex(&random::bytes::<8>())));
+    let directory = TestDirectory::new();
+    let path = directory.file("keys.json");
     let store = |path: &std::path::Path| {
         KeyStore::new(&settings(KeySource::JwksFile(path.to_owned())), ManualClock::at(NOW).clock(), metrics())
     };
@@ -343,7 +345,8 @@ fn a_store_serves_settings_with_the_same_source_name_and_authorities_only() {
 /// A pipe that nothing is written to would keep its reader for ever.
 #[tokio::test]
 async fn a_key_file_that_is_a_pipe_is_refused_at_the_start_and_at_a_refresh() {
-    let path = std::env::temp_dir().join(format!("portcullis-{}.json", random::hex(&random::bytes::<8>())));
+    let directory = TestDirectory::new();
+    let path = directory.file("keys.json");
     let make_pipe = || assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
     let store = || KeyStore::new(&settings(KeySource::JwksFile(path.clone())), ManualClock::at(NOW).clock(), metrics());
     let not_regular = KeyError::File(ReadError::NotRegular);
