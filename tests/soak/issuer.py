@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 
 class Issuer:
-    """Serves discovery and keys on a port of its own, and signs tokens with its newest key.
+    """Serves discovery and keys on a port of its own, and signs tokens.
 
     A new key is published before it signs, and an old one stays published for as long as its tokens are in use, as
     providers do.
@@ -18,7 +18,8 @@ class Issuer:
 
     def __init__(self):
         self.keys, self.lock, self.tokens = {}, threading.Lock(), {}
-        self.number = 0
+        # The identifier of the key that signs.
+        self.signs = None
         self.rotate()
         issuer = self
 
@@ -46,10 +47,15 @@ class Issuer:
         threading.Thread(target=server.serve_forever, daemon=True).start()
 
     def rotate(self):
-        """Publishes a new key, and signs with it from now on. The three newest keys stay published."""
+        """Publishes a new key, and signs with it a little later. The three newest keys stay published."""
+        kid = str(int(self.signs or 0) + 1)
         with self.lock:
-            self.number += 1
-            self.keys[str(self.number)] = ec.generate_private_key(ec.SECP256R1())
+            self.keys[kid] = ec.generate_private_key(ec.SECP256R1())
+        if self.signs:
+            # Longer than `jwks_cooldown`: the gateway may have fetched the keys just before.
+            time.sleep(3)
+        with self.lock:
+            self.signs = kid
             while len(self.keys) > 3:
                 del self.keys[next(iter(self.keys))]
             self.tokens.clear()
@@ -62,11 +68,11 @@ class Issuer:
             ]
 
     def token(self, subject, kind):
-        """A token of the newest key: good for ten minutes, or expired."""
+        """A token of the key that signs: good for ten minutes, or expired."""
         with self.lock:
             if token := self.tokens.get((subject, kind)):
                 return token
-            kid, key = list(self.keys.items())[-1]
+            kid, key = self.signs, self.keys[self.signs]
             now = int(time.time())
             expiry = now - 3600 if kind == "expired" else now + 600
             claims = {"iss": f"http://127.0.0.1:{self.port}", "aud": "api", "sub": subject, "scope": "orders:read"}
