@@ -186,6 +186,7 @@ async fn a_thread_of_another_user_neither_gets_sockets_nor_gives_any() {
             offer.taken().await;
 
             let directory = TestDirectory::new();
+            std::fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
             let path = directory.file("socket");
             let address = path.clone();
             let _listener = as_another_user(move || StdUnixListener::bind(address).unwrap());
