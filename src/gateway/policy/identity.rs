@@ -174,7 +174,8 @@ impl IdentityHeaders {
         values: impl Iterator<Item = (&'a HeaderName, String)>,
         report_omitted: impl Fn(&HeaderName, usize),
     ) -> RenderedIdentity {
-        let (mut rendered, mut omitted) = (Vec::new(), String::new());
+        let mut rendered = Vec::with_capacity(values.size_hint().1.unwrap_or(0));
+        let mut omitted = String::new();
         for (name, value) in values {
             if value.len() > self.max_value_bytes {
                 report_omitted(name, value.len());
