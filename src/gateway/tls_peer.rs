@@ -98,6 +98,12 @@ impl TlsPeer {
         self.certificate.is_some()
     }
 
+    /// The last second in which the certificate is valid; `None` without one.
+    #[must_use]
+    pub(crate) fn certificate_not_after(&self) -> Option<WallTime> {
+        Some(self.certificate.as_ref()?.certificate.not_after())
+    }
+
     /// The certificate at `now`. It is verified again if `trust`, the rules of this moment, are not
     /// those that it was verified by. Without rules, none is accepted.
     #[must_use]

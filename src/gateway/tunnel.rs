@@ -2,14 +2,17 @@
 //! request would no longer be admitted.
 //!
 //! A decision holds for the moment, and a tunnel lasts. So the tunnel's task calls [`decide`] again
-//! whenever something has changed that the decision depends on: the configuration, or the keys of
-//! the issuer whose token opened the tunnel. It keeps the head of the request without its
-//! credentials, and the proof that the token was valid in place of the token.
+//! whenever something has changed that the decision depends on: the configuration, the keys of the
+//! issuer whose token opened the tunnel, or whether the client's certificate is accepted. It keeps
+//! the head of the request without its credentials, and the proof that the token was valid in place
+//! of the token.
 
 use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
+use tokio::time::sleep;
 
 use super::decide::{Caller, Credentials, Decision, decide};
 use super::observer::NoObserver;
@@ -59,6 +62,7 @@ impl TunnelRequest {
             let runtime = current.load_full();
             // Subscribed to before the decision, so that no change is missed.
             let mut key_fetches = self.key_fetches(&runtime);
+            let mut tls_changes = self.tls_changes(&runtime);
             reloads.mark_unchanged();
             if let Err(reason) = self.judge(&runtime, server).await {
                 return reason;
@@ -66,6 +70,8 @@ impl TunnelRequest {
             tokio::select! {
                 () = changed(Some(&mut reloads)) => {}
                 () = changed(key_fetches.as_mut()) => {}
+                () = changed(tls_changes.as_mut()) => {}
+                () = self.certificate_expired(&runtime) => {}
             }
         }
     }
@@ -74,6 +80,25 @@ impl TunnelRequest {
     fn key_fetches(&self, runtime: &Runtime) -> Option<watch::Receiver<u64>> {
         let issuer = self.caller.principal()?.issuer_name();
         Some(runtime.issuers().by_name(issuer)?.keys().fetches())
+    }
+
+    /// Changes when the certificate of the connection may no longer be accepted; `None` without
+    /// one.
+    fn tls_changes(&self, runtime: &Runtime) -> Option<watch::Receiver<u64>> {
+        self.peer.tls().filter(|tls| tls.has_certificate())?;
+        Some(runtime.tls()?.changes())
+    }
+
+    /// Resolves once the certificate of the connection has expired. Never resolves without one, or
+    /// if it has expired already.
+    async fn certificate_expired(&self, runtime: &Runtime) {
+        let not_after = self.peer.tls().and_then(|tls| tls.certificate_not_after());
+        let now = runtime.clock().now().micros();
+        match not_after.and_then(|not_after| not_after.micros().checked_sub(now)) {
+            // One more, since it is still valid at `not_after`.
+            Some(left) => sleep(Duration::from_micros(left.saturating_add(1))).await,
+            None => pending().await,
+        }
     }
 
     /// Whether the request would be admitted now, and to the server that it was sent to.

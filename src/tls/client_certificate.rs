@@ -72,6 +72,12 @@ impl ClientCertificate {
         &self.chain
     }
 
+    /// The certificate is valid until this second.
+    #[must_use]
+    pub fn not_after(&self) -> WallTime {
+        self.not_after
+    }
+
     /// Whether the certificate has expired at `now`.
     #[must_use]
     pub fn has_expired(&self, now: WallTime) -> bool {

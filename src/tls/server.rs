@@ -14,6 +14,7 @@ use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::time_provider::TimeProvider;
 use rustls_pki_types::UnixTime;
+use tokio::sync::watch;
 
 use super::certificate::CertificateFacts;
 use super::certified_key::{FileText, Identity, Part};
@@ -77,6 +78,8 @@ pub(crate) struct ServerTls {
     settings: ServerTlsSettings,
     clock: Clock,
     current: ArcSwap<ServerTlsState>,
+    /// Counts the changes of the files.
+    changes: watch::Sender<u64>,
 }
 
 /// What was made of the files when they were last read.
@@ -114,7 +117,8 @@ impl ServerTls {
         let contents = follow::read_blocking(&settings.readers());
         let previous = previous.map(|previous| previous.current.load().clients.clone());
         let state = ServerTlsState::new(&settings, &contents, &clock, previous)?;
-        Ok(Arc::new(Self { settings, clock, current: ArcSwap::from_pointee(state) }))
+        let changes = watch::Sender::new(0);
+        Ok(Arc::new(Self { settings, clock, current: ArcSwap::from_pointee(state), changes }))
     }
 
     /// The settings.
@@ -147,6 +151,12 @@ impl ServerTls {
         self.current.load().certificates.clone()
     }
 
+    /// Changes after changed files are in use.
+    #[must_use]
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
     /// Says when the files change.
     pub(crate) fn follow(&self, times: LookTimes) -> Follower {
         Follower::new(self.settings.readers(), times, self.current.load().digest)
@@ -177,6 +187,7 @@ impl ServerTls {
             return Err(errors);
         }
         self.current.store(Arc::new(state));
+        self.changes.send_modify(|changes| *changes += 1);
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ mod files;
 mod forwarding;
 mod handshakes;
 mod identity;
+mod tunnels;
 
 use std::net::SocketAddr;
 use std::sync::LazyLock;
@@ -39,7 +40,7 @@ fn numbered(serial: u64) -> Issued {
 
 /// The server's certificate `a`, the clients' authority `ca.pem`, and a list `crl.pem` on which the
 /// certificate with the serial number 2 is.
-fn files() -> CertificateFiles {
+pub(crate) fn files() -> CertificateFiles {
     let files = CertificateFiles::localhost("a");
     files.0.write("ca.pem", clients().pem());
     files.0.write("crl.pem", clients().revocation_list(&[2], TOMORROW));
@@ -47,7 +48,7 @@ fn files() -> CertificateFiles {
 }
 
 /// `[server.tls]` with these lines.
-fn config(files: &CertificateFiles, lines: &str) -> Config {
+pub(crate) fn config(files: &CertificateFiles, lines: &str) -> Config {
     let certificates = files.certificates(&["a"]);
     Config::minimal().append(&format!("[server.tls]\ncertificates = {certificates}\n{lines}"))
 }
@@ -57,7 +58,8 @@ fn client_auth(files: &CertificateFiles, mode: &str) -> String {
     format!("client_auth = {mode:?}\nclient_ca = {}\n", files.quoted("ca.pem"))
 }
 
-fn with_crl(files: &CertificateFiles, mode: &str) -> String {
+/// The lines of `client_auth` in this mode, with the revocation list.
+pub(crate) fn with_crl(files: &CertificateFiles, mode: &str) -> String {
     format!("{}client_crl = {}\n", client_auth(files, mode), files.quoted("crl.pem"))
 }
 
