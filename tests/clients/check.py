@@ -8,6 +8,7 @@ services  Java's HttpClient, Spring's ForwardedHeaderFilter, OpenTelemetry's SDK
 http      curl, Go, Node and Python: HTTP/1.1, HTTP/2 over TLS and with prior knowledge
 h2spec    the conformance tests of HTTP/2, over TLS and with prior knowledge
 tls       what OpenSSL finds: versions, cipher suites, renegotiation, compression, resumption
+mtls      client certificates of OpenSSL, with curl: who is accepted, what the service learns
 cors      Chromium: what scripts of an allowed and of other origins can do
 
 Exit code 1 if a check fails.
@@ -18,6 +19,7 @@ import harness
 import http_clients
 import h2spec
 import java_and_python
+import mtls
 import tls
 
 harness.main(
@@ -26,6 +28,7 @@ harness.main(
         "http": http_clients.clients,
         "h2spec": h2spec.h2spec,
         "tls": tls.openssl,
+        "mtls": mtls.clients,
         "cors": cors.browser,
     },
     __doc__,
