@@ -134,8 +134,7 @@ async fn open_tls(
     let (peer, stream) = match opened {
         Ok(opened) => opened,
         Err(FailedHandshake { reason, cause, socket }) => {
-            metrics.tls().count_failure(reason);
-            tracing::debug!(client = %address.ip(), reason = reason.label(), cause, "TLS handshake failed");
+            report(reason, &cause, address, metrics);
             if let Some(socket) = socket {
                 let _ = timeout_at(deadline, linger(socket)).await;
             }
@@ -152,6 +151,20 @@ async fn open_tls(
     // Until the request begins, the connection can still be closed for others.
     timeout_at(deadline, transport.readable()).await.ok()?.ok()?;
     Some(Opened { transport, protocol, buffered: Vec::new(), tls: Some(Rc::new(peer)) })
+}
+
+/// Counts and logs a handshake that has failed. An operator who has turned client certificates on
+/// needs to see who fails with them; the other reasons are mostly those of scanners.
+fn report(reason: HandshakeFailure, cause: &str, address: PeerAddress, metrics: &ConnectionMetrics) {
+    static LOG: LogInterval = LogInterval::new();
+    metrics.tls().count_failure(reason);
+    let (client, reason_label) = (address.ip(), reason.label());
+    tracing::debug!(%client, reason = reason_label, cause, "TLS handshake failed");
+    if reason.is_of_client_certificate()
+        && let Some(left_out) = LOG.is_due()
+    {
+        tracing::info!(%client, reason = reason_label, cause, left_out, "a client is refused for its certificate");
+    }
 }
 
 fn timed_out() -> FailedHandshake {

@@ -307,5 +307,7 @@ impl Runtime {
         metrics.set_token_cache_entries(self.callers.entry_count());
         let expiries = self.certificates().into_iter().map(|one| (one.file, one.facts.not_after));
         self.connections.tls().set_certificates(expiries);
+        let revocations = self.tls.as_ref().and_then(|tls| tls.revocations());
+        self.connections.tls().set_revocations(revocations.and_then(|lists| Some((lists.file, lists.expires?))));
     }
 }

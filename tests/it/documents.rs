@@ -6,10 +6,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::observability;
-use crate::support::certificates::CertificateFiles;
-use crate::support::config::Config;
 use crate::support::fixture::Fixture;
+use crate::{client_certificates, observability};
 
 /// Columns of prose, in documents and comments.
 const MAX_COLUMNS: usize = 100;
@@ -46,9 +44,10 @@ fn document(name: &str) -> String {
 async fn operations_md_lists_every_metric_and_no_other() {
     let fixture = Fixture::start(observability::config()).await;
     observability::send_traffic(&fixture).await;
-    // Some metrics have samples only with TLS.
-    let files = CertificateFiles::localhost("a");
-    let with_tls = Fixture::start(Config::minimal().add("server", &files.tls(&["a"]))).await;
+    // Some metrics have samples only with TLS, and with revocation lists.
+    let files = client_certificates::files();
+    let with_crl = client_certificates::with_crl(&files, "optional");
+    let with_tls = Fixture::start(client_certificates::config(&files, &with_crl)).await;
     let texts = [fixture.gateway.metrics().await, with_tls.gateway.metrics().await];
     let exposed: BTreeSet<String> = texts
         .map(|samples| samples.text().to_owned())

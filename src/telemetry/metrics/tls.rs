@@ -65,6 +65,28 @@ impl HandshakeFailure {
         Self::Version,
     ];
 
+    /// Whether the client's certificate is the reason.
+    #[must_use]
+    pub fn is_of_client_certificate(self) -> bool {
+        match self {
+            Self::ClientCertificateExpired
+            | Self::ClientCertificateInvalid
+            | Self::ClientCertificateMissing
+            | Self::ClientCertificateRevocationUnknown
+            | Self::ClientCertificateRevoked
+            | Self::ClientCertificateUntrusted => true,
+            Self::Alert
+            | Self::ApplicationProtocol
+            | Self::Closed
+            | Self::Malformed
+            | Self::Parameters
+            | Self::PlainHttp
+            | Self::PlainListener
+            | Self::Timeout
+            | Self::Version => false,
+        }
+    }
+
     /// The `reason` label.
     #[must_use]
     pub fn label(self) -> &'static str {
@@ -109,6 +131,7 @@ struct Inner {
     reloads_failed: Counter,
     reloads_succeeded: Counter,
     expires: Family<CertificateLabels, PrometheusGauge>,
+    revocations_expire: Family<FileLabels, PrometheusGauge>,
 }
 
 impl TlsMetrics {
@@ -125,6 +148,7 @@ impl TlsMetrics {
             reloads_failed: reloads.get_or_create_owned(&ResultLabels { result: result_label(false) }),
             reloads_succeeded: reloads.get_or_create_owned(&ResultLabels { result: result_label(true) }),
             expires: Family::default(),
+            revocations_expire: Family::default(),
         };
         registry.register("tls_handshakes", "TLS handshakes with clients that have succeeded", handshakes);
         registry.register("tls_handshake_failures", "TLS handshakes with clients that have failed", failures);
@@ -134,6 +158,12 @@ impl TlsMetrics {
             "Expiry of each certificate in use since the Unix epoch",
             Unit::Seconds,
             metrics.expires.clone(),
+        );
+        registry.register_with_unit(
+            "tls_revocation_lists_expire_timestamp",
+            "Expiry of the first revocation list in use for client certificates since the Unix epoch",
+            Unit::Seconds,
+            metrics.revocations_expire.clone(),
         );
         Self(Arc::new(metrics))
     }
@@ -164,8 +194,16 @@ impl TlsMetrics {
         // configured must not look as if it were about to expire.
         self.0.expires.clear();
         for (certificate, expires) in certificates {
-            let seconds = i64::try_from(expires.seconds()).unwrap_or(i64::MAX);
-            self.0.expires.get_or_create(&CertificateLabels { certificate }).set(seconds);
+            self.0.expires.get_or_create(&CertificateLabels { certificate }).set(unix_seconds(expires));
+        }
+    }
+
+    /// Sets the revocation lists in use for client certificates: the name of their file, and when
+    /// the first of them expires.
+    pub fn set_revocations(&self, lists: Option<(Arc<str>, WallTime)>) {
+        self.0.revocations_expire.clear();
+        if let Some((file, expires)) = lists {
+            self.0.revocations_expire.get_or_create(&FileLabels { file }).set(unix_seconds(expires));
         }
     }
 }
@@ -184,6 +222,15 @@ struct ReasonLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct CertificateLabels {
     certificate: Arc<str>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct FileLabels {
+    file: Arc<str>,
+}
+
+fn unix_seconds(time: WallTime) -> i64 {
+    i64::try_from(time.seconds()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -139,6 +139,11 @@ async fn an_outdated_list_is_used_at_the_start_and_reported() {
     let reasons = ready.json()["reasons"].to_string();
     assert_eq!(ready.status, 200);
     assert!(reasons.contains("crl.pem has expired, so that client certificates are refused"), "{reasons}");
+    let file = files.path("crl.pem").display().to_string();
+    let sample = format!("portcullis_tls_revocation_lists_expire_timestamp_seconds{{file={file:?}}}");
+    let (year, month, day) = YESTERDAY;
+    let expires = rcgen::date_time_ymd(year, month, day).unix_timestamp().cast_unsigned();
+    assert_eq!(site.gateway.count(&sample).await, expires);
 }
 
 #[test]
