@@ -13,9 +13,9 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use portcullis::clock::Clock;
 use portcullis::internals::Host;
 use portcullis::internals::KeyOrigin;
-use portcullis::internals::Metrics;
 use portcullis::internals::Quota;
 use portcullis::internals::Table;
+use portcullis::internals::{AccessLog, Adopter, Metrics, Plan, load_text};
 use portcullis::internals::{
     Algorithm, ClaimSources, IssuerSettings, Issuers, KeySource, Principal, Profile, RawToken, RefreshTimes,
     VerdictCache, Verification, Verifier,
@@ -166,6 +166,29 @@ fn limit(bencher: Bencher<'_, '_>, keys: u64) {
         next = (next + 1) % keys;
         now += 1;
         black_box(table.take(spread(next), KeyOrigin::Verified, &quota, now));
+    });
+}
+
+/// A pick takes about the same time however many servers there are, and allocates nothing.
+#[divan::bench(
+    args = ["least_request", "round_robin", "hash:ip"],
+    consts = [2, 64, 512],
+)]
+fn pick_server<const SERVERS: usize>(bencher: Bencher<'_, '_>, balance: &str) {
+    let servers: Vec<String> = (0..SERVERS).map(|n| format!("\"http://10.0.{}.{}:9000\"", n / 256, n % 256)).collect();
+    let text = format!(
+        "[upstreams.a]\nservers = [{}]\nbalance = \"{balance}\"\n[[routes]]\npath = \"/*\"\naccess = \"public\"\n\
+         upstream = \"a\"",
+        servers.join(", ")
+    );
+    let plan = Plan::compile(load_text("gateway.toml", &text, &|_| None)).expect("a valid file");
+    let adopter = Adopter::new(Metrics::new(Clock::system()), Clock::system(), AccessLog::off());
+    let runtime = adopter.adopt(&plan, None).expect("no file is needed");
+    let upstream = &runtime.upstreams()[0];
+    let mut key = 0;
+    bencher.bench_local(|| {
+        key += 1;
+        black_box(upstream.pick_once(Some(key)).expect("all servers are up"));
     });
 }
 

@@ -279,6 +279,27 @@ async fn streams_that_a_server_resets_do_not_eject_it() {
     }
 }
 
+/// A server that resets a stream may have processed its request, so another one gets the request
+/// only if it is idempotent.
+#[tokio::test]
+async fn a_request_whose_stream_is_reset_goes_to_another_server_if_it_is_harmless() {
+    const INTERNAL_ERROR: u8 = 2;
+    for (method, status, retries) in [("GET", 200, 1), ("POST", 502, 0)] {
+        let (_resetting, first, _) = scripted_server(vec![Answer::Reset(INTERNAL_ERROR)]).await;
+        let (_working, second, requests) = scripted_server(vec![Answer::Ok]).await;
+        let keys = "protocol = \"http2\"\nbalance = \"round_robin\"";
+        let config = Config::minimal()
+            .one_worker()
+            .upstream("two", &[first, second], keys)
+            .route("two", "access = \"public\"\nupstream = \"two\"");
+        let fixture = Fixture::start(config).await;
+        let response = fixture.request(method, "/two/1", &[], b"").await;
+        assert_eq!((response.status, requests.load(Ordering::SeqCst)), (status, retries), "{method}");
+        let retried = r#"portcullis_upstream_retries_total{upstream="two",reason="reset"}"#;
+        assert_eq!(fixture.gateway.count(retried).await, retries as u64, "{method}");
+    }
+}
+
 /// RFC 9113 §8.2.2 and §8.3.1: the host becomes the authority, and connection fields are removed.
 /// The rest is as in HTTP/1.1.
 #[tokio::test]

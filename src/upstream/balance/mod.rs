@@ -81,6 +81,16 @@ impl Upstream {
             PickedServer::None => Err(self.health.all_down()),
         }
     }
+
+    /// Picks a server for a request that ends at once. For the benchmark.
+    ///
+    /// # Errors
+    ///
+    /// As [`pick`](Self::pick).
+    #[doc(hidden)]
+    pub fn pick_once(&self, affinity: Option<u64>) -> Result<u64, UpstreamError> {
+        self.pick(&Candidates::default(), affinity).map(|pick| pick.in_flight.server().id())
+    }
 }
 
 #[cfg(test)]
