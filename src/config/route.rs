@@ -79,8 +79,8 @@ pub struct Route {
     /// pauses, such as server-sent events and gRPC. Default: the upstream's.
     pub body_idle_timeout: Option<BodyIdleTimeout>,
     /// How long a stream may go on after the `exp` of its token, leeway not added: one duration, or
-    /// `{ response = "5m", tunnel = "60s" }`. Default: a response goes on to its end, a tunnel for
-    /// `"60s"`.
+    /// `{ response = "5m", tunnel = "60s" }`. For `response`, the wait for the response and the
+    /// request's body count too. Default: a response goes on to its end, a tunnel for `"60s"`.
     pub stream_after_expiry: Option<StreamAfterExpiry>,
     /// Lowest rate of a request body, or `"off"`, for clients that send a stream with pauses.
     /// Default: `server.min_body_rate`.

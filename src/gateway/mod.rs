@@ -15,7 +15,7 @@
 //! | 5 authenticate | `authenticate`, `client_certificate` | → `Caller` | 400 401 403 421 429 503 |
 //! | 6 authorize | `authorize` | `RoutedRequest` + `Caller` → `Permit` | 403 |
 //! | 7 limits after authentication | `rate_limit` | `Permit` → `Admitted` | 429 |
-//! | 8 forward | `forward` | `Admitted` → response | 400 408 413 500 502 503 504 |
+//! | 8 forward | `forward` | `Admitted` → response | 400 401 408 413 500 502 503 504 |
 //!
 //! [`policy`] holds a route's rules as plain values, [`matching`] compares requests with patterns,
 //! and [`response`] builds what the client receives. The folders depend in one direction: `stages`

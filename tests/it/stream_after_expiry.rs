@@ -135,6 +135,26 @@ async fn a_response_goes_on_to_its_end_unless_the_route_says_otherwise() {
     }
 }
 
+/// Otherwise a client could go on sending for as long as `response_timeout` lets it, which begins
+/// anew with each part of the body.
+#[tokio::test]
+async fn an_upload_ends_as_a_response_does() {
+    let limited = "path = \"/limited\"\nstream_after_expiry = { response = \"10s\" }";
+    let fixture = Fixture::start(config().route("limited", limited)).await;
+    let bearer = token_expired_for(&fixture, Duration::from_secs(10));
+    fixture.origin.behave("/limited", Behaviour::Hang);
+    let mut conn = fixture.connect().await;
+    let head = format!("POST /limited HTTP/1.1\r\nHost: g\r\nAuthorization: {bearer}\r\nContent-Length: 10\r\n\r\n");
+    conn.send(head + "begin").await;
+    let response = conn.read_response().await;
+    assert_eq!((response.status, &response.json()["code"]), (401, &json!("token_invalid")));
+    let challenge = response.header("www-authenticate").expect("a challenge");
+    assert!(challenge.contains("The access token expired"), "{challenge}");
+    fixture.origin.wait_for_open_connections(0).await;
+    let line = fixture.gateway.access_line_of(&response).await;
+    assert_eq!(line["reason"], EXPIRED, "{line}");
+}
+
 #[tokio::test]
 async fn a_grpc_call_whose_token_expires_ends_as_unauthenticated() {
     let origin = CallOrigin::start().await;

@@ -132,6 +132,20 @@ pub enum TokenFault {
     /// It was valid, but no longer is: its key was withdrawn, or its issuer's settings have
     /// changed.
     Withdrawn,
+    /// It was valid, and `stream_after_expiry` passed before the upstream responded.
+    ExpiredMeanwhile,
+}
+
+impl TokenFault {
+    /// Whether the token was good until it expired.
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
+        match self {
+            Self::Verify(error) => error.is_expired(),
+            Self::ExpiredMeanwhile => true,
+            Self::Audience | Self::Binding | Self::Issuer | Self::TooLong | Self::Withdrawn => false,
+        }
+    }
 }
 
 impl Refusal {
@@ -158,6 +172,7 @@ impl Refusal {
             Self::TokenInvalid(TokenFault::TooLong) => "token too long",
             Self::TokenInvalid(TokenFault::Verify(error)) => error.reason(),
             Self::TokenInvalid(TokenFault::Withdrawn) => "the token is no longer valid",
+            Self::TokenInvalid(TokenFault::ExpiredMeanwhile) => "the token has expired",
             Self::AccessDenied(reason) => reason,
             Self::TunnelLimit(TunnelLimit::All) => "all tunnels to the upstream are in use",
             Self::TunnelLimit(TunnelLimit::PerClient) => "this client has as many tunnels as it may have",

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode, Version};
 
-use super::refusal::{Refusal, TokenFault};
+use super::refusal::Refusal;
 use crate::gateway::policy::Challenges;
 use crate::gateway::policy::limit::LimitExceeded;
 use crate::gateway::request::RequestHead;
@@ -137,7 +137,7 @@ impl Refusal {
                 Malformed,
                 KeepAlive,
             ),
-            Self::TokenInvalid(TokenFault::Verify(error)) if error.is_expired() => {
+            Self::TokenInvalid(fault) if fault.is_expired() => {
                 (401, "token_invalid", "The access token expired.", Expired, KeepAlive)
             }
             Self::TokenInvalid(_) => (401, "token_invalid", "The access token is not valid.", Invalid, KeepAlive),

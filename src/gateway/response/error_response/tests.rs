@@ -7,7 +7,7 @@ use super::*;
 use crate::gateway::matching::host::HostRefusal;
 use crate::gateway::matching::path::PathRefusal;
 use crate::gateway::policy::{Access, Demand};
-use crate::gateway::response::refusal::{ClientCertFault, CredentialFault, FramingFault};
+use crate::gateway::response::refusal::{ClientCertFault, CredentialFault, FramingFault, TokenFault};
 use crate::upstream::tunnel_limits::TunnelLimit;
 use crate::upstream::{ConnectFault, ResponseFault};
 

@@ -22,7 +22,7 @@ use crate::gateway::policy::{AffinityInput, Route, affinity};
 use crate::gateway::request::{RequestHead, RequestTail};
 use crate::gateway::response::body::Body;
 use crate::gateway::response::context::ResponseContext;
-use crate::gateway::response::refusal::Refusal;
+use crate::gateway::response::refusal::{Refusal, TokenFault};
 use crate::gateway::response::time_limit::{TimeLimit, TimeLimitSource};
 use crate::gateway::runtime::Runtime;
 use crate::gateway::worker::Worker;
@@ -62,8 +62,8 @@ pub(crate) struct OpenedTunnel {
 ///
 /// # Errors
 ///
-/// 400, 408 and 413 for the request's body, 502, 503 and 504 for the upstream, 500 if the target
-/// cannot be built.
+/// 400, 408 and 413 for the request's body, 401 if the token's time is over, 502, 503 and 504 for
+/// the upstream, 500 if the target cannot be built.
 pub(crate) async fn send(
     worker: &Worker,
     runtime: &Arc<Runtime>,
@@ -77,6 +77,11 @@ pub(crate) async fn send(
     let trailers = trailers_for(&request.headers);
     let started = Instant::now();
     let limit = time_limit(&route, context.is_grpc_call().then_some(&request.headers), started);
+    let after_expiry = route.settings().after_expiry;
+    let expiry = after_expiry.response.and_then(|after| expiry_limit(runtime, &caller, after));
+    let end = TimeLimit::earliest([limit, expiry]);
+    // A tunnel has a time of its own after the token's expiry.
+    let exchange_end = if upgrade.is_some() { limit } else { end };
     let key = AffinityInput { client_ip: request.client.ip, headers: &request.headers, principal: caller.principal() };
     let affinity = affinity(&route.upstream().settings().balance, key);
     let client_can_upgrade = request.version == Version::HTTP_11;
@@ -86,21 +91,12 @@ pub(crate) async fn send(
     let progress = outgoing.body().progress();
     context.record().set_body_progress(progress.clone());
     let upstream = route.upstream();
-    let deadline = limit.map(|limit| limit.at);
     let body_idle_timeout = route.settings().body_idle.response;
-    let options = ExchangeOptions { deadline, body_idle_timeout, trailers, affinity };
+    let options = ExchangeOptions { deadline: exchange_end.map(|end| end.at), body_idle_timeout, trailers, affinity };
     let sent = upstream.send(worker.pools(), outgoing, options).await;
-    let UpstreamResponse { mut head, body, server } = sent.map_err(|error| {
-        let ExchangeError { cause, server } = error;
+    let UpstreamResponse { mut head, body, server } = sent.map_err(|ExchangeError { cause, server }| {
         context.record().set_upstream(upstream, server.as_ref());
-        if cause == Fault::Client(RequestBodyFault::Abandoned) {
-            context.record().set_client_left();
-        }
-        let is_of_call = limit.is_some_and(|limit| limit.source == TimeLimitSource::Call);
-        if is_of_call && cause == Fault::Upstream(UpstreamError::DeadlineExceeded) {
-            context.set_past_call_deadline();
-        }
-        Refusal::from(cause)
+        refusal_for(cause, exchange_end, context)
     })?;
     context.record().set_upstream(upstream, Some(&server));
     context.record().set_upstream_response(started.elapsed());
@@ -119,16 +115,14 @@ pub(crate) async fn send(
                 head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
                 head.headers.insert(header::UPGRADE, protocols);
             }
-            let after_expiry = route.settings().after_expiry.response;
-            let expiry = after_expiry.and_then(|after| expiry_limit(runtime, &caller, after));
-            let body = Body::stream(body, TimeLimit::earliest([limit, expiry]), context.abort_form());
+            let body = Body::stream(body, end, context.abort_form());
             Ok(Forwarded::Response(Response::from_parts(head, body)))
         }
         (UpstreamBody::Tunnel(opened), Some((client, upgrade)), Some(protocol)) => {
             let permit = upstream.acquire_tunnel(upgrade.client).map_err(Refusal::TunnelLimit)?;
             upgrade.complete(&mut head, protocol)?;
-            let max_lifetime = tunnel_lifetime(upstream.settings(), deadline);
-            let expires_in = time_to_expiry(runtime, &caller, route.settings().after_expiry.tunnel);
+            let max_lifetime = tunnel_lifetime(upstream.settings(), limit.map(|limit| limit.at));
+            let expires_in = time_to_expiry(runtime, &caller, after_expiry.tunnel);
             let tunnel = Tunnel { client, upstream: opened, permit, max_lifetime, expires_in };
             Ok(Forwarded::Tunnel(Box::new(OpenedTunnel { head, tunnel, request: upgrade.request, caller })))
         }
@@ -137,6 +131,21 @@ pub(crate) async fn send(
         // any request.
         (UpstreamBody::Tunnel(_), _, _) => Err(Refusal::UpstreamFailed(ResponseFault::UnexpectedUpgrade)),
     }
+}
+
+/// The refusal of a request that got no response. `end` is when its exchange had to end.
+fn refusal_for(cause: Fault, end: Option<TimeLimit>, context: &mut ResponseContext) -> Refusal {
+    if cause == Fault::Client(RequestBodyFault::Abandoned) {
+        context.record().set_client_left();
+    }
+    if cause == Fault::Upstream(UpstreamError::DeadlineExceeded) {
+        match end.map(|end| end.source) {
+            Some(TimeLimitSource::Call) => context.set_past_call_deadline(),
+            Some(TimeLimitSource::Token) => return Refusal::TokenInvalid(TokenFault::ExpiredMeanwhile),
+            Some(TimeLimitSource::Route) | None => {}
+        }
+    }
+    Refusal::from(cause)
 }
 
 /// When the exchange that `started` ends at the latest: the route's `timeout`, or what the
