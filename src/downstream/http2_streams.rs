@@ -9,7 +9,8 @@
 //! resets the stream and releases what it holds.
 //!
 //! It also counts the streams that a client cancels. A request that is reset at once costs its
-//! client next to nothing, and no limit on concurrent streams applies to it.
+//! client next to nothing, and no limit on concurrent streams applies to it. A tunnel that ends
+//! before the upstream has sent anything counts as cancelled, however its client closes it.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -25,7 +26,7 @@ use tokio::time::{Instant, timeout};
 
 use super::connection_state::RequestGuard;
 use super::http_connection::last_request_grace_over;
-use crate::gateway::response::body::Body;
+use crate::gateway::response::body::{Body, TunnelUse};
 use crate::gateway::response::body_error::BodyError;
 use crate::gateway::runtime::ClientTimeouts;
 use crate::primitives::lazy_timer::LazyTimer;
@@ -91,12 +92,29 @@ impl Streams {
     }
 
     fn exchange_ended(&self, progress: &StreamProgress) {
-        let left = self.cancellations_left.get();
         if progress.complete.get() && !progress.is_past_call_deadline.get() {
             // A refusal costs the client nothing either, so it earns nothing.
-            let earned = u32::from(progress.is_upstreams.get());
-            self.cancellations_left.set(MAX_CANCELLED.min(left + earned));
-        } else if let Some(left) = left.checked_sub(1) {
+            if progress.is_upstreams.get() {
+                self.count_completed();
+            }
+        } else {
+            self.count_cancelled();
+        }
+    }
+
+    fn tunnel_ended(&self, used: TunnelUse) {
+        match used {
+            TunnelUse::Answered => self.count_completed(),
+            TunnelUse::Unanswered => self.count_cancelled(),
+        }
+    }
+
+    fn count_completed(&self) {
+        self.cancellations_left.set(MAX_CANCELLED.min(self.cancellations_left.get() + 1));
+    }
+
+    fn count_cancelled(&self) {
+        if let Some(left) = self.cancellations_left.get().checked_sub(1) {
             self.cancellations_left.set(left);
         } else {
             self.cancellations_left.set(MAX_CANCELLED);
@@ -204,7 +222,8 @@ impl<F: Future<Output = ()> + Unpin + 'static> Executor<F> for StreamExecutor {
             // Without a response that opens a tunnel, the task is dropped, which resets the stream.
             None => {
                 if let Some(response) = streams.opening_tunnel.take() {
-                    tokio::task::spawn_local(run_tunnel(task, response));
+                    let streams = Rc::clone(streams);
+                    tokio::task::spawn_local(async move { streams.tunnel_ended(run_tunnel(task, response).await) });
                 }
             }
         }
@@ -217,15 +236,18 @@ impl<F: Future<Output = ()> + Unpin + 'static> Executor<F> for StreamExecutor {
 /// The task goes on until the client has taken all bytes. A client that takes none would keep it
 /// for as long as its connection, so it has a second once the tunnel has ended; then the stream is
 /// reset.
-async fn run_tunnel(mut sending: impl Future<Output = ()> + Unpin, mut response: Body<RequestGuard>) {
+async fn run_tunnel(mut sending: impl Future<Output = ()> + Unpin, mut response: Body<RequestGuard>) -> TunnelUse {
     let mut ended = pin!(response.tunnel_ended());
     tokio::select! {
         () = &mut sending => {
             // The tunnel waits for this before it ends: it is how hyper says that all is sent.
             drop(sending);
-            ended.await;
+            ended.await
         }
-        () = &mut ended => drop(timeout(TUNNEL_CLOSE_TIMEOUT, sending).await),
+        used = &mut ended => {
+            let _ = timeout(TUNNEL_CLOSE_TIMEOUT, sending).await;
+            used
+        }
     }
 }
 
@@ -245,8 +267,11 @@ impl<F: Future<Output = ()> + Unpin> Future for StreamTask<F> {
         let Self { stream, progress, stall, streams } = &mut *self;
         let Some(running) = stream else { return Poll::Ready(()) };
         let polled = Pin::new(running).poll(cx);
-        // Still there if hyper could not send the response.
-        drop(streams.opening_tunnel.take());
+        // Still there if hyper could not send the response, because the client has reset the
+        // stream.
+        if streams.opening_tunnel.take().is_some() {
+            progress.complete.set(false);
+        }
         if polled.is_pending() {
             if stall.poll_elapsed(progress, streams, cx).is_pending() {
                 return Poll::Pending;

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use super::decide::{Caller, Credentials, Decision, decide};
 use super::observer::NoObserver;
 use super::request::{Peer, RequestHead};
-use super::response::body::Body;
+use super::response::body::{Body, TunnelUse};
 use super::response::context::ResponseContext;
 use super::response::record::Record;
 use super::runtime::{CurrentRuntime, Runtime};
@@ -41,15 +41,18 @@ pub(super) fn open(worker: &Worker, tunnel: Tunnel, request: TunnelRequest) -> B
     let (end_sender, end) = oneshot::channel();
     let (runtime, shutdown) = (Arc::clone(worker.runtime()), worker.shutdown());
     tokio::task::spawn_local(async move {
-        // Dropped with this task.
-        let _end_sender = end_sender;
         // If the client disconnects before the response, the sender is dropped and no tunnel opens.
         let Ok(record) = record_receiver.await else { return };
         let mut record = TunnelRecord { record, transferred: BytesTransferred::default() };
         let server = tunnel.upstream.server().clone();
         let refused = request.refused(&runtime, &server);
-        let end = tunnel.relay(refused, shutdown, record.transferred.clone()).await;
+        let transferred = record.transferred.clone();
+        let end = tunnel.relay(refused, shutdown, transferred.clone()).await;
         record.record.set_tunnel_end(end);
+        drop(record);
+        let used = if transferred.down() > 0 { TunnelUse::Answered } else { TunnelUse::Unanswered };
+        // Only HTTP/2 connections wait for it.
+        let _ = end_sender.send(used);
     });
     Body::for_tunnel(record_sender, end)
 }

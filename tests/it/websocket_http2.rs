@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::support::config::Config;
 use crate::support::fixture::Fixture;
-use crate::support::frames::{Frames, Outcome, kind};
+use crate::support::frames::{CANCEL, Frames, Outcome, kind};
 use crate::support::origin::Behaviour;
 use crate::support::raw_origin::{RawOrigin, Step};
 use crate::support::{background, with_deadline};
@@ -260,21 +260,64 @@ async fn a_websocket_over_http_2_has_the_limits_of_a_tunnel() {
     fixture.gateway.wait_for_connections(0).await;
 }
 
+const WEBSOCKET: [(&str, &str); 5] = [
+    (":method", "CONNECT"),
+    (":protocol", "websocket"),
+    (":scheme", "http"),
+    (":authority", "g"),
+    (":path", "/public/ws"),
+];
+
+/// Threat DO-10: each costs the upstream a connection, and the client two frames. It makes no
+/// difference whether the client has waited for the tunnel, nor how it closes the tunnel.
+#[tokio::test]
+async fn websockets_that_are_opened_and_closed_count_as_cancelled() {
+    const END_STREAM: u8 = 1;
+    let fixture = Fixture::start(config()).await;
+    fixture.origin.behave("/public/ws", Behaviour::Upgrade);
+    let mut frames = Frames::open(&fixture).await;
+    for number in 0..=100 {
+        let stream = 2 * number + 1;
+        frames.headers(stream, &WEBSOCKET, false).await;
+        fixture.origin.wait_for_requests(number as usize + 1).await;
+        if number % 3 > 0 {
+            assert_eq!(frames.outcome(stream).await, Outcome::Status(200));
+        }
+        match number % 2 {
+            0 => frames.send(kind::RST_STREAM, 0, stream, &CANCEL).await,
+            _ => frames.send(kind::DATA, END_STREAM, stream, b"").await,
+        }
+    }
+    let go_away = frames.next_of(kind::GO_AWAY).await;
+    assert_eq!(go_away.payload[4..8], [0; 4], "NO_ERROR: h2 has not seen a fault");
+}
+
+/// The counterpart of the test above.
+#[tokio::test]
+async fn a_client_that_uses_websockets_may_close_others_unused() {
+    let fixture = Fixture::start(config()).await;
+    fixture.origin.behave("/public/ws", Behaviour::Upgrade);
+    let mut frames = Frames::open(&fixture).await;
+    for number in 0..210 {
+        let stream = 2 * number + 1;
+        frames.headers(stream, &WEBSOCKET, false).await;
+        assert_eq!(frames.outcome(stream).await, Outcome::Status(200), "{number}");
+        if number % 2 == 0 {
+            frames.send(kind::DATA, 0, stream, b"ping").await;
+            frames.next_of(kind::DATA).await;
+        }
+        frames.send(kind::RST_STREAM, 0, stream, &CANCEL).await;
+    }
+}
+
 /// Threat H2-7: a client that takes no byte of a tunnel does not keep its end from coming.
 #[tokio::test]
 async fn a_tunnel_whose_client_takes_nothing_is_reset() {
     let config = config().add("upstreams.main", "max_tunnel_lifetime = \"200ms\"");
     let fixture = Fixture::start(config).await;
     fixture.origin.behave("/public/ws", Behaviour::Upgrade);
-    let connect = [
-        (":method", "CONNECT"),
-        (":protocol", "websocket"),
-        (":scheme", "http"),
-        (":authority", "g"),
-        (":path", "/public/ws"),
-    ];
     let mut frames = Frames::open_with(&fixture, &crate::support::frames::NO_WINDOW).await;
-    frames.headers(1, &connect, false).await;
+    frames.headers(1, &WEBSOCKET, false).await;
     frames.send(kind::DATA, 0, 1, b"to be echoed").await;
     assert_eq!(frames.outcome(1).await, Outcome::Status(200));
     let reset = frames.next_of(kind::RST_STREAM).await;

@@ -1,7 +1,6 @@
 //! The body of a response to a client: a text of the gateway, or the stream of an upstream. It owns
 //! the request's record, so dropping the body completes the record.
 
-use std::convert::Infallible;
 use std::future::Future as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -34,6 +33,15 @@ pub struct Body<G = NoGuard> {
     guard: G,
 }
 
+/// What a tunnel was used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelUse {
+    /// The upstream has sent something.
+    Answered,
+    /// The upstream has sent nothing, or the tunnel was never open.
+    Unanswered,
+}
+
 /// The guard of a body that has none.
 #[derive(Clone, Copy, Debug)]
 pub struct NoGuard;
@@ -55,8 +63,9 @@ impl LimitTimer {
 #[derive(Debug)]
 enum Content {
     Fixed(Option<Bytes>),
-    /// Nothing: bytes of a tunnel follow the response. The other end is dropped with the tunnel.
-    Tunnel(oneshot::Receiver<Infallible>),
+    /// Nothing: bytes of a tunnel follow the response. Its end is sent or, if it does not open,
+    /// dropped.
+    Tunnel(oneshot::Receiver<TunnelUse>),
     Stream {
         body: Box<ResponseBody>,
         timer: Option<LimitTimer>,
@@ -96,11 +105,11 @@ impl Body {
     }
 
     /// The empty body of a response that opens a tunnel: `record` receives the request's record,
-    /// since the tunnel outlives this response. The other end of `tunnel` is dropped with the
-    /// tunnel.
+    /// since the tunnel outlives this response. The other end of `tunnel` is used or dropped when
+    /// the tunnel has ended.
     pub(in crate::gateway) fn for_tunnel(
         record: oneshot::Sender<Box<Record>>,
-        tunnel: oneshot::Receiver<Infallible>,
+        tunnel: oneshot::Receiver<TunnelUse>,
     ) -> Self {
         Self { tunnel: Some(record), ..Self::of(Content::Tunnel(tunnel)) }
     }
@@ -163,11 +172,13 @@ impl<G> Body<G> {
         matches!(self.content, Content::Tunnel(_))
     }
 
-    /// Waits until the tunnel that the response opens has ended; does not wait for any other.
-    pub async fn tunnel_ended(&mut self) {
-        if let Content::Tunnel(tunnel) = &mut self.content {
-            // An error, because nothing is ever sent.
-            let _ = tunnel.await;
+    /// Waits until the tunnel that the response opens has ended; does not wait for any other
+    /// response.
+    pub async fn tunnel_ended(&mut self) -> TunnelUse {
+        match &mut self.content {
+            // An error means that it was never open, or that the process stops.
+            Content::Tunnel(tunnel) => tunnel.await.unwrap_or(TunnelUse::Unanswered),
+            Content::Fixed(_) | Content::Stream { .. } => TunnelUse::Unanswered,
         }
     }
 }
