@@ -161,7 +161,7 @@ impl Control {
         apply_log_settings(plan.log)?;
         runtime.issuers().take_over(self.runtime.load().issuers());
         for upstream in runtime.upstreams() {
-            upstream.apply_health_settings();
+            upstream.begin_use();
         }
         self.runtime.replace(runtime);
         self.connection_limits.resize(Maximum { configured: plan.server.max_connections, possible });

@@ -207,6 +207,7 @@ impl Upstream {
         let health = UpstreamHealth::new(Arc::clone(&settings.name), settings.health.clone(), clock);
         let parts = settings.server_parts(tls.as_ref(), &health, &metrics, resolver);
         let servers = ServerList::new(&settings, parts, &[]);
+        servers.begin_use();
         let tunnels = TunnelLimits::new(&settings);
         let buffer_space = Arc::new(Semaphore::new(MAX_BUFFERED_BYTES));
         let retry_budget = Arc::new(RetryBudget::new());
@@ -215,7 +216,7 @@ impl Upstream {
 
     /// An upstream that replaces this one after a reload, with `settings`. Servers that stay are
     /// kept with their connections and health, if the settings of connections are the same. Changes
-    /// nothing yet: see [`apply_health_settings`](Self::apply_health_settings).
+    /// nothing yet: see [`begin_use`](Self::begin_use).
     #[must_use]
     pub fn successor(&self, settings: UpstreamSettings, tls: Option<Arc<ClientTls>>, clock: Clock) -> Self {
         let metrics = self.metrics.clone();
@@ -231,8 +232,9 @@ impl Upstream {
 
     /// Applies its health settings to its servers, which it may share with the upstream that it
     /// replaces. Called when its runtime is swapped in.
-    pub fn apply_health_settings(&self) {
+    pub fn begin_use(&self) {
         self.health.reconfigure(self.settings.health.clone());
+        self.servers.begin_use();
     }
 
     /// The settings it was created from.

@@ -16,7 +16,7 @@ mod recovery;
 mod settings;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -62,7 +62,6 @@ pub(super) struct UpstreamHealth {
     settings: ArcSwap<HealthSettings>,
     circuit: Circuit,
     ejections: Ejections,
-    server_count: AtomicUsize,
 }
 
 /// What is known of one server's health.
@@ -106,13 +105,23 @@ impl UpstreamHealth {
             settings: ArcSwap::from_pointee(settings),
             circuit: Circuit::default(),
             ejections: Ejections::default(),
-            server_count: AtomicUsize::new(0),
         })
     }
 
     /// Replaces the settings. What is known of the servers stays.
     pub(super) fn reconfigure(&self, settings: HealthSettings) {
         self.settings.store(Arc::new(settings));
+    }
+
+    /// From now on these are the upstream's servers, by their ids. `list` identifies the list that
+    /// they are from.
+    pub(super) fn use_servers(&self, list: u64, servers: Vec<u64>) {
+        self.ejections.use_servers(list, servers);
+    }
+
+    /// Notes that the servers in `list` have changed. No effect unless that list is in use.
+    pub(super) fn update_servers(&self, list: u64, servers: Vec<u64>) {
+        self.ejections.update_servers(list, servers);
     }
 
     /// Permission for a request to try a server although none is up; see [`circuit`].
@@ -135,7 +144,6 @@ impl UpstreamHealth {
 
 impl ServerHealth {
     pub(super) fn new(server_id: u64, label: &str, upstream: &Arc<UpstreamHealth>, metrics: ServerMetrics) -> Self {
-        upstream.server_count.fetch_add(1, Ordering::Relaxed);
         Self {
             server_id,
             label: label.into(),
@@ -263,9 +271,9 @@ impl ServerHealth {
         if failures < eject.failures {
             return;
         }
-        let UpstreamHealth { ejections, clock, server_count, .. } = &*self.upstream;
-        let (now, server_count) = (clock.monotonic_micros(), server_count.load(Ordering::Relaxed));
-        let Some(until) = ejections.eject(self.server_id, server_count, eject, now) else { return };
+        let UpstreamHealth { ejections, clock, .. } = &*self.upstream;
+        let now = clock.monotonic_micros();
+        let Some(until) = ejections.eject(self.server_id, eject, now) else { return };
         self.recovery.begin(until, settings.slow_start);
         self.failures.store(0, Ordering::Relaxed);
         self.is_ejected.store(true, Ordering::Relaxed);
@@ -324,13 +332,6 @@ impl ServerHealth {
     /// Forgets the results of the checks: there are none any more.
     pub(super) fn forget_checks(&self) {
         self.checks.reset();
-    }
-}
-
-impl Drop for ServerHealth {
-    fn drop(&mut self) {
-        self.upstream.server_count.fetch_sub(1, Ordering::Relaxed);
-        self.upstream.ejections.forget(self.server_id);
     }
 }
 

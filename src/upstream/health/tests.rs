@@ -24,7 +24,8 @@ fn fixture(servers: usize) -> Fixture {
     let upstream = UpstreamHealth::new("orders".into(), settings, clock.clock());
     let metrics = Metrics::new(clock.clock()).upstream("orders");
     let server = |number| ServerHealth::new(number, "server", &upstream, metrics.server("server"));
-    let servers = (0..).take(servers).map(server).collect();
+    let servers: Vec<_> = (0..).take(servers).map(server).collect();
+    upstream.use_servers(1, servers.iter().map(|server| server.server_id).collect());
     Fixture { clock, upstream, servers }
 }
 

@@ -21,6 +21,8 @@ use crate::resolver::{Host, Resolver};
 /// The servers of one upstream; shared by all workers.
 #[derive(Debug)]
 pub(super) struct ServerList {
+    /// Unique in the process.
+    id: u64,
     configured: Vec<ConfiguredServer>,
     balance: Balance,
     parts: ServerParts,
@@ -42,6 +44,8 @@ struct ConfiguredServer {
 impl ServerList {
     /// The servers that `settings` list. Those among `existing` that stay are kept.
     pub(super) fn new(settings: &UpstreamSettings, parts: ServerParts, existing: &[Arc<Server>]) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let host = |server: &WeightedAddress| match &server.address.target {
             DialTarget::Tcp { host, .. } => Some(parts.resolver.host(host)),
             DialTarget::Unix(_) => None,
@@ -55,7 +59,14 @@ impl ServerList {
         let seen_changes = AtomicU64::new(parts.resolver.changes().count());
         let servers = expand(&configured, &parts, existing);
         let current = ArcSwap::from_pointee(ServerSet::new(&settings.balance, servers));
-        Self { configured, balance: settings.balance.clone(), parts, current, seen_changes, update: Mutex::default() }
+        let balance = settings.balance.clone();
+        Self { id, configured, balance, parts, current, seen_changes, update: Mutex::default() }
+    }
+
+    /// Makes these the servers of which at most half are ejected, in place of another list with the
+    /// same health.
+    pub(super) fn begin_use(&self) {
+        self.parts.health.use_servers(self.id, ids(self.load().all()));
     }
 
     /// What looks the names up.
@@ -77,16 +88,20 @@ impl ServerList {
         let changes = self.parts.resolver.changes().count();
         let previous = self.current.load();
         let servers = expand(&self.configured, &self.parts, previous.all());
-        let ids = |servers: &[Arc<Server>]| servers.iter().map(|server| server.id()).collect::<Vec<_>>();
         let (before, after) = (ids(previous.all()), ids(&servers));
         if before != after {
             self.current.store(Arc::new(ServerSet::new(&self.balance, servers)));
             for removed in previous.all().iter().filter(|server| !after.contains(&server.id())) {
                 removed.retire();
             }
+            self.parts.health.update_servers(self.id, after);
         }
         self.seen_changes.store(changes, Ordering::Release);
     }
+}
+
+fn ids(servers: &[Arc<Server>]) -> Vec<u64> {
+    servers.iter().map(|server| server.id()).collect()
 }
 
 /// The servers that `configured` stands for, in its order. Those among `existing` are kept, with

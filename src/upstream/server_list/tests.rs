@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
 use http::{HeaderValue, Request};
 use http_body_util::BodyExt as _;
@@ -13,11 +14,11 @@ use tokio::task::{LocalSet, spawn_local};
 
 use super::*;
 use crate::primitives::clock::Clock;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
 use crate::upstream::balance::HashKey;
 use crate::upstream::body::{RequestBody, Trailers};
 use crate::upstream::exchange::ExchangeOptions;
-use crate::upstream::health::UpstreamHealth;
+use crate::upstream::health::{EjectSettings, HealthSettings, UpstreamHealth};
 use crate::upstream::pool::Pools;
 use crate::upstream::response::UpstreamBody;
 use crate::upstream::tests::upstream;
@@ -83,9 +84,12 @@ fn named(port: u16) -> ServerAddress {
 }
 
 fn parts(settings: &UpstreamSettings, resolver: &'static Resolver) -> ServerParts {
-    let metrics = Metrics::new(Clock::system()).upstream("orders");
     let health = UpstreamHealth::new("orders".into(), settings.health.clone(), Clock::system());
-    settings.server_parts(None, &health, &metrics, resolver)
+    settings.server_parts(None, &health, &metrics(), resolver)
+}
+
+fn metrics() -> UpstreamMetrics {
+    Metrics::new(Clock::system()).upstream("orders")
 }
 
 #[tokio::test]
@@ -121,6 +125,38 @@ async fn servers_come_and_go_with_the_addresses_and_the_others_stay() {
     // A pick finds each of them.
     let set = fixture.list.load();
     assert_eq!(set.all().len(), 4);
+}
+
+/// Those that only finish their requests do not let more of the others be ejected.
+#[tokio::test]
+async fn at_most_half_of_the_servers_that_get_requests_are_ejected() {
+    let fixture = Fixture::new(Balance::RoundRobin);
+    fixture.list.begin_use();
+    let statuses = [].into_iter().collect();
+    let eject = EjectSettings { failures: 1, duration: Duration::from_secs(10), statuses };
+    fixture.list.parts.health.reconfigure(HealthSettings { eject: Some(eject), ..HealthSettings::default() });
+    fixture.resolve(&[6, 7, 8]).await;
+    let before = fixture.servers();
+    assert_eq!(before.len(), 5);
+    fixture.change(&[9]);
+    let after = fixture.servers();
+    let ejected = after.iter().filter(|server| {
+        server.health().note_failure();
+        !server.is_up()
+    });
+    assert_eq!(ejected.count(), 1, "of three");
+
+    // After a reload, the new list counts, whatever the old one finds.
+    let mut settings = fixture.settings.clone();
+    settings.servers.truncate(1);
+    let parts = fixture.settings.server_parts(None, &fixture.list.parts.health, &metrics(), fixture.list.resolver());
+    let next = ServerList::new(&settings, parts, &after[1..]);
+    next.begin_use();
+    fixture.change(&[7, 8, 9]);
+    assert_eq!(fixture.servers().len(), 5);
+    let only = next.load().all()[0].clone();
+    only.health().note_failure();
+    assert!(only.is_up(), "the only server");
 }
 
 #[tokio::test]
