@@ -23,7 +23,8 @@ pub struct HealthCheck {
     /// The `Host` of the request.
     /// Default: the server's own address.
     pub host: Option<String>,
-    /// The pause between two checks of a server; a random tenth shorter or longer.
+    /// The pause between two checks of a server, at least `"100ms"`; a random tenth shorter or
+    /// longer.
     pub interval: TimeSpan,
     /// From the start of a check, connecting included, to the head of the response.
     pub timeout: TimeSpan,

@@ -13,8 +13,13 @@ fn a_broken_rule_of_an_upstream_is_reported_with_its_key() {
         ),
         (
             "a health check",
-            "[upstreams.b]\nservers = [\"http://b\"]\nhealth = { path = \"/a?b\", host = \"a:80\" }",
+            "[upstreams.b]\nservers = [\"http://b\"]\nhealth = { path = \"/a?b\", host = \"a:80\", interval = \"100ms\" }",
             None,
+        ),
+        (
+            "health checks all the time",
+            "[upstreams.b]\nservers = [\"http://b\"]\nhealth = { path = \"/\", interval = \"99ms\" }",
+            Some("upstreams.b.health.interval"),
         ),
         (
             "statuses",

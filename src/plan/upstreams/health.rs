@@ -1,5 +1,7 @@
 //! `health`, `eject` and `slow_start` of an upstream: when a server gets requests.
 
+use std::time::Duration;
+
 use http::HeaderValue;
 use http::uri::{Authority, PathAndQuery};
 
@@ -9,6 +11,10 @@ use crate::config::units::{OneOrMany, StatusRange};
 use crate::config::{Ejection, EjectionRule, HealthCheck, Problems, Upstream};
 use crate::plan::syntax::nonzero_duration;
 use crate::upstream::{CheckSettings, EjectSettings, HealthSettings, StatusSet};
+
+/// The shortest pause between two checks of a server. A shorter one is most likely a slip, and
+/// would be a load of its own.
+const MIN_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(super) fn compile(key_path: &str, upstream: &Upstream, problems: &mut Problems) -> HealthSettings {
     let check = upstream.health.as_ref();
@@ -25,7 +31,14 @@ pub(super) fn compile(key_path: &str, upstream: &Upstream, problems: &mut Proble
 fn compile_check(key_path: &str, check: &HealthCheck, problems: &mut Problems) -> Option<CheckSettings> {
     let path = parse_path(&child(key_path, "path"), &check.path, problems);
     let host = check.host.as_ref().map(|host| parse_host(&child(key_path, "host"), host, problems));
-    let interval = nonzero_duration(&child(key_path, "interval"), check.interval, problems);
+    let interval = check.interval.duration();
+    if interval < MIN_CHECK_INTERVAL {
+        problems.add_with_hint(
+            child(key_path, "interval"),
+            "must be at least 100 ms",
+            "each gateway checks each server so often; a few seconds are usual",
+        );
+    }
     let timeout = nonzero_duration(&child(key_path, "timeout"), check.timeout, problems);
     if check.expect.as_slice().is_empty() {
         problems.add_with_hint(

@@ -26,7 +26,7 @@ async fn a_reload_keeps_servers_that_stay_and_follows_the_checks() {
     assert_eq!(send(&fixture, 6).await, [4, 4, 2]);
     assert_eq!([one.connections(), other.connections()], [1, 1], "the same ones as before the reload");
 
-    let checked = "slow_start = \"0s\"\nhealth = { path = \"/health\", interval = \"5ms\" }";
+    let checked = "slow_start = \"0s\"\nhealth = { path = \"/health\", interval = \"100ms\" }";
     fixture.reload(two(&one, &other, checked)).await;
     wait_for_up(&fixture, &other, 0).await;
     fixture.reload(three(&format!("{checked}\neject = \"off\""))).await;
