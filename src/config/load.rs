@@ -167,7 +167,7 @@ impl Tree<'_> {
             let id = error.span().and_then(|span| self.entries.at(&span, is_about_array));
             let entry = id.map(|id| self.entries.get(id));
             let (path, line) = entry.map_or((WHOLE_FILE, None), |entry| (&entry.path, Some(entry.line)));
-            let (what, hint) = rephrase(error.message());
+            let (what, hint) = rephrase(path, error.message());
             problems.push(path.to_owned(), line, what, hint);
             if !self.remove(id?, problems) {
                 return None;

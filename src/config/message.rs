@@ -24,8 +24,28 @@ pub(super) fn first_line(message: &str) -> String {
     message.lines().next().unwrap_or_default().to_owned()
 }
 
-/// Turns an error of serde into what is wrong, and a hint.
-pub(super) fn rephrase(message: &str) -> (String, Option<String>) {
+/// Hints for values of the wrong type that are likely: the key, how serde's message about the value
+/// begins, and the hint. The key is the end of a path.
+const LIKELY_VALUES: [(&str, &str, &str); 6] = [
+    (".health", "invalid type: string", "write a table: `health = { path = \"/health\" }`"),
+    (".eject", "invalid type: boolean `false`", "write `eject = \"off\"`"),
+    (".eject", "invalid type: boolean `true`", "leave the key out; servers are ejected by default"),
+    ("server.unix_mode", "invalid type: integer", "write it in quotes and with a zero first, such as \"0660\""),
+    (
+        "server.tls",
+        "invalid type: boolean",
+        "write a table: `tls = { certificates = [{ cert = \"/path/tls.crt\", key = \"/path/tls.key\" }] }`; \
+         without TLS, leave the key out",
+    ),
+    (
+        ".tls",
+        "invalid type: boolean",
+        "leave the key out; the URL in `servers` says whether it is used: `https://` or `http://`",
+    ),
+];
+
+/// Turns an error of serde about the value at `path` into what is wrong, and a hint.
+pub(super) fn rephrase(path: &str, message: &str) -> (String, Option<String>) {
     if let Some((name, known)) = unknown_name(message, "unknown field `") {
         let hint = did_you_mean(name, known.iter().copied());
         let hint = hint.unwrap_or_else(|| format!("known keys: {}", known.join(", ")));
@@ -37,7 +57,9 @@ pub(super) fn rephrase(message: &str) -> (String, Option<String>) {
         return (format!("{} is not {expected}", quoted(name)), did_you_mean(name, known.iter().copied()));
     }
     let message = first_line(message);
-    let hint = array_of(&message);
+    let is_about = |(key, start, _): &&(&str, &str, &str)| path.ends_with(key) && message.starts_with(start);
+    let likely = LIKELY_VALUES.iter().find(is_about).map(|(_, _, hint)| (*hint).to_owned());
+    let hint = likely.or_else(|| array_of(&message));
     (WORDS.iter().fold(message, |message, (from, to)| message.replace(from, to)), hint)
 }
 

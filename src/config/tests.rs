@@ -183,6 +183,40 @@ fn a_string_in_place_of_an_array_is_shown_the_array_to_write() {
     "#);
 }
 
+#[test]
+fn a_likely_value_of_the_wrong_type_is_shown_what_to_write() {
+    let file = "
+[server]
+unix_mode = 660
+tls = true
+[upstreams.a]
+servers = [\"https://a\"]
+health = \"/health\"
+eject = false
+tls = true
+[upstreams.b]
+servers = [\"http://b\"]
+eject = true
+health = 5
+";
+    insta::assert_snapshot!(report(file), @r#"
+    gateway.toml: 7 problems
+      line 3   server.unix_mode: invalid type: integer `660`, expected a string
+               hint: write it in quotes and with a zero first, such as "0660"
+      line 4   server.tls: invalid type: boolean `true`, expected a table
+               hint: write a table: `tls = { certificates = [{ cert = "/path/tls.crt", key = "/path/tls.key" }] }`; without TLS, leave the key out
+      line 7   upstreams.a.health: invalid type: string "/health", expected a table
+               hint: write a table: `health = { path = "/health" }`
+      line 8   upstreams.a.eject: invalid type: boolean `false`, expected { failures = 5, for = "10s" } or "off"
+               hint: write `eject = "off"`
+      line 9   upstreams.a.tls: invalid type: boolean `true`, expected a table
+               hint: leave the key out; the URL in `servers` says whether it is used: `https://` or `http://`
+      line 12  upstreams.b.eject: invalid type: boolean `true`, expected { failures = 5, for = "10s" } or "off"
+               hint: leave the key out; servers are ejected by default
+      line 13  upstreams.b.health: invalid type: integer `5`, expected a table
+    "#);
+}
+
 /// The report goes to a terminal.
 #[test]
 fn text_of_the_file_is_escaped_in_the_report() {

@@ -50,6 +50,10 @@ impl Identity {
             .and_then(|der| provider().key_provider.load_private_key(der).map_err(|_| FileFault::Key.at(key.path)));
         let ((facts, certificates), signing_key) = match (certificates, signing_key) {
             (Ok(certificates), Ok(key)) => (certificates, key),
+            (Err(_), Err(_)) if is_key(chain) && is_chain(key) => {
+                let fault = FileFault::Swapped { key: key.path.to_owned() };
+                return Err(vec![(Part::Chain, fault.at(chain.path))]);
+            }
             (certificates, key) => {
                 let chain_error = certificates.err().map(|error| (Part::Chain, error));
                 let key_error = key.err().map(|error| (Part::Key, error));
@@ -67,6 +71,14 @@ impl Identity {
         };
         Err(vec![(Part::Key, fault.at(key.path))])
     }
+}
+
+fn is_key(file: FileText<'_>) -> bool {
+    files::private_key(file.path, file.text).is_ok()
+}
+
+fn is_chain(file: FileText<'_>) -> bool {
+    files::certificates(file.path, file.text).is_ok()
 }
 
 /// What the first certificate says. The others need to be certificates as well.
@@ -127,11 +139,15 @@ mod tests {
     fn both_files_are_reported() {
         let issued = TestAuthority::new().issue(&["a.example"]);
         assert_eq!(
-            read(&issued.key(), &issued.certificate.pem()).unwrap_err(),
+            read(&issued.key(), "").unwrap_err(),
             [
                 "`/cert.pem` has PRIVATE KEY, but a certificate (BEGIN CERTIFICATE) is needed",
-                "`/key.pem` has CERTIFICATE, but a private key (BEGIN PRIVATE KEY) is needed",
+                "`/key.pem` has nothing (the file is empty), but a private key (BEGIN PRIVATE KEY) is needed",
             ]
+        );
+        assert_eq!(
+            read(&issued.key(), &issued.certificate.pem()).unwrap_err(),
+            ["`/cert.pem` has a private key and no certificate, and `/key.pem` has it the other way around"]
         );
         let broken = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
         let errors = read(&issued.certificate.pem(), broken).unwrap_err();

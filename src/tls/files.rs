@@ -78,6 +78,12 @@ pub(crate) enum FileFault {
         /// What is wrong with it.
         cause: String,
     },
+    /// The file with the certificate has a private key, and that with the key a certificate.
+    #[error("has a private key and no certificate, and `{}` has it the other way around", key.display())]
+    Swapped {
+        /// The file with the key.
+        key: PathBuf,
+    },
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(#[from] ReadError),
@@ -105,6 +111,7 @@ impl FileFault {
             Self::KeyOfLaterCertificate { .. } => {
                 Some("order the file: the server's certificate first, then the one that issued it, and so on")
             }
+            Self::Swapped { .. } => Some("swap the values of `cert` and `key`"),
             Self::Pem(fault) => match fault {
                 PemFault::EncryptedKey => {
                     Some("decrypt it with `openssl pkey -in FILE -out NEW`, and let only the gateway's user read it")
