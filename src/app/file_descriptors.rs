@@ -9,6 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::StartError;
 use crate::plan::Plan;
+use crate::upstream::UpstreamSettings;
 
 /// Descriptors of a thread: its event queue, and what wakes it.
 const PER_THREAD: usize = 8;
@@ -94,7 +95,7 @@ impl Demand {
         let admin = plan.admin.map_or(0, |_| 1 + crate::admin::MAX_CONNECTIONS);
         Self {
             clients: plan.server.max_connections,
-            upstreams: plan.upstreams.values().map(|one| one.servers.len() * one.max_connections).sum(),
+            upstreams: plan.upstreams.values().map(UpstreamSettings::max_connections_in_all).sum(),
             own: OTHERS + threads * PER_THREAD + listeners + admin + plan.issuers.len() * PER_ISSUER,
         }
     }
@@ -122,6 +123,7 @@ fn to_usize(limit: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::load_text;
 
     #[test]
     fn clients_get_what_is_left_and_at_least_half() {
@@ -140,6 +142,21 @@ mod tests {
         }
         let few = Demand { clients: 100, ..demand };
         assert_eq!(few.clients_under(1_024), Ok(100), "more than half is not needed");
+    }
+
+    /// A name may have 64 addresses, each of which is a server.
+    #[test]
+    fn upstreams_need_connections_to_each_address_of_a_server() {
+        for (servers, expected) in [
+            ("[\"http://127.0.0.1:1\", \"http://[::1]:1\"]", 20),
+            ("[\"unix:/run/a.sock\"]", 10),
+            ("[\"http://127.0.0.1:1\", \"http://orders.internal\"]", 650),
+        ] {
+            let route = "[[routes]]\npath = \"/*\"\naccess = \"public\"\nupstream = \"a\"";
+            let text = format!("[upstreams.a]\nservers = {servers}\nmax_connections = 10\n{route}");
+            let plan = Plan::compile(load_text("gateway.toml", &text, &|_| None)).unwrap();
+            assert_eq!(Demand::of(&plan).upstreams, expected, "{servers}");
+        }
     }
 
     #[test]

@@ -30,7 +30,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long a result is used while it cannot be looked up again.
 const MAX_STALE: Duration = Duration::from_secs(60 * 60);
 /// How many addresses of a name are used.
-const MAX_ADDRESSES: usize = 64;
+pub(crate) const MAX_ADDRESSES: usize = 64;
 
 /// The name has no address, or no name server could be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

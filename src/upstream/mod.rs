@@ -36,7 +36,7 @@ use tokio::sync::Semaphore;
 use arc_swap::Guard;
 
 use crate::primitives::clock::Clock;
-use crate::resolver::Resolver;
+use crate::resolver::{MAX_ADDRESSES, Resolver};
 use crate::telemetry::metrics::UpstreamMetrics;
 use crate::tls::client::{ClientTls, ClientTlsSettings};
 pub(crate) use address::{DialTarget, ServerAddress};
@@ -107,6 +107,14 @@ pub enum ForwardClientCert {
 }
 
 impl UpstreamSettings {
+    /// The most connections that may be open to all servers together. Each address of a name is a
+    /// server.
+    #[must_use]
+    pub fn max_connections_in_all(&self) -> usize {
+        let addresses = |server: &WeightedAddress| if server.address.has_name() { MAX_ADDRESSES } else { 1 };
+        self.servers.iter().map(addresses).sum::<usize>().saturating_mul(self.max_connections)
+    }
+
     /// What new servers are made of.
     fn server_parts(
         &self,
