@@ -68,7 +68,7 @@ deny: ## Check the dependencies' licences, bans, duplicates, sources and advisor
 
 # Without a sanitizer, because the code has no `unsafe`. FUZZ has options of libFuzzer. What it finds out beyond the
 # corpus in the repository stays in the build directory.
-FUZZ_TARGETS := config path decision forwarding_fields response_head
+FUZZ_TARGETS := config path decision forwarding_fields response_head proxy_header
 FUZZ := -max_total_time=60 -timeout=10
 fuzz: ## Run each fuzz target for a minute, with a nightly compiler
 	@scripts/doctor.sh build

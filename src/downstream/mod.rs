@@ -16,6 +16,7 @@
 pub(crate) mod balancer;
 pub(crate) mod connection_limits;
 pub(crate) mod listener;
+pub(crate) mod proxy_protocol;
 
 mod client_stream;
 mod connection;
@@ -30,7 +31,6 @@ mod http_connection;
 mod idle_connections;
 mod linger;
 mod protocol;
-mod proxy_protocol;
 mod service;
 mod socket;
 mod tls_handshake;

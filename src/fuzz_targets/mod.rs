@@ -7,10 +7,12 @@
 mod decision;
 mod fields;
 mod path;
+mod proxy_header;
 
 pub use decision::decision;
 pub use fields::{forwarding_fields, response_head};
 pub use path::path;
+pub use proxy_header::proxy_header;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -38,11 +40,12 @@ mod tests {
 
     type Target = fn(&[u8]);
 
-    const TARGETS: [(&str, Target); 4] = [
+    const TARGETS: [(&str, Target); 5] = [
         ("path", path),
         ("decision", decision),
         ("forwarding_fields", forwarding_fields),
         ("response_head", response_head),
+        ("proxy_header", proxy_header),
     ];
 
     /// Inputs per target that are made by changing the corpus. `make fuzz` tries as many as there

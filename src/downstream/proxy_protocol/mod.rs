@@ -5,7 +5,7 @@
 //! sends: a trusted proxy must send one, and any other peer must not. Otherwise the connection is
 //! closed without a response, counted and logged.
 
-mod header;
+pub(crate) mod header;
 
 use std::io;
 

@@ -13,18 +13,18 @@ const V1_START: &[u8] = b"PROXY ";
 const V2_START: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// The longest line of version 1 with its line end (§2.1).
-pub(super) const MAX_V1_BYTES: usize = 107;
+pub(crate) const MAX_V1_BYTES: usize = 107;
 
 /// The length of version 2 without addresses and extensions (§2.2).
 const V2_FIXED_BYTES: usize = 16;
 
 /// The longest header of version 2 that is accepted: as in nginx. The addresses take at most 216
 /// bytes, and the rest is extensions, such as a client certificate's subject.
-pub(super) const MAX_V2_BYTES: usize = 4096;
+pub(crate) const MAX_V2_BYTES: usize = 4096;
 
 /// What a PROXY header says of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// It relays a client with this address.
     Client(IpAddr),
     /// It does not say where the connection comes from: the proxy's own health check (`LOCAL`), or
@@ -34,7 +34,7 @@ pub(super) enum Source {
 
 /// How much of a header there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Parsed {
+pub(crate) enum Parsed {
     /// The header, which takes `length` bytes.
     Complete { length: usize, source: Source },
     /// All bytes belong to a header, and more of it is to come.
@@ -43,7 +43,7 @@ pub(super) enum Parsed {
 
 /// What is wrong with bytes in which a header is expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum HeaderFault {
+pub(crate) enum HeaderFault {
     /// They do not begin like a header.
     Missing,
     /// They begin like one and break its syntax.
@@ -57,7 +57,7 @@ pub(super) enum HeaderFault {
 /// # Errors
 ///
 /// [`HeaderFault`], as soon as no further byte can make the header valid.
-pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, HeaderFault> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, HeaderFault> {
     if begins_like(bytes, V1_START) {
         parse_v1(bytes)
     } else if begins_like(bytes, V2_START) {
@@ -70,7 +70,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, HeaderFault> {
 /// Whether `bytes` are the beginning of a header and cannot be that of a request. Compares as many
 /// bytes as there are, but needs at least five, which distinguish version 2 from empty lines before
 /// a request.
-pub(super) fn is_recognizable(bytes: &[u8]) -> bool {
+pub(crate) fn is_recognizable(bytes: &[u8]) -> bool {
     const LEAST: usize = 5;
     bytes.len() >= LEAST && (begins_like(bytes, V1_START) || begins_like(bytes, V2_START))
 }
