@@ -13,10 +13,11 @@
 
 use std::future::Future;
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener};
-use std::sync::LazyLock;
+use std::net::SocketAddr;
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
 use tokio::runtime::{Builder, Handle};
 
 pub(crate) mod call;
@@ -83,10 +84,17 @@ pub(crate) fn background() -> &'static Handle {
     &BACKGROUND
 }
 
-/// An address on which no process listens.
+/// An address on which no process listens. It stays reserved until the test process ends: no other
+/// test gets the port by chance, and no connection to it has it as its own. A test may listen there
+/// later, with a socket that may be reused, as most libraries make them.
 pub(crate) fn closed_port() -> SocketAddr {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("there is a free port");
-    listener.local_addr().expect("a bound socket has an address")
+    static RESERVED: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_reuse_address(true).expect("a socket takes options");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("there is a free port");
+    let address = socket.local_addr().expect("a bound socket has an address");
+    RESERVED.lock().expect("no panic").push(socket);
+    address.as_socket().expect("an IP address")
 }
 
 /// Reports that a test is skipped because a tool is missing.
