@@ -76,6 +76,24 @@ async fn what_a_client_does_ejects_no_server() {
     }
 }
 
+/// Threat DO-12: a server that drops a connection at a request that it does not like looks as if it
+/// had failed. The other clients still have half of the servers.
+#[tokio::test]
+async fn requests_that_servers_drop_eject_at_most_half_of_them() {
+    let (one, other) = (Origin::start().await, Origin::start().await);
+    for server in [&one, &other] {
+        server.behave("/two/disliked", Behaviour::CloseBeforeHead);
+    }
+    let fixture = Fixture::start(two(&one, &other, "")).await;
+    for _ in 0..30 {
+        assert_eq!(fixture.request("POST", "/two/disliked", &[], b"x").await.status, 502);
+    }
+    assert_eq!(fixture.gateway.count(&up(&one)).await + fixture.gateway.count(&up(&other)).await, 1);
+    for _ in 0..10 {
+        assert_eq!(fixture.request("POST", "/two/1", &[], b"x").await.status, 200);
+    }
+}
+
 #[tokio::test]
 async fn a_reload_changes_when_servers_are_ejected() {
     let (one, other) = (Origin::start().await, Origin::start().await);
