@@ -172,11 +172,11 @@ impl ConnectLock<'_> {
         let opened = self.open(permit, time).await;
         pool.server.note_connect(&opened);
         let result = match opened {
-            Ok(Opened::Http2(connection)) => {
+            Ok(NewConnection::Http2(connection)) => {
                 pool.connections.borrow_mut().push(Rc::new(connection));
                 Ok(None)
             }
-            Ok(Opened::Http1(connection)) => {
+            Ok(NewConnection::Http1(connection)) => {
                 pool.http1_connects.set(pool.http1_connects.get() + 1);
                 Ok(Some(connection))
             }
@@ -192,22 +192,22 @@ impl ConnectLock<'_> {
         result
     }
 
-    async fn open(&self, permit: OwnedSemaphorePermit, time: Duration) -> Result<Opened, ConnectFault> {
+    async fn open(&self, permit: OwnedSemaphorePermit, time: Duration) -> Result<NewConnection, ConnectFault> {
         let Self(pool) = self;
         let deadline = Instant::now() + time;
         let connected = pool.server.dialer().connect(pool.protocol, time).await?;
         match connected.version {
-            HttpVersion::Http1 => Http1Connection::start(connected, permit).await.map(Opened::Http1),
+            HttpVersion::Http1 => Http1Connection::start(connected, permit).await.map(NewConnection::Http1),
             HttpVersion::Http2 => {
                 let started = Http2Connection::start(connected, permit, Rc::clone(&pool.changed), deadline);
-                started.await.map(Opened::Http2)
+                started.await.map(NewConnection::Http2)
             }
         }
     }
 }
 
 /// A new connection.
-enum Opened {
+enum NewConnection {
     Http1(Http1Connection),
     Http2(Http2Connection),
 }
