@@ -8,7 +8,7 @@ rendered=$(mktemp -d)
 trap 'rm -rf "$rendered"' EXIT
 # The version that is rendered for matters only for kubeVersion in Chart.yaml.
 "$helm" template portcullis deploy/helm/portcullis --namespace portcullis --kube-version 1.34.0 \
-    --values deploy/helm/plain.yaml --output-dir "$rendered" >/dev/null 2>"$rendered/messages" ||
+    --values deploy/helm/kubernetes-values.yaml --output-dir "$rendered" >/dev/null 2>"$rendered/messages" ||
     { cat "$rendered/messages" >&2; exit 1; }
 for file in "$rendered"/portcullis/templates/*.yaml; do
     # Without the labels that say that Helm manages an object, and Helm's comments.
