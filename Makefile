@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # Where Cargo builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-.PHONY: help demo test test-tools test-clients soak test-grpc test-deploy release kubernetes lint deny fuzz mutants fmt reference bench bench-instructions bench-compare
+.PHONY: help demo test test-tools test-clients soak test-acme test-grpc test-deploy release kubernetes lint deny fuzz mutants fmt reference bench bench-instructions bench-compare
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,14 @@ test-clients: ## Check real clients and services with a gateway in between; inst
 # PARTS chooses, such as `make test-deploy PARTS=monitoring`.
 test-deploy: ## Check what is in deploy/ with the tools of its fields; installs what it needs
 	scripts/test-deploy.sh $(PARTS)
+
+# Not in CI: it downloads from the Go module proxy. PARTS chooses, such as `make test-acme PARTS=http-01`.
+PEBBLE := github.com/letsencrypt/pebble/v2/cmd
+test-acme: ## Check certificates by ACME with Pebble, Let's Encrypt's test server; installs it
+	@scripts/doctor.sh build
+	cargo build --locked
+	python3 tests/acme/check.py $(TARGET)/debug/portcullis "$$(scripts/go-tool.sh pebble $(PEBBLE)/pebble v2.10.3)" \
+		"$$(scripts/go-tool.sh pebble-challtestsrv $(PEBBLE)/pebble-challtestsrv v2.10.3)" $(PARTS)
 
 # Not in CI: it downloads from PyPI.
 test-grpc: ## Check gRPC's own client and server with a gateway in between; installs them

@@ -29,6 +29,7 @@
 pub mod app;
 pub mod cli;
 
+pub(crate) mod acme;
 pub(crate) mod admin;
 pub(crate) mod config;
 pub(crate) mod downstream;

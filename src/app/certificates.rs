@@ -163,7 +163,7 @@ fn use_changed(source: &TlsSource, contents: &Contents, metrics: &Metrics) {
                 let expires = expires.map(|expires| tracing::field::display(Rfc3339(expires)));
                 tracing::info!(file = %file, expires, "revocation lists reloaded");
             }
-            for LoadedCertificate { file, facts } in source.certificates() {
+            for LoadedCertificate { file, facts, .. } in source.certificates() {
                 let (names, expires) = (facts.names(), Rfc3339(facts.not_after));
                 tracing::info!(certificate = %file, names, %expires, "certificate files reloaded");
             }
@@ -184,9 +184,10 @@ fn warn_of_expired_revocations(source: &TlsSource, clock: &Clock) {
     }
 }
 
-fn warn_of_expiry(LoadedCertificate { file, facts }: &LoadedCertificate, clock: &Clock) {
+fn warn_of_expiry(certificate: &LoadedCertificate, clock: &Clock) {
+    let LoadedCertificate { file, facts, .. } = certificate;
     let (names, expires) = (facts.names(), Rfc3339(facts.not_after));
-    match facts.expiry(clock.now()) {
+    match certificate.expiry(clock.now()) {
         Expiry::Distant => {}
         Expiry::Expired => tracing::error!(certificate = %file, names, %expires, "a certificate has expired"),
         Expiry::Soon { days_left } => {

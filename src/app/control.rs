@@ -1,5 +1,5 @@
-//! The control thread: refreshes keys, follows certificates, checks servers, reloads the
-//! configuration and drains.
+//! The control thread: refreshes keys, follows and obtains certificates, checks servers, reloads
+//! the configuration and drains.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::acme::AcmeTask;
 use super::certificates::CertificateWatch;
 use super::health_checks::HealthChecks;
 use super::loading::{Loaded, Loader, Loading};
@@ -82,6 +83,9 @@ impl Control {
         let mut certificates =
             CertificateWatch::new(self.certificate_looks, self.clock.clone(), Arc::clone(&self.metrics));
         certificates.follow(&self.runtime.load());
+        let tls_metrics = self.metrics.connections().tls().clone();
+        let mut acme = AcmeTask::new(self.clock.clone(), tls_metrics, self.certificate_looks.interval);
+        acme.follow(self.plan.server.acme.as_ref(), self.runtime.load().tls());
         let mut checks = HealthChecks::default();
         let names = Resolver::system().changes();
         let mut seen_names = names.count();
@@ -108,6 +112,7 @@ impl Control {
                             self.socket_files.leave();
                         }
                         offer = RunningOffer::none();
+                        acme.stop();
                         self.drain();
                     }
                 },
@@ -131,6 +136,9 @@ impl Control {
                     if outcome.is_ok() {
                         self.refresh_keys(&mut tasks, &shutdown);
                         certificates.follow(&self.runtime.load());
+                        if !draining {
+                            acme.follow(self.plan.server.acme.as_ref(), self.runtime.load().tls());
+                        }
                         checks.follow(&self.runtime.load());
                     }
                     answer(replies, &self.conclude(outcome));

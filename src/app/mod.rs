@@ -4,12 +4,13 @@
 //!
 //! - **Worker threads** accept connections and serve requests. Each has its own single-threaded
 //!   runtime, and shares only read-only data and atomics with the others.
-//! - The **control thread** ([`control`]) refreshes keys, checks servers, reloads and drains, so
-//!   that slow work does not delay requests. What it needs from files is read on other threads
-//!   ([`loading`]).
+//! - The **control thread** ([`control`]) refreshes keys, obtains certificates, checks servers,
+//!   reloads and drains, so that slow work does not delay requests. What it needs from files is
+//!   read on other threads ([`loading`]).
 //! - The **admin thread** serves metrics and health checks, also while the workers are saturated.
 //! - The **access log thread** and the **event log thread** write what the others have queued.
 
+mod acme;
 mod certificates;
 mod control;
 mod file_descriptors;

@@ -94,15 +94,19 @@ impl Readiness for ReadinessState {
 }
 
 /// A certificate that expires soon does not make the gateway unready, and neither does one that has
-/// expired: all replicas have the same.
+/// expired: all replicas have the same. One that is yet to be obtained must not either: the ACME
+/// server has to reach the gateway through the load balancer first.
 fn expiring_certificates(runtime: &Runtime) -> Vec<String> {
     let now = runtime.clock().now();
-    let reason = |LoadedCertificate { file, facts }: LoadedCertificate| match facts.expiry(now) {
-        Expiry::Distant => None,
-        Expiry::Expired => Some(format!("certificate {file} has expired")),
-        Expiry::Soon { days_left } => Some(format!("certificate {file} expires in {days_left} days")),
+    let reason = |certificate: LoadedCertificate| match (certificate.expiry(now), certificate.file) {
+        (Expiry::Distant, _) => None,
+        (Expiry::Expired, file) => Some(format!("certificate {file} has expired")),
+        (Expiry::Soon { days_left }, file) => Some(format!("certificate {file} expires in {days_left} days")),
     };
-    runtime.certificates().into_iter().filter_map(reason).collect()
+    let missing = runtime.tls().into_iter().flat_map(|tls| tls.managed().all());
+    let missing = missing.filter(|(_, identity)| identity.is_none());
+    let missing = missing.map(|(managed, _)| format!("no certificate for {} yet", managed.host));
+    runtime.certificates().into_iter().filter_map(reason).chain(missing).collect()
 }
 
 /// Like a certificate, revocation lists that have expired do not make the gateway unready.

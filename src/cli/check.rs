@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::{ConfigFile, FAILED};
+use crate::acme::{AcmeSettings, probe};
 use crate::app::block_on_local;
 use crate::gateway::policy::{Access, ClientCertRule, RouteSettings};
 use crate::plan::adopt::Adopter;
@@ -24,7 +25,8 @@ use crate::upstream::server::Server;
 pub(super) struct Args {
     #[command(flatten)]
     file: ConfigFile,
-    /// Also fetch each issuer's keys and connect to each server of each upstream
+    /// Also fetch each issuer's keys, and connect to the ACME server and to each server of each
+    /// upstream
     #[arg(long)]
     online: bool,
 }
@@ -41,6 +43,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     };
     let mut text = report(&args.file.config.display().to_string(), &plan);
     text.push_str(&certificate_list(&files.certificates()));
+    text.push_str(&missing_certificates(&plan, &files));
     text.push_str(&warnings(&plan, certificate_warnings(&files, clock.now())));
     let printed = super::print(&text);
     if args.online { check_online(&plan) } else { printed }
@@ -65,11 +68,23 @@ fn report(file: &str, plan: &Plan) -> String {
 /// The certificates that are in the files now, with their names and expiry.
 fn certificate_list(certificates: &[LoadedCertificate]) -> String {
     let mut text = String::new();
-    for LoadedCertificate { file, facts } in certificates {
+    for LoadedCertificate { file, facts, .. } in certificates {
         let _ = write!(text, "\ncertificate {file}: {}, expires {}", facts.names(), Rfc3339(facts.not_after));
     }
     if !text.is_empty() {
         text.push('\n');
+    }
+    text
+}
+
+/// The hosts whose certificate is yet to be obtained.
+fn missing_certificates(plan: &Plan, files: &TlsFiles) -> String {
+    let Some((acme, tls)) = plan.server.acme.as_ref().zip(files.server.as_ref()) else { return String::new() };
+    let mut text = String::new();
+    for (managed, identity) in tls.managed().all() {
+        if identity.is_none() {
+            let _ = writeln!(text, "\ncertificate for {}: to be obtained from {}", managed.host, acme.directory);
+        }
     }
     text
 }
@@ -159,12 +174,16 @@ fn check_online(plan: &Plan) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return super::failed(&error.into()),
     };
+    let acme = plan.server.acme.clone();
     let (sender, outcomes) = std::sync::mpsc::channel();
     block_on_local(async move {
         let mut verifiers: Vec<_> = runtime.issuers().iter().collect();
         verifiers.sort_by_key(|verifier| Arc::clone(&verifier.settings().name));
         for verifier in verifiers {
             let _ = sender.send(check_issuer(verifier).await);
+        }
+        if let Some(acme) = &acme {
+            let _ = sender.send(check_acme(acme).await);
         }
         for upstream in runtime.upstreams() {
             for server in upstream.servers() {
@@ -205,6 +224,13 @@ async fn check_issuer(verifier: &Verifier) -> CheckOutcome {
         Algorithm::ALL.into_iter().filter(|algorithm| keys.iter().any(|fits| fits.contains(algorithm))).collect();
     let key = format!("issuers.{name}.algorithms");
     Err(format!("issuer {name}: its keys are for {}, but `{key}` accepts only {}", names(&published), names(accepted)))
+}
+
+async fn check_acme(acme: &AcmeSettings) -> CheckOutcome {
+    match probe::fetch_directory(acme).await {
+        Ok(()) => Ok(format!("ACME server {}: ok", acme.directory)),
+        Err(error) => Err(format!("ACME server {}: {error}", acme.directory)),
+    }
 }
 
 async fn check_server(upstream: &Upstream, server: &Server) -> CheckOutcome {

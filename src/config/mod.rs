@@ -17,6 +17,7 @@ pub(crate) mod problem;
 pub mod reference;
 pub(crate) mod units;
 
+mod acme;
 mod auth_failures;
 mod body_idle_timeout;
 mod cors;
@@ -44,6 +45,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub(crate) use self::acme::{Acme, ExternalAccount};
 pub(crate) use self::auth_failures::AuthFailures;
 pub(crate) use self::body_idle_timeout::BodyIdleTimeout;
 pub(crate) use self::cors::Cors;

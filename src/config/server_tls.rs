@@ -3,20 +3,26 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::acme::Acme;
 use super::units::{ClientAuth, TlsVersion};
 use super::{field_order, table};
 
 /// TLS towards clients.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
-#[schemars(extend("required" = ["certificates"]), transform = field_order::record::<Self>)]
+#[schemars(transform = field_order::record::<Self>)]
 pub struct ServerTls {
     /// The certificates. A client gets one for the name that it asks for (SNI), or the first one if
     /// none is for that name. Several may be for one name, such as one with an RSA and one with an
     /// ECDSA key: the first that the client can verify is used. Changed files are used without a
-    /// restart.
+    /// restart. At least one, or `acme`.
+    /// Default: none.
     #[serde(deserialize_with = "table::list")]
     pub certificates: Vec<Certificate>,
+    /// Certificates that the gateway obtains itself.
+    /// Default: none.
+    #[serde(deserialize_with = "table::optional")]
+    pub acme: Option<Acme>,
     /// The lowest version of TLS that is accepted.
     pub min_version: TlsVersion,
     /// Whether clients present a certificate: `"none"`, `"optional"` (a client without one is
@@ -38,6 +44,7 @@ impl Default for ServerTls {
     fn default() -> Self {
         Self {
             certificates: Vec::new(),
+            acme: None,
             min_version: TlsVersion::Tls12,
             client_auth: ClientAuth::None,
             client_ca: None,

@@ -2,9 +2,9 @@
 
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use rustls::{HandshakeKind, ProtocolVersion};
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout_at};
 
 use super::connection_context::ConnectionContext;
@@ -23,8 +23,8 @@ use crate::primitives::listen_address::ListenerService;
 use crate::primitives::log_interval::LogInterval;
 use crate::primitives::shutdown::Shutdown;
 use crate::telemetry::metrics::{CompletedHandshake, ConnectionMetrics, HandshakeFailure};
-use crate::tls::ALPN_HTTP2;
 use crate::tls::server::ServerTlsState;
+use crate::tls::{ALPN_ACME, ALPN_HTTP2};
 
 /// What the connections of one worker share.
 #[derive(Clone, Debug)]
@@ -128,10 +128,10 @@ async fn open_tls(
     metrics: &ConnectionMetrics,
 ) -> Option<Opened> {
     let Handshake { handshakes, tls, now, deadline } = handshake;
-    let shaken = timeout_at(deadline, handshakes.accept(socket, Arc::clone(tls.config()))).await;
+    let shaken = timeout_at(deadline, handshakes.accept(socket, |hello| tls.settings_for(hello))).await;
     let shaken = shaken.unwrap_or_else(|_| Err(timed_out()));
     let opened = shaken.and_then(|stream| Ok((tls_session::peer(stream.get_ref().1, tls, now)?, stream)));
-    let (peer, stream) = match opened {
+    let (peer, mut stream) = match opened {
         Ok(opened) => opened,
         Err(FailedHandshake { reason, cause, socket }) => {
             report(reason, &cause, address, metrics);
@@ -146,7 +146,16 @@ async fn open_tls(
         is_tls13: session.protocol_version() == Some(ProtocolVersion::TLSv1_3),
         is_resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
     });
-    let protocol = if session.alpn_protocol() == Some(ALPN_HTTP2) { Protocol::Http2 } else { Protocol::Http1 };
+    let protocol = match session.alpn_protocol() {
+        Some(ALPN_ACME) => {
+            // The handshake was all of it (RFC 8737 §3): no byte of this connection is a request.
+            tracing::debug!(client = %address.ip(), "answered a challenge of the ACME server");
+            let _ = timeout_at(deadline, stream.shutdown()).await;
+            return None;
+        }
+        Some(ALPN_HTTP2) => Protocol::Http2,
+        Some(_) | None => Protocol::Http1,
+    };
     let mut transport = Transport::Tls(Box::new(stream));
     // Until the request begins, the connection can still be closed for others.
     timeout_at(deadline, transport.readable()).await.ok()?.ok()?;

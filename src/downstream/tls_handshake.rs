@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use rustls::server::{Accepted, AcceptedAlert, Acceptor};
+use rustls::server::{Accepted, AcceptedAlert, Acceptor, ClientHello};
 use rustls::{CertificateError, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
@@ -18,6 +18,7 @@ use tokio_rustls::server::{StartHandshake, TlsStream};
 
 use super::socket::ClientSocket;
 use crate::telemetry::metrics::HandshakeFailure;
+use crate::tls::server::HandshakeSettings;
 
 /// The handshakes of one worker.
 #[derive(Debug)]
@@ -55,7 +56,8 @@ impl Handshakes {
         Self { turn: Semaphore::new(1) }
     }
 
-    /// Accepts a TLS session with `config`.
+    /// Accepts a TLS session with the settings that `choose` returns for the client's first
+    /// message.
     ///
     /// # Errors
     ///
@@ -68,7 +70,7 @@ impl Handshakes {
     pub(super) async fn accept(
         &self,
         mut socket: ClientSocket,
-        config: Arc<ServerConfig>,
+        choose: impl FnOnce(&ClientHello<'_>) -> HandshakeSettings,
     ) -> Result<TlsStream<ClientSocket>, FailedHandshake> {
         let accepted = match read_client_hello(&mut socket).await {
             Ok(accepted) => accepted,
@@ -86,11 +88,16 @@ impl Handshakes {
                 return Err(FailedHandshake { socket: Some(socket), ..FailedHandshake::from(error) });
             }
         };
+        let HandshakeSettings { config, has_certificate } = choose(&accepted.client_hello());
         self.complete(StartHandshake::from_parts(accepted, socket), config).await.map_err(|(error, socket)| {
-            let failed = FailedHandshake::from(error);
+            let mut failed = FailedHandshake::from(error);
             // Otherwise the client does not read.
-            let socket = (failed.reason != HandshakeFailure::Closed).then_some(socket);
-            FailedHandshake { socket, ..failed }
+            failed.socket = (failed.reason != HandshakeFailure::Closed).then_some(socket);
+            if has_certificate {
+                return failed;
+            }
+            let cause = "there is no certificate for this name yet".to_owned();
+            FailedHandshake { reason: HandshakeFailure::NoCertificate, cause, ..failed }
         })
     }
 
@@ -208,7 +215,7 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-    use rustls::server::{ClientHello, ResolvesServerCert};
+    use rustls::server::ResolvesServerCert;
     use rustls::sign::CertifiedKey;
     use rustls::{ClientConfig, ClientConnection, RootCertStore};
     use tokio::net::{TcpListener, TcpStream};
@@ -283,7 +290,8 @@ mod tests {
         for (stream, socket) in clients {
             streams.push(stream);
             let (handshakes, config) = (Rc::clone(&handshakes), Arc::clone(&config));
-            local.spawn_local(async move { handshakes.accept(socket, config).await.map(drop) });
+            let choose = |_: &ClientHello<'_>| HandshakeSettings { config, has_certificate: true };
+            local.spawn_local(async move { handshakes.accept(socket, choose).await.map(drop) });
         }
         let computed = || recorder.computed_at.lock().unwrap().clone();
         let others = async {

@@ -26,7 +26,8 @@ pub(crate) enum Decision {
     Admitted(Admitted),
     /// The request is a CORS preflight; this is the response.
     Preflight(Response<Bytes>),
-    /// The request came without TLS to a listener that redirects to https; this is the response.
+    /// The request came without TLS to a listener that redirects to https; this is the response:
+    /// the redirect, or the answer to a challenge of an ACME server.
     Redirect(Response<Bytes>),
 }
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod adopt;
 
+mod acme;
 mod cors;
 mod identity;
 mod issuers;

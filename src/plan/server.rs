@@ -8,12 +8,12 @@ use std::time::Duration;
 use http::HeaderValue;
 use ipnet::IpNet;
 
-use super::LogPlan;
 use super::listen::{
     compile_https_origin, compile_listeners, compile_takeover_socket, compile_unix_mode, parse_tcp_address,
 };
-use super::server_tls;
 use super::syntax::nonzero_duration;
+use super::{LogPlan, acme, server_tls};
+use crate::acme::AcmeSettings;
 use crate::config::key_path::element;
 use crate::config::problem::quoted;
 use crate::config::units::{self, ByteRate, LogFormat, LogLevel, TimeSpan, TrustedHeader};
@@ -42,6 +42,8 @@ pub struct ServerPlan {
     pub tls: Option<ServerTlsSettings>,
     /// Where a new process takes over from this one.
     pub takeover_socket: Option<PathBuf>,
+    /// `[server.tls.acme]`; `None` if the gateway obtains no certificates.
+    pub acme: Option<AcmeSettings>,
     /// Number of worker threads.
     pub workers: Workers,
     /// Open client connections, at most.
@@ -85,7 +87,9 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
     let https_origin = compile_https_origin(server, &listeners, problems);
     let takeover_socket = compile_takeover_socket(server, &listeners, problems);
     let unix_mode = compile_unix_mode(&server.unix_mode, problems);
-    let tls = server.tls.as_ref().and_then(|tls| server_tls::compile(tls, problems));
+    let acme = server.tls.as_ref().and_then(|tls| tls.acme.as_ref());
+    let acme = acme.and_then(|acme| acme::compile(acme, !server.redirect_listen.is_empty(), problems));
+    let tls = server.tls.as_ref().and_then(|tls| server_tls::compile(tls, acme.as_ref(), problems));
     let trusted_proxies = TrustedProxies::new(
         compile_networks(&server.trusted_proxies, problems),
         match server.trusted_header {
@@ -121,6 +125,7 @@ pub(super) fn compile(server: &Server, log: &Log, problems: &mut Problems) -> Op
         unix_mode,
         takeover_socket,
         tls,
+        acme,
         workers: match server.workers {
             units::Workers::Auto => Workers::Auto,
             units::Workers::Count(count) => Workers::Count(count.try_into().unwrap_or(NonZeroUsize::MIN)),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::acme::AcmeSettings;
 use crate::config::key_path::element;
 use crate::config::problem::quoted;
 use crate::config::units;
@@ -20,8 +21,13 @@ pub(super) fn asks_for_client_certificates(server: &Server) -> bool {
     server.tls.as_ref().is_some_and(|tls| tls.client_auth != units::ClientAuth::None)
 }
 
-/// Checks what can be checked without reading the files.
-pub(super) fn compile(tls: &ServerTls, problems: &mut Problems) -> Option<ServerTlsSettings> {
+/// Checks what can be checked without reading the files. `acme` has the hosts whose certificates
+/// the gateway obtains itself.
+pub(super) fn compile(
+    tls: &ServerTls,
+    acme: Option<&AcmeSettings>,
+    problems: &mut Problems,
+) -> Option<ServerTlsSettings> {
     let problems_before = problems.len();
     let mut certificates: Vec<CertificateFiles> = Vec::new();
     for (index, certificate) in tls.certificates.iter().enumerate() {
@@ -41,7 +47,7 @@ pub(super) fn compile(tls: &ServerTls, problems: &mut Problems) -> Option<Server
         }
         certificates.push(CertificateFiles { chain, key });
     }
-    if tls.certificates.is_empty() {
+    if tls.certificates.is_empty() && tls.acme.is_none() {
         problems.add_with_hint("server.tls.certificates", "missing", CERTIFICATES_HINT);
     }
     let min_version = match tls.min_version {
@@ -49,7 +55,12 @@ pub(super) fn compile(tls: &ServerTls, problems: &mut Problems) -> Option<Server
         units::TlsVersion::Tls13 => TlsVersion::Tls13,
     };
     let client_auth = compile_client_auth(tls, problems);
-    (problems.len() == problems_before).then_some(ServerTlsSettings { certificates, min_version, client_auth })
+    (problems.len() == problems_before).then(|| ServerTlsSettings {
+        certificates,
+        managed: acme.map(AcmeSettings::managed).unwrap_or_default(),
+        min_version,
+        client_auth,
+    })
 }
 
 fn compile_client_auth(tls: &ServerTls, problems: &mut Problems) -> Option<ClientAuthSettings> {

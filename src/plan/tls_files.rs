@@ -13,6 +13,7 @@ use crate::config::key_path::child;
 use crate::gateway::Runtime;
 use crate::primitives::clock::Clock;
 use crate::tls::client::{ClientTls, ClientTlsError};
+use crate::tls::files;
 use crate::tls::server::{LoadedCertificate, ServerTls, SettingError};
 use crate::upstream::{Upstream, UpstreamSettings};
 
@@ -42,6 +43,9 @@ impl TlsFiles {
     pub(crate) fn load(plan: &Plan, clock: &Clock, previous: Option<&Runtime>) -> Result<Self, Problems> {
         let mut problems = plan.no_problems.clone();
         let server = load_server(plan, clock, previous.and_then(Runtime::tls), &mut problems);
+        if previous.is_none() {
+            check_acme_authorities(plan, &mut problems);
+        }
         let mut clients = BTreeMap::new();
         for upstream in plan.upstreams.values() {
             let existing = previous.into_iter().flat_map(Runtime::upstreams);
@@ -77,6 +81,15 @@ fn load_server(
             }
             None
         }
+    }
+}
+
+/// Reads the file with the authorities of the ACME server, which is read again for each order.
+fn check_acme_authorities(plan: &Plan, problems: &mut Problems) {
+    let Some(path) = plan.server.acme.as_ref().and_then(|acme| acme.ca_file.as_ref()) else { return };
+    let read = files::read(&files::authorities_reader(path)).and_then(|text| files::authorities(path, &text));
+    if let Err(error) = read {
+        report(problems, "server.tls.acme.ca_file".to_owned(), error.to_string(), error.fault.hint());
     }
 }
 

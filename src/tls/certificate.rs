@@ -113,6 +113,14 @@ impl CertificateFacts {
         self.not_after < now
     }
 
+    /// Whether less than a sixth of the time in which the certificate is valid is left at `now`.
+    /// With the usual renewal after two thirds, half of the time for renewal has passed then.
+    #[must_use]
+    pub(crate) fn is_in_last_sixth(&self, now: WallTime) -> bool {
+        let lifetime = self.not_after.seconds().saturating_sub(self.not_before.seconds());
+        self.not_after.seconds().saturating_sub(now.seconds()) < lifetime / 6
+    }
+
     /// How far away the end of the certificate is at `now`.
     #[must_use]
     pub(crate) fn expiry(&self, now: WallTime) -> Expiry {

@@ -17,7 +17,7 @@ use super::files::{self, FileError, FileFault};
 use super::follow::{self, Contents, Follower, LookTimes};
 use super::pin::Pin;
 use super::provider;
-use super::server::{CertificateFiles, ClockTime, LoadedCertificate};
+use super::server::{CertificateFiles, ClockTime, LoadedCertificate, Renewal};
 use super::server_verifier::{self, Content};
 use crate::primitives::clock::Clock;
 use crate::primitives::file::FileReader;
@@ -190,7 +190,11 @@ impl ClientTlsState {
             None => builder.with_no_client_auth(),
         };
         let file = settings.identity.as_ref().map(|files| files.chain.display().to_string().into());
-        let certificate = file.zip(identity).map(|(file, identity)| LoadedCertificate { file, facts: identity.facts });
+        let certificate = file.zip(identity).map(|(file, identity)| LoadedCertificate {
+            file,
+            facts: identity.facts,
+            renewal: Renewal::Operator,
+        });
         // Sessions are resumed: rustls keeps those of the last 256 names. A new state begins
         // without any, so that no session outlives the authorities or pins that it was verified
         // with (threat TU-3).

@@ -11,26 +11,30 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::time_provider::TimeProvider;
 use rustls_pki_types::UnixTime;
 use tokio::sync::watch;
 
-use super::certificate::CertificateFacts;
+use super::certificate::{CertificateFacts, Expiry};
 use super::certified_key::{FileText, Identity, Part};
+use super::challenges::Challenges;
 use super::client_auth::{self, ClientAuthSettings, ClientTrust, LoadedRevocations};
 use super::files::{self, FileError, FileFault};
 use super::follow::{self, Contents, Follower, LookTimes};
+use super::managed::{ManagedCertificates, ManagedHost};
 use super::server_certificates::ServerCertificates;
 use super::{ALPN_HTTP1, ALPN_HTTP2, provider};
-use crate::primitives::clock::Clock;
+use crate::primitives::clock::{Clock, WallTime};
 use crate::primitives::file::FileReader;
 
 /// `[server.tls]`, compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerTlsSettings {
-    /// At least one; the first is the default.
+    /// At least one, unless there are managed ones; the first is the default.
     pub certificates: Vec<CertificateFiles>,
+    /// The hosts whose certificates the gateway obtains itself.
+    pub managed: Vec<ManagedHost>,
     /// The lowest version of TLS that is accepted.
     pub min_version: TlsVersion,
     /// Whose certificates clients present; `None`: they are not asked for one.
@@ -71,21 +75,59 @@ pub(crate) struct LoadedCertificate {
     pub(crate) file: Arc<str>,
     /// What it says.
     pub(crate) facts: CertificateFacts,
+    /// Who renews it.
+    pub(crate) renewal: Renewal,
+}
+
+/// Who renews a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Renewal {
+    /// The gateway does, in good time.
+    Gateway,
+    /// The operator does, or a tool of theirs.
+    Operator,
+}
+
+impl LoadedCertificate {
+    /// How far away the end of the certificate is at `now`. The end of one that the gateway renews
+    /// is distant until it should have been renewed some time ago.
+    #[must_use]
+    pub(crate) fn expiry(&self, now: WallTime) -> Expiry {
+        let expiry = self.facts.expiry(now);
+        match (expiry, self.renewal) {
+            (Expiry::Soon { .. }, Renewal::Gateway) if !self.facts.is_in_last_sixth(now) => Expiry::Distant,
+            (Expiry::Distant | Expiry::Expired | Expiry::Soon { .. }, Renewal::Gateway | Renewal::Operator) => expiry,
+        }
+    }
 }
 
 /// TLS towards clients. Shared by all workers.
 pub(crate) struct ServerTls {
     settings: ServerTlsSettings,
     clock: Clock,
+    managed: Arc<ManagedCertificates>,
+    challenges: Arc<Challenges>,
     current: ArcSwap<ServerTlsState>,
     /// Counts the changes of the files.
     changes: watch::Sender<u64>,
+}
+
+/// What a handshake uses.
+#[derive(Debug)]
+pub(crate) struct HandshakeSettings {
+    /// For rustls.
+    pub(crate) config: Arc<ServerConfig>,
+    /// Whether there is a certificate for the name that the client asks for; without one, the
+    /// handshake fails.
+    pub(crate) has_certificate: bool,
 }
 
 /// What was made of the files when they were last read.
 #[derive(Debug)]
 pub(crate) struct ServerTlsState {
     config: Arc<ServerConfig>,
+    choice: Arc<ServerCertificates>,
+    challenges: Arc<Challenges>,
     certificates: Vec<LoadedCertificate>,
     clients: ClientSessions,
     digest: [u8; 32],
@@ -115,10 +157,13 @@ impl ServerTls {
         previous: Option<&Self>,
     ) -> Result<Arc<Self>, Vec<SettingError>> {
         let contents = follow::read_blocking(&settings.readers());
-        let previous = previous.map(|previous| previous.current.load().clients.clone());
-        let state = ServerTlsState::new(&settings, &contents, &clock, previous)?;
-        let changes = watch::Sender::new(0);
-        Ok(Arc::new(Self { settings, clock, current: ArcSwap::from_pointee(state), changes }))
+        let managed = ManagedCertificates::load(&settings.managed, previous.map(|previous| &*previous.managed));
+        let challenges = previous.map(|previous| Arc::clone(&previous.challenges)).unwrap_or_default();
+        let sessions = previous.map(|previous| previous.current.load().clients.clone());
+        let parts = SharedParts { clock: &clock, managed: &managed, challenges: &challenges };
+        let state = ServerTlsState::new(&settings, &contents, &parts, sessions)?;
+        let (current, changes) = (ArcSwap::from_pointee(state), watch::Sender::new(0));
+        Ok(Arc::new(Self { settings, clock, managed, challenges, current, changes }))
     }
 
     /// The settings.
@@ -145,10 +190,27 @@ impl ServerTls {
         self.current.load_full()
     }
 
-    /// The certificates in use, in the order of the configuration.
+    /// The certificates in use, in the order of the configuration; those that the gateway obtains
+    /// come last.
     #[must_use]
     pub(crate) fn certificates(&self) -> Vec<LoadedCertificate> {
-        self.current.load().certificates.clone()
+        let obtained = self.managed.all().into_iter().filter_map(|(managed, identity)| {
+            let file = managed.file.display().to_string().into();
+            Some(LoadedCertificate { file, facts: identity?.facts.clone(), renewal: Renewal::Gateway })
+        });
+        self.current.load().certificates.iter().cloned().chain(obtained).collect()
+    }
+
+    /// The certificates that the gateway obtains itself.
+    #[must_use]
+    pub(crate) fn managed(&self) -> &Arc<ManagedCertificates> {
+        &self.managed
+    }
+
+    /// The answers to the challenges of an ACME server.
+    #[must_use]
+    pub(crate) fn challenges(&self) -> &Arc<Challenges> {
+        &self.challenges
     }
 
     /// Changes after changed files are in use.
@@ -170,7 +232,8 @@ impl ServerTls {
     /// revocation list is an error here, unless it takes the place of another expired one.
     pub(crate) fn replace(&self, contents: &Contents) -> Result<(), Vec<SettingError>> {
         let current = self.current.load();
-        let state = ServerTlsState::new(&self.settings, contents, &self.clock, Some(current.clients.clone()))?;
+        let parts = SharedParts { clock: &self.clock, managed: &self.managed, challenges: &self.challenges };
+        let state = ServerTlsState::new(&self.settings, contents, &parts, Some(current.clients.clone()))?;
         let now = self.clock.now();
         let pairs = current.certificates.iter().zip(&state.certificates).enumerate();
         let expired = pairs.filter(|(_, (old, new))| new.facts.has_expired(now) && !old.facts.has_expired(now));
@@ -201,11 +264,22 @@ impl ServerTlsSettings {
     }
 }
 
+/// What all states of a [`ServerTls`] have in common.
+struct SharedParts<'a> {
+    clock: &'a Clock,
+    managed: &'a Arc<ManagedCertificates>,
+    challenges: &'a Arc<Challenges>,
+}
+
 impl ServerTlsState {
-    /// The configuration of sessions.
+    /// What the handshake that begins with `hello` uses.
     #[must_use]
-    pub(crate) fn config(&self) -> &Arc<ServerConfig> {
-        &self.config
+    pub(crate) fn settings_for(&self, hello: &ClientHello<'_>) -> HandshakeSettings {
+        if let Some(config) = self.challenges.for_handshake(hello) {
+            return HandshakeSettings { config, has_certificate: true };
+        }
+        let has_certificate = self.choice.has_candidate(hello.server_name());
+        HandshakeSettings { config: Arc::clone(&self.config), has_certificate }
     }
 
     /// Which clients' certificates are accepted; `None` if clients are not asked for one.
@@ -217,7 +291,7 @@ impl ServerTlsState {
     fn new(
         settings: &ServerTlsSettings,
         contents: &Contents,
-        clock: &Clock,
+        parts: &SharedParts<'_>,
         previous: Option<ClientSessions>,
     ) -> Result<Self, Vec<SettingError>> {
         let (of_certificates, of_clients) = contents.split_at(2 * settings.certificates.len());
@@ -229,18 +303,19 @@ impl ServerTlsState {
                 return Err([identities.err(), clients.err()].into_iter().flatten().flatten().collect());
             }
         };
+        let choice = Arc::new(ServerCertificates::new(&identities, Arc::clone(parts.managed)));
         let versions: &[_] = match settings.min_version {
             TlsVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
             TlsVersion::Tls13 => &[&rustls::version::TLS13],
         };
         let verifier =
             clients.trust.as_ref().map_or_else(WebPkiClientVerifier::no_client_auth, |trust| trust.verifier());
-        let time = Arc::new(ClockTime(clock.clone()));
+        let time = Arc::new(ClockTime(parts.clock.clone()));
         let mut config = ServerConfig::builder_with_details(Arc::clone(provider()), time)
             .with_protocol_versions(versions)
             .expect("aws-lc-rs has cipher suites of both versions")
             .with_client_cert_verifier(verifier)
-            .with_cert_resolver(Arc::new(ServerCertificates::new(&identities)));
+            .with_cert_resolver(Arc::clone(&choice) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec()];
         config.ticketer = Arc::clone(&clients.tickets);
         // Sessions are resumed by tickets only: they take no memory, and every worker accepts them.
@@ -248,10 +323,13 @@ impl ServerTlsState {
         // A request in early data could be replayed (RFC 8446 §8), so none is accepted.
         config.max_early_data_size = 0;
         let names = settings.certificates.iter().map(|files| files.chain.display().to_string().into());
-        let certificates =
-            names.zip(identities).map(|(file, identity)| LoadedCertificate { file, facts: identity.facts });
-        let (config, digest) = (Arc::new(config), follow::digest(contents));
-        Ok(Self { config, certificates: certificates.collect(), clients, digest })
+        let certificates = names.zip(identities).map(|(file, identity)| LoadedCertificate {
+            file,
+            facts: identity.facts,
+            renewal: Renewal::Operator,
+        });
+        let (config, digest, challenges) = (Arc::new(config), follow::digest(contents), Arc::clone(parts.challenges));
+        Ok(Self { config, choice, challenges, certificates: certificates.collect(), clients, digest })
     }
 }
 
@@ -325,5 +403,42 @@ pub(super) struct ClockTime(pub(super) Clock);
 impl TimeProvider for ClockTime {
     fn current_time(&self) -> Option<UnixTime> {
         Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(self.0.now().seconds())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_certificate_that_the_gateway_renews_is_reported_once_its_renewal_is_late() {
+        const DAY: u64 = 24 * 60 * 60;
+        let certificate = |renewal: Renewal, lifetime_days: u64| LoadedCertificate {
+            file: "/a.pem".into(),
+            facts: CertificateFacts {
+                dns_names: Vec::new(),
+                addresses: Vec::new(),
+                not_before: WallTime::default(),
+                not_after: WallTime::from_seconds(lifetime_days * DAY),
+                fingerprint: [0; 32],
+            },
+            renewal,
+        };
+        let soon = |days_left: u64| Expiry::Soon { days_left };
+        for (renewal, lifetime_days, days_left, expected) in [
+            (Renewal::Operator, 90, 30, soon(30)),
+            (Renewal::Gateway, 90, 30, Expiry::Distant),
+            (Renewal::Gateway, 90, 15, Expiry::Distant),
+            (Renewal::Gateway, 90, 14, soon(14)),
+            (Renewal::Gateway, 6, 2, Expiry::Distant),
+            (Renewal::Gateway, 6, 0, soon(0)),
+            (Renewal::Gateway, 1_000, 40, Expiry::Distant),
+        ] {
+            let now = WallTime::from_seconds((lifetime_days - days_left) * DAY);
+            let expiry = certificate(renewal, lifetime_days).expiry(now);
+            assert_eq!(expiry, expected, "{renewal:?}, {days_left} of {lifetime_days} days");
+        }
+        let over = WallTime::from_seconds(90 * DAY + 1);
+        assert_eq!(certificate(Renewal::Gateway, 90).expiry(over), Expiry::Expired);
     }
 }

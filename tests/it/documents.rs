@@ -148,7 +148,7 @@ fn lies_between(id: &str, first: &str, last: &str) -> bool {
 fn looks_like_an_id(word: &str) -> bool {
     let Some((letters, digits)) = word.split_once('-') else { return false };
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let families = ["CO", "DO", "FR", "H2", "HH", "J", "LM", "PA", "RL", "RS", "TG", "TO", "UP"];
+    let families = ["AC", "CO", "DO", "FR", "H2", "HH", "J", "LM", "PA", "RL", "RS", "TG", "TO", "UP"];
     (families.contains(&letters) && is_number) || (letters == "CVE" && digits.len() > 5)
 }
 

@@ -1,6 +1,7 @@
 //! Integration tests: the gateway as clients, upstreams and operators see it. This file is the
 //! table of contents.
 
+mod acme;
 mod auth_failures;
 mod authentication;
 mod authorization;

@@ -33,6 +33,7 @@ const METRICS: &[&str] = &[
     "portcullis_tls_handshakes_total{version=\"1.3\",resumed=\"false\"}",
     "portcullis_tls_handshake_failures_total{reason=\"timeout\"}",
     "portcullis_tls_reloads_total{result=\"success\"}",
+    "portcullis_acme_orders_total{result=\"success\"}",
     "portcullis_proxy_headers_refused_total{reason=\"missing\"}",
     "portcullis_slow_bodies_total{direction=\"request\"}",
     "portcullis_upstream_health_checks_total{upstream=\"checked\",server=\"127.0.0.1:1\",result=\"success\"}",

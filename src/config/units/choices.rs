@@ -79,6 +79,17 @@ pub enum ForwardClientCert {
     Chain,
 }
 
+/// How the gateway proves to an ACME server that it controls a host.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum AcmeChallenge {
+    /// In a TLS handshake at port 443.
+    #[serde(rename = "tls-alpn-01")]
+    TlsAlpn01,
+    /// By a response without TLS at port 80, which must be one of `redirect_listen`.
+    #[serde(rename = "http-01")]
+    Http01,
+}
+
 /// A version of TLS.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum TlsVersion {

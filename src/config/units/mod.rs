@@ -11,8 +11,8 @@ mod workers;
 
 pub(crate) use amounts::{ByteRate, Rate, Size, SizeOrUnlimited, TimeSpan};
 pub(crate) use choices::{
-    Access, ClientAuth, ClientCert, ForwardClientCert, HostHeader, LogFormat, LogLevel, Profile, RetryOn, TlsVersion,
-    TrustedHeader, UnusualPath, UpstreamProtocol,
+    Access, AcmeChallenge, ClientAuth, ClientCert, ForwardClientCert, HostHeader, LogFormat, LogLevel, Profile,
+    RetryOn, TlsVersion, TrustedHeader, UnusualPath, UpstreamProtocol,
 };
 pub(crate) use lists::{ClaimValue, OneOrMany};
 pub(crate) use statuses::StatusRange;

@@ -1,7 +1,10 @@
-//! The redirect to https, on listeners that serve nothing else.
+//! The redirect to https, on listeners that serve nothing else but the challenges of an ACME
+//! server.
 //!
 //! Runs in place of routing: which route a request would match does not matter, since the client
 //! sends it again over TLS.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -13,8 +16,12 @@ use crate::gateway::observer::{Check, Observer, Stage};
 use crate::gateway::response::refusal::Refusal;
 use crate::gateway::runtime::HttpsOrigin;
 
-/// Redirects to the same host, path and query with https. The status is 308 (RFC 9110 §15.4.9),
-/// with which the client keeps the method and sends the body again.
+/// Where an ACME server asks for the answer to its challenge (RFC 8555 §8.3).
+const CHALLENGE_PATH: &str = "/.well-known/acme-challenge/";
+
+/// Answers a challenge that the gateway expects, and redirects everything else to the same host,
+/// path and query with https. The status is 308 (RFC 9110 §15.4.9), with which the client keeps the
+/// method and sends the body again.
 ///
 /// # Errors
 ///
@@ -25,6 +32,13 @@ pub(crate) fn redirect<O: Observer>(
     cx: &mut StageContext<'_, O>,
 ) -> Result<Response<Bytes>, Refusal> {
     cx.enter(Stage::Routing);
+    if let Some(answer) = challenge_answer(request, cx) {
+        cx.check(|| Check::noted("ACME challenge", "expected"));
+        let mut response = Response::new(Bytes::from(answer.as_bytes().to_vec()));
+        let text = HeaderValue::from_static("application/octet-stream");
+        response.headers_mut().insert(header::CONTENT_TYPE, text);
+        return Ok(response);
+    }
     let location = location(&cx.runtime.settings().https_origin, request);
     cx.check(|| Check::noted("redirect", location.as_str()));
     let location = HeaderValue::try_from(location).map_err(|_| Refusal::Path(PathRefusal::ForbiddenByte))?;
@@ -32,6 +46,14 @@ pub(crate) fn redirect<O: Observer>(
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
     response.headers_mut().insert(header::LOCATION, location);
     Ok(response)
+}
+
+/// What proves to an ACME server that the gateway controls the host; `None` for every other
+/// request.
+fn challenge_answer<O>(request: &InboundRequest, cx: &StageContext<'_, O>) -> Option<Arc<str>> {
+    let path = request.path();
+    let token = path.as_str().strip_prefix(CHALLENGE_PATH)?;
+    cx.runtime.tls()?.challenges().for_request(token)
 }
 
 /// The host is the configured one, or the one that the client has asked for. The latter may be any

@@ -6,7 +6,7 @@ use crate::plan::tls_files::TlsFiles;
 use crate::primitives::clock::WallTime;
 use crate::tls::certificate::Expiry;
 use crate::tls::client_auth::LoadedRevocations;
-use crate::tls::server::LoadedCertificate;
+use crate::tls::server::{LoadedCertificate, Renewal};
 
 /// The warnings about the certificates that clients get and that upstreams get, at `now`.
 pub(crate) fn certificate_warnings(files: &TlsFiles, now: WallTime) -> Vec<Warning> {
@@ -36,9 +36,12 @@ fn revocation_warning(lists: &LoadedRevocations, now: WallTime) -> Option<Warnin
 fn server_warnings(certificates: &[LoadedCertificate], now: WallTime) -> Vec<Warning> {
     let mut warnings = Vec::new();
     for (index, certificate) in certificates.iter().enumerate() {
-        let key = element("server.tls.certificates", index) + ".cert";
+        let key = match certificate.renewal {
+            Renewal::Gateway => "server.tls.acme".to_owned(),
+            Renewal::Operator => element("server.tls.certificates", index) + ".cert",
+        };
         warnings.extend(validity_warnings(&key, certificate, now, "renew it; clients refuse to connect"));
-        let LoadedCertificate { file, facts } = certificate;
+        let LoadedCertificate { file, facts, .. } = certificate;
         if facts.dns_names.is_empty() && facts.addresses.is_empty() {
             let what = format!("the certificate in `{file}` has no names");
             let hint = "issue it with a subjectAltName; clients do not look at the common name".to_owned();
@@ -49,18 +52,14 @@ fn server_warnings(certificates: &[LoadedCertificate], now: WallTime) -> Vec<War
 }
 
 /// The warnings about the time in which a certificate is valid.
-fn validity_warnings(
-    key: &str,
-    LoadedCertificate { file, facts }: &LoadedCertificate,
-    now: WallTime,
-    hint_if_expired: &str,
-) -> Vec<Warning> {
+fn validity_warnings(key: &str, certificate: &LoadedCertificate, now: WallTime, hint_if_expired: &str) -> Vec<Warning> {
+    let LoadedCertificate { file, facts, .. } = certificate;
     let mut warnings = Vec::new();
     let mut warn = |what: &str, hint: &str| {
         let what = format!("the certificate for {} in `{file}` {what}", facts.names());
         warnings.push(Warning { key: key.to_owned(), what, hint: hint.to_owned() });
     };
-    match facts.expiry(now) {
+    match certificate.expiry(now) {
         Expiry::Distant => {}
         Expiry::Expired => warn("has expired", hint_if_expired),
         Expiry::Soon { days_left } => {
@@ -91,6 +90,7 @@ mod tests {
                 not_after: WallTime::from_seconds(not_after * DAY),
                 fingerprint: [0; 32],
             },
+            renewal: Renewal::Operator,
         };
         for (name, certificate, expected) in [
             ("good", certificate(900, 1_031, &["a.test"]), &[][..]),

@@ -28,7 +28,7 @@ pub(crate) use self::gauge::{Gauge, GaugeGuard};
 pub(crate) use self::issuers::{CacheResult, IssuerMetrics, VerifyResult};
 pub(crate) use self::limits::LimitMetrics;
 pub(crate) use self::routes::RouteMetrics;
-pub(crate) use self::tls::{CompletedHandshake, HandshakeFailure};
+pub(crate) use self::tls::{CompletedHandshake, HandshakeFailure, TlsMetrics};
 pub(crate) use self::upstream_reasons::{BrokenOff, RetryReason};
 pub(crate) use self::upstreams::{ServerMetrics, UpstreamMetrics};
 

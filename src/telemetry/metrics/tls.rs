@@ -34,6 +34,8 @@ pub enum HandshakeFailure {
     Closed,
     /// What the client has sent is not valid TLS.
     Malformed,
+    /// The certificate for the name that the client asks for is yet to be obtained.
+    NoCertificate,
     /// No cipher suite, key exchange or signature scheme in common.
     Parameters,
     /// The client speaks HTTP without TLS.
@@ -47,7 +49,7 @@ pub enum HandshakeFailure {
 }
 
 impl HandshakeFailure {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Alert,
         Self::ApplicationProtocol,
         Self::ClientCertificateExpired,
@@ -58,6 +60,7 @@ impl HandshakeFailure {
         Self::ClientCertificateUntrusted,
         Self::Closed,
         Self::Malformed,
+        Self::NoCertificate,
         Self::Parameters,
         Self::PlainHttp,
         Self::PlainListener,
@@ -79,6 +82,7 @@ impl HandshakeFailure {
             | Self::ApplicationProtocol
             | Self::Closed
             | Self::Malformed
+            | Self::NoCertificate
             | Self::Parameters
             | Self::PlainHttp
             | Self::PlainListener
@@ -101,6 +105,7 @@ impl HandshakeFailure {
             Self::ClientCertificateUntrusted => "client_certificate_untrusted",
             Self::Closed => "closed",
             Self::Malformed => "malformed",
+            Self::NoCertificate => "no_certificate",
             Self::Parameters => "parameters",
             Self::PlainHttp => "plain_http",
             Self::PlainListener => "plain_listener",
@@ -130,6 +135,8 @@ struct Inner {
     failures: [Counter; HandshakeFailure::ALL.len()],
     reloads_failed: Counter,
     reloads_succeeded: Counter,
+    orders_failed: Counter,
+    orders_succeeded: Counter,
     expires: Family<CertificateLabels, PrometheusGauge>,
     revocations_expire: Family<FileLabels, PrometheusGauge>,
 }
@@ -139,6 +146,7 @@ impl TlsMetrics {
         let handshakes = Family::<HandshakeLabels, Counter>::default();
         let failures = Family::<ReasonLabels, Counter>::default();
         let reloads = Family::<ResultLabels, Counter>::default();
+        let orders = Family::<ResultLabels, Counter>::default();
         let metrics = Inner {
             completed: ["1.2", "1.3"].map(|version| {
                 ["false", "true"].map(|resumed| handshakes.get_or_create_owned(&HandshakeLabels { version, resumed }))
@@ -147,12 +155,15 @@ impl TlsMetrics {
                 .map(|failure| failures.get_or_create_owned(&ReasonLabels { reason: failure.label() })),
             reloads_failed: reloads.get_or_create_owned(&ResultLabels { result: result_label(false) }),
             reloads_succeeded: reloads.get_or_create_owned(&ResultLabels { result: result_label(true) }),
+            orders_failed: orders.get_or_create_owned(&ResultLabels { result: result_label(false) }),
+            orders_succeeded: orders.get_or_create_owned(&ResultLabels { result: result_label(true) }),
             expires: Family::default(),
             revocations_expire: Family::default(),
         };
         registry.register("tls_handshakes", "TLS handshakes with clients that have succeeded", handshakes);
         registry.register("tls_handshake_failures", "TLS handshakes with clients that have failed", failures);
         registry.register("tls_reloads", "Attempts to use changed certificate files", reloads);
+        registry.register("acme_orders", "Attempts to obtain a certificate by ACME", orders);
         registry.register_with_unit(
             "tls_certificate_expires_timestamp",
             "Expiry of each certificate in use since the Unix epoch",
@@ -185,6 +196,15 @@ impl TlsMetrics {
             self.0.reloads_succeeded.inc()
         } else {
             self.0.reloads_failed.inc()
+        };
+    }
+
+    /// Counts an attempt to obtain a certificate by ACME.
+    pub fn count_order(&self, ok: bool) {
+        if ok {
+            self.0.orders_succeeded.inc()
+        } else {
+            self.0.orders_failed.inc()
         };
     }
 

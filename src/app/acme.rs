@@ -1,0 +1,70 @@
+//! ACME: the task that obtains and renews certificates, on the control thread.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::acme::AcmeSettings;
+use crate::acme::renewal::Renewal;
+use crate::primitives::clock::Clock;
+use crate::telemetry::metrics::TlsMetrics;
+use crate::tls::server::ServerTls;
+
+/// Runs the task while `[server.tls.acme]` is configured.
+pub(super) struct AcmeTask {
+    clock: Clock,
+    metrics: TlsMetrics,
+    look_interval: Duration,
+    running: Option<Running>,
+}
+
+struct Running {
+    settings: AcmeSettings,
+    tls: Arc<ServerTls>,
+    /// Asks the task to look at once.
+    request: Rc<Notify>,
+    handle: JoinHandle<()>,
+}
+
+impl AcmeTask {
+    /// No task runs. A later one compares the clock with what is due at `look_interval`.
+    pub(super) fn new(clock: Clock, metrics: TlsMetrics, look_interval: Duration) -> Self {
+        Self { clock, metrics, look_interval, running: None }
+    }
+
+    /// Obtains the certificates of `settings`, and uses them with `tls`, from now on. A task that
+    /// does so already goes on, and looks at once: the operator has asked for a reload. Otherwise
+    /// an order that is under way is abandoned.
+    pub(super) fn follow(&mut self, settings: Option<&AcmeSettings>, tls: Option<&Arc<ServerTls>>) {
+        let Some((settings, tls)) = settings.zip(tls) else { return self.stop() };
+        if let Some(running) = &self.running
+            && running.settings == *settings
+            && Arc::ptr_eq(&running.tls, tls)
+        {
+            running.request.notify_one();
+            return;
+        }
+        self.stop();
+        let request = Rc::new(Notify::new());
+        let renewal = Renewal {
+            settings: settings.clone(),
+            tls: Arc::clone(tls),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            look_interval: self.look_interval,
+            request: Rc::clone(&request),
+        };
+        let handle = tokio::task::spawn_local(renewal.run());
+        self.running = Some(Running { settings: settings.clone(), tls: Arc::clone(tls), request, handle });
+    }
+
+    /// Ends the task at once. The process that takes over can then place orders.
+    pub(super) fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.handle.abort();
+        }
+    }
+}
