@@ -103,8 +103,8 @@ impl Handshakes {
 
     /// Does the expensive part, the key exchange and the signature, in turn with the other
     /// handshakes of the worker. Out of turn are only the client's part of the key exchange in TLS
-    /// 1.2, and what follows a second `ClientHello`; clients send one if they have guessed a key
-    /// exchange that the gateway does not have.
+    /// 1.2, its certificate, and what follows a second `ClientHello`; clients send one if they have
+    /// guessed a key exchange that the gateway does not have.
     async fn complete(
         &self,
         start: StartHandshake<ClientSocket>,

@@ -11,6 +11,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 
+use super::client_verifier::BoundedVerifier;
 use super::files::{self, FileError, FileFault};
 use super::follow;
 use super::provider;
@@ -158,10 +159,11 @@ fn build(
         // As for servers' certificates: see `server_verifier`.
         .only_check_end_entity_revocation()
         .enforce_revocation_expiration();
-    match mode {
-        ClientAuthMode::Optional => builder.allow_unauthenticated().build(),
-        ClientAuthMode::Required => builder.build(),
-    }
+    let builder = match mode {
+        ClientAuthMode::Optional => builder.allow_unauthenticated(),
+        ClientAuthMode::Required => builder,
+    };
+    Ok(Arc::new(BoundedVerifier(builder.build()?)))
 }
 
 fn read_authorities((path, text): Content<'_>) -> Result<RootCertStore, FileError> {

@@ -18,6 +18,7 @@ pub(crate) mod managed;
 pub(crate) mod pin;
 pub(crate) mod server;
 
+mod client_verifier;
 mod distinguished_name;
 mod pem;
 mod revocation;
