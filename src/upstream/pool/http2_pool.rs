@@ -39,9 +39,12 @@ pub(in crate::upstream) struct Http2Pool {
     connect_fault: Cell<ConnectFault>,
     /// How many connections were opened so far for which the server has chosen HTTP/1.1.
     http1_connects: Cell<u64>,
-    /// Requests of this worker that wait for a stream.
+    /// Requests of this worker that wait for a stream on any connection.
     pending: Cell<usize>,
-    /// Notified when a stream may have become available, and when an attempt to connect has ended.
+    /// Notified when a stream has ended. Only requests wait for it that can use any connection: one
+    /// that cannot would have to pass the notification on, and would get it back from another one.
+    stream_ended: Notify,
+    /// Notified when connections have changed, and when an attempt to connect has ended.
     changed: Rc<Notify>,
 }
 
@@ -64,7 +67,7 @@ pub(super) enum Acquired {
 /// Held by the one request of a worker that may open a connection.
 struct ConnectLock<'a>(&'a Http2Pool);
 
-/// Counts one request of this worker as waiting, until dropped.
+/// Counts one request of this worker as waiting for a stream on any connection, until dropped.
 struct WorkerPending<'a>(&'a Http2Pool);
 
 impl Http2Pool {
@@ -81,6 +84,7 @@ impl Http2Pool {
             connect_fault: Cell::new(ConnectFault::Other),
             http1_connects: Cell::new(0),
             pending: Cell::new(0),
+            stream_ended: Notify::new(),
             changed: Rc::default(),
         }
     }
@@ -118,6 +122,10 @@ impl Http2Pool {
             // Registers before it looks for a stream, so that no change between the two is missed.
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
+            let mut stream_ended = pin!(self.stream_ended.notified());
+            if reuse == Reuse::Allowed {
+                stream_ended.as_mut().enable();
+            }
             if let Some(stream) = self.try_acquire(reuse) {
                 return Ok(Acquired::Stream(stream));
             }
@@ -135,23 +143,21 @@ impl Http2Pool {
             {
                 // Unregisters: while it connects, this request must not consume a notification that
                 // another one needs.
-                changed.set(self.changed.notified());
+                stream_ended.set(self.stream_ended.notified());
                 match lock.connect(permit, connect_time).await? {
                     Some(http1) => return Ok(Acquired::Http1(Some(http1))),
                     None => continue,
                 }
             }
             if pending.is_none() {
-                pending = Some((Pending::at(&self.server, &self.metrics)?, WorkerPending::at(self)));
+                let in_worker = (reuse == Reuse::Allowed).then(|| WorkerPending::at(self));
+                pending = Some((Pending::at(&self.server, &self.metrics)?, in_worker));
             }
             self.server.notify_permit_wanted();
             tokio::select! {
                 () = changed => {}
+                () = stream_ended, if reuse == Reuse::Allowed => {}
                 acquired = self.server.connection_permit(), if lock.is_some() => permit = Some(acquired?),
-            }
-            if reuse == Reuse::Forbidden {
-                // It may have been notified of a stream on a used connection, which others can use.
-                self.changed.notify_waiters();
             }
         }
     }
@@ -215,8 +221,8 @@ enum NewConnection {
 impl Drop for ConnectLock<'_> {
     fn drop(&mut self) {
         self.0.is_connecting.set(false);
-        // Another request may have to connect now. Not `notify_one`: without a waiter it is stored
-        // for the next one to register, which would be the request that drops this lock.
+        // Another request may have to connect now. Not `notify_one`: without a waiter it would be
+        // stored for the request that drops this lock.
         self.0.changed.notify_waiters();
     }
 }
@@ -254,10 +260,11 @@ impl Drop for Stream {
         let pool = &self.pool;
         let was_last = self.connection.close_stream();
         if was_last && pool.server.pending() > pool.pending.get() {
-            // Closes the connection: a request of another worker waits for its permit.
+            // Closes the connection: a request waits for its permit, of another worker or one that
+            // must not use a connection that was used.
             pool.connections.borrow_mut().retain(|open| !Rc::ptr_eq(open, &self.connection));
         }
-        pool.changed.notify_one();
+        pool.stream_ended.notify_one();
     }
 }
 

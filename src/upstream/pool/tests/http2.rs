@@ -2,12 +2,13 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::join;
-use tokio::task::{JoinSet, spawn_local, yield_now};
+use tokio::task::{JoinHandle, JoinSet, spawn_local, yield_now};
 use tokio::time::{advance, pause};
 
 use super::super::http2_pool::{Acquired, Http2Pool, Stream};
@@ -45,16 +46,37 @@ impl Fixture {
 
     /// A stream on a new connection that allows `max_streams`, and the server's end of it.
     async fn connect(&self, max_streams: u8) -> (Stream, Peer) {
-        let accepted = async {
-            let mut peer = self.server.accept().await;
-            // SETTINGS with MAX_CONCURRENT_STREAMS.
-            peer.send([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, max_streams]).await;
-            peer
-        };
-        let (stream, peer) = join!(acquire(&self.pool, Reuse::Forbidden), accepted);
+        let (stream, peer) = join!(acquire(&self.pool, Reuse::Forbidden), self.accept(max_streams));
         let stream = stream.unwrap();
         assert!(!stream.is_reused());
         (stream, peer)
+    }
+
+    /// The server's end of the next connection, which allows `max_streams`.
+    async fn accept(&self, max_streams: u8) -> Peer {
+        let mut peer = self.server.accept().await;
+        // SETTINGS with MAX_CONCURRENT_STREAMS.
+        peer.send([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, max_streams]).await;
+        peer
+    }
+
+    /// Begins to wait for a stream.
+    async fn wait(&self, reuse: Reuse) -> Waiting {
+        let (pool, polls) = (Rc::clone(&self.pool), Rc::new(Cell::new(0)));
+        let counted = Rc::clone(&polls);
+        let task = spawn_local(async move {
+            let mut acquiring = pin!(acquire(&pool, reuse));
+            poll_fn(|cx| {
+                counted.set(counted.get() + 1);
+                acquiring.as_mut().poll(cx)
+            })
+            .await
+            .unwrap()
+        });
+        while polls.get() == 0 {
+            yield_now().await;
+        }
+        Waiting { task, polls }
     }
 
     /// A stream that is available at once.
@@ -68,6 +90,12 @@ impl Fixture {
         let _waiting = Pending::at(&server, self.upstream.metrics()).unwrap();
         action();
     }
+}
+
+/// A request that waits for a stream, and how often it was woken.
+struct Waiting {
+    task: JoinHandle<Stream>,
+    polls: Rc<Cell<usize>>,
 }
 
 async fn acquire(pool: &Rc<Http2Pool>, reuse: Reuse) -> Result<Stream, UpstreamError> {
@@ -142,29 +170,52 @@ async fn the_last_stream_goes_to_a_request_of_this_worker_that_waits() {
     .await;
 }
 
-/// A notification goes to one of those who wait. One who cannot use the stream passes it on.
+/// The stream that has become free is told to one of those who wait: one that can use it.
 #[tokio::test]
 async fn a_free_stream_is_not_lost_on_a_request_that_must_not_use_it() {
     run_locally(async {
         let fixture = Fixture::start(1).await;
-        let (held, _peer) = fixture.connect(1).await;
-        let acquired = Rc::new(Cell::new(false));
-        let spawn = |reuse| {
-            let (pool, acquired) = (Rc::clone(&fixture.pool), Rc::clone(&acquired));
-            spawn_local(async move { acquired.set(acquire(&pool, reuse).await.is_ok()) })
-        };
-        let _refuses_used = spawn(Reuse::Forbidden);
-        let pending = fixture.upstream.metrics().pending();
-        while pending.value() < 1 {
-            yield_now().await;
-        }
-        let takes_any = spawn(Reuse::Allowed);
-        while pending.value() < 2 {
-            yield_now().await;
-        }
+        let (held, _peer) = fixture.connect(2).await;
+        let _keeps_the_connection = fixture.try_acquire().unwrap();
+        let _refuses_used = [fixture.wait(Reuse::Forbidden).await, fixture.wait(Reuse::Forbidden).await];
+        let takes_any = fixture.wait(Reuse::Allowed).await;
         drop(held);
-        takes_any.await.unwrap();
-        assert!(acquired.get());
+        assert!(takes_any.task.await.unwrap().is_reused());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn requests_that_wait_do_not_wake_each_other_again_and_again() {
+    run_locally(async {
+        let fixture = Fixture::start(1).await;
+        let (_held, _peer) = fixture.connect(2).await;
+        let waiting = [fixture.wait(Reuse::Forbidden).await, fixture.wait(Reuse::Forbidden).await];
+        let polls = || waiting.each_ref().map(|waiting| waiting.polls.get());
+        drop(fixture.try_acquire().unwrap());
+        for _ in 0..50 {
+            yield_now().await;
+        }
+        let settled = polls();
+        for _ in 0..50 {
+            yield_now().await;
+        }
+        assert_eq!(polls(), settled);
+    })
+    .await;
+}
+
+/// No other request of this worker can use its connection either.
+#[tokio::test]
+async fn a_connection_closes_after_its_last_stream_for_a_request_that_must_not_use_it() {
+    run_locally(async {
+        let fixture = Fixture::start(1).await;
+        let (held, peer) = fixture.connect(10).await;
+        let waiting = fixture.wait(Reuse::Forbidden).await;
+        drop(held);
+        peer.closed().await;
+        let _peer = fixture.accept(10).await;
+        assert!(!waiting.task.await.unwrap().is_reused());
     })
     .await;
 }
@@ -237,6 +288,9 @@ async fn a_connection_that_the_server_has_closed_is_not_used() {
         drop(peer);
         let _permit = fixture.server().connection_permit().await.unwrap();
         assert!(fixture.try_acquire().is_none());
+        pause();
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(fixture.pool.close_expired(), fixture.server().keep_alive(), "no connection is left");
     })
     .await;
 }
