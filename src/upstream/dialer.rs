@@ -309,4 +309,55 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert_eq!(dialer.connect(Protocol::Http1, time).await.map(drop), Err(ConnectFault::NoSocket));
     }
+
+    fn tcp_dialer(host: &str, port: u16, resolver: &Resolver) -> Dialer {
+        let target = DialTarget::Tcp { host: host.to_owned(), port, tls_name: None };
+        let address = ServerAddress { target, authority: HeaderValue::from_static("localhost") };
+        Dialer::new(address, None, None, resolver)
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_current_while_a_new_one_would_go_to_the_same_place() {
+        let directory = TestDirectory::new();
+        let (unix, _server, _) = unix_dialer(&directory);
+        let resolver = Resolver::with_lookup(Box::new(|_| Ok(vec![[127, 0, 0, 1].into()])));
+        let tcp = tcp_dialer("one.example", 1, &resolver);
+        resolver.host("one.example").addresses().await.unwrap();
+        let plain = |last| Destination::Ip { ip: [127, 0, 0, last].into(), tls_generation: None };
+        let secured = Destination::Ip { ip: [127, 0, 0, 1].into(), tls_generation: Some(1) };
+        for (destination, of_tcp, of_unix) in [
+            (plain(1), true, false),
+            (plain(2), false, false),
+            (secured, false, false),
+            (Destination::Unix, false, true),
+        ] {
+            let found = (tcp.is_current(destination), unix.is_current(destination));
+            assert_eq!(found, (of_tcp, of_unix), "{destination:?}");
+        }
+    }
+
+    /// Whichever of the two addresses is tried first, and then the other one.
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_takes_half_of_the_time() {
+        let answers = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = answers.local_addr().unwrap().port();
+        let silent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let silent_address = std::net::SocketAddr::from(([127, 0, 0, 2], port));
+        silent.bind(&silent_address.into()).unwrap();
+        // It accepts nothing, and its queue has one place.
+        silent.listen(0).unwrap();
+        let _queued = std::net::TcpStream::connect(silent_address).unwrap();
+        let resolver = Resolver::with_lookup(Box::new(|_| Ok(vec![[127, 0, 0, 1].into(), [127, 0, 0, 2].into()])));
+        let dialer = tcp_dialer("two.example", port, &resolver);
+        resolver.host("two.example").addresses().await.unwrap();
+        tokio::time::pause();
+        let (start, time) = (Instant::now(), Duration::from_secs(2));
+        // Then the silent one is left alone for a while.
+        for _ in 0..4 {
+            let connected = dialer.connect(Protocol::Http1, time).await.unwrap();
+            let ip = [127, 0, 0, 1].into();
+            assert_eq!(connected.destination, Destination::Ip { ip, tls_generation: None });
+        }
+        assert_eq!(start.elapsed().as_secs(), 1);
+    }
 }

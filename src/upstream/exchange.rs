@@ -332,12 +332,13 @@ fn copy_of_head(response: &Response<Incoming>) -> Parts {
 #[cfg(test)]
 mod tests {
     use http::Method;
+    use tokio::task::LocalSet;
     use tokio::time::advance;
 
     use super::*;
     use crate::upstream::RetrySettings;
     use crate::upstream::balance::Balance;
-    use crate::upstream::tests::upstream;
+    use crate::upstream::tests::{upstream, upstream_with};
 
     const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -372,6 +373,33 @@ mod tests {
         );
         attempt.options.is_replay = true;
         assert_eq!(exchange.head_deadline(&progress, &attempt.options).next(), start + TIMEOUT);
+    }
+
+    /// Whose time it is, the error says.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_waits_for_a_connection_as_long_as_for_a_response_or_until_its_end() {
+        let upstream = upstream_with(1, |settings| settings.max_connections = 1);
+        let server = Arc::clone(&upstream.servers()[0]);
+        let _permit = server.try_connection_permit().unwrap();
+        let waits = async {
+            let (pools, body_idle_timeout) = (Pools::default(), TIMEOUT);
+            for (end, expected, seconds) in [
+                (None, UpstreamError::Busy, 30),
+                (Some(20), UpstreamError::DeadlineExceeded, 20),
+                (Some(30), UpstreamError::Busy, 30),
+            ] {
+                let start = Instant::now();
+                let deadline = end.map(|seconds| start + Duration::from_secs(seconds));
+                let options = ExchangeOptions { deadline, body_idle_timeout, trailers: Trailers::Drop, affinity: None };
+                let exchange =
+                    Exchange { upstream: &upstream, pools: &pools, options, first_deadline: Cell::new(None) };
+                let mut attempt = Attempt::first(Request::new(RequestBody::empty()), &upstream);
+                let pool = pools.for_server(&server, upstream.metrics());
+                let acquired = exchange.acquire(&pool, &server, &mut attempt).await.map(drop);
+                assert_eq!((acquired, start.elapsed().as_secs()), (Err(expected), seconds), "{end:?}");
+            }
+        };
+        LocalSet::new().run_until(waits).await;
     }
 
     #[test]

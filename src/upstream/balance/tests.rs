@@ -109,6 +109,19 @@ fn least_request_spreads_requests_in_flight_evenly() {
     assert!((10..=13).contains(&most), "{most} of {}", in_flight.len());
 }
 
+/// A server that is drawn twice is drawn once more, and one that is not drawn has no part in it.
+#[test]
+fn of_two_different_servers_that_are_drawn_the_less_busy_is_picked() {
+    let upstream = upstream(Balance::LeastRequest, &[1, 2, 3]);
+    let servers = upstream.servers();
+    let _busy = [&servers[0], &servers[0], &servers[1]].map(InFlight::at);
+    // The first number decides on recovering servers, of which there are none.
+    let mut numbers = [0, 0, 0, 1].into_iter();
+    let mut draw = || numbers.next().expect("two servers are drawn by then");
+    let servers = upstream.server_set();
+    assert_eq!(port(up(servers.pick(&Candidates::default(), None, &mut draw))), 2);
+}
+
 #[test]
 fn requests_in_flight_count_in_proportion_to_weights() {
     let upstream = weighted_upstream(Balance::LeastRequest, &[(1, 1), (2, 3)]);
@@ -160,6 +173,28 @@ fn a_popular_key_goes_to_other_servers_when_its_own_has_more_than_its_share() {
 }
 
 /// With one of two servers gone, the other one has all the room.
+/// The request itself counts: an upstream without others has room for it.
+#[test]
+fn a_second_request_of_a_key_goes_to_the_same_server() {
+    let upstream = upstream(BY_KEY, &[1, 2]);
+    for key in 0..20 {
+        let [first, second] = [(); 2].map(|()| pick(&upstream, Some(key)));
+        assert_eq!(port(first.server()), port(second.server()), "{key}");
+    }
+}
+
+/// With the request, the upstream has eight: five are a quarter more than half of them.
+#[test]
+fn a_server_at_its_bound_has_no_room() {
+    let upstream = upstream(BY_KEY, &[1, 2]);
+    let servers = upstream.servers();
+    let first = pick(&upstream, Some(7));
+    let other = servers.iter().find(|server| !Arc::ptr_eq(server, first.server())).unwrap();
+    let _of_first = [(); 4].map(|()| InFlight::at(first.server()));
+    let _of_other = [(); 2].map(|()| InFlight::at(other));
+    assert_eq!(port(pick(&upstream, Some(7)).server()), port(other));
+}
+
 #[test]
 fn the_bound_on_loads_counts_available_servers_only() {
     let upstream = upstream(BY_KEY, &[1, 2, 3, 4, 5, 6]);

@@ -141,6 +141,7 @@ mod tests {
         assert_eq!(ejections.eject(1, &settings(), 0), Some(10 * SECOND));
         assert_eq!(ejections.eject(2, &settings(), 10 * SECOND - 1), None);
         assert_eq!(ejections.eject(2, &settings(), 10 * SECOND), Some(20 * SECOND));
+        assert_eq!(ejections.eject(2, &settings(), 20 * SECOND), Some(40 * SECOND), "or for itself");
     }
 
     #[test]

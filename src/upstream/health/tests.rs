@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::primitives::clock::ManualClock;
+use crate::telemetry::logging::tests::events_of;
 use crate::telemetry::metrics::Metrics;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -80,6 +81,22 @@ fn failures_in_a_row_eject_a_server_which_comes_back_with_a_growing_share() {
 }
 
 #[test]
+fn the_end_of_an_ejection_is_logged_once_it_is_over() {
+    let Fixture { clock, servers, .. } = fixture(2);
+    let looked_at = || {
+        events_of(|| {
+            servers[0].availability();
+        })
+    };
+    let ejected = events_of(|| fail(&servers[0], 3));
+    assert!(ejected.contains("is ejected") && ejected.contains("\"seconds\":10"), "{ejected}");
+    assert_eq!(looked_at(), "");
+    clock.advance(10 * SECOND);
+    assert!(looked_at().contains("no longer ejected"));
+    assert_eq!(looked_at(), "");
+}
+
+#[test]
 fn a_success_between_failures_keeps_a_server() {
     let Fixture { servers, .. } = fixture(2);
     for _ in 0..10 {
@@ -150,6 +167,27 @@ fn a_refused_connection_counts_but_not_a_lack_of_our_own_resources() {
         clock.advance(10 * SECOND);
         assert_ne!(servers[0].availability(), Availability::Suspect, "{fault:?}");
     }
+}
+
+/// Attempts that begin together would fail together; so the first one counts as failed meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_could_not_be_reached_gets_one_attempt_at_a_time() {
+    let Fixture { servers, .. } = fixture(2);
+    servers[0].note_connect(Some(ConnectFault::Refused));
+    assert_eq!(servers[0].availability(), Availability::Suspect);
+    assert_eq!(servers[0].down_reason().as_deref(), Some("it cannot be reached"));
+    tokio::time::advance(SECOND).await;
+    assert_eq!(servers[0].availability(), UP);
+    servers[0].begin_attempt();
+    assert_eq!(servers[0].availability(), Availability::Suspect);
+}
+
+/// The server has closed the connection after it was opened.
+#[test]
+fn a_rejected_certificate_counts_against_the_server() {
+    let Fixture { servers, .. } = fixture(2);
+    (0..3).for_each(|_| servers[0].note_rejection());
+    assert_eq!(servers[0].availability(), Availability::Suspect);
 }
 
 #[test]

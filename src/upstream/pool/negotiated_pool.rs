@@ -77,3 +77,29 @@ impl NegotiatedPool {
         self.http1_until.get().is_some_and(|until| now < until)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::upstream::Protocol;
+    use crate::upstream::balance::Balance;
+    use crate::upstream::tests::upstream;
+
+    #[tokio::test]
+    async fn the_choice_of_http_1_is_remembered_until_the_server_is_asked_again() {
+        let upstream = upstream(Balance::RoundRobin, &[1]);
+        let (server, metrics) = (Arc::clone(&upstream.servers()[0]), upstream.metrics());
+        let http1 = Http1Pool::new(Arc::clone(&server), metrics.clone(), mpsc::unbounded_channel().0);
+        let http2 = Http2Pool::new(server, Protocol::Negotiated, metrics.clone());
+        let pool = NegotiatedPool::new(Rc::new(http1), Rc::new(http2));
+        let now = Instant::now();
+        assert!(!pool.chooses_http1(now));
+        pool.http1_until.set(Some(now + ASK_AGAIN_AFTER));
+        assert!(pool.chooses_http1(now + Duration::from_secs(59)));
+        assert!(!pool.chooses_http1(now + ASK_AGAIN_AFTER));
+    }
+}

@@ -91,6 +91,8 @@ mod tests {
         let budget = RetryBudget::new();
         (0..1_000_000).for_each(|_| budget.note_request());
         assert_eq!(withdrawals(&budget), MAX_SAVED + RESERVE);
+        (0..4).for_each(|_| budget.note_request());
+        assert_eq!(withdrawals(&budget), 0, "nor is a part of one left");
     }
 
     #[tokio::test(start_paused = true)]

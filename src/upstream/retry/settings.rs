@@ -76,3 +76,30 @@ impl RetrySettings {
         Self { max_retries: 1, on: vec![RetryCondition::Connect, RetryCondition::Closed], max_body_bytes: 0 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    #[test]
+    fn a_body_is_buffered_only_for_a_request_that_could_be_sent_again() {
+        let settings = RetrySettings { max_body_bytes: 4, ..RetrySettings::defaults() };
+        let only_connect = RetrySettings { on: vec![RetryCondition::Connect], ..settings.clone() };
+        for (name, settings, method, body, expected) in [
+            ("small", settings.clone(), Method::PUT, "1234", Some(4)),
+            ("large", settings.clone(), Method::PUT, "12345", None),
+            ("not idempotent", settings.clone(), Method::POST, "1234", None),
+            ("without retries", RetrySettings { max_retries: 0, ..settings.clone() }, Method::PUT, "1234", None),
+            ("only if it was not sent", only_connect, Method::PUT, "1234", None),
+            ("without the setting", RetrySettings::defaults(), Method::PUT, "1234", None),
+        ] {
+            let mut request = Request::new(RequestBody::from_bytes(body.into()));
+            *request.method_mut() = method;
+            assert_eq!(settings.buffered_length(&request), expected, "{name}");
+        }
+        let bodiless = Request::new(RequestBody::empty());
+        assert_eq!(settings.buffered_length(&bodiless), None);
+    }
+}

@@ -14,6 +14,7 @@ use tokio::task::{LocalSet, spawn_local};
 
 use super::*;
 use crate::primitives::clock::Clock;
+use crate::telemetry::logging::tests::events_of;
 use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
 use crate::upstream::balance::HashKey;
 use crate::upstream::body::{RequestBody, Trailers};
@@ -106,6 +107,9 @@ async fn each_address_of_a_name_is_a_server() {
     assert!(resolved.iter().all(|server| server.has_known_address()));
     assert!(unresolved[1].is_retired() && !resolved.iter().any(|server| server.is_retired()));
     assert_eq!(resolved[1].address(), resolved[2].address(), "it has the name in `Host` and in metrics");
+    assert_eq!(events_of(|| unresolved[1].retire()), "", "the name has found its addresses");
+    let gone = events_of(|| resolved[1].retire());
+    assert!(gone.contains(r#""message":"the server's address is gone","upstream":"orders""#), "{gone}");
 }
 
 #[tokio::test]

@@ -61,7 +61,7 @@ fn a_header_names_the_client() {
 #[test]
 fn what_the_specification_does_not_allow_is_refused() {
     use HeaderFault::{Malformed, Missing, TooLong};
-    let long_v1 = format!("PROXY UNKNOWN {}", "x".repeat(MAX_V1_BYTES));
+    let long_v1 = format!("PROXY UNKNOWN {}", "x".repeat(MAX_V1_BYTES - "PROXY UNKNOWN ".len()));
     let late_end = format!("PROXY UNKNOWN {}\r\n", "x".repeat(MAX_V1_BYTES - 15));
     let long_v2 = v2(0x21, 0x11, &vec![0; MAX_V2_BYTES - 15]);
     let cut = |length: usize| v2(0x21, 0x11, &V4)[..length].to_vec();
