@@ -327,3 +327,31 @@ impl Stall {
         self.timer.poll_reached(since + self.allowance.remaining(), cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::primitives::clock::Clock;
+    use crate::primitives::shutdown::{self, Phase};
+    use crate::telemetry::metrics::Metrics;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_response_of_the_gateways_own_is_given_up_early_while_the_process_drains() {
+        const TIMEOUT: Duration = Duration::from_secs(30);
+        let timeouts = ClientTimeouts { header: TIMEOUT, idle: TIMEOUT, body_idle: TIMEOUT, min_body_rate: None };
+        for (stage, phase, seconds) in [
+            (Stage::ClientTakesOwnBody, Phase::Running, 30),
+            (Stage::ClientTakesOwnBody, Phase::Draining, 1),
+            (Stage::ClientTakesUpstreamBody, Phase::Draining, 30),
+        ] {
+            let (trigger, shutdown) = shutdown::channel();
+            trigger.advance(phase);
+            let metrics = Metrics::new(Clock::system()).connections().clone();
+            let streams = Streams::new(timeouts, metrics, shutdown);
+            let (progress, mut stall, start) = (StreamProgress::default(), Stall::new(timeouts), Instant::now());
+            progress.stage.set(stage);
+            poll_fn(|cx| stall.poll_elapsed(&progress, &streams, cx)).await;
+            assert_eq!(start.elapsed().as_secs(), seconds, "{stage:?}, {phase:?}");
+        }
+    }
+}

@@ -245,3 +245,33 @@ impl<G: Unpin> http_body::Body for Body<G> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_tunnel_is_waited_for_however_long_it_lasts() {
+        let (record, tunnel) = (oneshot::channel().0, oneshot::channel());
+        let mut opening = Body::for_tunnel(record, tunnel.1);
+        assert!(opening.opens_tunnel());
+        let day = Duration::from_secs(24 * 3600);
+        assert!(timeout(day, opening.tunnel_ended()).await.is_err());
+        tunnel.0.send(TunnelUse::Answered).unwrap();
+        assert_eq!(opening.tunnel_ended().await, TunnelUse::Answered);
+    }
+
+    #[tokio::test]
+    async fn no_other_response_opens_a_tunnel() {
+        let (mut other, closed) = (Body::fixed("a".into()), oneshot::channel());
+        assert!(!other.opens_tunnel());
+        assert_eq!(other.tunnel_ended().await, TunnelUse::Unanswered);
+        drop(closed.0);
+        let mut never_open = Body::for_tunnel(oneshot::channel().0, closed.1);
+        assert_eq!(never_open.tunnel_ended().await, TunnelUse::Unanswered);
+    }
+}
