@@ -251,4 +251,18 @@ mod tests {
             assert_eq!(is_tls_record(bytes), expected, "{name}");
         }
     }
+
+    #[test]
+    fn a_connection_that_the_server_has_closed_is_told_from_other_failures() {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, InvalidData, TimedOut};
+        for (kind, expected) in [
+            (BrokenPipe, true),
+            (ConnectionReset, true),
+            (ConnectionAborted, true),
+            (InvalidData, false),
+            (TimedOut, false),
+        ] {
+            assert_eq!(is_closed(&kind.into()), expected, "{kind:?}");
+        }
+    }
 }

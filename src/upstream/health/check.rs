@@ -167,6 +167,8 @@ pub(super) fn jittered(interval: Duration, fraction: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resolver::Resolver;
+    use crate::upstream::tests::raw_server::{RawServer, run_locally};
 
     fn settings(host: Option<&'static str>) -> CheckSettings {
         CheckSettings {
@@ -200,5 +202,22 @@ mod tests {
         let second = Duration::from_secs(1);
         let pauses = [0.0, 0.5, 1.0].map(|fraction| jittered(second, fraction).as_millis());
         assert_eq!(pauses, [900, 1_000, 1_100]);
+    }
+
+    #[tokio::test]
+    async fn a_server_can_finish_a_short_response() {
+        run_locally(async {
+            let server = RawServer::start().await;
+            let dialer = Dialer::new(ServerAddress::loopback(server.port()), None, None, Resolver::system());
+            let settings = CheckSettings { timeout: Duration::from_secs(20), ..settings(None) };
+            let serve = async {
+                let mut peer = server.accept().await;
+                peer.answer("HTTP/1.1 200 OK\r\nContent-Length: 65536\r\n\r\n").await;
+                peer.send(vec![b'x'; MAX_BODY_BYTES]).await;
+                peer.closed().await
+            };
+            assert_eq!(tokio::join!(run(&dialer, Protocol::Http1, &settings), serve), (Ok(()), true));
+        })
+        .await;
     }
 }

@@ -74,12 +74,13 @@ impl Peer {
         self.send(bytes).await;
     }
 
-    /// Reads until the connection is closed.
-    pub(in crate::upstream) async fn closed(mut self) {
+    /// Reads until the connection is closed. Returns whether it was not reset, as it is if the
+    /// client has not read everything.
+    pub(in crate::upstream) async fn closed(mut self) -> bool {
         match self.stream.read_to_end(&mut self.received).await {
-            Ok(_) => {}
-            // A client that closes before it has read everything resets the connection.
-            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+            Ok(_) => true,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
+            Err(error) => panic!("{error}"),
         }
     }
 }
