@@ -143,3 +143,30 @@ fn rewrite_extended_connect(parts: &mut Parts) -> bool {
     }
     is_websocket
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_extended_connect_for_a_websocket_becomes_a_get() {
+        let websocket = || Some(Protocol::from_static(WEBSOCKET));
+        for (name, version, method, protocol, expected) in [
+            ("a WebSocket", Version::HTTP_2, Method::CONNECT, websocket(), true),
+            ("another protocol", Version::HTTP_2, Method::CONNECT, Some(Protocol::from_static("connect-udp")), false),
+            ("a plain CONNECT", Version::HTTP_2, Method::CONNECT, None, false),
+            ("another method", Version::HTTP_2, Method::POST, websocket(), false),
+            ("HTTP/1.1", Version::HTTP_11, Method::CONNECT, websocket(), false),
+        ] {
+            let mut request = Request::new(());
+            (*request.version_mut(), *request.method_mut()) = (version, method.clone());
+            if let Some(protocol) = protocol {
+                request.extensions_mut().insert(protocol);
+            }
+            let mut parts = request.into_parts().0;
+            assert_eq!(rewrite_extended_connect(&mut parts), expected, "{name}");
+            let method = if expected { Method::GET } else { method };
+            assert_eq!((parts.method, parts.headers.contains_key(header::UPGRADE)), (method, expected), "{name}");
+        }
+    }
+}

@@ -288,6 +288,31 @@ async fn tunnels_have_limits_of_their_own_in_all_and_per_client() {
     assert_eq!(open_tunnel_as(1, &fixture).await.1, 101, "one was closed");
 }
 
+/// A trusted proxy carries the tunnels of many clients, and each of these has its own limit.
+#[tokio::test]
+async fn a_trusted_proxy_may_have_more_tunnels_than_one_of_its_clients() {
+    let origin = Origin::start().await;
+    origin.behave("/ws/a", Behaviour::Upgrade);
+    let config = Config::minimal()
+        .add("server", "trusted_proxies = [\"127.0.0.1\"]")
+        .upstream("ws", &[origin.addr()], "max_connections = 20\nmax_tunnels_per_client = 1")
+        .route("ws", "access = \"public\"\nupstream = \"ws\"");
+    let fixture = Fixture::start(config).await;
+    let mut open = Vec::new();
+    for (forwarded, status) in [
+        ("", 101),
+        ("", 101),
+        ("X-Forwarded-For: 203.0.113.7\r\n", 101),
+        ("X-Forwarded-For: 203.0.113.7\r\n", 503),
+        ("X-Forwarded-For: 203.0.113.8\r\n", 101),
+    ] {
+        let mut conn = fixture.connect().await;
+        conn.send(upgrade_request("/ws/a", forwarded)).await;
+        assert_eq!(conn.read_response().await.status, status, "{forwarded}");
+        open.push(conn);
+    }
+}
+
 /// By default half of the connections are left to ordinary requests, and a client has a quarter of
 /// the tunnels.
 #[tokio::test]
