@@ -27,6 +27,9 @@ use crate::tls::files::{self, FileFault};
 /// The longest pause between two looks at an order that the ACME server can ask for, in seconds.
 const MAX_POLL_SECONDS: u64 = 60;
 
+/// The pause if the ACME server asks for one in a form that is not read, in seconds.
+const USUAL_POLL_SECONDS: u64 = 2;
+
 /// The HTTP client of one attempt. Clones share what it remembers.
 #[derive(Clone, Debug)]
 pub(super) struct AcmeHttp {
@@ -86,13 +89,14 @@ impl AcmeHttp {
     }
 }
 
-/// Removes `Retry-After`, and sets it again to a number of seconds that is safe to add to a time.
-/// Returns the number that it had. A date is dropped; ACME servers send numbers.
+/// Replaces `Retry-After` by a number of seconds that is safe to add to a time. Returns the number
+/// that it had; `None` if it had none, such as a date.
 fn take_retry_after(headers: &mut HeaderMap) -> Option<u64> {
     let value = headers.remove(RETRY_AFTER)?;
-    let seconds = value.to_str().ok()?.trim().parse::<u64>().ok()?;
-    headers.insert(RETRY_AFTER, HeaderValue::from(seconds.min(MAX_POLL_SECONDS)));
-    Some(seconds)
+    let seconds = value.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let passed_on = seconds.unwrap_or(USUAL_POLL_SECONDS).min(MAX_POLL_SECONDS);
+    headers.insert(RETRY_AFTER, HeaderValue::from(passed_on));
+    seconds
 }
 
 impl HttpClient for AcmeHttp {
@@ -145,8 +149,8 @@ mod tests {
         for (name, value, status, passed_on, remembered) in [
             ("seconds", "7".to_owned(), 429, Some("7"), Some(7)),
             ("many seconds", max.to_string(), 429, Some("60"), Some(max)),
-            ("more than a number can hold", format!("{max}0"), 429, None, None),
-            ("a date", "Fri, 31 Dec 9999 23:59:59 GMT".to_owned(), 503, None, None),
+            ("more than a number can hold", format!("{max}0"), 429, Some("2"), None),
+            ("a date", "Fri, 31 Dec 9999 23:59:59 GMT".to_owned(), 503, Some("2"), None),
             ("not with an error", "7".to_owned(), 200, Some("7"), None),
         ] {
             let head = format!("HTTP/1.1 {status} X\r\nretry-after: {value}\r\ncontent-length: 2\r\n\r\n{{}}");

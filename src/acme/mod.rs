@@ -1,10 +1,11 @@
 //! ACME (RFC 8555): obtains the certificates of the configured hosts, and renews them.
 //!
-//! [`renewal`] is the task that decides when a host needs a certificate (`schedule`), and has it
-//! ordered (`order`) with the account of this gateway (`account`). Account, certificates and the
-//! times of further attempts are kept on disk ([`state`]), where another process may find them. The
-//! library speaks the protocol; its requests go through the outbound client (`http`). Answers to
-//! challenges are given by `tls::challenges`, and certificates are used by `tls::managed`.
+//! [`renewal`] is the task that attends to each `host` when it needs a certificate (`schedule`,
+//! `renewal_info`). A `session` has it ordered (`order`) with the account of this gateway
+//! (`account`). Account, certificates and the times of further attempts are kept on disk
+//! ([`state`]), where another process may find them. The library speaks the protocol; its requests
+//! go through the outbound client (`http`). Answers to challenges are given by `tls::challenges`,
+//! and certificates are used by `tls::managed`.
 //!
 //! Each host has a certificate of its own: a host that the ACME server cannot validate does not
 //! keep the others from getting theirs.
@@ -15,9 +16,12 @@ pub(crate) mod state;
 
 mod account;
 mod error;
+mod host;
 mod http;
 mod order;
+mod renewal_info;
 mod schedule;
+mod session;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -81,6 +81,15 @@ impl ManagedCertificates {
         }
     }
 
+    /// The certificate of `host`; `None` if there is none.
+    #[must_use]
+    pub(crate) fn certificate_of(&self, host: &str) -> Option<Arc<Identity>> {
+        match self.by_name(host) {
+            Managed::Obtained(identity) => Some(identity),
+            Managed::No | Managed::Pending => None,
+        }
+    }
+
     /// The first certificate that there is.
     pub(super) fn first(&self) -> Option<Arc<Identity>> {
         self.current.load().iter().find_map(Clone::clone)

@@ -20,6 +20,7 @@ pub(crate) mod server;
 
 mod client_verifier;
 mod distinguished_name;
+mod loaded_certificate;
 mod pem;
 mod revocation;
 mod server_certificates;

@@ -5,6 +5,8 @@
 //! a file changes, it is read again; what cannot be used is rejected. A connection uses what was
 //! current when it began.
 
+pub(crate) use super::loaded_certificate::{LoadedCertificate, Renewal};
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,7 +18,6 @@ use rustls::time_provider::TimeProvider;
 use rustls_pki_types::UnixTime;
 use tokio::sync::watch;
 
-use super::certificate::{CertificateFacts, Expiry};
 use super::certified_key::{FileText, Identity, Part};
 use super::challenges::Challenges;
 use super::client_auth::{self, ClientAuthSettings, ClientTrust, LoadedRevocations};
@@ -25,7 +26,7 @@ use super::follow::{self, Contents, Follower, LookTimes};
 use super::managed::{ManagedCertificates, ManagedHost};
 use super::server_certificates::ServerCertificates;
 use super::{ALPN_HTTP1, ALPN_HTTP2, provider};
-use crate::primitives::clock::{Clock, WallTime};
+use crate::primitives::clock::Clock;
 use crate::primitives::file::FileReader;
 
 /// `[server.tls]`, compiled.
@@ -66,39 +67,6 @@ pub(crate) struct SettingError {
     pub(crate) key: String,
     /// What is wrong with the file.
     pub(crate) error: FileError,
-}
-
-/// A certificate in use.
-#[derive(Clone, Debug)]
-pub(crate) struct LoadedCertificate {
-    /// The file that it was read from, as the configuration names it.
-    pub(crate) file: Arc<str>,
-    /// What it says.
-    pub(crate) facts: CertificateFacts,
-    /// Who renews it.
-    pub(crate) renewal: Renewal,
-}
-
-/// Who renews a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Renewal {
-    /// The gateway does, in good time.
-    Gateway,
-    /// The operator does, or a tool of theirs.
-    Operator,
-}
-
-impl LoadedCertificate {
-    /// How far away the end of the certificate is at `now`. The end of one that the gateway renews
-    /// is distant until it should have been renewed some time ago.
-    #[must_use]
-    pub(crate) fn expiry(&self, now: WallTime) -> Expiry {
-        let expiry = self.facts.expiry(now);
-        match (expiry, self.renewal) {
-            (Expiry::Soon { .. }, Renewal::Gateway) if !self.facts.is_in_last_sixth(now) => Expiry::Distant,
-            (Expiry::Distant | Expiry::Expired | Expiry::Soon { .. }, Renewal::Gateway | Renewal::Operator) => expiry,
-        }
-    }
 }
 
 /// TLS towards clients. Shared by all workers.
@@ -403,42 +371,5 @@ pub(super) struct ClockTime(pub(super) Clock);
 impl TimeProvider for ClockTime {
     fn current_time(&self) -> Option<UnixTime> {
         Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(self.0.now().seconds())))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_of_a_certificate_that_the_gateway_renews_is_reported_once_its_renewal_is_late() {
-        const DAY: u64 = 24 * 60 * 60;
-        let certificate = |renewal: Renewal, lifetime_days: u64| LoadedCertificate {
-            file: "/a.pem".into(),
-            facts: CertificateFacts {
-                dns_names: Vec::new(),
-                addresses: Vec::new(),
-                not_before: WallTime::default(),
-                not_after: WallTime::from_seconds(lifetime_days * DAY),
-                fingerprint: [0; 32],
-            },
-            renewal,
-        };
-        let soon = |days_left: u64| Expiry::Soon { days_left };
-        for (renewal, lifetime_days, days_left, expected) in [
-            (Renewal::Operator, 90, 30, soon(30)),
-            (Renewal::Gateway, 90, 30, Expiry::Distant),
-            (Renewal::Gateway, 90, 15, Expiry::Distant),
-            (Renewal::Gateway, 90, 14, soon(14)),
-            (Renewal::Gateway, 6, 2, Expiry::Distant),
-            (Renewal::Gateway, 6, 0, soon(0)),
-            (Renewal::Gateway, 1_000, 40, Expiry::Distant),
-        ] {
-            let now = WallTime::from_seconds((lifetime_days - days_left) * DAY);
-            let expiry = certificate(renewal, lifetime_days).expiry(now);
-            assert_eq!(expiry, expected, "{renewal:?}, {days_left} of {lifetime_days} days");
-        }
-        let over = WallTime::from_seconds(90 * DAY + 1);
-        assert_eq!(certificate(Renewal::Gateway, 90).expiry(over), Expiry::Expired);
     }
 }

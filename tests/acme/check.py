@@ -8,9 +8,10 @@ three. Pebble refuses some nonces and answers late, as it does by default. The p
 tls-alpn-01  certificates for two hosts; restart, renewal, an ACME server that is down and comes back without its data
 http-01      the challenge without TLS, and an external account
 mutual-tls   the challenge in a handshake where clients need a certificate
+renewal-info a renewal that the ACME server asks for
 problems     a host that the ACME server refuses harms no other
 
-Exit code 1 if a check fails. Takes four minutes, most of it waiting for certificates to become old.
+Exit code 1 if a check fails. Takes five minutes, most of it waiting for certificates to become old.
 """
 
 import http.server
@@ -18,6 +19,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -162,12 +164,24 @@ class Site:
         command = ["curl", "-s", "-o", os.devnull, "-w", "%{http_code}", "--cacert", root or self.root]
         return int(subprocess.run([*command, "--resolve", resolve, url], capture_output=True, text=True).stdout)
 
-    def serial(self, host):
-        """The serial number of the certificate that this host has."""
+    def certificate(self, host):
+        """The certificate that this host has, in PEM."""
         address = ["-connect", f"127.0.0.1:{self.https}", "-servername", host]
         shown = subprocess.run(["openssl", "s_client", *address], input="", capture_output=True, text=True).stdout
+        return subprocess.run(["openssl", "x509"], input=shown, capture_output=True, text=True).stdout
+
+    def serial(self, host):
+        """The serial number of the certificate that this host has."""
         command = ["openssl", "x509", "-noout", "-serial"]
-        return subprocess.run(command, input=shown, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(command, input=self.certificate(host), capture_output=True, text=True).stdout.strip()
+
+    def suggest_renewal(self, host):
+        """Has Pebble say that the certificate of this host was to be renewed last year."""
+        window = {"start": "2025-01-01T00:00:00Z", "end": "2025-01-02T00:00:00Z"}
+        answer = json.dumps({"suggestedWindow": window})
+        body = json.dumps({"Certificate": self.certificate(host), "ARIResponse": answer})
+        url = f"https://localhost:{self.management}/set-renewal-info/"
+        subprocess.run(["curl", "-sf", "--cacert", self.ca, "-d", body, url], check=True)
 
 
 class Service(http.server.BaseHTTPRequestHandler):
@@ -248,6 +262,29 @@ def mutual_tls(site):
     check("a client without a certificate is refused", site.get(HOSTS[0]), 0)
 
 
+def renewal_info(site):
+    site.start_pebble(profiles={"short": {"description": "for tests", "validityPeriod": 86400}})
+    site.start_gateway(HOSTS[:1])
+    wait("the certificate", lambda: site.seen("certificate obtained"), 60)
+    first = site.serial(HOSTS[0])
+    site.stop_gateway()
+    site.start_gateway(HOSTS[:1])
+    site.gateway.send_signal(signal.SIGHUP)
+    wait("the reload", lambda: site.seen("configuration reloaded"))
+    check("the usual window is no reason to renew", site.serial(HOSTS[0]), first)
+    site.suggest_renewal(HOSTS[0])
+    site.gateway.send_signal(signal.SIGHUP)
+    wait("the renewal", lambda: site.seen("certificate obtained"), 60)
+    check("the log says why", len(site.seen("wants the certificate to be renewed early", "2025-01-01T")), 1)
+    check("another certificate is used", site.serial(HOSTS[0]) != first, True)
+    site.suggest_renewal(HOSTS[0])
+    reloads = len(site.seen("configuration reloaded"))
+    site.gateway.send_signal(signal.SIGHUP)
+    wait("the reload", lambda: len(site.seen("configuration reloaded")) > reloads)
+    time.sleep(3)
+    check("it does not get another one at once", site.orders("success"), 1)
+
+
 def problems(site):
     site.start_pebble()
     site.start_gateway(["blocked.example.test", HOSTS[0]])
@@ -264,7 +301,7 @@ def problems(site):
     check("a restart is no new attempt", (site.orders("success"), site.orders("failure")), (0, 0))
 
 
-PARTS = {"tls-alpn-01": tls_alpn, "http-01": http_01, "mutual-tls": mutual_tls, "problems": problems}
+PARTS = {"tls-alpn-01": tls_alpn, "http-01": http_01, "mutual-tls": mutual_tls, "renewal-info": renewal_info, "problems": problems}
 
 
 def main():

@@ -1,0 +1,133 @@
+//! One round with the ACME server: orders, one after the other, and questions.
+
+use instant_acme::Account;
+
+use super::error::AcmeError;
+use super::host::{Host, after};
+use super::http::AcmeHttp;
+use super::renewal::Renewal;
+use super::state::{Attempt, StateDirectory, StateError};
+use super::{account, order, renewal_info, schedule};
+use crate::primitives::clock::WallTime;
+use crate::telemetry::Rfc3339;
+
+/// The ACME server during one round of orders.
+pub(super) struct Session<'a> {
+    renewal: &'a Renewal,
+    state: &'a StateDirectory,
+    http: AcmeHttp,
+    account: AccountState,
+}
+
+enum AccountState {
+    NotOpened,
+    Open(Account),
+    /// Why it could not be opened, for each host whose turn it is.
+    Failed(String),
+}
+
+impl<'a> Session<'a> {
+    /// A session of `renewal`, whose state is in `state`. The account is opened when it is needed.
+    pub(super) fn new(renewal: &'a Renewal, state: &'a StateDirectory, http: AcmeHttp) -> Self {
+        Self { renewal, state, http, account: AccountState::NotOpened }
+    }
+
+    /// Orders a certificate for `host`, and uses it.
+    pub(super) async fn order(&mut self, host: &mut Host) {
+        let renewal = self.renewal;
+        match self.try_order(host).await {
+            Ok(()) => {
+                renewal.metrics.count_order(true);
+                let (name, expires) = (&host.managed.host, Rfc3339(host.expires.unwrap_or_default()));
+                tracing::info!(host = %name, %expires, "certificate obtained");
+            }
+            Err(error) => {
+                let wish = schedule::wished_pause(self.http.retry_after());
+                host.not_before = host.not_before.max(after(renewal.clock.now(), wish));
+                // If this fails, what was stored before the attempt is there.
+                let _ = self.store_attempt(host).await;
+                renewal.report_failure(host, &error);
+            }
+        }
+    }
+
+    /// Asks when the ACME server wants the certificate to be renewed.
+    pub(super) async fn ask_about(&mut self, host: &mut Host) {
+        host.is_asked_about(self.renewal.clock.now());
+        match self.suggested_time(host).await {
+            Ok(Some(time)) => {
+                if host.suggest(time) {
+                    let (name, time) = (&host.managed.host, Rfc3339(time));
+                    tracing::info!(host = %name, %time, "the ACME server wants the certificate to be renewed early");
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::debug!(host = %host.managed.host, %error, "cannot ask when to renew a certificate");
+            }
+        }
+    }
+
+    async fn suggested_time(&mut self, host: &Host) -> Result<Option<WallTime>, AcmeError> {
+        let Some(identity) = self.renewal.tls.managed().certificate_of(&host.managed.host) else { return Ok(None) };
+        let certificate = identity.key.end_entity_cert().map_err(|error| AcmeError::Unusable(error.to_string()))?;
+        renewal_info::suggested_time(&self.account().await?, certificate, host.jitter).await
+    }
+
+    async fn try_order(&mut self, host: &mut Host) -> Result<(), AcmeError> {
+        let Renewal { settings, clock, .. } = self.renewal;
+        // Stored before the attempt, so that a process that ends during each of them makes no more
+        // attempts than one that does not, and so that nothing is ordered that cannot be stored.
+        host.begin_attempt(clock.now());
+        self.store_attempt(host).await?;
+        let key_and_chain = self.obtain(&host.managed.host).await?;
+        let identity = host.managed.read(key_and_chain.as_bytes());
+        let identity = identity.map_err(|error| AcmeError::Unusable(error.fault.to_string()))?;
+        if !host.managed.is_name_of(&identity) || identity.facts.has_expired(clock.now()) {
+            let what = format!("it is for {}, until {}", identity.facts.names(), Rfc3339(identity.facts.not_after));
+            return Err(AcmeError::Unusable(what));
+        }
+        self.state.store_certificate(&host.managed, &settings.directory, &key_and_chain).await?;
+        self.renewal.use_certificate(host, identity);
+        host.succeed(clock.now());
+        // One that stays only delays an attempt after a restart.
+        let _ = self.state.store_attempt(&host.managed.host, None).await;
+        Ok(())
+    }
+
+    async fn store_attempt(&self, host: &Host) -> Result<(), StateError> {
+        let settings = Attempt::settings_of(&self.renewal.settings);
+        let attempt = Attempt { failures: host.failures, next: host.not_before.seconds(), settings };
+        self.state.store_attempt(&host.managed.host, Some(&attempt)).await
+    }
+
+    /// Key and chain of a certificate for `host`. An ACME server that does not know the account any
+    /// more gets another one.
+    async fn obtain(&mut self, host: &str) -> Result<String, AcmeError> {
+        let Renewal { settings, tls, .. } = self.renewal;
+        let outcome = order::obtain(&self.account().await?, host, settings, tls.challenges()).await;
+        match outcome {
+            Err(error) if error.is_about_account() => {
+                tracing::warn!(directory = %settings.directory, %error, "the ACME account is replaced");
+                let account = account::replace(settings, self.state, &self.http).await?;
+                self.account = AccountState::Open(account.clone());
+                order::obtain(&account, host, settings, tls.challenges()).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// The account, which is opened once. If that fails, it has failed for all hosts of the round.
+    async fn account(&mut self) -> Result<Account, AcmeError> {
+        let opened = match &self.account {
+            AccountState::Open(account) => return Ok(account.clone()),
+            AccountState::Failed(cause) => return Err(AcmeError::Protocol(cause.clone())),
+            AccountState::NotOpened => account::open(&self.renewal.settings, self.state, &self.http).await,
+        };
+        self.account = match &opened {
+            Ok(account) => AccountState::Open(account.clone()),
+            Err(error) => AccountState::Failed(error.to_string()),
+        };
+        opened
+    }
+}
