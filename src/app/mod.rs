@@ -247,7 +247,7 @@ pub fn start(mut options: Options) -> Result<RunningGateway, StartError> {
         start_admin(&mut threads, listener, readiness, metrics, admin_shutdown)?;
     }
     if let Some(predecessor) = predecessor {
-        predecessor.release();
+        block_on_local(predecessor.release())?;
         socket_files.adopt(&data.foreign_files);
     }
     if let Some(offer) = offer {

@@ -42,7 +42,7 @@ impl Sockets {
             let failed = |source| BindError { address: address.clone(), source };
             let listener = match inherited.take(&takeover::takeover_name(path)).pop() {
                 Some(BoundListener::Unix(listener)) => {
-                    data.foreign_files.push(path.clone());
+                    data.foreign_files.push((path.clone(), UnixMode::OWNER));
                     listener
                 }
                 Some(BoundListener::Tcp(_)) | None => {
@@ -85,11 +85,18 @@ impl SocketFiles {
         Self(Arc::new(Mutex::new(files)))
     }
 
-    /// Adds the files of the process that this one has taken over from. Before that they must stay
-    /// if this process fails.
-    pub(super) fn adopt(&self, paths: &[PathBuf]) {
-        // A file that is not there any more needs not be removed.
-        self.lock().extend(paths.iter().filter_map(|path| SocketFile::at(path).ok()));
+    /// Adds the files of the process that this one has taken over from, and gives them the
+    /// permissions of this configuration. Before that they must stay as they are, in case this
+    /// process fails.
+    pub(super) fn adopt(&self, files: &[(PathBuf, UnixMode)]) {
+        for (path, mode) in files {
+            // A file that is not there any more need not be removed.
+            let Ok(file) = SocketFile::at(path) else { continue };
+            if let Err(error) = file.set_mode(*mode) {
+                tracing::error!(path = %path.display(), %error, "cannot set the permissions of a socket taken over");
+            }
+            self.lock().push(file);
+        }
     }
 
     /// Removes the files.

@@ -49,9 +49,13 @@ impl Setup {
 
     /// The same, with `more` in the array of addresses.
     fn write_config_with(&self, workers: usize, more: &str) -> PathBuf {
+        self.write_server(more, &format!("workers = {workers}"))
+    }
+
+    /// Writes a configuration with `more` in the array of addresses, and with this key.
+    fn write_server(&self, more: &str, key: &str) -> PathBuf {
         let listen = format!("listen = [\"{}\", \"unix:{}\"{more}]", self.data, self.http_socket.display());
-        let workers = format!("{listen}\nworkers = {workers}\ndrain_delay = \"1h\"");
-        self.write(Config::minimal().replace("server", &workers))
+        self.write(Config::minimal().replace("server", &format!("{listen}\n{key}\ndrain_delay = \"1h\"")))
     }
 
     fn write(&self, config: Config) -> PathBuf {
@@ -91,6 +95,10 @@ impl Setup {
         }
         stream
     }
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).expect("the socket").permissions().mode() & 0o777
 }
 
 /// Starts the second of two processes, and waits until the first has left everything to it.
@@ -206,6 +214,17 @@ async fn of_two_new_processes_at_once_one_serves() {
     assert!(setup.http_socket.exists() && setup.takeover_socket.exists());
 }
 
+/// They apply once it serves; before, the files are the predecessor's.
+#[tokio::test]
+async fn a_new_process_sets_the_permissions_of_the_sockets_that_it_takes_over() {
+    let setup = Setup::new().await;
+    let running = setup.start(&setup.write_server("", "unix_mode = \"0666\""));
+    running.wait_until_ready().await;
+    assert_eq!([mode(&setup.http_socket), mode(&setup.takeover_socket)], [0o666, 0o600]);
+    let _running = take_over(&setup, running, &setup.write_server("", "unix_mode = \"0600\"")).await;
+    assert_eq!([mode(&setup.http_socket), mode(&setup.takeover_socket)], [0o600, 0o600]);
+}
+
 /// The new process needs the files of the sockets that it has.
 #[tokio::test]
 async fn a_process_that_is_stopped_during_a_takeover_leaves_the_files() {
@@ -245,8 +264,7 @@ async fn a_new_process_that_fails_leaves_the_running_one_alone() {
     let running = setup.start(&setup.write_config(3));
     running.wait_until_ready().await;
     // Threat TO-1.
-    let mode = std::fs::metadata(&setup.takeover_socket).expect("the socket").permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(mode(&setup.takeover_socket), 0o600);
     for (name, more, code) in [
         ("an invalid address", ", \"nowhere\"".to_owned(), 78),
         ("an address that is taken", format!(", \"{}\"", setup.origin.addr()), 1),

@@ -10,10 +10,12 @@
 //! predecessor  …                         a line for each address, admin and takeover_socket too
 //! predecessor  end
 //! successor    ready                     once it has keys, and its workers accept
+//! predecessor  taken                     or kept, if it did not wait so long
 //! ```
 //!
 //! Then the predecessor drains, at once. Until `ready` it serves as before; if the successor fails,
-//! nothing has changed. Both have the same sockets, not sockets with the same address: what waits
+//! nothing has changed. After `kept` the successor ends: two processes with one configuration must
+//! not go on side by side. Both have the same sockets, not sockets with the same address: what waits
 //! in a socket when the predecessor closes it is accepted by the successor. With `SO_REUSEPORT`
 //! each process would have sockets of its own, and the kernel resets the connections that wait in
 //! one that is closed.
@@ -56,6 +58,8 @@ pub(super) enum TakeoverFault {
     Protocol,
     #[error("this process is not ready to serve: {0}")]
     NotReady(String),
+    #[error("it has waited too long for this process, and goes on")]
+    Kept,
 }
 
 /// The first line of a successor. A change of the protocol is another number.
@@ -63,6 +67,12 @@ const REQUEST: &str = "portcullis takeover 1";
 
 /// What a successor says once it accepts connections.
 const READY: &str = "ready";
+
+/// The predecessor's response to [`READY`]: it drains.
+const TAKEN: &str = "taken";
+
+/// What the predecessor says when it no longer waits for the successor: it goes on.
+const KEPT: &str = "kept";
 
 /// What follows the last socket.
 const END: &str = "end";

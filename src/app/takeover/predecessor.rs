@@ -13,10 +13,16 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{END, READY, REQUEST, SOCKET, TakeoverFault, check_user, wire};
+use super::{END, KEPT, READY, REQUEST, SOCKET, TAKEN, TakeoverFault, check_user, wire};
 
 /// How long a successor may take from connecting until it is ready. It waits for keys meanwhile.
 const SUCCESSOR_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a successor may take for its first line, which it sends as it connects. Others wait.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the successor may take to read that it comes too late.
+const KEPT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Wait after a failed accept, such as for lack of descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -107,13 +113,19 @@ async fn serve(listener: UnixListener, sockets: &[(String, OwnedFd)], is_being_t
             }
         };
         let handed_over = timeout(SUCCESSOR_TIMEOUT, hand_over(&stream, sockets, is_being_taken)).await;
-        is_being_taken.set(false);
+        let has_sockets = is_being_taken.replace(false);
         match handed_over.unwrap_or(Err(TakeoverFault::NotAnswering)) {
             Ok(()) => {
                 tracing::info!("a new process has taken over the listening sockets");
                 return;
             }
-            Err(error) => tracing::warn!(%error, "a new process has not taken over; this one goes on"),
+            Err(error) => {
+                if has_sockets {
+                    // A process that was suspended would serve beside this one otherwise.
+                    let _ = timeout(KEPT_TIMEOUT, wire::send(&stream, KEPT, &[])).await;
+                }
+                tracing::warn!(%error, "a new process has not taken over; this one goes on");
+            }
         }
     }
 }
@@ -125,7 +137,7 @@ async fn hand_over(
     is_being_taken: &Cell<bool>,
 ) -> Result<(), TakeoverFault> {
     check_user(stream, geteuid())?;
-    expect(stream, REQUEST).await?;
+    timeout(REQUEST_TIMEOUT, expect(stream, REQUEST)).await.unwrap_or(Err(TakeoverFault::NotAnswering))?;
     for of_address in sockets.chunk_by(|(one, _), (other, _)| one == other) {
         for part in of_address.chunks(wire::MAX_DESCRIPTORS) {
             let descriptors: Vec<BorrowedFd<'_>> = part.iter().map(|(_, socket)| socket.as_fd()).collect();
@@ -134,7 +146,8 @@ async fn hand_over(
     }
     is_being_taken.set(true);
     wire::send(stream, END, &[]).await?;
-    expect(stream, READY).await
+    expect(stream, READY).await?;
+    Ok(wire::send(stream, TAKEN, &[]).await?)
 }
 
 async fn expect(stream: &UnixStream, text: &str) -> Result<(), TakeoverFault> {

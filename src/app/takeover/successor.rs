@@ -1,6 +1,6 @@
 //! The new process, which takes over from the running one.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,10 +9,11 @@ use rustix::process::geteuid;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{END, READY, REQUEST, SOCKET, TakeoverError, TakeoverFault, check_user, wire};
+use super::{END, KEPT, READY, REQUEST, SOCKET, TAKEN, TakeoverError, TakeoverFault, check_user, wire};
 use crate::downstream::listener::InheritedSockets;
 
-/// How long the running process may take to hand its sockets over. It takes milliseconds.
+/// How long the running process may take to hand its sockets over, and to say that it drains. Each
+/// takes milliseconds.
 const PREDECESSOR_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The most sockets that are accepted: those of 1024 workers at a few addresses.
@@ -76,13 +77,34 @@ async fn receive_sockets(stream: &UnixStream, inherited: &mut InheritedSockets) 
     }
 }
 
+async fn say_ready(stream: StdUnixStream) -> Result<(), TakeoverFault> {
+    let stream = UnixStream::from_std(stream)?;
+    // What the running process has said before it closed the connection can still be read.
+    let _ = wire::send(&stream, READY, &[]).await;
+    match wire::receive(&stream).await?.text.as_str() {
+        TAKEN => Ok(()),
+        KEPT => Err(TakeoverFault::Kept),
+        _ => Err(TakeoverFault::Protocol),
+    }
+}
+
 impl Predecessor {
     /// Tells the running process that this one serves, so that it drains.
-    pub(in crate::app) fn release(mut self) {
-        // A process that has ended or drains meanwhile has nothing left to do.
-        let said = self.stream.set_nonblocking(false).and_then(|()| writeln!(self.stream, "{READY}"));
-        if let Err(error) = said {
-            tracing::warn!(%error, "the process that this one takes over from has ended, or drains already");
+    ///
+    /// # Errors
+    ///
+    /// [`TakeoverError`]: the running process goes on, because this one has taken too long.
+    pub(in crate::app) async fn release(self) -> Result<(), TakeoverError> {
+        let Self { path, stream } = self;
+        match timeout(PREDECESSOR_TIMEOUT, say_ready(stream)).await.unwrap_or(Err(TakeoverFault::NotAnswering)) {
+            Ok(()) => Ok(()),
+            Err(fault @ (TakeoverFault::Kept | TakeoverFault::Protocol)) => Err(TakeoverError { path, fault }),
+            // One that has ended or drains needs to do nothing. One that is suspended drains as soon
+            // as it goes on, since it finds that this process is ready.
+            Err(error) => {
+                tracing::warn!(%error, "the process that this one takes over from has ended, drains already, or hangs");
+                Ok(())
+            }
         }
     }
 

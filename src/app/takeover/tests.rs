@@ -7,10 +7,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::LocalSet;
+use tokio::time::Instant;
 
 use super::*;
 use crate::downstream::listener::{BoundListener, InheritedSockets};
@@ -67,7 +69,7 @@ async fn a_successor_gets_all_sockets_and_the_predecessor_learns_when_it_is_read
                 () = offer.taken() => panic!("the successor is not ready"),
                 () = std::future::ready(()) => {}
             }
-            predecessor.release();
+            predecessor.release().await.unwrap();
             offer.taken().await;
         })
         .await;
@@ -84,7 +86,7 @@ async fn the_sockets_are_the_same_and_keep_what_waits_in_them() {
             let offer = offer(&path, sockets);
             let _waiting = TcpStream::connect(&name).unwrap();
             let mut inherited = InheritedSockets::default();
-            connect(&path, &mut inherited).await.unwrap().unwrap().release();
+            connect(&path, &mut inherited).await.unwrap().unwrap().release().await.unwrap();
             drop(offer);
             let Some(BoundListener::Tcp(listener)) = inherited.take(&name).pop() else { panic!("a TCP socket") };
             listener.set_nonblocking(false).unwrap();
@@ -114,7 +116,7 @@ async fn a_successor_that_fails_changes_nothing() {
             let mut inherited = InheritedSockets::default();
             let predecessor = connect(&path, &mut inherited).await.unwrap().unwrap();
             assert_eq!(inherited.take(&name).len(), 1);
-            predecessor.release();
+            predecessor.release().await.unwrap();
             offer.taken().await;
         })
         .await;
@@ -133,7 +135,7 @@ async fn the_second_of_two_successors_waits_for_the_first() {
             let second = async {
                 let predecessor = connect(&path, &mut inherited).await.unwrap().unwrap();
                 assert!(end_of_first.get(), "it gets the sockets once the first has failed");
-                predecessor.release();
+                predecessor.release().await.unwrap();
             };
             let fail = async {
                 // The other one is connected when it has been polled once.
@@ -144,6 +146,55 @@ async fn the_second_of_two_successors_waits_for_the_first() {
             tokio::join!(second, fail);
             assert_eq!(inherited.take(&name).len(), 1);
             offer.taken().await;
+        })
+        .await;
+}
+
+/// A process that is suspended for longer than the predecessor waits must not serve beside it.
+#[tokio::test(start_paused = true)]
+async fn a_successor_that_comes_too_late_fails() {
+    LocalSet::new()
+        .run_until(async {
+            let directory = TestDirectory::new();
+            let path = directory.file("socket");
+            let offer = offer(&path, sockets(1).1);
+            let predecessor = connect(&path, &mut InheritedSockets::default()).await.unwrap().unwrap();
+            // Advances the clock until the predecessor gives up.
+            tokio::time::sleep(Duration::from_secs(61)).await;
+            assert!(!offer.is_being_taken());
+            let error = predecessor.release().await.unwrap_err().to_string();
+            assert!(error.ends_with("it has waited too long for this process, and goes on"), "{error}");
+        })
+        .await;
+}
+
+/// A process that drains or has ended does not keep the successor from serving.
+#[tokio::test]
+async fn a_successor_serves_although_its_predecessor_has_ended() {
+    LocalSet::new()
+        .run_until(async {
+            let directory = TestDirectory::new();
+            let path = directory.file("socket");
+            let offer = offer(&path, sockets(1).1);
+            let predecessor = connect(&path, &mut InheritedSockets::default()).await.unwrap().unwrap();
+            drop(offer);
+            predecessor.release().await.unwrap();
+        })
+        .await;
+}
+
+/// The listener serves one after the other.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_says_nothing_delays_a_successor_by_a_second() {
+    LocalSet::new()
+        .run_until(async {
+            let directory = TestDirectory::new();
+            let path = directory.file("socket");
+            let _offer = offer(&path, sockets(1).1);
+            let _silent = UnixStream::connect(&path).await.unwrap();
+            let start = Instant::now();
+            connect(&path, &mut InheritedSockets::default()).await.unwrap().unwrap().release().await.unwrap();
+            assert_eq!(start.elapsed(), Duration::from_secs(1));
         })
         .await;
 }
@@ -182,7 +233,7 @@ async fn a_thread_of_another_user_neither_gets_sockets_nor_gives_any() {
             let _ = stream.read_to_end(&mut received).await;
             assert!(received.is_empty(), "a successor");
             // The offer stands.
-            connect(&path, &mut InheritedSockets::default()).await.unwrap().unwrap().release();
+            connect(&path, &mut InheritedSockets::default()).await.unwrap().unwrap().release().await.unwrap();
             offer.taken().await;
 
             let directory = TestDirectory::new();

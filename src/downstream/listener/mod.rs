@@ -81,8 +81,9 @@ pub struct BoundListeners {
     pub addresses: Vec<ListenAddress>,
     /// The files of Unix listeners, which are removed when this is dropped.
     pub files: Vec<SocketFile>,
-    /// The files of Unix listeners that another process has bound, and still serves.
-    pub foreign_files: Vec<PathBuf>,
+    /// The files of Unix listeners that another process has bound, and still serves, and the
+    /// permissions that they are to have once this process serves.
+    pub foreign_files: Vec<(PathBuf, UnixMode)>,
     /// A copy of each socket, with its address as the configuration writes it.
     pub copies: Vec<(String, OwnedFd)>,
 }
@@ -112,7 +113,7 @@ pub fn bind(
             bound.open(&settings.address, options)
         } else {
             if let ListenAddress::Unix(path) = &settings.address {
-                bound.foreign_files.push(path.clone());
+                bound.foreign_files.push((path.clone(), options.unix_mode));
             }
             Ok(of_address)
         };

@@ -71,6 +71,15 @@ impl SocketFile {
         Ok(Self { path: path.to_owned(), identity: identity(path)? })
     }
 
+    /// Sets the file's permissions.
+    ///
+    /// # Errors
+    ///
+    /// Those of chmod(2).
+    pub(crate) fn set_mode(&self, mode: UnixMode) -> io::Result<()> {
+        fs::set_permissions(&self.path, Permissions::from_mode(mode.bits()))
+    }
+
     /// Leaves the file to the process that has taken the listener over.
     pub(crate) fn leave(mut self) {
         self.path = PathBuf::new();
