@@ -11,7 +11,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 
-use super::client_verifier::BoundedVerifier;
+use super::bounded_verifier::BoundedVerifier;
 use super::files::{self, FileError, FileFault};
 use super::follow;
 use super::provider;

@@ -6,6 +6,7 @@
 //! the certificates that `acme` obtains, and [`challenges`] the answers by which it proves control
 //! of a host. This module opens no connection; `downstream` and `upstream` do.
 
+pub(crate) mod bounded_verifier;
 pub(crate) mod certificate;
 pub(crate) mod certified_key;
 pub(crate) mod challenges;
@@ -18,7 +19,6 @@ pub(crate) mod managed;
 pub(crate) mod pin;
 pub(crate) mod server;
 
-mod client_verifier;
 mod distinguished_name;
 mod loaded_certificate;
 mod pem;

@@ -9,6 +9,7 @@ use rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use rustls_platform_verifier::Verifier as SystemVerifier;
 
+use super::bounded_verifier::BoundedVerifier;
 use super::client::ClientTlsError;
 use super::files::{self, FileError};
 use super::pin::{Pin, PinnedVerifier};
@@ -38,11 +39,13 @@ pub(super) fn build(
         Some(authorities) => trust_file(authorities, revocations)?,
         None => trust_system().map_err(|error| vec![error])?,
     };
-    if pins.is_empty() {
-        return Ok(verifier);
-    }
-    let algorithms = provider().signature_verification_algorithms;
-    Ok(Arc::new(PinnedVerifier::new(verifier, pins.to_vec(), authorities, algorithms)))
+    let verifier = if pins.is_empty() {
+        verifier
+    } else {
+        let algorithms = provider().signature_verification_algorithms;
+        Arc::new(PinnedVerifier::new(verifier, pins.to_vec(), authorities, algorithms))
+    };
+    Ok(Arc::new(BoundedVerifier(verifier)))
 }
 
 fn trust_system() -> Result<Trust, ClientTlsError> {

@@ -4,6 +4,7 @@ use std::io;
 
 use rustls::{AlertDescription, CertificateError, Error, OtherError, PeerIncompatible};
 
+use crate::tls::bounded_verifier::ChainTooLarge;
 use crate::tls::pin::PinMismatch;
 
 /// Why there is no TLS session with a server.
@@ -23,6 +24,8 @@ pub enum TlsFault {
     RevocationUnknown,
     /// The certificate is malformed, wrongly signed or for another purpose.
     CertificateInvalid,
+    /// The server has sent more or larger certificates than are looked at.
+    ChainTooLarge,
     /// The chain is valid, but has none of the keys in `pins`.
     PinMismatch,
     /// The server does not speak the protocol that is demanded (RFC 7301).
@@ -55,6 +58,7 @@ impl TlsFault {
             Self::Revoked => "certificate revoked",
             Self::RevocationUnknown => "certificate revocation unknown",
             Self::CertificateInvalid => "certificate invalid",
+            Self::ChainTooLarge => "certificate chain too large",
             Self::PinMismatch => "pin mismatch",
             Self::AlpnRefused => "alpn refused",
             Self::ClientCertificateRequired => "client certificate required",
@@ -120,6 +124,7 @@ impl TlsFault {
             | CertificateError::ExpiredRevocationList
             | CertificateError::ExpiredRevocationListContext { .. } => Self::RevocationUnknown,
             CertificateError::Other(OtherError(other)) if other.is::<PinMismatch>() => Self::PinMismatch,
+            CertificateError::Other(OtherError(other)) if other.is::<ChainTooLarge>() => Self::ChainTooLarge,
             _ => Self::CertificateInvalid,
         }
     }
@@ -166,6 +171,10 @@ mod tests {
             (Error::InvalidCertRevocationList(CertRevocationListError::BadSignature), "certificate revocation unknown"),
             (Error::InvalidCertificate(CertificateError::BadSignature), "certificate invalid"),
             (Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(PinMismatch)))), "pin mismatch"),
+            (
+                Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(ChainTooLarge)))),
+                "certificate chain too large",
+            ),
             (
                 Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(io::Error::other("x"))))),
                 "certificate invalid",
