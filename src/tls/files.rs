@@ -67,6 +67,16 @@ pub(crate) enum FileFault {
         /// The number of the certificate, counted from 1.
         number: usize,
     },
+    /// Two revocation lists cover the same certificates.
+    #[error("revocation lists {first} and {second} are both for certificates that `{issuer}` has issued")]
+    OverlappingRevocationLists {
+        /// The number of one in the file, counted from 1.
+        first: usize,
+        /// The number of the other.
+        second: usize,
+        /// Who has issued both.
+        issuer: String,
+    },
     /// The text does not contain what is needed.
     #[error(transparent)]
     Pem(#[from] PemFault),
@@ -110,6 +120,9 @@ impl FileFault {
             ),
             Self::KeyOfLaterCertificate { .. } => {
                 Some("order the file: the server's certificate first, then the one that issued it, and so on")
+            }
+            Self::OverlappingRevocationLists { .. } => {
+                Some("keep only the newest; what the other revokes would not be seen")
             }
             Self::Swapped { .. } => Some("swap the values of `cert` and `key`"),
             Self::Pem(fault) => match fault {

@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
-    SignatureAlgorithm,
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa,
+    KeyPair, KeyUsagePurpose, SignatureAlgorithm,
 };
+use rustls_pki_types::CertificateRevocationListDer;
 
 /// An authority that issues certificates for tests.
 #[derive(Debug)]
@@ -33,6 +34,11 @@ impl TestAuthority {
 
     pub(crate) fn key(&self) -> &KeyPair {
         self.0.key()
+    }
+
+    /// A revocation list of this authority.
+    pub(crate) fn sign_list(&self, list: CertificateRevocationListParams) -> CertificateRevocationListDer<'static> {
+        list.signed_by(&self.0).unwrap().der().clone()
     }
 
     /// An authority that this one has issued.

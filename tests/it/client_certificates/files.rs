@@ -175,4 +175,9 @@ fn check_reports_what_is_wrong_with_the_authorities_and_the_lists() {
     let (code, shown) = check();
     assert_eq!(code, 78, "{shown}");
     assert!(shown.contains("server.tls.client_crl: `crl.pem` revocation list 2 is not valid"), "{shown}");
+    let lists = [&[2][..], &[2, 3]].map(|serials| clients().revocation_list(serials, (4000, 1, 1)));
+    files.0.write("crl.pem", lists.concat());
+    let (code, shown) = check();
+    assert_eq!(code, 78, "{shown}");
+    assert!(shown.contains("server.tls.client_crl: `crl.pem` revocation lists 1 and 2 are both for"), "{shown}");
 }
