@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustls::ServerConnection;
+use rustls::{HandshakeKind, ServerConnection};
 
 use super::tls_handshake::FailedHandshake;
 use crate::gateway::TlsPeer;
@@ -16,7 +16,8 @@ use crate::tls::server::ServerTlsState;
 /// # Errors
 ///
 /// The certificate of the client was verified, but the gateway cannot read it; or the session was
-/// resumed, and its certificate has expired since it was verified.
+/// resumed, and its certificate or the revocation list that covers it has expired since it was
+/// verified.
 pub(super) fn peer(
     session: &ServerConnection,
     tls: &ServerTlsState,
@@ -33,5 +34,16 @@ pub(super) fn peer(
     if certificate.as_ref().is_some_and(|certificate| certificate.has_expired(now)) {
         return Err(failed(HandshakeFailure::ClientCertificateExpired, "it has expired since the session began"));
     }
-    Ok(TlsPeer::new(session.server_name(), certificate, tls.client_trust().map(Arc::clone)))
+    let trust = tls.client_trust();
+    // A ticket is good for the rules that it was made under only. What they say changes when a list
+    // expires; until then there is nothing to verify again.
+    if let (Some(certificate), Some(trust)) = (&certificate, trust)
+        && session.handshake_kind() == Some(HandshakeKind::Resumed)
+        && trust.has_expired_list(now)
+        && !trust.accepts(certificate.chain(), now)
+    {
+        let reason = HandshakeFailure::ClientCertificateRevocationUnknown;
+        return Err(failed(reason, "its revocation list has expired since the session began"));
+    }
+    Ok(TlsPeer::new(session.server_name(), certificate, trust.map(Arc::clone), now))
 }

@@ -35,12 +35,21 @@ pub struct TlsPeer {
 #[derive(Debug)]
 pub(crate) struct PeerCertificate {
     certificate: ClientCertificate,
-    /// The rules that the certificate was last verified by, and the result. No rules: the
-    /// certificate is assumed, for `explain`.
-    verdict: RefCell<(Option<Arc<ClientTrust>>, bool)>,
+    verdict: RefCell<Verdict>,
     /// With the settings that they were rendered with.
     identity: RefCell<Option<(Arc<IdentityHeaders>, Rc<RenderedIdentity>)>>,
     fields: OnceCell<ClientCertFields>,
+}
+
+/// The result of the last verification of a certificate.
+#[derive(Debug)]
+struct Verdict {
+    /// The rules that it was verified by. None: the certificate is assumed, for `explain`.
+    trust: Option<Arc<ClientTrust>>,
+    is_accepted: bool,
+    /// The verdict holds until a revocation list expires. `None`: for as long as the rules are
+    /// these.
+    until: Option<WallTime>,
 }
 
 /// The fields that forward a client's certificate (RFC 9440).
@@ -68,17 +77,18 @@ pub(crate) enum PresentedCertificate {
 
 impl TlsPeer {
     /// A session whose client asked for `server_name` (SNI) and presented this certificate, which
-    /// was verified by the rules `trust`.
+    /// is accepted at `now` by the rules `trust`.
     #[must_use]
     pub(crate) fn new(
         server_name: Option<&str>,
         certificate: Option<ClientCertificate>,
         trust: Option<Arc<ClientTrust>>,
+        now: WallTime,
     ) -> Self {
         let certificate = certificate.map(|certificate| {
             Rc::new(PeerCertificate {
                 certificate,
-                verdict: RefCell::new((trust, true)),
+                verdict: RefCell::new(Verdict::new(trust, true, now)),
                 identity: RefCell::default(),
                 fields: OnceCell::new(),
             })
@@ -98,14 +108,18 @@ impl TlsPeer {
         self.certificate.is_some()
     }
 
-    /// The last second in which the certificate is valid; `None` without one.
+    /// The last second in which the certificate is known to be accepted, by the rules that it was
+    /// last verified by; `None` without one.
     #[must_use]
-    pub(crate) fn certificate_not_after(&self) -> Option<WallTime> {
-        Some(self.certificate.as_ref()?.certificate.not_after())
+    pub(crate) fn certificate_good_until(&self) -> Option<WallTime> {
+        let presented = self.certificate.as_ref()?;
+        let not_after = presented.certificate.not_after();
+        Some(presented.verdict.borrow().until.map_or(not_after, |until| until.min(not_after)))
     }
 
     /// The certificate at `now`. It is verified again if `trust`, the rules of this moment, are not
-    /// those that it was verified by. Without rules, none is accepted.
+    /// those that it was verified by, or if a revocation list has expired since. Without rules, none
+    /// is accepted.
     #[must_use]
     pub(crate) fn certificate(&self, trust: Option<Arc<ClientTrust>>, now: WallTime) -> PresentedCertificate {
         let Some(presented) = &self.certificate else { return PresentedCertificate::Absent };
@@ -119,6 +133,13 @@ impl TlsPeer {
     }
 }
 
+impl Verdict {
+    fn new(trust: Option<Arc<ClientTrust>>, is_accepted: bool, now: WallTime) -> Self {
+        let until = trust.as_ref().and_then(|trust| trust.next_expiry(now));
+        Self { trust, is_accepted, until }
+    }
+}
+
 impl PeerCertificate {
     /// What the certificate says.
     #[must_use]
@@ -128,16 +149,16 @@ impl PeerCertificate {
 
     fn is_accepted_by(&self, trust: Option<Arc<ClientTrust>>, now: WallTime) -> bool {
         let mut verdict = self.verdict.borrow_mut();
-        let is_same = match (&verdict.0, &trust) {
+        let is_same = match (&verdict.trust, &trust) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        if !is_same {
+        if !is_same || verdict.until.is_some_and(|until| until <= now) {
             let is_accepted = trust.as_ref().is_some_and(|trust| trust.accepts(self.certificate.chain(), now));
-            *verdict = (trust, is_accepted);
+            *verdict = Verdict::new(trust, is_accepted, now);
         }
-        verdict.1
+        verdict.is_accepted
     }
 
     /// The identity headers of the certificate.

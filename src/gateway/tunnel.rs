@@ -92,13 +92,13 @@ impl TunnelRequest {
         Some(runtime.tls()?.changes())
     }
 
-    /// Resolves once the certificate of the connection has expired. Never resolves without one, or
-    /// if it has expired already.
+    /// Resolves once the certificate of the connection has expired, or a revocation list has. Never
+    /// resolves without one, or if it has expired already.
     async fn certificate_expired(&self, runtime: &Runtime) {
-        let not_after = self.peer.tls().and_then(|tls| tls.certificate_not_after());
+        let good_until = self.peer.tls().and_then(|tls| tls.certificate_good_until());
         let now = runtime.clock().now().micros();
-        match not_after.and_then(|not_after| not_after.micros().checked_sub(now)) {
-            // One more, since it is still valid at `not_after`.
+        match good_until.and_then(|good_until| good_until.micros().checked_sub(now)) {
+            // One more, since it is still valid in that second.
             Some(left) => sleep(Duration::from_micros(left.saturating_add(1))).await,
             None => pending().await,
         }

@@ -46,6 +46,8 @@ pub enum ClientAuthMode {
 pub(crate) struct ClientTrust {
     verifier: Arc<dyn ClientCertVerifier>,
     revocations: Option<LoadedRevocations>,
+    /// When each of the lists expires, in order.
+    expiries: Vec<WallTime>,
 }
 
 /// Revocation lists in use.
@@ -93,12 +95,13 @@ impl ClientTrust {
         if let Some(path) = &settings.revocations {
             revocation::check_each(path, &lists, build).map_err(|error| vec![of_key("client_crl")(error)])?;
         }
-        let expires = revocation::first_expiry(&lists);
+        let expiries = revocation::expiries(&lists);
+        let first_expiry = expiries.first().copied();
         let revocations = settings.revocations.as_ref();
-        let revocations =
-            revocations.map(|path| LoadedRevocations { file: path.display().to_string().into(), expires });
+        let revocations = revocations
+            .map(|path| LoadedRevocations { file: path.display().to_string().into(), expires: first_expiry });
         let verifier = build(lists).expect("there is an authority, and each list was accepted");
-        Ok(Self { verifier, revocations })
+        Ok(Self { verifier, revocations, expiries })
     }
 
     /// The verifier, for the configuration of sessions.
@@ -114,6 +117,19 @@ impl ClientTrust {
         self.verifier.verify_client_cert(own, others, now).is_ok()
     }
 
+    /// When the next of the revocation lists expires after `now`. A chain that is accepted at `now`
+    /// may be refused from then on. `None`: never.
+    #[must_use]
+    pub(crate) fn next_expiry(&self, now: WallTime) -> Option<WallTime> {
+        self.expiries.iter().copied().find(|expiry| *expiry > now)
+    }
+
+    /// Whether one of the revocation lists has expired at `now`.
+    #[must_use]
+    pub(crate) fn has_expired_list(&self, now: WallTime) -> bool {
+        self.revocations.as_ref().is_some_and(|lists| lists.have_expired(now))
+    }
+
     /// The revocation lists in use.
     #[must_use]
     pub(crate) fn revocations(&self) -> Option<&LoadedRevocations> {
@@ -124,8 +140,7 @@ impl ClientTrust {
     /// and those in use have not. Every certificate would be refused.
     pub(super) fn expired_in_place_of(&self, current: Option<&Self>, now: WallTime) -> Option<SettingError> {
         let new = self.revocations.as_ref().filter(|lists| lists.have_expired(now))?;
-        let had_expired = |current: &Self| current.revocations.as_ref().is_some_and(|lists| lists.have_expired(now));
-        if current.is_some_and(had_expired) {
+        if current.is_some_and(|current| current.has_expired_list(now)) {
             return None;
         }
         let error = FileFault::ExpiredRevocationList.at(Path::new(&*new.file));
@@ -137,7 +152,8 @@ impl LoadedRevocations {
     /// Whether one of the lists has expired at `now`, so that certificates are refused.
     #[must_use]
     pub(crate) fn have_expired(&self, now: WallTime) -> bool {
-        self.expires.is_some_and(|expires| expires < now)
+        // From that second on, as webpki has it.
+        self.expires.is_some_and(|expires| expires <= now)
     }
 }
 

@@ -114,15 +114,17 @@ fn uris(point: &IssuingDistributionPoint<'_>) -> Vec<String> {
     names.iter().filter_map(uri).collect()
 }
 
-/// When the first of the `lists` has to be replaced (`nextUpdate`): afterwards, the status of the
-/// certificates that it covers is unknown. `None` if no list says when.
-pub(super) fn first_expiry(lists: &[CertificateRevocationListDer<'static>]) -> Option<WallTime> {
+/// When the `lists` have to be replaced (`nextUpdate`), in order: from then on, the status of the
+/// certificates that one of them covers is unknown.
+pub(super) fn expiries(lists: &[CertificateRevocationListDer<'static>]) -> Vec<WallTime> {
     let next_update = |list: &CertificateRevocationListDer<'static>| {
         let (_, list) = CertificateRevocationList::from_der(list).ok()?;
         let seconds = list.next_update()?.timestamp();
         Some(WallTime::from_seconds(u64::try_from(seconds).unwrap_or(0)))
     };
-    lists.iter().filter_map(next_update).min()
+    let mut expiries: Vec<WallTime> = lists.iter().filter_map(next_update).collect();
+    expiries.sort_unstable();
+    expiries
 }
 
 #[cfg(test)]

@@ -118,7 +118,8 @@ impl ServerTls {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with any of the files.
+    /// Everything that is wrong with any of the files. An expired revocation list is an error if
+    /// there is a `previous` whose lists have not expired.
     pub(crate) fn load(
         settings: ServerTlsSettings,
         clock: Clock,
@@ -130,6 +131,11 @@ impl ServerTls {
         let sessions = previous.map(|previous| previous.current.load().clients.clone());
         let parts = SharedParts { clock: &clock, managed: &managed, challenges: &challenges };
         let state = ServerTlsState::new(&settings, &contents, &parts, sessions)?;
+        if let (Some(previous), Some(new)) = (previous, state.client_trust())
+            && let Some(error) = new.expired_in_place_of(previous.client_trust().as_deref(), clock.now())
+        {
+            return Err(vec![error]);
+        }
         let (current, changes) = (ArcSwap::from_pointee(state), watch::Sender::new(0));
         Ok(Arc::new(Self { settings, clock, managed, challenges, current, changes }))
     }

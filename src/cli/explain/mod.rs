@@ -27,7 +27,7 @@ use crate::gateway::tls_peer::PresentedCertificate;
 use crate::gateway::{Peer, ResponseContext, Runtime, TlsPeer};
 use crate::plan::adopt::Adopter;
 use crate::plan::{Plan, ServerPlan};
-use crate::primitives::clock::Clock;
+use crate::primitives::clock::{Clock, WallTime};
 use crate::primitives::grpc;
 use crate::telemetry::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -130,7 +130,7 @@ async fn explain(request: ExplainedRequest, plan: &Plan, runtime: &Arc<Runtime>,
     let credentials = assumed_claims.as_ref().map_or(Credentials::FromRequest, Credentials::Assumed);
     let peer = match plan.server.tls {
         // The connection is for the host of the request.
-        Some(_) => Peer::with_tls(CLIENT.into(), Rc::new(TlsPeer::new(None, certificate, None))),
+        Some(_) => Peer::with_tls(CLIENT.into(), Rc::new(TlsPeer::new(None, certificate, None, WallTime::default()))),
         None => Peer::new(CLIENT.into(), "http"),
     };
     let mut response = ResponseContext::new(runtime, &head, &peer);

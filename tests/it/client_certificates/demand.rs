@@ -164,6 +164,36 @@ async fn an_open_connection_loses_its_certificate_with_a_revocation_or_its_expir
     }
 }
 
+/// Threat TC-4: otherwise whoever can keep a new list away could hide a revocation.
+#[tokio::test]
+async fn an_open_connection_loses_its_certificate_when_the_revocation_list_expires() {
+    let files = files();
+    let other = super::Authority::new();
+    let of_other = other.issue(&["client.test"]);
+    files.0.write("ca.pem", clients().pem() + &other.pem());
+    files.0.write(
+        "crl.pem",
+        clients().revocation_list(&[2], super::TOMORROW) + &other.revocation_list(&[2], (2027, 2, 1)),
+    );
+    for (mode, target) in [("optional", "/secure/x"), ("required", "/public/x")] {
+        let site = start(&files, mode).await;
+        let mut conns = Vec::new();
+        for issued in [&numbered(1), &of_other] {
+            let mut conn = client("localhost", Some(issued)).open(site.gateway.addr()).await;
+            assert_eq!(get(&mut conn, target, "localhost").await.status, 200, "{mode}");
+            conns.push(conn);
+        }
+        site.clock.advance(std::time::Duration::from_secs(24 * 60 * 60));
+        let reasons = [Some("the client certificate is no longer accepted"), None];
+        for (conn, reason) in conns.iter_mut().zip(reasons) {
+            let response = get(conn, target, "localhost").await;
+            let line = site.gateway.access_line_of(&response).await;
+            assert_eq!(response.status, if reason.is_some() { 403 } else { 200 }, "{mode}, {reason:?}");
+            assert_eq!(line["reason"].as_str(), reason, "{mode}");
+        }
+    }
+}
+
 /// A connection may be older than the setting.
 #[tokio::test]
 async fn a_certificate_becomes_required_on_open_connections_too() {

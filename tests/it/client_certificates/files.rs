@@ -54,6 +54,38 @@ async fn a_new_revocation_list_ends_the_resumption_of_sessions() {
     }
 }
 
+/// Threat TC-2: tickets are good for twelve hours, and the list may expire before.
+#[tokio::test]
+async fn a_session_is_not_resumed_once_the_revocation_list_has_expired() {
+    let files = files();
+    let site = Fixture::start(config(&files, &with_crl(&files, "required"))).await;
+    let issued = numbered(1);
+    // The list expires in sixteen hours.
+    site.clock.advance(Duration::from_secs(10 * 60 * 60));
+    let clients = VERSIONS.map(|version| Returning::new(Some(&issued), version));
+    for client in &clients {
+        assert_eq!([client.come(&site).await, client.come(&site).await], [Some(Full), Some(Resumed)]);
+    }
+    site.clock.advance(Duration::from_secs(7 * 60 * 60));
+    for (client, failures) in clients.iter().zip([1.0, 2.0]) {
+        assert_eq!(client.come(&site).await, None);
+        site.gateway.wait_for_metric(&super::failure("client_certificate_revocation_unknown"), failures).await;
+    }
+}
+
+#[tokio::test]
+async fn another_list_that_has_expired_is_refused_by_a_reload_of_the_configuration() {
+    let files = files();
+    let site = Fixture::start(config(&files, &with_crl(&files, "required"))).await;
+    files.0.write("old.pem", clients().revocation_list(&[], YESTERDAY));
+    let lines = format!("{}client_crl = {}", client_auth(&files, "required"), files.quoted("old.pem"));
+    let error = site.try_reload(config(&files, &lines)).await.expect_err("the list has expired").to_string();
+    assert!(error.contains("old.pem` a revocation list has expired"), "{error}");
+    let revoked = TlsClient::new("localhost").with_identity(&numbered(2));
+    assert_eq!(status(&site, &TlsClient::new("localhost").with_identity(&numbered(1))).await.as_deref(), Some("200"));
+    assert_eq!(status(&site, &revoked).await, None);
+}
+
 #[tokio::test]
 async fn other_authorities_end_the_resumption_of_sessions() {
     let files = files();
