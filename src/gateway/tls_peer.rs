@@ -118,8 +118,8 @@ impl TlsPeer {
     }
 
     /// The certificate at `now`. It is verified again if `trust`, the rules of this moment, are not
-    /// those that it was verified by, or if a revocation list has expired since. Without rules, none
-    /// is accepted.
+    /// those that it was verified by, or if a revocation list has expired since. Without rules,
+    /// none is accepted.
     #[must_use]
     pub(crate) fn certificate(&self, trust: Option<Arc<ClientTrust>>, now: WallTime) -> PresentedCertificate {
         let Some(presented) = &self.certificate else { return PresentedCertificate::Absent };
