@@ -151,7 +151,7 @@ mod tests {
                 revoked_certs: Vec::new(),
                 key_identifier_method: KeyIdMethod::Sha256,
             };
-            authority.sign_list(params)
+            authority.sign_list(&params)
         };
         let (all, of_another) = (list(&authority, &[], None), list(&another, &[], None));
         let a = list(&authority, &["http://a.test/a", "http://b.test/a"], None);

@@ -37,7 +37,7 @@ impl TestAuthority {
     }
 
     /// A revocation list of this authority.
-    pub(crate) fn sign_list(&self, list: CertificateRevocationListParams) -> CertificateRevocationListDer<'static> {
+    pub(crate) fn sign_list(&self, list: &CertificateRevocationListParams) -> CertificateRevocationListDer<'static> {
         list.signed_by(&self.0).unwrap().der().clone()
     }
 
