@@ -12,6 +12,9 @@ use crate::tls::files::FileError;
 /// The problem type by which an ACME server says that it does not know an account (RFC 8555 §6.7).
 const ACCOUNT_UNKNOWN: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
 
+/// The problem type of a limit on the number of orders.
+const RATE_LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
+
 /// How many problems of one response are shown.
 const MAX_SUBPROBLEMS: usize = 3;
 
@@ -62,6 +65,7 @@ pub(crate) enum AcmeError {
 pub(crate) struct Refusal {
     text: String,
     is_about_account: bool,
+    is_rate_limit: bool,
 }
 
 impl Refusal {
@@ -71,7 +75,8 @@ impl Refusal {
             text.push_str("; ");
             text.push_str(&one_problem(subproblem.r#type.as_deref(), subproblem.detail.as_deref()));
         }
-        Self { text, is_about_account: problem.r#type.as_deref() == Some(ACCOUNT_UNKNOWN) }
+        let is = |kind| problem.r#type.as_deref() == Some(kind);
+        Self { text, is_about_account: is(ACCOUNT_UNKNOWN), is_rate_limit: is(RATE_LIMITED) }
     }
 }
 
@@ -89,7 +94,8 @@ fn one_problem(kind: Option<&str>, detail: Option<&str>) -> String {
 impl AcmeError {
     /// The ACME server has not validated a host, with what the challenge says about it.
     pub(super) fn invalid(problem: Option<&Problem>) -> Self {
-        let unexplained = Refusal { text: "it does not say why".to_owned(), is_about_account: false };
+        let unexplained =
+            Refusal { text: "it does not say why".to_owned(), is_about_account: false, is_rate_limit: false };
         Self::Invalid(problem.map_or(unexplained, Refusal::new))
     }
 
@@ -97,6 +103,14 @@ impl AcmeError {
     #[must_use]
     pub(super) fn is_about_account(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.is_about_account)
+    }
+}
+
+impl AcmeError {
+    /// Whether the ACME server has had too many orders.
+    #[must_use]
+    pub(super) fn is_rate_limit(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.is_rate_limit)
     }
 }
 

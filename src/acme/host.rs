@@ -1,5 +1,6 @@
 //! A host, and when it needs attention.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::schedule;
@@ -16,6 +17,13 @@ const INFO_INTERVAL: Duration = Duration::from_secs(12 * 60 * 60);
 /// The first time it is asked after a start: within this time, at random.
 const FIRST_INFO_DELAY: Duration = Duration::from_secs(10 * 60);
 
+/// The most orders for a host in [`ORDERS_PERIOD`], whether they succeed or not. A certificate that
+/// is due as soon as it is issued, or a clock that is wrong, must not use up what a public authority
+/// allows.
+const MAX_ORDERS: usize = 4;
+
+const ORDERS_PERIOD: Duration = Duration::from_secs(60 * 60);
+
 /// What is known of a host.
 #[derive(Debug)]
 pub(super) struct Host {
@@ -25,6 +33,10 @@ pub(super) struct Host {
     pub(super) failures: u32,
     /// No attempt before.
     pub(super) not_before: WallTime,
+    /// When the last orders were placed, in seconds since the Unix epoch.
+    pub(super) orders: Vec<u64>,
+    /// Key and chain of the certificate in use, if they could not be stored.
+    pub(super) unstored: Option<Arc<str>>,
     /// When the certificate in use ends; `None` without one.
     pub(super) expires: Option<WallTime>,
     /// Drawn once, so that the time of the renewal does not move. From 0 to 1.
@@ -47,6 +59,8 @@ impl Host {
             managed,
             failures: 0,
             not_before: WallTime::default(),
+            orders: Vec::new(),
+            unstored: None,
             expires: None,
             jitter: random::fraction(),
             due: WallTime::default(),
@@ -71,13 +85,22 @@ impl Host {
     /// Counts an attempt at `now` as failed, until it succeeds, and sets the time of the next one.
     pub(super) fn begin_attempt(&mut self, now: WallTime) {
         self.failures = self.failures.saturating_add(1);
-        self.not_before = after(now, schedule::pause(self.failures, random::fraction()));
+        let began = now.seconds();
+        self.orders.retain(|order| *order <= began && began - order < ORDERS_PERIOD.as_secs());
+        self.orders.push(began);
+        self.not_before = after(now, schedule::pause(self.failures, random::fraction())).max(self.next_order());
+    }
+
+    /// When the next order may be placed, as far as their number is concerned.
+    fn next_order(&self) -> WallTime {
+        let oldest = self.orders.len().checked_sub(MAX_ORDERS).map(|index| WallTime::from_seconds(self.orders[index]));
+        oldest.map_or(WallTime::default(), |oldest| after(oldest, ORDERS_PERIOD))
     }
 
     /// The attempt has succeeded, at `now`.
     pub(super) fn succeed(&mut self, now: WallTime) {
         self.failures = 0;
-        self.not_before = WallTime::default();
+        self.not_before = self.next_order();
         self.suggested = None;
         self.ask_not_before = after(now, INFO_INTERVAL);
         self.ask_at = self.ask_not_before;
@@ -93,6 +116,11 @@ impl Host {
     pub(super) fn is_due(&self, now: WallTime) -> bool {
         let due = self.suggested.map_or(self.due, |suggested| suggested.min(self.due));
         due.max(self.not_before) <= now
+    }
+
+    /// Whether it is time to store the certificate in use again.
+    pub(super) fn is_to_be_stored(&self, now: WallTime) -> bool {
+        self.unstored.is_some() && self.not_before <= now
     }
 
     /// Whether the ACME server is to be asked at `now` when it wants the certificate to be renewed.
@@ -164,6 +192,28 @@ mod tests {
         assert!(!host.is_due(day(1_010)) && host.is_due(day(1_011)), "an attempt that fails is repeated");
         host.has_certificate(&facts(1_095), None);
         assert!(!host.is_due(day(1_011)), "that was about another certificate");
+    }
+
+    /// Threat AC-5: certificates that are due at once.
+    #[test]
+    fn there_are_at_most_four_orders_in_an_hour_although_they_succeed() {
+        let mut host = host();
+        let mut now = day(1_070);
+        let mut orders = 0;
+        while now < after(day(1_070), ORDERS_PERIOD) {
+            if host.is_due(now) {
+                host.begin_attempt(now);
+                host.succeed(now);
+                orders += 1;
+            }
+            now = after(now, Duration::from_secs(1));
+        }
+        assert_eq!(orders, MAX_ORDERS);
+        assert!(host.is_due(after(now, Duration::from_secs(10))), "then it goes on");
+        // A clock that went back leaves nothing behind.
+        host.begin_attempt(day(1_060));
+        host.succeed(day(1_060));
+        assert!(host.is_due(day(1_060)));
     }
 
     #[test]

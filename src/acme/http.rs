@@ -1,9 +1,9 @@
 //! The HTTP client of the ACME library: the outbound client, with its bounds on time and size.
 //!
-//! The library trusts the ACME server in two ways that we do not. It adds any number in
-//! `Retry-After` to the time, which ends the process if the number is large enough. And it takes
-//! the body of every error for a problem document, so that the error page of a proxy would be
-//! reported as malformed JSON.
+//! The library trusts the ACME server in three ways that we do not. It adds any number in
+//! `Retry-After` to the time, and takes `newNonce` in the directory for a URL; with other values it
+//! panics. And it takes the body of every error for a problem document, so that the error page of a
+//! proxy would be reported as malformed JSON.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Uri};
 use http_body_util::{BodyExt as _, Full};
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use serde::Deserialize;
 use url::Url;
 
 use super::AcmeSettings;
@@ -82,11 +83,25 @@ impl AcmeHttp {
         if is_error && !body.trim_ascii_start().starts_with(b"{") {
             return Err(Error::Other(format!("{}: responds {}", url.host_str().unwrap_or(""), status.as_u16()).into()));
         }
+        if !has_usable_nonce_url(&body) {
+            return Err(Error::Other("the directory of the ACME server has no usable URL in newNonce".into()));
+        }
         let mut response = http::Response::new(Full::new(Bytes::from(body)));
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Ok(response.into())
     }
+}
+
+/// Whether `newNonce` is a URL, if the response is a directory (RFC 8555 §7.1.1).
+fn has_usable_nonce_url(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Directory {
+        new_nonce: String,
+    }
+    let Ok(Directory { new_nonce }) = serde_json::from_slice(body) else { return true };
+    new_nonce.parse::<Uri>().is_ok_and(|url| url.scheme().is_some() && url.authority().is_some())
 }
 
 /// Replaces `Retry-After` by a number of seconds that is safe to add to a time. Returns the number
@@ -160,6 +175,21 @@ mod tests {
             let header = response.parts.headers.get(RETRY_AFTER).map(|value| value.to_str().unwrap());
             assert_eq!(header, passed_on, "{name}");
             assert_eq!(http.retry_after(), remembered.map(Duration::from_secs), "{name}");
+        }
+    }
+
+    /// Threat AC-4: the library takes it for a URL.
+    #[tokio::test]
+    async fn a_directory_without_a_url_for_nonces_is_an_error() {
+        let server = TestServer::start();
+        for (nonce_url, is_usable) in
+            [("https://acme.test/nonce", true), ("", false), ("/nonce", false), ("http://127.0.0.1/a b", false)]
+        {
+            let directory = format!(r#"{{"newNonce":"{nonce_url}","newAccount":"x","newOrder":"x"}}"#);
+            server.put("/directory", "", directory.as_bytes());
+            let error = get(&http(), &server.url("/directory")).await.err().map(|error| error.to_string());
+            let expected = "the directory of the ACME server has no usable URL in newNonce";
+            assert_eq!(error.as_deref(), (!is_usable).then_some(expected), "{nonce_url:?}");
         }
     }
 

@@ -15,9 +15,9 @@ use super::error::AcmeError;
 use super::{AcmeSettings, ChallengeKind};
 use crate::tls::challenges::{Answer, Challenges};
 
-/// How long an order may take. Authorities validate within seconds; one whose validation is from
-/// several places, or that waits for its log servers, may take a minute.
-const ORDER_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// How long an order may take, while other hosts wait. Authorities validate within seconds; one
+/// whose validation is from several places, or that waits for its log servers, may take a minute.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(2 * 60);
 
 /// When the gateway asks whether the ACME server is done: after half a second, and then less and
 /// less often, unless the ACME server says when.
@@ -55,6 +55,11 @@ async fn obtain_unbounded(
         new_order = new_order.profile(profile);
     }
     let mut order = account.new_order(&new_order).await?;
+    // One for each identifier (RFC 8555 §7.1.3). The library keeps what it fetches.
+    if order.state().authorizations.len() != 1 {
+        let what = "the ACME server wants another number of authorizations than one for one host";
+        return Err(AcmeError::Protocol(what.to_owned()));
+    }
     validate(&mut order, host, settings.challenge, challenges).await?;
     let (csr, key) = request_for(host)?;
     order.finalize_csr(&csr).await?;

@@ -4,6 +4,7 @@
 //! lock of the state directory; what another process has obtained meanwhile is used instead. Until
 //! a host has another certificate, it goes on with the one that it has.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use super::host::{Host, after};
 use super::http::AcmeHttp;
 use super::session::Session;
 use super::state::{Attempt, StateDirectory, StateError, Stored};
-use crate::primitives::clock::Clock;
+use crate::primitives::clock::{Clock, WallTime};
 use crate::telemetry::Rfc3339;
 use crate::telemetry::metrics::TlsMetrics;
 use crate::tls::certified_key::Identity;
@@ -26,8 +27,12 @@ use crate::tls::server::ServerTls;
 /// When to try again while another process places orders, or the file system does not answer.
 const LOCK_PAUSE: Duration = Duration::from_secs(60);
 
+/// The longest pause that a state directory can ask for. Longer ones come from a clock that was
+/// wrong.
+const MAX_STORED_PAUSE: Duration = Duration::from_secs(26 * 60 * 60);
+
 /// What the task works with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Renewal {
     /// `[server.tls.acme]`.
     pub(crate) settings: AcmeSettings,
@@ -41,6 +46,9 @@ pub(crate) struct Renewal {
     pub(crate) look_interval: Duration,
     /// Asks the task to read the state directory again, and to do what is due.
     pub(crate) request: Rc<Notify>,
+    /// No account is replaced before: a server that says again and again that it does not know the
+    /// account must not get one after the other.
+    pub(crate) replace_not_before: Rc<Cell<WallTime>>,
 }
 
 impl Renewal {
@@ -56,7 +64,8 @@ impl Renewal {
         self.read_state(&state, &mut hosts).await;
         loop {
             let now = self.clock.now();
-            if hosts.iter().any(|host| host.is_due(now) || host.is_to_be_asked_about(now)) {
+            if hosts.iter().any(|host| host.is_due(now) || host.is_to_be_asked_about(now) || host.is_to_be_stored(now))
+            {
                 self.attend(&state, &mut hosts).await;
             }
             tokio::select! {
@@ -73,7 +82,8 @@ impl Renewal {
 
     /// Reads what the state directory has of each host, and uses it.
     async fn read_state(&self, state: &StateDirectory, hosts: &mut [Host]) {
-        for host in hosts {
+        // What could not be stored is newer than what is there.
+        for host in hosts.iter_mut().filter(|host| host.unstored.is_none()) {
             let read =
                 async { Ok((state.certificate(&host.managed).await?, state.attempt(&host.managed.host).await?)) };
             match read.await {
@@ -91,7 +101,9 @@ impl Renewal {
         let settings = Attempt::settings_of(&self.settings);
         let attempt = attempt.filter(|attempt| attempt.settings == settings);
         host.failures = attempt.as_ref().map_or(0, |attempt| attempt.failures);
-        host.not_before = attempt.as_ref().map(Attempt::next).unwrap_or_default();
+        let latest = after(self.clock.now(), MAX_STORED_PAUSE);
+        host.not_before = attempt.as_ref().map(|attempt| attempt.next().min(latest)).unwrap_or_default();
+        host.orders = attempt.map(|attempt| attempt.orders).unwrap_or_default();
         match stored {
             Stored::Certificate { identity, .. } if !host.managed.is_name_of(&identity) => {
                 let (name, names) = (&host.managed.host, identity.facts.names());
@@ -123,7 +135,9 @@ impl Renewal {
     /// Orders a certificate for each host that is due, and asks about the others if it is time.
     async fn attend(&self, state: &StateDirectory, hosts: &mut [Host]) {
         let started = self.clock.now();
-        let needs_attention = |host: &&mut Host| host.is_due(started) || host.is_to_be_asked_about(started);
+        let needs_attention = |host: &&mut Host| {
+            host.is_due(started) || host.is_to_be_asked_about(started) || host.is_to_be_stored(started)
+        };
         let mut due: Vec<&mut Host> = hosts.iter_mut().filter(needs_attention).collect();
         let lock = match state.lock().await {
             Ok(Some(lock)) => lock,
@@ -136,6 +150,9 @@ impl Renewal {
             }
             Err(error) => return self.fail_all(due, &error.into()),
         };
+        for host in due.iter_mut().filter(|host| host.is_to_be_stored(started)) {
+            self.store_again(state, host).await;
+        }
         // Another process may have obtained a certificate, or have failed, since the last look.
         for host in &mut due {
             self.read_state(state, std::slice::from_mut(*host)).await;
@@ -144,7 +161,11 @@ impl Renewal {
             Ok(http) => {
                 let mut session = Session::new(self, state, http);
                 for host in due {
-                    if !host.is_due(started) {
+                    if let Some(pause) = session.pause() {
+                        host.postpone(started, pause.max(LOCK_PAUSE));
+                        continue;
+                    }
+                    if host.is_to_be_asked_about(started) {
                         session.ask_about(host).await;
                     }
                     // The answer may be that it is to be renewed now.
@@ -156,6 +177,21 @@ impl Renewal {
             Err(error) => self.fail_all(due, &error),
         }
         drop(lock);
+    }
+
+    /// Stores a certificate that is in use and could not be stored before.
+    async fn store_again(&self, state: &StateDirectory, host: &mut Host) {
+        let Some(key_and_chain) = host.unstored.clone() else { return };
+        match state.store_certificate(&host.managed, &self.settings.directory, &key_and_chain).await {
+            Ok(()) => {
+                host.unstored = None;
+                tracing::info!(host = %host.managed.host, "the certificate is stored now");
+            }
+            Err(error) => {
+                host.postpone(self.clock.now(), LOCK_PAUSE);
+                tracing::error!(host = %host.managed.host, %error, "the certificate in use cannot be stored");
+            }
+        }
     }
 
     /// Counts and logs a failure.

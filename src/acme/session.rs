@@ -1,5 +1,7 @@
 //! One round with the ACME server: orders, one after the other, and questions.
 
+use std::time::Duration;
+
 use instant_acme::Account;
 
 use super::error::AcmeError;
@@ -11,12 +13,20 @@ use super::{account, order, renewal_info, schedule};
 use crate::primitives::clock::WallTime;
 use crate::telemetry::Rfc3339;
 
+/// How far in the future a certificate may begin: clocks differ.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(60 * 60);
+
+/// How often the account is replaced at most.
+const REPLACE_INTERVAL: Duration = Duration::from_secs(6 * 60 * 60);
+
 /// The ACME server during one round of orders.
 pub(super) struct Session<'a> {
     renewal: &'a Renewal,
     state: &'a StateDirectory,
     http: AcmeHttp,
     account: AccountState,
+    /// The ACME server has refused an order because there were too many, and wants none for so long.
+    pause: Option<Duration>,
 }
 
 enum AccountState {
@@ -29,7 +39,12 @@ enum AccountState {
 impl<'a> Session<'a> {
     /// A session of `renewal`, whose state is in `state`. The account is opened when it is needed.
     pub(super) fn new(renewal: &'a Renewal, state: &'a StateDirectory, http: AcmeHttp) -> Self {
-        Self { renewal, state, http, account: AccountState::NotOpened }
+        Self { renewal, state, http, account: AccountState::NotOpened, pause: None }
+    }
+
+    /// How long the ACME server wants no further order of this account; `None` if it accepts them.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        self.pause
     }
 
     /// Orders a certificate for `host`, and uses it.
@@ -44,6 +59,9 @@ impl<'a> Session<'a> {
             Err(error) => {
                 let wish = schedule::wished_pause(self.http.retry_after());
                 host.not_before = host.not_before.max(after(renewal.clock.now(), wish));
+                if error.is_rate_limit() && !wish.is_zero() {
+                    self.pause = Some(wish);
+                }
                 // If this fails, what was stored before the attempt is there.
                 let _ = self.store_attempt(host).await;
                 renewal.report_failure(host, &error);
@@ -80,6 +98,7 @@ impl<'a> Session<'a> {
         // attempts than one that does not, and so that nothing is ordered that cannot be stored.
         host.begin_attempt(clock.now());
         self.store_attempt(host).await?;
+        self.state.check_space(&host.managed).await?;
         let key_and_chain = self.obtain(&host.managed.host).await?;
         let identity = host.managed.read(key_and_chain.as_bytes());
         let identity = identity.map_err(|error| AcmeError::Unusable(error.fault.to_string()))?;
@@ -87,18 +106,26 @@ impl<'a> Session<'a> {
             let what = format!("it is for {}, until {}", identity.facts.names(), Rfc3339(identity.facts.not_after));
             return Err(AcmeError::Unusable(what));
         }
-        self.state.store_certificate(&host.managed, &settings.directory, &key_and_chain).await?;
+        if identity.facts.not_before > after(clock.now(), CLOCK_TOLERANCE) {
+            let from = Rfc3339(identity.facts.not_before);
+            return Err(AcmeError::Unusable(format!("it is not valid before {from}")));
+        }
+        if let Err(error) = self.state.store_certificate(&host.managed, &settings.directory, &key_and_chain).await {
+            tracing::error!(host = %host.managed.host, %error, "the certificate is used, but cannot be stored yet");
+            host.unstored = Some(key_and_chain.into());
+        }
         self.renewal.use_certificate(host, identity);
         host.succeed(clock.now());
-        // One that stays only delays an attempt after a restart.
-        let _ = self.state.store_attempt(&host.managed.host, None).await;
+        // Of one that is not stored, only the order is forgotten by a restart.
+        let _ = self.store_attempt(host).await;
         Ok(())
     }
 
     async fn store_attempt(&self, host: &Host) -> Result<(), StateError> {
         let settings = Attempt::settings_of(&self.renewal.settings);
-        let attempt = Attempt { failures: host.failures, next: host.not_before.seconds(), settings };
-        self.state.store_attempt(&host.managed.host, Some(&attempt)).await
+        let (orders, next) = (host.orders.clone(), host.not_before.seconds());
+        let attempt = Attempt { failures: host.failures, orders, next, settings };
+        self.state.store_attempt(&host.managed.host, &attempt).await
     }
 
     /// Key and chain of a certificate for `host`. An ACME server that does not know the account any
@@ -108,8 +135,7 @@ impl<'a> Session<'a> {
         let outcome = order::obtain(&self.account().await?, host, settings, tls.challenges()).await;
         match outcome {
             Err(error) if error.is_about_account() => {
-                tracing::warn!(directory = %settings.directory, %error, "the ACME account is replaced");
-                let account = account::replace(settings, self.state, &self.http).await?;
+                let account = self.replace_account(error).await?;
                 self.account = AccountState::Open(account.clone());
                 order::obtain(&account, host, settings, tls.challenges()).await
             }
@@ -117,12 +143,29 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Another account, because of `error`: the ACME server does not know the one that there is.
+    async fn replace_account(&self, error: AcmeError) -> Result<Account, AcmeError> {
+        let Renewal { settings, clock, replace_not_before, .. } = self.renewal;
+        if clock.now() < replace_not_before.get() {
+            return Err(error);
+        }
+        replace_not_before.set(after(clock.now(), REPLACE_INTERVAL));
+        tracing::warn!(directory = %settings.directory, %error, "the ACME account is replaced");
+        account::replace(settings, self.state, &self.http).await
+    }
+
     /// The account, which is opened once. If that fails, it has failed for all hosts of the round.
     async fn account(&mut self) -> Result<Account, AcmeError> {
         let opened = match &self.account {
             AccountState::Open(account) => return Ok(account.clone()),
             AccountState::Failed(cause) => return Err(AcmeError::Protocol(cause.clone())),
-            AccountState::NotOpened => account::open(&self.renewal.settings, self.state, &self.http).await,
+            AccountState::NotOpened => {
+                match account::open(&self.renewal.settings, self.state, &self.http).await {
+                    // It is asked about an account only when the contacts have changed.
+                    Err(error) if error.is_about_account() => self.replace_account(error).await,
+                    opened => opened,
+                }
+            }
         };
         self.account = match &opened {
             Ok(account) => AccountState::Open(account.clone()),

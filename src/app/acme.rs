@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
 
 use crate::acme::AcmeSettings;
 use crate::acme::renewal::Renewal;
 use crate::primitives::clock::Clock;
 use crate::telemetry::metrics::TlsMetrics;
 use crate::tls::server::ServerTls;
+
+/// Wait before the task is started again after a panic, so that what caused it costs little.
+const RESTART_PAUSE: Duration = Duration::from_secs(60 * 60);
 
 /// Runs the task while `[server.tls.acme]` is configured.
 pub(super) struct AcmeTask {
@@ -56,8 +60,9 @@ impl AcmeTask {
             metrics: self.metrics.clone(),
             look_interval: self.look_interval,
             request: Rc::clone(&request),
+            replace_not_before: Rc::default(),
         };
-        let handle = tokio::task::spawn_local(renewal.run());
+        let handle = tokio::task::spawn_local(keep_running(renewal));
         self.running = Some(Running { settings: settings.clone(), tls: Arc::clone(tls), request, handle });
     }
 
@@ -66,5 +71,19 @@ impl AcmeTask {
         if let Some(running) = self.running.take() {
             running.handle.abort();
         }
+    }
+}
+
+/// Runs the task, and again after a panic: the library reads what an ACME server sends.
+async fn keep_running(renewal: Renewal) {
+    loop {
+        // Aborts the task when it is dropped.
+        let mut task = JoinSet::new();
+        task.spawn_local(renewal.clone().run());
+        let _ = task.join_next().await;
+        let restarts_in = RESTART_PAUSE.as_secs();
+        tracing::error!(restarts_in, "the task that renews certificates has panicked; it is restarted after a pause");
+        renewal.metrics.count_order(false);
+        sleep(RESTART_PAUSE).await;
     }
 }

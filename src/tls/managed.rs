@@ -44,8 +44,8 @@ impl ManagedCertificates {
     /// in `previous`, if any. Blocks for as long as the file system does.
     pub(super) fn load(hosts: &[ManagedHost], previous: Option<&Self>) -> Arc<Self> {
         let identity = |host: &ManagedHost| match host.read_blocking() {
-            Ok(identity) => Some(Arc::new(identity)),
-            Err(_) => previous.and_then(|previous| previous.identity_of(host)),
+            Ok(identity) if host.is_name_of(&identity) => Some(Arc::new(identity)),
+            Ok(_) | Err(_) => previous.and_then(|previous| previous.identity_of(host)),
         };
         let current = hosts.iter().map(identity).collect();
         Arc::new(Self { hosts: hosts.to_vec(), current: ArcSwap::from_pointee(current) })
@@ -137,15 +137,16 @@ mod tests {
     #[test]
     fn a_host_without_a_usable_file_has_no_certificate_and_harms_no_other() {
         let (directory, authority) = (TestDirectory::new(), TestAuthority::new());
-        let hosts: Vec<ManagedHost> = ["good.test", "missing.test", "broken.test"]
+        let hosts: Vec<ManagedHost> = ["good.test", "missing.test", "broken.test", "other-name.test"]
             .map(|host| ManagedHost { host: host.into(), file: directory.file(host) })
             .into();
         let issued = authority.issue(&["good.test"]);
         std::fs::write(&hosts[0].file, issued.key() + &issued.chain(&authority)).unwrap();
         std::fs::write(&hosts[2].file, "-----BEGIN CERTIFICATE-----\nAAAA\n").unwrap();
+        std::fs::copy(&hosts[0].file, &hosts[3].file).unwrap();
         let managed = ManagedCertificates::load(&hosts, None);
         let present: Vec<bool> = managed.all().iter().map(|(_, identity)| identity.is_some()).collect();
-        assert_eq!(present, [true, false, false]);
+        assert_eq!(present, [true, false, false, false]);
         assert!(matches!(managed.by_name("good.test"), Managed::Obtained(_)));
         assert!(matches!(managed.by_name("missing.test"), Managed::Pending));
         assert!(matches!(managed.by_name("other.test"), Managed::No));
@@ -159,6 +160,6 @@ mod tests {
         std::fs::write(&hosts[0].file, "x").unwrap();
         let reloaded = ManagedCertificates::load(&hosts, Some(&managed));
         let present: Vec<bool> = reloaded.all().iter().map(|(_, identity)| identity.is_some()).collect();
-        assert_eq!(present, [true, true, false], "what was in use stays in use");
+        assert_eq!(present, [true, true, false, false], "what was in use stays in use");
     }
 }

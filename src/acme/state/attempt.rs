@@ -1,4 +1,4 @@
-//! Attempts that have failed, which a restart must not forget.
+//! Attempts, which a restart must not forget.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,9 @@ use crate::primitives::clock::WallTime;
 pub(in crate::acme) struct Attempt {
     /// How many have failed, the one that is under way included.
     pub(in crate::acme) failures: u32,
+    /// When the last orders were placed, in seconds since the Unix epoch, the oldest first.
+    #[serde(default)]
+    pub(in crate::acme) orders: Vec<u64>,
     /// When the next one is due, in seconds since the Unix epoch.
     pub(in crate::acme) next: u64,
     /// What they depended on. With other settings, the next attempt need not wait.

@@ -74,9 +74,27 @@ pub(super) fn write(path: &Path, content: &[u8]) -> Result<(), StateError> {
     sync_directory(path)
 }
 
-/// Renames a file that cannot be used, so that its content is not lost.
+/// Checks that a file of `size` bytes could take the place of `path`, by writing one beside it.
+pub(super) fn check_space(path: &Path, size: usize) -> Result<(), StateError> {
+    let temporary = beside(path, "tmp");
+    remove(&temporary)?;
+    let written =
+        OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&temporary).and_then(|mut file| {
+            file.write_all(&vec![0; size])?;
+            file.sync_all()
+        });
+    let removed = remove(&temporary);
+    written.map_err(failed(&temporary, "cannot be written"))?;
+    removed
+}
+
+/// Renames a file that cannot be used, so that its content is not lost. The first ones that were
+/// kept stay, since the oldest is most likely to be of use.
 pub(super) fn keep_aside(path: &Path) -> Result<(), StateError> {
-    std::fs::rename(path, beside(path, "unusable")).map_err(failed(path, "cannot be renamed"))
+    let names = ["unusable", "unusable.2", "unusable.3"].map(|ending| beside(path, ending));
+    let [.., last] = &names;
+    let aside = names.iter().find(|name| is_missing(name)).unwrap_or(last);
+    std::fs::rename(path, aside).map_err(failed(path, "cannot be renamed"))
 }
 
 /// Removes a file, if there is one.

@@ -3,7 +3,7 @@
 //! ```text
 //! accounts/DIRECTORY.json    the account at each ACME server, with its key
 //! certificates/HOST.pem      the certificate of a host: its key, then the chain
-//! attempts/HOST.json         how many attempts have failed, and when the next one is due
+//! attempts/HOST.json         the last orders, how many have failed, and when the next is due
 //! lock                       locked by the process that places orders
 //! ```
 //!
@@ -31,6 +31,9 @@ use crate::tls::managed::ManagedHost;
 
 /// How long one access may take. Local file systems take milliseconds to write a file for good.
 const ACCESS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// More than a key and a chain of certificates take.
+const CERTIFICATE_BYTES: usize = 32 * 1024;
 
 /// What the first line of a certificate file begins with; the URL of the ACME server follows.
 const ISSUED_BY: &str = "Obtained from ";
@@ -175,7 +178,7 @@ impl StateDirectory {
         self.run(move || files::keep_aside(&path)).await
     }
 
-    /// The attempts for `host` that have failed; `None` without any.
+    /// The attempts for `host`; `None` without any.
     ///
     /// # Errors
     ///
@@ -187,19 +190,25 @@ impl StateDirectory {
             .await
     }
 
-    /// Stores an attempt for `host`, or with `None` that there is none any more.
+    /// Stores the attempts for `host`.
     ///
     /// # Errors
     ///
     /// [`StateError`].
-    pub(super) async fn store_attempt(&self, host: &str, attempt: Option<&Attempt>) -> Result<(), StateError> {
+    pub(super) async fn store_attempt(&self, host: &str, attempt: &Attempt) -> Result<(), StateError> {
         let path = self.attempt_file(host);
-        let text = attempt.map(|attempt| serde_json::to_vec(attempt).expect("numbers and text are JSON"));
-        self.run(move || match text {
-            Some(text) => files::write(&path, &text),
-            None => files::remove(&path),
-        })
-        .await
+        let text = serde_json::to_vec(attempt).expect("numbers and text are JSON");
+        self.run(move || files::write(&path, &text)).await
+    }
+
+    /// Checks that a certificate of `host` could be stored.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`]: it could not.
+    pub(super) async fn check_space(&self, host: &ManagedHost) -> Result<(), StateError> {
+        let path = host.file.clone();
+        self.run(move || files::check_space(&path, CERTIFICATE_BYTES)).await
     }
 
     fn account_file(&self, directory: &Url) -> PathBuf {

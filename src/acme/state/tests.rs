@@ -74,8 +74,8 @@ async fn only_the_owner_has_access() {
     std::fs::set_permissions(&leftover, std::fs::Permissions::from_mode(0o644)).unwrap();
     test.state.store_certificate(&host, &directory(), &issued("api.test")).await.unwrap();
     test.state.store_account(&directory(), "{}".to_owned()).await.unwrap();
-    let attempt = Attempt { failures: 1, next: 2, settings: String::new() };
-    test.state.store_attempt("api.test", Some(&attempt)).await.unwrap();
+    let attempt = Attempt { failures: 1, orders: Vec::new(), next: 2, settings: String::new() };
+    test.state.store_attempt("api.test", &attempt).await.unwrap();
     let account = format!("accounts/{}", test.names("accounts")[0]);
     for path in ["certificates/api.test.pem", account.as_str(), "attempts/api.test.json", "lock"] {
         assert_eq!(test.mode(path), 0o600, "{path}");
@@ -142,20 +142,34 @@ async fn each_server_has_its_own_account() {
     test.state.keep_account_aside(&other).await.unwrap();
     assert_eq!(test.state.account(&other).await.unwrap(), None);
     assert_eq!(test.names("accounts")[1], "other.test-dir.json.unusable");
+    test.state.store_account(&other, "another".to_owned()).await.unwrap();
+    test.state.keep_account_aside(&other).await.unwrap();
+    let first = test.root.join("accounts/other.test-dir.json.unusable");
+    assert_eq!(std::fs::read_to_string(first).unwrap(), "other", "the first one stays");
+}
+
+/// Threat AC-5: nothing is ordered that cannot be stored.
+#[tokio::test]
+async fn a_directory_without_room_for_a_certificate_is_found_before_an_order() {
+    let test = TestState::new();
+    let _lock = test.state.lock().await.unwrap().unwrap();
+    let host = test.host("api.test");
+    test.state.check_space(&host).await.unwrap();
+    assert!(test.names("certificates").is_empty(), "nothing is left");
+    std::fs::remove_dir(test.root.join("certificates")).unwrap();
+    let error = test.state.check_space(&host).await.unwrap_err().to_string();
+    assert!(error.contains("api.test.pem.tmp` cannot be written: "), "{error}");
 }
 
 #[tokio::test]
-async fn attempts_are_remembered_until_one_succeeds() {
+async fn attempts_are_remembered() {
     let test = TestState::new();
     let _lock = test.state.lock().await.unwrap().unwrap();
-    let attempt = Attempt { failures: 3, next: 1_800_000_000, settings: "x".to_owned() };
-    test.state.store_attempt("api.test", Some(&attempt)).await.unwrap();
+    let attempt = Attempt { failures: 3, orders: vec![1_799_999_000], next: 1_800_000_000, settings: "x".to_owned() };
+    test.state.store_attempt("api.test", &attempt).await.unwrap();
     assert_eq!(test.state.attempt("api.test").await.unwrap(), Some(attempt));
     std::fs::write(test.root.join("attempts/api.test.json"), "{\"failures\":").unwrap();
     assert_eq!(test.state.attempt("api.test").await.unwrap(), None, "it cannot be read");
-    test.state.store_attempt("api.test", None).await.unwrap();
-    test.state.store_attempt("api.test", None).await.unwrap();
-    assert!(test.names("attempts").is_empty());
 }
 
 #[tokio::test]
