@@ -18,8 +18,8 @@ const INFO_INTERVAL: Duration = Duration::from_secs(12 * 60 * 60);
 const FIRST_INFO_DELAY: Duration = Duration::from_secs(10 * 60);
 
 /// The most orders for a host in [`ORDERS_PERIOD`], whether they succeed or not. A certificate that
-/// is due as soon as it is issued, or a clock that is wrong, must not use up what a public authority
-/// allows.
+/// is due as soon as it is issued, or a clock that is wrong, must not use up what a public
+/// authority allows.
 const MAX_ORDERS: usize = 4;
 
 const ORDERS_PERIOD: Duration = Duration::from_secs(60 * 60);
@@ -194,7 +194,7 @@ mod tests {
         assert!(!host.is_due(day(1_011)), "that was about another certificate");
     }
 
-    /// Threat AC-5: certificates that are due at once.
+    /// Threat AC-6: certificates that are due at once.
     #[test]
     fn there_are_at_most_four_orders_in_an_hour_although_they_succeed() {
         let mut host = host();

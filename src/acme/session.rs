@@ -25,7 +25,8 @@ pub(super) struct Session<'a> {
     state: &'a StateDirectory,
     http: AcmeHttp,
     account: AccountState,
-    /// The ACME server has refused an order because there were too many, and wants none for so long.
+    /// The ACME server has refused an order because there were too many, and wants none for so
+    /// long.
     pause: Option<Duration>,
 }
 

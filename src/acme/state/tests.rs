@@ -148,7 +148,7 @@ async fn each_server_has_its_own_account() {
     assert_eq!(std::fs::read_to_string(first).unwrap(), "other", "the first one stays");
 }
 
-/// Threat AC-5: nothing is ordered that cannot be stored.
+/// Threat AC-6: nothing is ordered that cannot be stored.
 #[tokio::test]
 async fn a_directory_without_room_for_a_certificate_is_found_before_an_order() {
     let test = TestState::new();

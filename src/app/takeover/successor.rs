@@ -99,8 +99,8 @@ impl Predecessor {
         match timeout(PREDECESSOR_TIMEOUT, say_ready(stream)).await.unwrap_or(Err(TakeoverFault::NotAnswering)) {
             Ok(()) => Ok(()),
             Err(fault @ (TakeoverFault::Kept | TakeoverFault::Protocol)) => Err(TakeoverError { path, fault }),
-            // One that has ended or drains needs to do nothing. One that is suspended drains as soon
-            // as it goes on, since it finds that this process is ready.
+            // One that has ended or drains needs to do nothing. One that is suspended drains as
+            // soon as it goes on, since it finds that this process is ready.
             Err(error) => {
                 tracing::warn!(%error, "the process that this one takes over from has ended, drains already, or hangs");
                 Ok(())
