@@ -55,7 +55,9 @@ impl Setup {
     /// Writes a configuration with `more` in the array of addresses, and with this key.
     fn write_server(&self, more: &str, key: &str) -> PathBuf {
         let listen = format!("listen = [\"{}\", \"unix:{}\"{more}]", self.data, self.http_socket.display());
-        self.write(Config::minimal().replace("server", &format!("{listen}\n{key}\ndrain_delay = \"1h\"")))
+        let server = format!("{listen}\ndrain_delay = \"1h\"");
+        let config = Config::minimal().replace("server", &server);
+        self.write(if key.starts_with("workers") { config.replace("server", key) } else { config.add("server", key) })
     }
 
     fn write(&self, config: Config) -> PathBuf {
