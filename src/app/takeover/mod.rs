@@ -17,8 +17,8 @@
 //! nothing has changed. After `kept` the successor ends: two processes with one configuration must
 //! not go on side by side. Both have the same sockets, not sockets with the same address: what
 //! waits in a socket when the predecessor closes it is accepted by the successor. With
-//! `SO_REUSEPORT` each process would have sockets of its own, and the kernel resets the connections that wait in
-//! one that is closed.
+//! `SO_REUSEPORT` each process would have sockets of its own, and the kernel resets the connections
+//! that wait in one that is closed.
 //!
 //! The file of the socket is accessible to the process's user alone, and each side checks that the
 //! other is a process of the same user. New processes are served one after the other. The second of
