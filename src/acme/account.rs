@@ -1,4 +1,4 @@
-//! The account of this gateway at an ACME server: taken from the state directory, or created.
+//! The gateway's account with an ACME server: read from the state directory, or created.
 
 use instant_acme::{Account, AccountCredentials, Error, ExternalAccountKey, NewAccount};
 use serde::{Deserialize, Serialize};
@@ -10,18 +10,18 @@ use super::http::AcmeHttp;
 use super::state::StateDirectory;
 use crate::primitives::escape::escape_for_log;
 
-/// What the file of an account has.
+/// The content of an account's file.
 #[derive(Deserialize, Serialize)]
 struct StoredAccount {
     /// The URL of the directory of the ACME server.
     directory: String,
-    /// The contacts that the ACME server has been sent.
+    /// The contacts that the ACME server knows.
     contacts: Vec<String>,
-    /// The account's URL and key, in the form of the library.
+    /// The account's URL and key, as the library serializes them.
     credentials: Value,
 }
 
-/// Opens the account at the ACME server of `settings`; creates it if there is none.
+/// Opens the account with the ACME server of `settings`; creates one if there is none.
 ///
 /// # Errors
 ///
@@ -59,11 +59,11 @@ async fn replace_unusable(
     state: &StateDirectory,
     http: &AcmeHttp,
 ) -> Result<Account, AcmeError> {
-    tracing::warn!(directory = %settings.directory, "the file of the ACME account cannot be used, and is kept aside");
+    tracing::warn!(directory = %settings.directory, "the stored ACME account cannot be used; its file is renamed to *.unusable, and a new one is created");
     replace(settings, state, http).await
 }
 
-/// Creates another account, and keeps the file of the previous one aside.
+/// Creates another account. Renames the file of the previous one, so that it is not lost.
 ///
 /// # Errors
 ///
@@ -78,7 +78,7 @@ pub(super) async fn replace(
 }
 
 async fn create(settings: &AcmeSettings, state: &StateDirectory, http: &AcmeHttp) -> Result<Account, AcmeError> {
-    // The operator has agreed by `terms_agreed`, without which there are no settings.
+    // The operator has agreed with `terms_agreed`, without which there are no settings.
     let account =
         NewAccount { contact: &contacts(settings), terms_of_service_agreed: true, only_return_existing: false };
     let external = settings.external_account.as_ref();

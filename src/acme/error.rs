@@ -1,5 +1,5 @@
-//! Why a certificate could not be obtained. For the log: text from the ACME server is escaped and
-//! cut.
+//! Why a certificate could not be obtained. The texts go to the log, so what the ACME server says
+//! is escaped and truncated.
 
 use instant_acme::Problem;
 
@@ -9,22 +9,22 @@ use crate::primitives::escape::escape_for_log;
 use crate::tls::challenges::AnswerError;
 use crate::tls::files::FileError;
 
-/// The problem type by which an ACME server says that it does not know an account (RFC 8555 §6.7).
+/// The problem type of an ACME server that does not know an account (RFC 8555 §6.7).
 const ACCOUNT_UNKNOWN: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
 
 /// The problem type of a limit on the number of orders.
 const RATE_LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
 
-/// How many problems of one response are shown.
+/// The most subproblems of one response that are shown.
 const MAX_SUBPROBLEMS: usize = 3;
 
 /// Why a certificate could not be obtained.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum AcmeError {
-    /// The ACME server has refused something.
-    #[error("the ACME server refuses: {0}")]
-    Refused(Refusal),
+    /// The ACME server has refused a request.
+    #[error("the ACME server has refused a request: {0}")]
+    Refused(ServerProblem),
     /// The ACME server does not offer the configured challenge for this host.
     #[error("the ACME server offers no {kind} challenge for this host")]
     ChallengeNotOffered {
@@ -33,20 +33,20 @@ pub(crate) enum AcmeError {
     },
     /// The ACME server could not validate the host.
     #[error("the ACME server could not validate the host: {0}")]
-    Invalid(Refusal),
+    Invalid(ServerProblem),
     /// The ACME server cannot be reached, or what it sends is not ACME.
     #[error("{0}")]
     Protocol(String),
     /// The order took longer than it may.
     #[error("the ACME server has not finished the order within {seconds} s")]
     Timeout {
-        /// The time that an order may take.
+        /// The longest time that an order may take.
         seconds: u64,
     },
     /// The certificate that the ACME server has issued cannot be used.
     #[error("the certificate that the ACME server has issued cannot be used: {0}")]
     Unusable(String),
-    /// The certificate for a challenge cannot be made.
+    /// The certificate for a challenge cannot be generated.
     #[error(transparent)]
     Answer(#[from] AnswerError),
     /// The client for the ACME server cannot be set up.
@@ -60,15 +60,15 @@ pub(crate) enum AcmeError {
     State(#[from] StateError),
 }
 
-/// What a problem document says (RFC 8555 §6.7), escaped and cut.
+/// What a problem document says (RFC 8555 §6.7), escaped and truncated.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct ServerProblem {
     text: String,
     is_about_account: bool,
     is_rate_limit: bool,
 }
 
-impl Refusal {
+impl ServerProblem {
     fn new(problem: &Problem) -> Self {
         let mut text = one_problem(problem.r#type.as_deref(), problem.detail.as_deref());
         for subproblem in problem.subproblems.iter().take(MAX_SUBPROBLEMS) {
@@ -80,7 +80,7 @@ impl Refusal {
     }
 }
 
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for ServerProblem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.text)
     }
@@ -92,14 +92,14 @@ fn one_problem(kind: Option<&str>, detail: Option<&str>) -> String {
 }
 
 impl AcmeError {
-    /// The ACME server has not validated a host, with what the challenge says about it.
+    /// The ACME server could not validate a host; `problem` is what the challenge says about it.
     pub(super) fn invalid(problem: Option<&Problem>) -> Self {
         let unexplained =
-            Refusal { text: "it does not say why".to_owned(), is_about_account: false, is_rate_limit: false };
-        Self::Invalid(problem.map_or(unexplained, Refusal::new))
+            ServerProblem { text: "no reason given".to_owned(), is_about_account: false, is_rate_limit: false };
+        Self::Invalid(problem.map_or(unexplained, ServerProblem::new))
     }
 
-    /// Whether the ACME server does not know the account, as after it has lost its data.
+    /// Whether the ACME server does not know the account, such as after it has lost its data.
     #[must_use]
     pub(super) fn is_about_account(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.is_about_account)
@@ -117,11 +117,11 @@ impl AcmeError {
 impl From<instant_acme::Error> for AcmeError {
     fn from(error: instant_acme::Error) -> Self {
         match error {
-            instant_acme::Error::Api(problem) => Self::Refused(Refusal::new(&problem)),
-            // Wraps an error of our HTTP client, whose text says what happened.
+            instant_acme::Error::Api(problem) => Self::Refused(ServerProblem::new(&problem)),
+            // Wraps an error of the gateway's HTTP client, whose text says what happened.
             instant_acme::Error::Other(error) => Self::Protocol(escape_for_log(&error.to_string())),
             instant_acme::Error::Json(error) => Self::Protocol(format!(
-                "the ACME server sends something else than ACME: {}",
+                "the ACME server has sent something that is not ACME: {}",
                 escape_for_log(&error.to_string())
             )),
             error => Self::Protocol(escape_for_log(&error.to_string())),
@@ -138,13 +138,13 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_of_the_server_is_shown_escaped_and_cut() {
+    fn a_problem_of_the_server_is_shown_escaped_and_truncated() {
         let error = refused(
             r#"{"type": "urn:ietf:params:acme:error:rateLimited", "detail": "too many\r\n\u001b[31mcertificates"}"#,
         );
         assert_eq!(
             error.to_string(),
-            "the ACME server refuses: urn:ietf:params:acme:error:rateLimited: too many\\r\\n\\u{1b}[31mcertificates"
+            "the ACME server has refused a request: urn:ietf:params:acme:error:rateLimited: too many\\r\\n\\u{1b}[31mcertificates"
         );
         let long = format!(r#"{{"detail": "{}", "subproblems": [{}{{}}]}}"#, "x".repeat(10_000), "{},".repeat(100));
         let text = refused(&long).to_string();

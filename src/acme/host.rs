@@ -31,7 +31,7 @@ pub(super) struct Host {
     pub(super) managed: ManagedHost,
     /// The attempts in a row that have failed.
     pub(super) failures: u32,
-    /// No attempt before.
+    /// The earliest time of the next attempt.
     pub(super) not_before: WallTime,
     /// When the last orders were placed, in seconds since the Unix epoch.
     pub(super) orders: Vec<u64>,

@@ -25,13 +25,13 @@ use crate::outbound::{Client, Request, TrustedRoots};
 use crate::primitives::file::FileReader;
 use crate::tls::files::{self, FileFault};
 
-/// The longest pause between two looks at an order that the ACME server can ask for, in seconds.
+/// The longest pause between two polls of an order that the ACME server can ask for, in seconds.
 const MAX_POLL_SECONDS: u64 = 60;
 
 /// The pause if the ACME server asks for one in a form that is not read, in seconds.
 const USUAL_POLL_SECONDS: u64 = 2;
 
-/// The HTTP client of one attempt. Clones share what it remembers.
+/// The HTTP client of one round of orders. Clones share `retry_after`.
 #[derive(Clone, Debug)]
 pub(super) struct AcmeHttp {
     client: Client,
@@ -58,8 +58,8 @@ impl AcmeHttp {
         Ok(Self { client, retry_after: Arc::default() })
     }
 
-    /// How long the ACME server wants no further request, if its last response was an error that
-    /// says so.
+    /// How long the ACME server wants to get no further request, if its last response was an error
+    /// that says so.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         let seconds = self.retry_after.load(Ordering::Relaxed);
         (seconds > 0).then(|| Duration::from_secs(seconds))
@@ -68,7 +68,7 @@ impl AcmeHttp {
     async fn send(&self, request: http::Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
         let (mut parts, body) = request.into_parts();
         let url = Url::parse(&parts.uri.to_string()).map_err(|error| Error::Other(Box::new(error)))?;
-        // The outbound client says who it is.
+        // The outbound client sends a `User-Agent` of its own.
         parts.headers.remove(USER_AGENT);
         let body = body.collect().await.map_err(|error| Error::Other(Box::new(error)))?.to_bytes();
         let request = Request { method: parts.method, url: &url, headers: parts.headers, body };

@@ -4,8 +4,8 @@
 //! `renewal_info`). A `session` has it ordered (`order`) with the account of this gateway
 //! (`account`). Account, certificates and the times of further attempts are kept on disk
 //! ([`state`]), where another process may find them. The library speaks the protocol; its requests
-//! go through the outbound client (`http`). Answers to challenges are given by `tls::challenges`,
-//! and certificates are used by `tls::managed`.
+//! go through the outbound client (`http`). `tls::challenges` answers challenges, and
+//! `tls::managed` presents the certificates.
 //!
 //! Each host has a certificate of its own: a host that the ACME server cannot validate does not
 //! keep the others from getting theirs.
@@ -33,7 +33,7 @@ use url::Url;
 use crate::outbound::{ClientLimits, UrlPolicy};
 use crate::tls::managed::ManagedHost;
 
-/// Limits on requests to the ACME server. Its responses have a few kilobytes; a certificate chain
+/// Limits on requests to the ACME server. Its responses take a few kilobytes; a certificate chain
 /// is the largest.
 const LIMITS: ClientLimits = ClientLimits {
     connect_timeout: Duration::from_secs(10),
@@ -49,21 +49,21 @@ pub struct AcmeSettings {
     pub hosts: Vec<Arc<str>>,
     /// The URL of the ACME server's directory.
     pub directory: Url,
-    /// What the directory's URL, and those in it, may be.
+    /// Which URLs are allowed for the directory and in it.
     pub(crate) url_policy: UrlPolicy,
     /// URLs at which the ACME server can reach the operator.
     pub contacts: Vec<String>,
-    /// Where account and certificates are kept.
+    /// The directory in which the account and the certificates are kept.
     pub state_dir: PathBuf,
     /// How the gateway proves that it controls a host.
     pub challenge: ChallengeKind,
     /// The authorities that the ACME server's HTTPS is verified against; `None`: the system's.
     pub ca_file: Option<PathBuf>,
-    /// The profile that is asked for; `None`: what the ACME server issues by default.
+    /// The requested profile; `None`: what the ACME server issues by default.
     pub profile: Option<String>,
-    /// The account at the authority that the ACME account belongs to.
+    /// The customer's account with the authority, to which the ACME account is bound.
     pub external_account: Option<ExternalAccount>,
-    /// How long before its end a certificate is renewed; `None`: a third of its lifetime.
+    /// How long before its expiry a certificate is renewed; `None`: a third of its lifetime.
     pub renew_before: Option<Duration>,
 }
 
@@ -77,7 +77,7 @@ pub enum ChallengeKind {
 }
 
 impl ChallengeKind {
-    /// The name in the protocol.
+    /// Its name in RFC 8555 and RFC 8737.
     #[must_use]
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -87,7 +87,8 @@ impl ChallengeKind {
     }
 }
 
-/// The binding to an account that exists already (RFC 8555 §7.3.4).
+/// External account binding: the account that the operator already has with the authority (RFC 8555
+/// §7.3.4).
 #[derive(Clone, PartialEq, Eq)]
 pub struct ExternalAccount {
     /// Identifies the key.
@@ -103,7 +104,7 @@ impl fmt::Debug for ExternalAccount {
 }
 
 impl AcmeSettings {
-    /// The hosts with the files of their certificates.
+    /// The hosts, each with the file of its certificate.
     #[must_use]
     pub(crate) fn managed(&self) -> Vec<ManagedHost> {
         let managed = |host: &Arc<str>| ManagedHost {

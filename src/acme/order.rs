@@ -19,8 +19,8 @@ use crate::tls::challenges::{Answer, Challenges};
 /// whose validation is from several places, or that waits for its log servers, may take a minute.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(2 * 60);
 
-/// When the gateway asks whether the ACME server is done: after half a second, and then less and
-/// less often, unless the ACME server says when.
+/// When the gateway polls whether the ACME server is done: after half a second, and then at growing
+/// intervals, unless the ACME server says when.
 const POLLING: RetryPolicy =
     RetryPolicy::new().initial_delay(Duration::from_millis(500)).backoff(1.5).timeout(ORDER_TIMEOUT);
 
@@ -67,8 +67,7 @@ async fn obtain_unbounded(
     Ok(key + &chain)
 }
 
-/// Proves that the gateway controls the host. The answers are there until the ACME server has
-/// decided.
+/// Proves that the gateway controls the host. Answers challenges until the ACME server has decided.
 async fn validate(
     order: &mut Order,
     host: &str,
@@ -81,7 +80,7 @@ async fn validate(
         let authorization = authorization?;
         match authorization.status {
             AuthorizationStatus::Pending => answers.push(answer(authorization, host, kind, challenges).await?),
-            // From an earlier order, which has not got so far as to have a certificate.
+            // Validated for an earlier order, which failed before it had a certificate.
             AuthorizationStatus::Valid => {}
             AuthorizationStatus::Invalid
             | AuthorizationStatus::Revoked
@@ -92,12 +91,12 @@ async fn validate(
     match order.poll_ready(&POLLING).await {
         Ok(OrderStatus::Ready) => Ok(()),
         Ok(_) => Err(cause(order).await.unwrap_or_else(|| AcmeError::invalid(None))),
-        // Why a challenge has failed says more than that the order has.
+        // The error of the challenge says more than that of the order.
         Err(error) => Err(cause(order).await.unwrap_or_else(|| error.into())),
     }
 }
 
-/// Prepares the answer to the challenge, and tells the ACME server that it is there.
+/// Prepares the answer to the challenge, and tells the ACME server that it is ready.
 async fn answer(
     mut authorization: AuthorizationHandle<'_>,
     host: &str,
@@ -107,7 +106,7 @@ async fn answer(
     let is_ours =
         matches!(authorization.identifier().identifier, Identifier::Dns(name) if name.eq_ignore_ascii_case(host));
     if !is_ours {
-        return Err(AcmeError::Protocol("the ACME server asks for the validation of another host".to_owned()));
+        return Err(AcmeError::Protocol("the ACME server wants to validate another host".to_owned()));
     }
     let wanted = match kind {
         ChallengeKind::Http01 => ChallengeType::Http01,
@@ -133,7 +132,7 @@ async fn answer(
     Ok(answer)
 }
 
-/// Whether `token` is base64url, as RFC 8555 §8.3 requires. It becomes part of a response.
+/// Whether `token` is base64url, as RFC 8555 §8.3 requires. The token becomes part of a response.
 fn is_token(token: &str) -> bool {
     !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
@@ -150,7 +149,7 @@ async fn cause(order: &mut Order) -> Option<AcmeError> {
     None
 }
 
-/// A request for a certificate (RFC 2986) with a new ECDSA P-256 key: the request in DER and the
+/// A certificate signing request (RFC 2986) with a new ECDSA P-256 key: the request in DER, and the
 /// key in PEM.
 fn request_for(host: &str) -> Result<(Vec<u8>, String), AcmeError> {
     let failed = |error: rcgen::Error| AcmeError::Unusable(error.to_string());

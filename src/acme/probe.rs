@@ -8,7 +8,7 @@ use super::AcmeSettings;
 use super::error::AcmeError;
 use super::http::AcmeHttp;
 
-/// What every directory has (RFC 8555 §7.1.1). Only its presence is of interest.
+/// What every directory has (RFC 8555 §7.1.1). Only its presence matters.
 #[derive(Deserialize)]
 struct Directory {
     #[serde(rename = "newNonce")]
@@ -23,7 +23,7 @@ struct Directory {
 ///
 /// # Errors
 ///
-/// [`AcmeError`]: it cannot be fetched, or it is none.
+/// [`AcmeError`]: it cannot be fetched, or it is not a directory.
 pub(crate) async fn fetch_directory(settings: &AcmeSettings) -> Result<(), AcmeError> {
     let http = AcmeHttp::new(settings).await?;
     let request = http::Request::get(settings.directory.as_str()).body(BodyWrapper::<Bytes>::default());

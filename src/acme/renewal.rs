@@ -1,8 +1,8 @@
 //! The task that obtains and renews certificates.
 //!
-//! It runs on the control thread. Orders are placed one after the other, while the process has the
-//! lock of the state directory; what another process has obtained meanwhile is used instead. Until
-//! a host has another certificate, it goes on with the one that it has.
+//! It runs on the control thread. It places one order at a time, while the process holds the lock
+//! on the state directory, and uses what another process has obtained in the meantime. Until there
+//! is another certificate, a host keeps the one that it has.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -24,14 +24,15 @@ use crate::telemetry::metrics::TlsMetrics;
 use crate::tls::certified_key::Identity;
 use crate::tls::server::ServerTls;
 
-/// When to try again while another process places orders, or the file system does not answer.
+/// The pause before another try while another process places orders, or the file system does not
+/// respond.
 const LOCK_PAUSE: Duration = Duration::from_secs(60);
 
 /// The longest pause that a state directory can ask for. Longer ones come from a clock that was
 /// wrong.
 const MAX_STORED_PAUSE: Duration = Duration::from_secs(26 * 60 * 60);
 
-/// What the task works with.
+/// The task, before it runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Renewal {
     /// `[server.tls.acme]`.
@@ -90,7 +91,7 @@ impl Renewal {
                 Ok((stored, attempt)) => self.apply(host, stored, attempt),
                 Err(error) => {
                     let error: StateError = error;
-                    tracing::warn!(host = %host.managed.host, %error, "cannot read the state of ACME");
+                    tracing::warn!(host = %host.managed.host, %error, "cannot read the ACME state directory");
                     host.postpone(self.clock.now(), LOCK_PAUSE);
                 }
             }
@@ -107,7 +108,7 @@ impl Renewal {
         match stored {
             Stored::Certificate { identity, .. } if !host.managed.is_name_of(&identity) => {
                 let (name, names) = (&host.managed.host, identity.facts.names());
-                tracing::warn!(host = %name, names, "a stored certificate is for another host");
+                tracing::warn!(host = %name, names, "the stored certificate is not for this host; ordering another one");
                 host.needs_certificate();
             }
             Stored::Certificate { identity, directory } => {
@@ -120,7 +121,7 @@ impl Renewal {
             }
             Stored::Missing => host.needs_certificate(),
             Stored::Broken(error) => {
-                tracing::warn!(host = %host.managed.host, %error, "a stored certificate cannot be used");
+                tracing::warn!(host = %host.managed.host, %error, "the stored certificate cannot be used; ordering another one");
                 host.needs_certificate();
             }
         }
@@ -142,7 +143,7 @@ impl Renewal {
         let lock = match state.lock().await {
             Ok(Some(lock)) => lock,
             Ok(None) => {
-                tracing::info!("another process orders certificates");
+                tracing::info!("another process holds the lock on the ACME state directory; trying again in a minute");
                 for host in due {
                     host.postpone(started, LOCK_PAUSE);
                 }
@@ -153,7 +154,7 @@ impl Renewal {
         for host in due.iter_mut().filter(|host| host.is_to_be_stored(started)) {
             self.store_again(state, host).await;
         }
-        // Another process may have obtained a certificate, or have failed, since the last look.
+        // Another process may have obtained a certificate, or have failed, since the last read.
         for host in &mut due {
             self.read_state(state, std::slice::from_mut(*host)).await;
         }
@@ -206,7 +207,7 @@ impl Renewal {
         }
     }
 
-    /// Reports that no attempt is possible at present.
+    /// Counts and logs a failure for all `hosts`, for none of which an attempt is possible.
     fn fail_all(&self, hosts: Vec<&mut Host>, error: &AcmeError) {
         let now = self.clock.now();
         for host in hosts {

@@ -12,16 +12,16 @@ const FIRST_PAUSE: Duration = Duration::from_secs(60);
 
 const MAX_PAUSE: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// Most that a pause is lengthened at random, as a fraction of it.
+/// The most by which a pause is lengthened at random, as a fraction of it.
 const PAUSE_JITTER: f64 = 0.2;
 
-/// Longest time for which the ACME server can ask for no further attempt.
+/// The longest pause that the ACME server can ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// When the certificate is renewed: `renew_before` its end, or a third of its lifetime, and a
-/// little earlier by `jitter` (from 0 to 1), so that many gateways do not ask at the same time. A
-/// third of the lifetime passes in any case, so that a `renew_before` longer than the lifetime does
-/// not order one certificate after the other.
+/// When the certificate is renewed: `renew_before` its expiry, or by default a third of its
+/// lifetime, and up to a tenth of that time earlier by `jitter` (from 0 to 1), so that many
+/// gateways do not order at the same time. Never before a third of the lifetime has passed, so that
+/// a `renew_before` longer than the lifetime does not order one certificate after the other.
 #[must_use]
 pub(super) fn renewal_due(facts: &CertificateFacts, renew_before: Option<Duration>, jitter: f64) -> WallTime {
     let (from, to) = (facts.not_before.seconds(), facts.not_after.seconds());
@@ -40,9 +40,9 @@ pub(super) fn pause(failures: u32, jitter: f64) -> Duration {
     pause.mul_f64(1.0 + PAUSE_JITTER * jitter)
 }
 
-/// The pause that the ACME server wishes, as far as it is respected.
+/// The pause that the ACME server asks for, bounded by [`MAX_RETRY_AFTER`].
 #[must_use]
-pub(super) fn wished_pause(retry_after: Option<Duration>) -> Duration {
+pub(super) fn requested_pause(retry_after: Option<Duration>) -> Duration {
     retry_after.unwrap_or_default().min(MAX_RETRY_AFTER)
 }
 
@@ -80,15 +80,15 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_and_the_wish_of_the_server_is_bounded() {
+    fn pauses_grow_and_retry_after_is_bounded() {
         let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
         for (failures, expected) in [(1, 1), (2, 4), (3, 16), (4, 64), (5, 256), (6, 360), (7, 360), (u32::MAX, 360)] {
             assert_eq!(pause(failures, 0.0), minutes(expected), "after {failures} failures");
         }
         assert_eq!(pause(1, 1.0), Duration::from_secs(72), "at random a fifth longer");
-        assert_eq!(wished_pause(None), Duration::ZERO);
-        assert_eq!(wished_pause(Some(minutes(120))), minutes(120));
-        assert_eq!(wished_pause(Some(Duration::MAX)), minutes(24 * 60));
+        assert_eq!(requested_pause(None), Duration::ZERO);
+        assert_eq!(requested_pause(Some(minutes(120))), minutes(120));
+        assert_eq!(requested_pause(Some(Duration::MAX)), minutes(24 * 60));
     }
 
     /// The limit of a large public authority: five failed validations per host and hour.

@@ -1,4 +1,4 @@
-//! One round with the ACME server: orders, one after the other, and questions.
+//! One round of requests to the ACME server: orders, one after the other, and renewal information.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(super) struct Session<'a> {
 enum AccountState {
     NotOpened,
     Open(Account),
-    /// Why it could not be opened, for each host whose turn it is.
+    /// Why it could not be opened. All later hosts of the round fail for the same reason.
     Failed(String),
 }
 
@@ -58,12 +58,12 @@ impl<'a> Session<'a> {
                 tracing::info!(host = %name, %expires, "certificate obtained");
             }
             Err(error) => {
-                let wish = schedule::wished_pause(self.http.retry_after());
-                host.not_before = host.not_before.max(after(renewal.clock.now(), wish));
-                if error.is_rate_limit() && !wish.is_zero() {
-                    self.pause = Some(wish);
+                let requested = schedule::requested_pause(self.http.retry_after());
+                host.not_before = host.not_before.max(after(renewal.clock.now(), requested));
+                if error.is_rate_limit() && !requested.is_zero() {
+                    self.pause = Some(requested);
                 }
-                // If this fails, what was stored before the attempt is there.
+                // If this fails, what was stored before the attempt still applies.
                 let _ = self.store_attempt(host).await;
                 renewal.report_failure(host, &error);
             }
@@ -95,8 +95,8 @@ impl<'a> Session<'a> {
 
     async fn try_order(&mut self, host: &mut Host) -> Result<(), AcmeError> {
         let Renewal { settings, clock, .. } = self.renewal;
-        // Stored before the attempt, so that a process that ends during each of them makes no more
-        // attempts than one that does not, and so that nothing is ordered that cannot be stored.
+        // Stored before the attempt: a process that crashes during attempts makes no more of them
+        // than any other, and nothing is ordered that cannot be stored.
         host.begin_attempt(clock.now());
         self.store_attempt(host).await?;
         self.state.check_space(&host.managed).await?;
@@ -104,7 +104,8 @@ impl<'a> Session<'a> {
         let identity = host.managed.read(key_and_chain.as_bytes());
         let identity = identity.map_err(|error| AcmeError::Unusable(error.fault.to_string()))?;
         if !host.managed.is_name_of(&identity) || identity.facts.has_expired(clock.now()) {
-            let what = format!("it is for {}, until {}", identity.facts.names(), Rfc3339(identity.facts.not_after));
+            let what =
+                format!("it is for {} and expires {}", identity.facts.names(), Rfc3339(identity.facts.not_after));
             return Err(AcmeError::Unusable(what));
         }
         if identity.facts.not_before > after(clock.now(), CLOCK_TOLERANCE) {
@@ -129,8 +130,8 @@ impl<'a> Session<'a> {
         self.state.store_attempt(&host.managed.host, &attempt).await
     }
 
-    /// Key and chain of a certificate for `host`. An ACME server that does not know the account any
-    /// more gets another one.
+    /// Obtains the key and the chain of a certificate for `host`. If the ACME server no longer
+    /// knows the account, creates another one.
     async fn obtain(&mut self, host: &str) -> Result<String, AcmeError> {
         let Renewal { settings, tls, .. } = self.renewal;
         let outcome = order::obtain(&self.account().await?, host, settings, tls.challenges()).await;
@@ -151,11 +152,12 @@ impl<'a> Session<'a> {
             return Err(error);
         }
         replace_not_before.set(after(clock.now(), REPLACE_INTERVAL));
-        tracing::warn!(directory = %settings.directory, %error, "the ACME account is replaced");
+        tracing::warn!(directory = %settings.directory, %error, "the ACME server does not know the account; creating another one");
         account::replace(settings, self.state, &self.http).await
     }
 
-    /// The account, which is opened once. If that fails, it has failed for all hosts of the round.
+    /// The account, which is opened once per round. If that fails, it fails for all hosts of the
+    /// round.
     async fn account(&mut self) -> Result<Account, AcmeError> {
         let opened = match &self.account {
             AccountState::Open(account) => return Ok(account.clone()),

@@ -92,7 +92,7 @@ struct AdminServer {
 
 /// Serves `listener` until [`Phase::Stopped`] of `shutdown`, which is the listener's own: it keeps
 /// serving while the gateway drains, because load balancers still query `/readyz`. From
-/// [`Phase::Draining`] on it accepts no more connections: another process does.
+/// [`Phase::Draining`] on it accepts no more connections, because another process does.
 ///
 /// Must run inside a tokio runtime with I/O and time enabled.
 ///

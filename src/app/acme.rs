@@ -22,26 +22,26 @@ pub(super) struct AcmeTask {
     clock: Clock,
     metrics: TlsMetrics,
     look_interval: Duration,
-    running: Option<Running>,
+    running: Option<RunningTask>,
 }
 
-struct Running {
+struct RunningTask {
     settings: AcmeSettings,
     tls: Arc<ServerTls>,
-    /// Asks the task to look at once.
+    /// Asks the task to read the state directory and place due orders at once.
     request: Rc<Notify>,
     handle: JoinHandle<()>,
 }
 
 impl AcmeTask {
-    /// No task runs. A later one compares the clock with what is due at `look_interval`.
+    /// No task runs yet. A task looks for due orders every `look_interval`.
     pub(super) fn new(clock: Clock, metrics: TlsMetrics, look_interval: Duration) -> Self {
         Self { clock, metrics, look_interval, running: None }
     }
 
-    /// Obtains the certificates of `settings`, and uses them with `tls`, from now on. A task that
-    /// does so already goes on, and looks at once: the operator has asked for a reload. Otherwise
-    /// an order that is under way is abandoned.
+    /// From now on, obtains the certificates of `settings` and uses them with `tls`. If the running
+    /// task already does so, it goes on, and looks for due orders at once because the operator has
+    /// asked for a reload. Otherwise it is aborted, with any order in progress.
     pub(super) fn follow(&mut self, settings: Option<&AcmeSettings>, tls: Option<&Arc<ServerTls>>) {
         let Some((settings, tls)) = settings.zip(tls) else { return self.stop() };
         if let Some(running) = &self.running
@@ -63,7 +63,7 @@ impl AcmeTask {
             replace_not_before: Rc::default(),
         };
         let handle = tokio::task::spawn_local(keep_running(renewal));
-        self.running = Some(Running { settings: settings.clone(), tls: Arc::clone(tls), request, handle });
+        self.running = Some(RunningTask { settings: settings.clone(), tls: Arc::clone(tls), request, handle });
     }
 
     /// Ends the task at once. The process that takes over can then place orders.

@@ -155,7 +155,7 @@ fn use_changed(source: &TlsSource, contents: &Contents, metrics: &Metrics) {
     match outcome {
         Ok(()) => {
             if let TlsSource::Upstream(upstream, _) = source {
-                tracing::info!(upstream = &**upstream, "the files for TLS to an upstream are reloaded");
+                tracing::info!(upstream = &**upstream, "files for TLS to an upstream reloaded");
             }
             if let TlsSource::Server(tls) = source
                 && let Some(LoadedRevocations { file, expires }) = tls.revocations()
@@ -176,11 +176,11 @@ fn use_changed(source: &TlsSource, contents: &Contents, metrics: &Metrics) {
     }
 }
 
-/// Reports revocation lists that have expired: the certificates of all clients are refused then.
+/// Reports a revocation list that has expired: client certificates that it covers are refused.
 fn warn_of_expired_revocations(source: &TlsSource, clock: &Clock) {
     let TlsSource::Server(tls) = source else { return };
     if let Some(lists) = tls.revocations().filter(|lists| lists.have_expired(clock.now())) {
-        tracing::error!(file = %lists.file, "a revocation list has expired, so that client certificates are refused");
+        tracing::error!(file = %lists.file, "a revocation list has expired; client certificates that it covers are refused");
     }
 }
 

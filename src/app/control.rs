@@ -38,7 +38,7 @@ pub(super) enum Command {
     Drain,
     /// Reload the configuration, and send the outcome.
     Reload(ReloadReply),
-    /// Let a new process take the listening sockets over.
+    /// Let a new process take over the listening sockets.
     Offer(Offer),
 }
 
@@ -108,7 +108,8 @@ impl Control {
                     Command::Drain => {
                         draining = true;
                         if offer.is_being_taken() {
-                            // The new process will need the files, and cannot say so any more.
+                            // The new process needs the files. This one can no longer learn whether
+                            // it becomes ready.
                             self.socket_files.leave();
                         }
                         offer = RunningOffer::none();
@@ -214,10 +215,10 @@ impl Control {
         self.drain_after(self.plan.server.drain_delay);
     }
 
-    /// Lets connections finish and stops: a new process has the listening sockets.
+    /// Drains and stops, because a new process has taken over the listening sockets.
     fn hand_over(&mut self) {
         self.socket_files.leave();
-        // The new process answers for both.
+        // The new process serves the admin listener from now on.
         self.admin.advance(Phase::Draining);
         self.drain_after(Duration::ZERO);
     }

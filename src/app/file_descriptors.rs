@@ -89,7 +89,7 @@ impl Demand {
         // Besides the workers: the control thread and that of the admin listener. A listener holds
         // the connection that it has accepted and that waits for a permit.
         let threads = workers + 2;
-        // With a copy of each socket for a process that takes over.
+        // Twice, because of the copy of each socket that is kept for a process that takes over.
         let per_listener = if plan.server.takeover_socket.is_some() { 3 } else { 2 };
         let listeners = per_listener * workers * plan.server.listeners.len();
         let admin = plan.admin.map_or(0, |_| 1 + crate::admin::MAX_CONNECTIONS);
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(few.clients_under(1_024), Ok(100), "more than half is not needed");
     }
 
-    /// A name may have 64 addresses, each of which is a server.
+    /// A host name can have 64 addresses, each of which is a server.
     #[test]
     fn upstreams_need_connections_to_each_address_of_a_server() {
         for (servers, expected) in [

@@ -74,7 +74,8 @@ const CONFIG_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// start if it has just been written.
 const CONFIG_SETTLE_TIME: Duration = Duration::from_secs(1);
 
-/// How long a process that inherits sockets waits for keys before it accepts connections.
+/// The longest time that a process with inherited sockets waits for keys before it accepts
+/// connections.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The arguments of [`start`].
@@ -248,11 +249,11 @@ pub fn start(mut options: Options) -> Result<RunningGateway, StartError> {
     }
     if let Some(predecessor) = predecessor {
         block_on_local(predecessor.release())?;
-        socket_files.adopt(&data.foreign_files);
+        socket_files.adopt(&data.inherited_files);
     }
     if let Some(offer) = offer {
-        // Only now: what another process took over before would be of the predecessor still. A
-        // failure means that the gateway has stopped.
+        // Not earlier: another process must not take the sockets over from this one while the
+        // predecessor still serves. A failure means that the gateway has stopped.
         let _ = commands.send(Command::Offer(offer));
     }
     service_manager.notify(ServiceState::Ready);
@@ -264,13 +265,13 @@ pub fn start(mut options: Options) -> Result<RunningGateway, StartError> {
 ///
 /// # Errors
 ///
-/// There are none, and the predecessor has them.
+/// There are no keys in time, and `predecessor` goes on serving.
 fn wait_for_keys(readiness: &ReadinessState, predecessor: Option<&Predecessor>) -> Result<(), StartError> {
     let Err(reasons) = readiness.wait_until_ready(READY_TIMEOUT) else { return Ok(()) };
     if let Some(predecessor) = predecessor {
         return Err(predecessor.not_ready(&reasons).into());
     }
-    tracing::warn!(?reasons, "serving although not ready, because connections wait");
+    tracing::warn!(?reasons, "accepting connections before the gateway is ready, because clients are waiting");
     Ok(())
 }
 

@@ -38,7 +38,7 @@ impl ReadinessState {
     ///
     /// Why it is not ready after `timeout`.
     pub(super) fn wait_until_ready(&self, timeout: Duration) -> Result<(), Vec<String>> {
-        /// Keys are fetched within some tens of milliseconds.
+        /// Fetching keys takes some tens of milliseconds.
         const POLL_INTERVAL: Duration = Duration::from_millis(5);
         let started = Instant::now();
         loop {
@@ -109,8 +109,8 @@ fn expiring_certificates(runtime: &Runtime) -> Vec<String> {
     runtime.certificates().into_iter().filter_map(reason).chain(missing).collect()
 }
 
-/// Like a certificate, revocation lists that have expired do not make the gateway unready.
+/// As with certificates, an expired revocation list does not make the gateway unready.
 fn expired_revocations(runtime: &Runtime) -> Option<String> {
     let lists = runtime.tls()?.revocations().filter(|lists| lists.have_expired(runtime.clock().now()))?;
-    Some(format!("a revocation list in {} has expired, so that client certificates are refused", lists.file))
+    Some(format!("a revocation list in {} has expired; client certificates that it covers are refused", lists.file))
 }

@@ -17,7 +17,7 @@ use crate::primitives::listen_address::{ListenAddress, UnixMode};
 pub(super) struct Sockets {
     pub(super) data: BoundListeners,
     pub(super) admin: Option<TcpListener>,
-    /// What is offered to a process that takes over from this one.
+    /// The sockets for a process that takes over from this one.
     pub(super) offer: Option<Offer>,
 }
 
@@ -42,7 +42,7 @@ impl Sockets {
             let failed = |source| BindError { address: address.clone(), source };
             let listener = match inherited.take(&takeover::takeover_name(path)).pop() {
                 Some(BoundListener::Unix(listener)) => {
-                    data.foreign_files.push((path.clone(), UnixMode::OWNER));
+                    data.inherited_files.push((path.clone(), UnixMode::OWNER));
                     listener
                 }
                 Some(BoundListener::Tcp(_)) | None => {
@@ -59,7 +59,7 @@ impl Sockets {
             offer = Some(Offer { listener, sockets });
         }
         for address in inherited.unused() {
-            tracing::warn!(address, "a socket was handed over that the configuration does not name");
+            tracing::warn!(address, "closing an inherited socket that the configuration does not name");
         }
         Ok(Self { data, admin, offer })
     }
@@ -80,7 +80,7 @@ fn open_admin(address: SocketAddr, inherited: &mut InheritedSockets) -> Result<T
 pub(super) struct SocketFiles(Arc<Mutex<Vec<SocketFile>>>);
 
 impl SocketFiles {
-    /// These, which the process has made.
+    /// The files that this process has created.
     pub(super) fn new(files: Vec<SocketFile>) -> Self {
         Self(Arc::new(Mutex::new(files)))
     }

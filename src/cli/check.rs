@@ -77,7 +77,7 @@ fn certificate_list(certificates: &[LoadedCertificate]) -> String {
     text
 }
 
-/// The hosts whose certificate is yet to be obtained.
+/// The hosts whose certificates the gateway has yet to obtain.
 fn missing_certificates(plan: &Plan, files: &TlsFiles) -> String {
     let Some((acme, tls)) = plan.server.acme.as_ref().zip(files.server.as_ref()) else { return String::new() };
     let mut text = String::new();

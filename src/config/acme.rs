@@ -12,32 +12,32 @@ use super::{field_order, table};
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 #[schemars(extend("required" = ["hosts", "terms_agreed"]), transform = field_order::record::<Self>)]
 pub struct Acme {
-    /// Host names, each of which gets a certificate of its own. They must lead to this gateway. No
-    /// wildcards.
+    /// Host names, each of which gets a certificate of its own. They must lead the ACME server to
+    /// this gateway. No wildcards.
     pub hosts: Vec<String>,
     /// Whether you agree to the ACME server's terms of service. Must be `true`.
     pub terms_agreed: bool,
     /// URL of the ACME server's directory.
     pub directory: String,
-    /// Where the ACME server can reach you, such as `"mailto:ops@example.com"`.
+    /// Addresses at which the ACME server can reach you, such as `"mailto:ops@example.com"`.
     pub contacts: Vec<String>,
-    /// Directory for the account and the certificates, which only the gateway uses. It must survive
-    /// a restart.
+    /// Directory in which the gateway keeps the account and the certificates. Nothing else may use
+    /// it, and it must survive a restart.
     pub state_dir: String,
     /// How the gateway proves that it controls a host.
     pub challenge: AcmeChallenge,
-    /// How long before its end a certificate is renewed. A third of its lifetime passes in any
-    /// case.
-    /// Default: a third of its lifetime.
+    /// How long before its expiry a certificate is renewed; up to a tenth of that earlier, at
+    /// random, but never before a third of its lifetime has passed. Default: a third of its
+    /// lifetime.
     pub renew_before: Option<TimeSpan>,
-    /// The profile of certificates, if the ACME server offers several.
-    /// Default: the server's choice.
+    /// The profile of the certificates, if the ACME server offers several. Default: the server's
+    /// choice.
     pub profile: Option<String>,
-    /// PEM file with the certificate authorities that the ACME server's HTTPS is verified against.
-    /// Default: the system's.
+    /// PEM file with the certificate authorities that may have issued the certificate of the ACME
+    /// server itself. Default: the system's.
     pub ca_file: Option<String>,
-    /// The account that you have with the authority already, if it demands one.
-    /// Default: none.
+    /// The account that you already have with the authority, if it requires external account
+    /// binding (EAB). Default: none.
     #[serde(deserialize_with = "table::optional")]
     pub external_account: Option<ExternalAccount>,
 }
@@ -59,14 +59,14 @@ impl Default for Acme {
     }
 }
 
-/// The binding of the ACME account to another account (RFC 8555 §7.3.4).
+/// The binding of the ACME account to the customer's account with the authority (RFC 8555 §7.3.4).
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 #[schemars(extend("required" = ["key_id", "hmac_key"]), transform = field_order::record::<Self>)]
 pub struct ExternalAccount {
     /// The key identifier that the authority has given you.
     pub key_id: Option<String>,
-    /// The key that belongs to it, in base64url: a secret, so take it from the environment, as in
-    /// `"${ACME_HMAC_KEY}"`.
+    /// The HMAC key that belongs to it, in base64url. It is a secret, so take it from the
+    /// environment, as in `"${ACME_HMAC_KEY}"`.
     pub hmac_key: Option<String>,
 }

@@ -47,8 +47,8 @@ pub struct Route {
     /// Paths of claims that the token must have, each with the allowed value or an array of allowed
     /// values.
     pub claims: BTreeMap<String, OneOrMany<ClaimValue>>,
-    /// Whether requests need a client certificate, besides what `access` asks for: `"optional"`, or
-    /// `"required"` (403 without one). Only with `server.tls.client_auth`.
+    /// Whether requests need a client certificate, in addition to what `access` requires. Only with
+    /// `server.tls.client_auth`.
     pub client_cert: ClientCert,
     /// Name of the upstream that requests go to.
     pub upstream: Option<String>,
@@ -79,8 +79,8 @@ pub struct Route {
     /// pauses, such as server-sent events and gRPC. Default: the upstream's.
     pub body_idle_timeout: Option<BodyIdleTimeout>,
     /// How long a stream may go on after the `exp` of its token, leeway not added: one duration, or
-    /// `{ response = "5m", tunnel = "60s" }`. For `response`, the wait for the response and the
-    /// request's body count too. Default: a response goes on to its end, a tunnel for `"60s"`.
+    /// `{ response = "5m", tunnel = "60s" }`. `response` also covers the request's body and the
+    /// wait for the response. Default: a response goes on to its end, a tunnel for `"60s"`.
     pub stream_after_expiry: Option<StreamAfterExpiry>,
     /// Lowest rate of a request body, or `"off"`, for clients that send a stream with pauses.
     /// Default: `server.min_body_rate`.

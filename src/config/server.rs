@@ -36,8 +36,8 @@ pub struct Server {
     /// host that the client has asked for, and to the port of the first TCP address in `listen`,
     /// or 443.
     pub public_url: Option<String>,
-    /// Absolute path of a Unix socket over which a new process with the same file takes the
-    /// listeners over from the running one; only the process's user may connect. Default: none.
+    /// Absolute path of a Unix socket over which a new process takes over the listeners of the
+    /// running one. Only the user that the gateway runs as may connect. Default: none.
     pub takeover_socket: Option<String>,
     /// Worker threads, 1 to 1024. `"auto"` starts one for each core that the process may use.
     pub workers: Workers,

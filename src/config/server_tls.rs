@@ -15,8 +15,7 @@ pub struct ServerTls {
     /// The certificates. A client gets one for the name that it asks for (SNI), or the first one if
     /// none is for that name. Several may be for one name, such as one with an RSA and one with an
     /// ECDSA key: the first that the client can verify is used. Changed files are used without a
-    /// restart. At least one, or `acme`.
-    /// Default: none.
+    /// restart. Required without `acme`. Default: none.
     #[serde(deserialize_with = "table::list")]
     pub certificates: Vec<Certificate>,
     /// Certificates that the gateway obtains itself.
@@ -25,18 +24,15 @@ pub struct ServerTls {
     pub acme: Option<Acme>,
     /// The lowest version of TLS that is accepted.
     pub min_version: TlsVersion,
-    /// Whether clients present a certificate: `"none"`, `"optional"` (a client without one is
-    /// served, and routes can demand one) or `"required"` (the handshake fails without one). One
-    /// that is presented is always verified.
+    /// Whether clients must present a certificate. A certificate that is presented is always
+    /// verified, and routes can require one with `client_cert`.
     pub client_auth: ClientAuth,
     /// PEM file with the certificate authorities that may have issued the clients' certificates.
-    /// Required with `client_auth`; there is no default, and the system's are never used.
-    /// Default: none.
+    /// Required with `client_auth`; the system's authorities are never used. Default: none.
     pub client_ca: Option<String>,
     /// PEM file with certificate revocation lists of these authorities. A client's certificate is
-    /// refused if it is on one of them, or if none that is up to date covers it. Only with
-    /// `client_ca`.
-    /// Default: none.
+    /// refused if it is on one of them, or if no list that is up to date covers it. Only with
+    /// `client_ca`. Default: none.
     pub client_crl: Option<String>,
 }
 

@@ -70,10 +70,9 @@ pub struct Upstream {
     /// Whether to forward the client's `Authorization`: on public routes whatever it is, on other
     /// routes only with a token that was verified.
     pub forward_token: bool,
-    /// Whether to forward the client's certificate, verified by `server.tls.client_auth` (RFC
-    /// 9440): `"certificate"` in `Client-Cert`, `"chain"` also the others that the client has sent,
-    /// in `Client-Cert-Chain`, or `"none"`. The gateway then removes these fields from every
-    /// request, also from those of trusted proxies.
+    /// Which of the client's certificates to forward (RFC 9440). Only with
+    /// `server.tls.client_auth`. Unless it is `"none"`, the gateway removes the fields that trusted
+    /// proxies have written, too.
     pub forward_client_cert: ForwardClientCert,
     /// Health checks of each server, `{ path = "/health" }`.
     /// Default: none.

@@ -128,9 +128,9 @@ async fn open_tls(
     metrics: &ConnectionMetrics,
 ) -> Option<Opened> {
     let Handshake { handshakes, tls, now, deadline } = handshake;
-    let shaken = timeout_at(deadline, handshakes.accept(socket, |hello| tls.settings_for(hello))).await;
-    let shaken = shaken.unwrap_or_else(|_| Err(timed_out()));
-    let opened = shaken.and_then(|stream| Ok((tls_session::peer(stream.get_ref().1, tls, now)?, stream)));
+    let accepted = timeout_at(deadline, handshakes.accept(socket, |hello| tls.settings_for(hello))).await;
+    let accepted = accepted.unwrap_or_else(|_| Err(timed_out()));
+    let opened = accepted.and_then(|stream| Ok((tls_session::peer(stream.get_ref().1, tls, now)?, stream)));
     let (peer, mut stream) = match opened {
         Ok(opened) => opened,
         Err(FailedHandshake { reason, cause, socket }) => {
@@ -148,7 +148,7 @@ async fn open_tls(
     });
     let protocol = match session.alpn_protocol() {
         Some(ALPN_ACME) => {
-            // The handshake was all of it (RFC 8737 §3): no byte of this connection is a request.
+            // The connection ends with the handshake (RFC 8737 §3): no byte of it is a request.
             tracing::debug!(client = %address.ip(), "answered a challenge of the ACME server");
             let _ = timeout_at(deadline, stream.shutdown()).await;
             return None;
@@ -162,8 +162,8 @@ async fn open_tls(
     Some(Opened { transport, protocol, buffered: Vec::new(), tls: Some(Rc::new(peer)) })
 }
 
-/// Counts and logs a handshake that has failed. An operator who has turned client certificates on
-/// needs to see who fails with them; the other reasons are mostly those of scanners.
+/// Counts and logs a handshake that has failed. An operator who has enabled client certificates
+/// needs to see which clients fail because of them; scanners cause most of the other failures.
 fn report(reason: HandshakeFailure, cause: &str, address: PeerAddress, metrics: &ConnectionMetrics) {
     static LOG: LogInterval = LogInterval::new();
     metrics.tls().count_failure(reason);
@@ -172,7 +172,7 @@ fn report(reason: HandshakeFailure, cause: &str, address: PeerAddress, metrics: 
     if reason.is_of_client_certificate()
         && let Some(left_out) = LOG.is_due()
     {
-        tracing::info!(%client, reason = reason_label, cause, left_out, "a client is refused for its certificate");
+        tracing::info!(%client, reason = reason_label, cause, left_out, "client refused because of its certificate");
     }
 }
 

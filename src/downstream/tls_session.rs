@@ -1,4 +1,4 @@
-//! What a TLS session that has just begun says about its client.
+//! What a new TLS session says about its client: the server name and the certificate.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::telemetry::metrics::HandshakeFailure;
 use crate::tls::client_certificate::ClientCertificate;
 use crate::tls::server::ServerTlsState;
 
-/// The peer of `session`, which was accepted with `tls`.
+/// The client of `session`, which was accepted with `tls`.
 ///
 /// # Errors
 ///

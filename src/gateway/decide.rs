@@ -27,7 +27,7 @@ pub(crate) enum Decision {
     /// The request is a CORS preflight; this is the response.
     Preflight(Response<Bytes>),
     /// The request came without TLS to a listener that redirects to https; this is the response:
-    /// the redirect, or the answer to a challenge of an ACME server.
+    /// the redirect, or the answer to an ACME server's challenge.
     Redirect(Response<Bytes>),
 }
 

@@ -272,8 +272,8 @@ impl Runtime {
         self.tls.as_ref()
     }
 
-    /// Which clients' certificates are accepted at this moment; `None` if clients are not asked for
-    /// one.
+    /// Decides which client certificates are accepted at this moment; `None` if clients are not
+    /// asked for one.
     #[must_use]
     pub(crate) fn client_trust(&self) -> Option<Arc<ClientTrust>> {
         self.tls.as_ref()?.client_trust()

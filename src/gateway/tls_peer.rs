@@ -1,8 +1,8 @@
 //! The TLS session of a client's connection, as far as decisions and upstreams depend on it: the
-//! name that the client asked for, and its certificate.
+//! server name (SNI) and the client's certificate.
 //!
-//! What is made of a certificate is made once per connection. Whether the certificate is still
-//! accepted is asked for each request, because a connection may be older than a revocation.
+//! Header values are rendered from the certificate once per connection. Whether the certificate is
+//! still accepted is checked for each request, because a connection may be older than a revocation.
 
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
@@ -21,7 +21,7 @@ use crate::tls::client_auth::ClientTrust;
 use crate::tls::client_certificate::ClientCertificate;
 
 /// The longest value of `Client-Cert` and of `Client-Cert-Chain`, in bytes. A certificate with an
-/// RSA key of 4096 bits has three thousand; few servers accept a head that is larger.
+/// RSA key of 4096 bits takes about 3,000 in base64; few servers accept a larger request head.
 const MAX_FIELD_BYTES: usize = 16 * 1024;
 
 /// The TLS session of a connection.
@@ -31,12 +31,12 @@ pub struct TlsPeer {
     certificate: Option<Rc<PeerCertificate>>,
 }
 
-/// The certificate of a connection, with what is rendered of it.
+/// The certificate of a connection, with the header values that are rendered from it.
 #[derive(Debug)]
 pub(crate) struct PeerCertificate {
     certificate: ClientCertificate,
     verdict: RefCell<Verdict>,
-    /// With the settings that they were rendered with.
+    /// The identity headers, with the settings that they were rendered by.
     identity: RefCell<Option<(Arc<IdentityHeaders>, Rc<RenderedIdentity>)>>,
     fields: OnceCell<ClientCertFields>,
 }
@@ -57,7 +57,7 @@ struct Verdict {
 pub(crate) struct ClientCertFields {
     /// `Client-Cert`: the client's own certificate.
     pub(crate) own: Option<HeaderValue>,
-    /// `Client-Cert-Chain`: what the client has sent besides.
+    /// `Client-Cert-Chain`: the other certificates that the client has sent.
     pub(crate) chain: Option<HeaderValue>,
 }
 
@@ -70,8 +70,8 @@ pub(crate) enum PresentedCertificate {
     Expired,
     /// It is accepted.
     Valid(Rc<PeerCertificate>),
-    /// It was accepted in the handshake, and would not be now: it is revoked, or its authority is
-    /// no longer trusted.
+    /// It was accepted in the handshake and no longer is: it is revoked, or its authority is no
+    /// longer trusted.
     Withdrawn,
 }
 
@@ -175,7 +175,7 @@ impl PeerCertificate {
         }
     }
 
-    /// The fields that forward the certificate. One that is too long is omitted, counted and
+    /// The fields that forward the certificate. A field that is too long is omitted, counted and
     /// logged.
     #[must_use]
     pub(crate) fn client_cert_fields(&self, metrics: &Metrics) -> &ClientCertFields {
@@ -188,7 +188,12 @@ impl PeerCertificate {
                 }
                 metrics.count_omitted_identity_header();
                 let (client_cert, bytes) = (self.certificate.thumbprint_text(), value.len());
-                tracing::warn!(header = name, client_cert, bytes, "the field is omitted: its value is too long");
+                tracing::warn!(
+                    header = name,
+                    client_cert,
+                    bytes,
+                    "client certificate field omitted: its value is too long"
+                );
                 None
             };
             let own = field("client-cert", own);

@@ -85,8 +85,8 @@ impl TunnelRequest {
         Some(runtime.issuers().by_name(issuer)?.keys().fetches())
     }
 
-    /// Changes when the certificate of the connection may no longer be accepted; `None` without
-    /// one.
+    /// Changes when the connection's certificate may no longer be accepted; `None` without a
+    /// certificate.
     fn tls_changes(&self, runtime: &Runtime) -> Option<watch::Receiver<u64>> {
         self.peer.tls().filter(|tls| tls.has_certificate())?;
         Some(runtime.tls()?.changes())

@@ -21,10 +21,10 @@ use crate::outbound::UrlPolicy;
 
 const KEY: &str = "server.tls.acme";
 
-/// Most hosts. Each has an order of its own, and public authorities limit their number per week.
+/// The most hosts. Each needs an order of its own, and public authorities limit orders per week.
 const MAX_HOSTS: usize = 100;
 
-/// Longest URL of a directory. Its letters become the name of a file.
+/// The longest URL of a directory, in bytes. Its letters become the name of a file.
 const MAX_DIRECTORY_BYTES: usize = 200;
 
 const HOSTS_HINT: &str = "list the host names, such as `hosts = [\"api.example.com\"]`";
@@ -34,8 +34,7 @@ const DIRECTORY_HINT: &str = "write the https URL of a directory, such as \
                               \"https://acme-staging-v02.api.letsencrypt.org/directory\"";
 const TERMS_HINT: &str = "read the terms of service that the ACME server links to, and write `terms_agreed = true`";
 
-/// Compiles `acme`. `has_redirect_listener`: whether the gateway can answer a challenge without
-/// TLS.
+/// Compiles `acme`. The challenge `http-01` needs `has_redirect_listener`.
 pub(super) fn compile(acme: &Acme, has_redirect_listener: bool, problems: &mut Problems) -> Option<AcmeSettings> {
     let problems_before = problems.len();
     let hosts = compile_hosts(&acme.hosts, problems);
@@ -55,8 +54,12 @@ pub(super) fn compile(acme: &Acme, has_redirect_listener: bool, problems: &mut P
         AcmeChallenge::Http01 => ChallengeKind::Http01,
     };
     if challenge == ChallengeKind::Http01 && !has_redirect_listener {
-        let hint = "add the address of port 80 to `redirect_listen`, such as \"0.0.0.0:80\"";
-        problems.add_with_hint(format!("{KEY}.challenge"), "`http-01` needs a listener without TLS", hint);
+        let hint = "add an address to `redirect_listen`, such as \"0.0.0.0:80\"";
+        problems.add_with_hint(
+            format!("{KEY}.challenge"),
+            "`http-01` needs a listener without TLS at port 80, and `redirect_listen` is empty",
+            hint,
+        );
     }
     for (name, value) in
         [("state_dir", Some(&acme.state_dir)), ("ca_file", acme.ca_file.as_ref()), ("profile", acme.profile.as_ref())]
@@ -90,7 +93,7 @@ fn compile_hosts(texts: &[String], problems: &mut Problems) -> Vec<Arc<str>> {
     if texts.is_empty() {
         problems.add_with_hint(key.as_str(), "missing", HOSTS_HINT);
     } else if texts.len() > MAX_HOSTS {
-        problems.add(key.as_str(), format!("{} hosts are more than {MAX_HOSTS}", texts.len()));
+        problems.add(key.as_str(), format!("{} hosts are more than the limit of {MAX_HOSTS}", texts.len()));
     }
     let (mut hosts, mut seen) = (Vec::new(), BTreeSet::new());
     for (index, text) in texts.iter().enumerate() {
@@ -99,14 +102,14 @@ fn compile_hosts(texts: &[String], problems: &mut Problems) -> Vec<Arc<str>> {
             problems.add_with_hint(element(&key, index), format!("{} {what}", quoted(text)), hint);
         };
         if host.starts_with("*.") {
-            refuse(
-                "is a wildcard, which ACME servers issue for the challenge dns-01 only; the gateway does not do that",
-                WILDCARD_HINT,
-            );
+            refuse("is a wildcard, which needs the challenge dns-01; the gateway does not support it", WILDCARD_HINT);
         } else if text.parse::<IpAddr>().is_ok() {
             refuse("is an IP address; the gateway obtains certificates for host names", HOSTS_HINT);
         } else if !is_host_name(&host) {
-            refuse("is not a host name", "write letters, digits, hyphens and dots; other letters as `xn--`, no port");
+            refuse(
+                "is not a host name",
+                "write letters, digits, hyphens and dots, without a port; write other letters in Punycode (`xn--`)",
+            );
         } else if seen.insert(host.clone()) {
             hosts.push(Arc::from(host));
         } else {
@@ -143,11 +146,11 @@ fn is_mail_url(text: &str) -> bool {
     address.is_some_and(|(local, domain)| is_usual(local) && is_usual(domain) && !domain.contains('@'))
 }
 
-/// The binding to another account. No message shows the key.
+/// Compiles the external account binding. No message shows the key.
 fn compile_external_account(account: &config::ExternalAccount, problems: &mut Problems) -> Option<ExternalAccount> {
     let mut required = |name: &str, value: &Option<String>| match value.as_deref() {
         None | Some("") => {
-            let hint = "write what the authority has given you";
+            let hint = "write the value that the authority has given you";
             problems.add_with_hint(format!("{KEY}.external_account.{name}"), "missing", hint);
             None
         }
@@ -191,25 +194,25 @@ external_account = { key_id = "kid", hmac_key = "not base64!" }"#,
         gateway.toml: 13 problems
           line 1  server.tls.acme.terms_agreed: is not `true`
                   hint: read the terms of service that the ACME server links to, and write `terms_agreed = true`
-          line 3  server.tls.acme.hosts[1]: `*.example.com` is a wildcard, which ACME servers issue for the challenge dns-01 only; the gateway does not do that
+          line 3  server.tls.acme.hosts[1]: `*.example.com` is a wildcard, which needs the challenge dns-01; the gateway does not support it
                   hint: list the hosts one by one, or obtain the certificate with certbot or cert-manager and add its files to `certificates`
           line 3  server.tls.acme.hosts[2]: `API.example.com` is listed twice
                   hint: remove one of them
           line 3  server.tls.acme.hosts[3]: `192.0.2.1` is an IP address; the gateway obtains certificates for host names
                   hint: list the host names, such as `hosts = ["api.example.com"]`
           line 3  server.tls.acme.hosts[4]: `api.example.com:443` is not a host name
-                  hint: write letters, digits, hyphens and dots; other letters as `xn--`, no port
+                  hint: write letters, digits, hyphens and dots, without a port; write other letters in Punycode (`xn--`)
           line 3  server.tls.acme.hosts[5]: `-a.test` is not a host name
-                  hint: write letters, digits, hyphens and dots; other letters as `xn--`, no port
+                  hint: write letters, digits, hyphens and dots, without a port; write other letters in Punycode (`xn--`)
           line 3  server.tls.acme.hosts[6]: `1.2.3` is not a host name
-                  hint: write letters, digits, hyphens and dots; other letters as `xn--`, no port
+                  hint: write letters, digits, hyphens and dots, without a port; write other letters in Punycode (`xn--`)
           line 4  server.tls.acme.directory: `http://acme.test/directory` is not an https URL
                   hint: write the https URL of a directory, such as "https://acme-staging-v02.api.letsencrypt.org/directory"
           line 5  server.tls.acme.contacts[1]: `ops@example.com` is not a mailto URL
                   hint: write an address such as "mailto:ops@example.com"
           line 6  server.tls.acme.state_dir: must not be empty
-          line 7  server.tls.acme.challenge: `http-01` needs a listener without TLS
-                  hint: add the address of port 80 to `redirect_listen`, such as "0.0.0.0:80"
+          line 7  server.tls.acme.challenge: `http-01` needs a listener without TLS at port 80, and `redirect_listen` is empty
+                  hint: add an address to `redirect_listen`, such as "0.0.0.0:80"
           line 8  server.tls.acme.renew_before: must be greater than zero
           line 9  server.tls.acme.external_account.hmac_key: is not base64url
         "#);
@@ -222,9 +225,9 @@ external_account = { key_id = "kid", hmac_key = "not base64!" }"#,
                   hint: read the terms of service that the ACME server links to, and write `terms_agreed = true`
           line 2  server.tls.acme.challenge: `dns-01` is not one of "tls-alpn-01", "http-01"
           line 3  server.tls.acme.external_account.key_id: missing
-                  hint: write what the authority has given you
+                  hint: write the value that the authority has given you
           line 3  server.tls.acme.external_account.hmac_key: missing
-                  hint: write what the authority has given you
+                  hint: write the value that the authority has given you
           line 4  server.tls.acme.directory: `acme.test` is not an https URL
                   hint: write the https URL of a directory, such as "https://acme-staging-v02.api.letsencrypt.org/directory"
         "#);

@@ -142,7 +142,7 @@ pub(super) fn compile_takeover_socket(
     };
     match unix_path(text) {
         Ok(path) if listeners.iter().any(|listener| listener.address == ListenAddress::Unix(path.clone())) => {
-            refuse("is a socket that clients connect to")
+            refuse("is also the address of a listener")
         }
         Ok(path) => Some(path),
         Err(error) => refuse(&error.to_string()),

@@ -158,7 +158,7 @@ upstream = "up"
       line 37  upstreams.down.health.host: `http://a` is not a host
                hint: write a host, and a port if it needs one, such as "orders.internal"
       line 37  upstreams.down.health.interval: must be at least 100 ms
-               hint: each gateway checks each server so often; a few seconds are usual
+               hint: write a few seconds, such as "5s": every gateway process checks every server this often
       line 37  upstreams.down.health.expect: no status would pass, so that every server would be down
                hint: list at least one status, such as 200, or leave the key out
       line 38  upstreams.down.eject.statuses[0]: 400-599 is not a failure of the server

@@ -40,7 +40,7 @@ pub struct ServerPlan {
     pub unix_mode: UnixMode,
     /// `[server.tls]`; `None` without TLS.
     pub tls: Option<ServerTlsSettings>,
-    /// Where a new process takes over from this one.
+    /// The Unix socket on which a new process takes over from this one.
     pub takeover_socket: Option<PathBuf>,
     /// `[server.tls.acme]`; `None` if the gateway obtains no certificates.
     pub acme: Option<AcmeSettings>,

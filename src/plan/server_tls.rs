@@ -12,7 +12,7 @@ use crate::tls::server::{CertificateFiles, ServerTlsSettings, TlsVersion};
 
 const CERTIFICATES_HINT: &str = "write at least one, such as `certificates = [{ cert = \"/etc/portcullis/tls.crt\", key = \"/etc/portcullis/tls.key\" }]`";
 
-/// What to do about a key that needs client certificates, while clients are not asked for one.
+/// The hint for a key that has no effect while clients are not asked for a certificate.
 pub(super) const CLIENT_AUTH_HINT: &str =
     "write `client_auth = \"required\"` or `\"optional\"` in `[server.tls]`, or remove the key";
 
@@ -91,7 +91,7 @@ fn compile_client_auth(tls: &ServerTls, problems: &mut Problems) -> Option<Clien
     if tls.client_ca.is_none() {
         problems.add_with_hint(
             "server.tls.client_ca",
-            "missing, although `client_auth` is there",
+            "missing, although `client_auth` is set",
             "write the path of a PEM file with the authorities that issue the clients' certificates",
         );
     }
@@ -156,10 +156,10 @@ certificates = [
             ("client_auth = \"required\"\nclient_ca = \"ca.pem\"", &[][..]),
             ("client_auth = \"optional\"\nclient_ca = \"ca.pem\"\nclient_crl = \"crl.pem\"", &[]),
             ("client_auth = \"none\"", &[]),
-            ("client_auth = \"required\"", &["server.tls.client_ca: missing, although `client_auth` is there"]),
+            ("client_auth = \"required\"", &["server.tls.client_ca: missing, although `client_auth` is set"]),
             (
                 "client_auth = \"optional\"\nclient_crl = \"crl.pem\"",
-                &["server.tls.client_ca: missing, although `client_auth` is there"],
+                &["server.tls.client_ca: missing, although `client_auth` is set"],
             ),
             ("client_auth = \"optional\"\nclient_ca = \"\"", &["server.tls.client_ca: empty"]),
             (

@@ -84,7 +84,7 @@ fn load_server(
     }
 }
 
-/// Reads the file with the authorities of the ACME server, which is read again for each order.
+/// Checks the file with the authorities of the ACME server. Each order reads it again.
 fn check_acme_authorities(plan: &Plan, problems: &mut Problems) {
     let Some(path) = plan.server.acme.as_ref().and_then(|acme| acme.ca_file.as_ref()) else { return };
     let read = files::read(&files::authorities_reader(path)).and_then(|text| files::authorities(path, &text));

@@ -52,7 +52,7 @@ impl CertificateFacts {
     /// What is wrong with it, as a text.
     pub(crate) fn read(der: &[u8]) -> Result<Self, String> {
         let (rest, certificate) =
-            X509Certificate::from_der(der).map_err(|_| "it is no X.509 certificate".to_owned())?;
+            X509Certificate::from_der(der).map_err(|_| "it is not an X.509 certificate".to_owned())?;
         if !rest.is_empty() {
             return Err("it has bytes after its end".to_owned());
         }

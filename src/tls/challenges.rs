@@ -1,6 +1,6 @@
-//! Answers to the challenges by which an ACME server finds out that a host name leads to this
-//! gateway: in a TLS handshake (tls-alpn-01, RFC 8737) or to a request without TLS (http-01,
-//! RFC 8555 §8.3).
+//! ACME challenges: the answers by which an ACME server finds out that a host name leads to this
+//! gateway, in a TLS handshake (tls-alpn-01, RFC 8737) or to a request without TLS (http-01, RFC
+//! 8555 §8.3).
 //!
 //! `acme` adds an answer while an order is being validated and removes it afterwards. At all other
 //! times there is none, and a client that asks for one is treated like any other.
@@ -72,8 +72,8 @@ impl Challenges {
         Answer { challenges: Arc::clone(self), key: AnswerKey::Token(token) }
     }
 
-    /// What answers the handshake that begins with `hello`; `None` if it is no challenge, or if
-    /// none is expected for its host.
+    /// The TLS configuration that answers the handshake that begins with `hello`; `None` if it is
+    /// not a challenge, or none is expected for its host.
     pub(super) fn for_handshake(&self, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
         // RFC 8737 §3: the list has exactly this one protocol.
         let mut protocols = hello.alpn()?;
@@ -109,8 +109,8 @@ impl Drop for Answer {
 }
 
 /// A server that presents the certificate of RFC 8737 §3 and speaks nothing but `acme-tls/1`. It
-/// asks for no client certificate, because an ACME server has none, and for no newer version than
-/// the RFC does.
+/// asks for no client certificate, because an ACME server has none, and accepts TLS 1.2 whatever
+/// `min_version` is, as the RFC does.
 fn handshake_config(host: &str, digest: &[u8; 32]) -> Result<ServerConfig, AnswerError> {
     let key = challenge_key(host, digest).map_err(|error| AnswerError(error.to_string()))?;
     let mut config = ServerConfig::builder_with_provider(Arc::clone(provider()))
@@ -197,7 +197,7 @@ mod tests {
         ClientConnection::new(Arc::new(config), name).unwrap()
     }
 
-    /// The answer to the first message of `client`, and the acceptance of that message.
+    /// The server's session after the first message of `client`; `None` if that is not a challenge.
     fn answer(challenges: &Challenges, client: &mut ClientConnection) -> Option<rustls::ServerConnection> {
         let mut acceptor = Acceptor::default();
         let mut hello = Vec::new();

@@ -17,7 +17,7 @@ use super::files::{self, FileError, FileFault};
 use super::follow::{self, Contents, Follower, LookTimes};
 use super::pin::Pin;
 use super::provider;
-use super::server::{CertificateFiles, ClockTime, LoadedCertificate, Renewal};
+use super::server::{CertificateFiles, ClockTime, LoadedCertificate, Renewer};
 use super::server_verifier::{self, Content};
 use crate::primitives::clock::Clock;
 use crate::primitives::file::FileReader;
@@ -193,7 +193,7 @@ impl ClientTlsState {
         let certificate = file.zip(identity).map(|(file, identity)| LoadedCertificate {
             file,
             facts: identity.facts,
-            renewal: Renewal::Operator,
+            renewer: Renewer::Operator,
         });
         // Sessions are resumed: rustls keeps those of the last 256 names. A new state begins
         // without any, so that no session outlives the authorities or pins that it was verified

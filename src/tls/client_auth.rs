@@ -24,7 +24,7 @@ use crate::primitives::file::FileReader;
 /// certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientAuthSettings {
-    /// What becomes of a client without a certificate.
+    /// How a client without a certificate is treated.
     pub mode: ClientAuthMode,
     /// The authorities that may have issued a client's certificate.
     pub authorities: PathBuf,
@@ -32,16 +32,16 @@ pub struct ClientAuthSettings {
     pub revocations: Option<PathBuf>,
 }
 
-/// What becomes of a client that has no certificate.
+/// How a client without a certificate is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAuthMode {
-    /// It is served; routes can demand a certificate.
+    /// It is served; routes can require a certificate.
     Optional,
     /// The handshake fails.
     Required,
 }
 
-/// Which clients' certificates are accepted: what was made of the files when they were last read.
+/// Decides which client certificates are accepted. Built from the files as they were last read.
 #[derive(Debug)]
 pub(crate) struct ClientTrust {
     verifier: Arc<dyn ClientCertVerifier>,
@@ -137,7 +137,7 @@ impl ClientTrust {
     }
 
     /// Why these lists must not take the place of those of `current`: they have expired at `now`,
-    /// and those in use have not. Every certificate would be refused.
+    /// and those in use have not. Certificates that they cover would be refused.
     pub(super) fn expired_in_place_of(&self, current: Option<&Self>, now: WallTime) -> Option<SettingError> {
         let new = self.revocations.as_ref().filter(|lists| lists.have_expired(now))?;
         if current.is_some_and(|current| current.has_expired_list(now)) {
@@ -157,7 +157,8 @@ impl LoadedRevocations {
     }
 }
 
-/// Identifies which clients are accepted: the settings and the content of their files.
+/// A digest of everything that decides which clients are accepted: the settings and the content of
+/// their files.
 pub(super) fn trust_digest(settings: Option<&ClientAuthSettings>, contents: &[Result<Vec<u8>, FileError>]) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     context.update(format!("{settings:?}").as_bytes());

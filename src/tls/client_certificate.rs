@@ -1,4 +1,4 @@
-//! What the certificate of a client says about it: its subject, alternative names and thumbprint.
+//! Client certificates: their subject, alternative names and thumbprint.
 
 use std::net::IpAddr;
 
@@ -31,7 +31,7 @@ impl ClientCertificate {
     /// What is wrong with the certificate, as a text.
     pub(crate) fn read(chain: Vec<CertificateDer<'static>>) -> Result<Self, &'static str> {
         let own = chain.first().ok_or("there is no certificate")?;
-        let (_, certificate) = X509Certificate::from_der(own).map_err(|_| "it is no X.509 certificate")?;
+        let (_, certificate) = X509Certificate::from_der(own).map_err(|_| "it is not an X.509 certificate")?;
         let names = certificate.subject_alternative_name().map_err(|_| "its subjectAltName is malformed")?;
         let names = names.iter().flat_map(|extension| &extension.value.general_names);
         let alternative_names = names.filter_map(alternative_name).collect();

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use x509_parser::asn1_rs::{Any, Oid, Tag, ToDer as _};
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
-/// The attribute types that have a short name (RFC 4514 §3). Every other one is shown as its object
-/// identifier, so that no two programs can read it differently.
+/// The attribute types that have a short name (RFC 4514 §3). Every other type is written as its
+/// object identifier, so that no two programs read it differently.
 const SHORT_NAMES: [(&str, &str); 9] = [
     ("2.5.4.3", "CN"),
     ("2.5.4.7", "L"),
@@ -40,7 +40,8 @@ pub(super) fn text_of(name: &X509Name<'_>) -> String {
 
 fn write_attribute(text: &mut String, attribute: &AttributeTypeAndValue<'_>) {
     let id = attribute.attr_type();
-    // RFC 4514 §2.4: a value whose type has no short name, or that is no string, is in hexadecimal.
+    // RFC 4514 §2.4: a value whose type has no short name, or that is not a string, is written in
+    // hexadecimal.
     match (short_name(id), string_of(attribute.attr_value())) {
         (Some(name), Some(value)) => {
             let _ = write!(text, "{name}=");

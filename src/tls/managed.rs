@@ -1,7 +1,7 @@
 //! Certificates that the gateway obtains itself: one file for each host, which may not exist yet.
 //!
-//! Unlike the files that an operator writes, a missing or broken one is no error: `acme` orders
-//! another certificate. Until it has one, the host has none, and a handshake for it fails.
+//! Unlike a file that an operator writes, a missing or broken one is not an error: `acme` orders
+//! another certificate. Until it has one, handshakes for the host fail.
 
 use std::path::PathBuf;
 use std::sync::Arc;

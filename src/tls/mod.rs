@@ -2,9 +2,9 @@
 //!
 //! [`files`] reads them and says what is wrong with a file: what was found, and what is wanted.
 //! Everything here is rustls with aws-lc-rs, the one TLS stack and the one crypto provider of the
-//! process. [`server`] is TLS towards clients; [`follow`] notices changed files; [`managed`] has
-//! the certificates that `acme` obtains, and [`challenges`] the answers by which it proves control
-//! of a host. This module opens no connection; `downstream` and `upstream` do.
+//! process. [`server`] is TLS towards clients; [`follow`] notices changed files; [`managed`] holds
+//! the certificates that `acme` obtains, and [`challenges`] the answers that prove control of a
+//! host. This module opens no connection; `downstream` and `upstream` do.
 
 pub(crate) mod bounded_verifier;
 pub(crate) mod certificate;

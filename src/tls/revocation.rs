@@ -1,4 +1,4 @@
-//! Certificate revocation lists (RFC 5280 §5): read from a file, and when they have to be replaced.
+//! Certificate revocation lists (RFC 5280 §5): reading them from a file, and when they expire.
 
 use std::path::{Path, PathBuf};
 

@@ -5,7 +5,7 @@
 //! a file changes, it is read again; what cannot be used is rejected. A connection uses what was
 //! current when it began.
 
-pub(crate) use super::loaded_certificate::{LoadedCertificate, Renewal};
+pub(crate) use super::loaded_certificate::{LoadedCertificate, Renewer};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub struct ServerTlsSettings {
     pub managed: Vec<ManagedHost>,
     /// The lowest version of TLS that is accepted.
     pub min_version: TlsVersion,
-    /// Whose certificates clients present; `None`: they are not asked for one.
+    /// How clients authenticate; `None`: they are not asked for a certificate.
     pub client_auth: Option<ClientAuthSettings>,
 }
 
@@ -80,7 +80,7 @@ pub(crate) struct ServerTls {
     changes: watch::Sender<u64>,
 }
 
-/// What a handshake uses.
+/// The settings of one handshake.
 #[derive(Debug)]
 pub(crate) struct HandshakeSettings {
     /// For rustls.
@@ -101,7 +101,7 @@ pub(crate) struct ServerTlsState {
     digest: [u8; 32],
 }
 
-/// Which clients sessions are accepted from, and how they are resumed.
+/// Which clients are accepted, and how their sessions are resumed.
 #[derive(Clone, Debug)]
 struct ClientSessions {
     /// Which clients' certificates are accepted; `None` if clients are not asked for one.
@@ -113,8 +113,8 @@ struct ClientSessions {
 }
 
 impl ServerTls {
-    /// Reads all files of `settings`. Session tickets of `previous` stay valid, unless the
-    /// certificates of other clients are accepted now. Blocks for as long as the file system does.
+    /// Reads all files of `settings`. Session tickets of `previous` stay valid, unless what decides
+    /// on client certificates has changed. Blocks for as long as the file system does.
     ///
     /// # Errors
     ///
@@ -170,7 +170,7 @@ impl ServerTls {
     pub(crate) fn certificates(&self) -> Vec<LoadedCertificate> {
         let obtained = self.managed.all().into_iter().filter_map(|(managed, identity)| {
             let file = managed.file.display().to_string().into();
-            Some(LoadedCertificate { file, facts: identity?.facts.clone(), renewal: Renewal::Gateway })
+            Some(LoadedCertificate { file, facts: identity?.facts.clone(), renewer: Renewer::Gateway })
         });
         self.current.load().certificates.iter().cloned().chain(obtained).collect()
     }
@@ -246,7 +246,7 @@ struct SharedParts<'a> {
 }
 
 impl ServerTlsState {
-    /// What the handshake that begins with `hello` uses.
+    /// The settings for the handshake that begins with `hello`.
     #[must_use]
     pub(crate) fn settings_for(&self, hello: &ClientHello<'_>) -> HandshakeSettings {
         if let Some(config) = self.challenges.for_handshake(hello) {
@@ -300,7 +300,7 @@ impl ServerTlsState {
         let certificates = names.zip(identities).map(|(file, identity)| LoadedCertificate {
             file,
             facts: identity.facts,
-            renewal: Renewal::Operator,
+            renewer: Renewer::Operator,
         });
         let (config, digest, challenges) = (Arc::new(config), follow::digest(contents), Arc::clone(parts.challenges));
         Ok(Self { config, choice, challenges, certificates: certificates.collect(), clients, digest })
@@ -308,10 +308,10 @@ impl ServerTlsState {
 }
 
 impl ClientSessions {
-    /// Those of `previous`, if the same clients are accepted now; otherwise with new ticket keys. A
-    /// resumed session is as its client's certificate was when it began, and nothing is verified
-    /// again: without new keys, it would outlive a revocation, an authority that was removed, or a
-    /// time in which no certificate was required.
+    /// Returns `previous` if the same clients are still accepted; otherwise, makes new ticket keys.
+    /// Resuming a session verifies nothing again: without new keys, a session could be resumed
+    /// after its client's certificate was revoked, its authority was removed, or certificates
+    /// became required.
     fn new(
         settings: Option<&ClientAuthSettings>,
         contents: &[Result<Vec<u8>, FileError>],

@@ -81,14 +81,14 @@ impl State {
         self.0.path().join("acme").join(name)
     }
 
-    /// Writes a certificate as an earlier process has.
+    /// Writes a certificate as an earlier process would have.
     fn write_certificate(&self, host: &str, issued: &Issued, directory: &str) {
         std::fs::create_dir_all(self.path("certificates")).expect("a directory for the test");
         let text = format!("Obtained from {directory}\n{}{}", issued.key.serialize_pem(), issued.certificate.pem());
         std::fs::write(self.path(&format!("certificates/{host}.pem")), text).expect("a file for the test");
     }
 
-    /// What is remembered of the attempts for a host.
+    /// The stored attempts for a host.
     fn attempt(&self, host: &str) -> Value {
         let text = std::fs::read(self.path(&format!("attempts/{host}.json"))).expect("an attempt was stored");
         serde_json::from_slice(&text).expect("an attempt is JSON")
@@ -117,7 +117,7 @@ async fn reasons(site: &Fixture) -> String {
 
 /// Threat AC-2.
 #[tokio::test]
-async fn an_acme_server_that_fails_is_asked_again_later_and_later() {
+async fn attempts_become_rarer_while_the_acme_server_fails() {
     let (state, server) = (State::new(), FakeAcme::start(&response("500 Oops", "", "<html>")).await);
     let site = Fixture::start(state.config(&["api.test"], &server)).await;
     for (number, (what, answer)) in [
@@ -152,7 +152,7 @@ async fn an_acme_server_that_fails_is_asked_again_later_and_later() {
 }
 
 #[tokio::test]
-async fn a_wish_of_the_server_for_a_longer_pause_is_respected() {
+async fn a_longer_retry_after_of_the_server_is_respected() {
     let limited =
         response("429 Slow Down", "Retry-After: 7200\r\n", r#"{"type":"urn:ietf:params:acme:error:rateLimited"}"#);
     let (state, server) = (State::new(), FakeAcme::start(&limited).await);
@@ -203,7 +203,7 @@ async fn without_a_certificate_a_handshake_for_the_host_fails_and_readyz_says_so
 
 /// Threat AC-1.
 #[tokio::test]
-async fn a_handshake_for_a_challenge_that_nobody_expects_is_refused() {
+async fn a_handshake_for_an_unexpected_challenge_is_refused() {
     let (state, server) = (State::new(), FakeAcme::start(&response("500 Oops", "", "")).await);
     state.write_certificate("api.test", &issue("api.test"), &server.url);
     let site = Fixture::start(state.config(&["api.test"], &server)).await;
@@ -290,7 +290,7 @@ async fn other_hosts_take_effect_with_a_reload() {
 }
 
 #[tokio::test]
-async fn a_challenge_without_tls_that_nobody_expects_is_redirected() {
+async fn an_unexpected_challenge_without_tls_is_redirected() {
     let (state, server) = (State::new(), FakeAcme::start(&response("500 Oops", "", "")).await);
     let acme = state.table(&["api.test"], &server.url, ", challenge = \"http-01\"");
     let lines = format!("redirect_listen = [\"127.0.0.1:0\"]\ntls = {{ {acme} }}");

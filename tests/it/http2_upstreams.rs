@@ -282,7 +282,7 @@ async fn streams_that_a_server_resets_do_not_eject_it() {
 /// A server that resets a stream may have processed its request, so another one gets the request
 /// only if it is idempotent.
 #[tokio::test]
-async fn a_request_whose_stream_is_reset_goes_to_another_server_if_it_is_harmless() {
+async fn a_request_whose_stream_is_reset_goes_to_another_server_if_it_is_idempotent() {
     const INTERNAL_ERROR: u8 = 2;
     for (method, status, retries) in [("GET", 200, 1), ("POST", 502, 0)] {
         let (_resetting, first, _) = scripted_server(vec![Answer::Reset(INTERNAL_ERROR)]).await;

@@ -42,7 +42,7 @@ impl Setup {
         Self { directory, idp, origin, data, admin, http_socket, takeover_socket }
     }
 
-    /// Writes a configuration with so many workers.
+    /// Writes a configuration with this number of workers.
     fn write_config(&self, workers: usize) -> PathBuf {
         self.write_config_with(workers, "")
     }
@@ -103,7 +103,7 @@ fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).expect("the socket").permissions().mode() & 0o777
 }
 
-/// Starts the second of two processes, and waits until the first has left everything to it.
+/// Starts a process that takes over from `running`, and waits until `running` has ended.
 async fn take_over(setup: &Setup, running: Service, config: &Path) -> Service {
     let successor = setup.start(config);
     successor.wait_until_ready().await;
@@ -187,7 +187,7 @@ async fn no_request_fails_over_tls_or_http2_while_new_processes_take_over() {
     }
 }
 
-/// The one takes over from the other, whichever is first.
+/// One takes over from the other, whichever is first.
 #[tokio::test]
 async fn of_two_new_processes_at_once_one_serves() {
     let setup = Setup::new().await;

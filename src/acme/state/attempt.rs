@@ -15,12 +15,12 @@ pub(in crate::acme) struct Attempt {
     pub(in crate::acme) orders: Vec<u64>,
     /// When the next one is due, in seconds since the Unix epoch.
     pub(in crate::acme) next: u64,
-    /// What they depended on. With other settings, the next attempt need not wait.
+    /// The settings that they depended on. With other ones, the next attempt need not wait.
     pub(in crate::acme) settings: String,
 }
 
 impl Attempt {
-    /// What an attempt with `settings` depends on.
+    /// The part of `settings` that an attempt depends on, as text.
     #[must_use]
     pub(in crate::acme) fn settings_of(settings: &AcmeSettings) -> String {
         let AcmeSettings { directory, challenge, profile, contacts, .. } = settings;

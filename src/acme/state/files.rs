@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::StateError;
 use crate::primitives::file::FileReader;
 
-/// The largest file that is read here. Accounts and attempts have less than a kilobyte.
+/// The largest file that is read here, in bytes. Accounts and attempts take less than a kilobyte.
 const MAX_FILE_BYTES: usize = 64 * 1024;
 
 /// Only the owner may enter.
@@ -20,8 +20,8 @@ const DIRECTORY_MODE: u32 = 0o700;
 /// Only the owner may read and write.
 const FILE_MODE: u32 = 0o600;
 
-/// The lock on the state directory. The operating system gives it up when it is dropped, also by
-/// the end of the process.
+/// The lock on the state directory. Released when it is dropped and when the process ends, however
+/// it ends.
 #[derive(Debug)]
 pub(in crate::acme) struct Lock {
     _file: File,
@@ -62,7 +62,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
 /// Replaces the content of a file. After a crash, the file has either the old content or the new.
 pub(super) fn write(path: &Path, content: &[u8]) -> Result<(), StateError> {
     let temporary = beside(path, "tmp");
-    // What a crash has left. A file that is created here has no permissions of an older one.
+    // A crash may have left the file. A new one does not inherit the permissions of the old.
     remove(&temporary)?;
     let written =
         OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&temporary).and_then(|mut file| {
@@ -88,8 +88,8 @@ pub(super) fn check_space(path: &Path, size: usize) -> Result<(), StateError> {
     removed
 }
 
-/// Renames a file that cannot be used, so that its content is not lost. The first ones that were
-/// kept stay, since the oldest is most likely to be of use.
+/// Renames a file that cannot be used to `*.unusable`, so that its content is not lost. The first
+/// ones that were kept stay, since the oldest is most likely to be of use.
 pub(super) fn keep_aside(path: &Path) -> Result<(), StateError> {
     let names = ["unusable", "unusable.2", "unusable.3"].map(|ending| beside(path, ending));
     let [.., last] = &names;

@@ -7,9 +7,10 @@
 //! lock                       locked by the process that places orders
 //! ```
 //!
-//! Directories and files are accessible to the gateway's user only. Several processes may use one
-//! directory, such as the old and the new one during a restart; the one that has the lock writes.
-//! What cannot be read is reported and treated as missing, and is kept beside what takes its place.
+//! Only the gateway's user can access directories and files. Several processes may use one
+//! directory, such as the old and the new one during a restart; only the one that holds the lock
+//! writes. A file that cannot be used is reported and treated as missing, and is renamed to
+//! `*.unusable` when another one takes its place.
 
 mod attempt;
 mod files;
@@ -29,13 +30,14 @@ use crate::tls::certified_key::Identity;
 use crate::tls::files::FileError;
 use crate::tls::managed::ManagedHost;
 
-/// How long one access may take. Local file systems take milliseconds to write a file for good.
+/// How long one access may take. Local file systems write a file durably within milliseconds.
 const ACCESS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// More than a key and a chain of certificates take.
 const CERTIFICATE_BYTES: usize = 32 * 1024;
 
-/// What the first line of a certificate file begins with; the URL of the ACME server follows.
+/// The beginning of the first line of a certificate file; the URL of the ACME server's directory
+/// follows.
 const ISSUED_BY: &str = "Obtained from ";
 
 /// Why the state directory cannot be used.
@@ -47,12 +49,12 @@ pub(crate) enum StateError {
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What cannot be done with it.
+        /// What cannot be done with it, such as "cannot be read".
         what: &'static str,
         /// The error of the operating system.
         cause: String,
     },
-    /// The file system does not answer.
+    /// The file system does not respond.
     #[error("`{}`: {source}", path.display())]
     NotAnswering {
         /// The state directory.
@@ -94,7 +96,7 @@ pub(super) fn certificate_file(state_dir: &Path, host: &str) -> PathBuf {
 impl StateDirectory {
     /// The state in the directory at `root`, which is created when it is first locked.
     pub(super) fn new(root: &Path) -> Self {
-        // One piece of work at a time: a file system that does not answer occupies one thread.
+        // One access at a time: a file system that does not respond occupies one thread.
         Self { root: root.into(), work: BlockingWork::new(1, ACCESS_TIMEOUT) }
     }
 
@@ -125,7 +127,7 @@ impl StateDirectory {
     }
 
     /// Stores a certificate that the ACME server at `directory` has issued: its key and its chain,
-    /// in PEM. Keeps a broken one aside.
+    /// in PEM. Renames the file that it replaces if that cannot be used.
     ///
     /// # Errors
     ///
@@ -185,7 +187,7 @@ impl StateDirectory {
     /// [`StateError::NotAnswering`].
     pub(super) async fn attempt(&self, host: &str) -> Result<Option<Attempt>, StateError> {
         let path = self.attempt_file(host);
-        // One that cannot be read costs no more than an early attempt.
+        // If it cannot be read, the only consequence is an early attempt.
         self.run(move || Ok(files::read(&path).ok().flatten().and_then(|text| serde_json::from_slice(&text).ok())))
             .await
     }
@@ -228,7 +230,7 @@ impl StateDirectory {
     }
 }
 
-/// A file name for the URL of a directory, that people recognize: its letters, digits and dots.
+/// A file name that people recognize, made of the letters, digits and dots of the directory's URL.
 fn file_name(directory: &Url) -> String {
     let text = directory.as_str().split_once("://").map_or(directory.as_str(), |(_, rest)| rest);
     let readable =

@@ -1,8 +1,8 @@
-//! Takeover: a new process takes the listening sockets over from the one that runs, without a
-//! supervisor and without a connection lost.
+//! Takeover: a new process takes over the listening sockets of the running one, without a
+//! supervisor and without losing a connection.
 //!
 //! The running process, the predecessor, listens on the Unix socket `[server] takeover_socket`. The
-//! new one, the successor, has read its configuration when it connects:
+//! new one, the successor, reads its configuration and connects:
 //!
 //! ```text
 //! successor    portcullis takeover 1
@@ -20,9 +20,9 @@
 //! `SO_REUSEPORT` each process would have sockets of its own, and the kernel resets the connections
 //! that wait in one that is closed.
 //!
-//! The file of the socket is accessible to the process's user alone, and each side checks that the
-//! other is a process of the same user. New processes are served one after the other. The second of
-//! two takes over from the first, which inherits the takeover socket and offers it only once it
+//! Only the process's user can connect to the socket, and each side checks that the other runs as
+//! the same user. A predecessor serves one successor at a time. If two start at once, the second
+//! takes over from the first, which inherits the takeover socket and accepts on it only once it
 //! serves.
 
 mod predecessor;
@@ -37,7 +37,7 @@ use std::path::PathBuf;
 use rustix::process::Uid;
 use tokio::net::UnixStream;
 
-/// A new process cannot take over from the running one, which goes on.
+/// A new process cannot take over from the running one, which goes on serving.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot take over from the process that listens on {}: {fault}", path.display())]
 pub struct TakeoverError {
@@ -50,9 +50,9 @@ pub struct TakeoverError {
 pub(super) enum TakeoverFault {
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    #[error("it belongs to another user")]
+    #[error("it runs as another user")]
     OtherUser,
-    #[error("it does not answer")]
+    #[error("it does not respond")]
     NotAnswering,
     #[error("it does not speak this protocol")]
     Protocol,
@@ -62,10 +62,10 @@ pub(super) enum TakeoverFault {
     Kept,
 }
 
-/// The first line of a successor. A change of the protocol is another number.
+/// The first line of a successor. Another version of the protocol has another number.
 const REQUEST: &str = "portcullis takeover 1";
 
-/// What a successor says once it accepts connections.
+/// What a successor sends once it accepts connections.
 const READY: &str = "ready";
 
 /// The predecessor's response to [`READY`]: it drains.

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::{END, KEPT, READY, REQUEST, SOCKET, TAKEN, TakeoverFault, check_user, wire};
 
-/// How long a successor may take from connecting until it is ready. It waits for keys meanwhile.
+/// How long a successor may take from connecting until it is ready. It fetches keys in this time.
 const SUCCESSOR_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a successor may take for its first line, which it sends as it connects. Others wait.
@@ -36,8 +36,8 @@ pub(in crate::app) struct Offer {
     pub(in crate::app) sockets: Vec<(String, OwnedFd)>,
 }
 
-/// An offer that successors can take. Dropping it withdraws the offer and closes the copies of the
-/// sockets.
+/// An offer that successors can accept. Dropping it withdraws the offer and closes the copies of
+/// the sockets.
 #[derive(Debug)]
 pub(in crate::app) struct RunningOffer {
     task: Option<JoinHandle<()>>,
@@ -124,7 +124,7 @@ async fn serve(listener: UnixListener, sockets: &[(String, OwnedFd)], is_being_t
                     // A process that was suspended would serve beside this one otherwise.
                     let _ = timeout(KEPT_TIMEOUT, wire::send(&stream, KEPT, &[])).await;
                 }
-                tracing::warn!(%error, "a new process has not taken over; this one goes on");
+                tracing::warn!(%error, "a new process has failed to take over; this one keeps serving");
             }
         }
     }

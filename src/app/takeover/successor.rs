@@ -16,7 +16,7 @@ use crate::downstream::listener::InheritedSockets;
 /// takes milliseconds.
 const PREDECESSOR_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The most sockets that are accepted: those of 1024 workers at a few addresses.
+/// The most sockets that a predecessor may send: those of 1024 workers at a few addresses.
 const MAX_SOCKETS: usize = 16 * 1024;
 
 /// The running process, which has handed its sockets over and goes on serving until it learns that
@@ -32,7 +32,7 @@ pub(in crate::app) struct Predecessor {
 ///
 /// # Errors
 ///
-/// [`TakeoverError`]. The process goes on as if nothing had happened.
+/// [`TakeoverError`]. The running process is not affected.
 pub(in crate::app) async fn connect(
     path: &Path,
     inherited: &mut InheritedSockets,
@@ -40,7 +40,7 @@ pub(in crate::app) async fn connect(
     let failed = |fault| TakeoverError { path: path.to_owned(), fault };
     let stream = match UnixStream::connect(path).await {
         Ok(stream) => stream,
-        // No file, or that of a process that has ended.
+        // There is no file, or its process has ended.
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             return Ok(None);
         }

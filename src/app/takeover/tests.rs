@@ -18,7 +18,7 @@ use super::*;
 use crate::downstream::listener::{BoundListener, InheritedSockets};
 use crate::primitives::test_directory::TestDirectory;
 
-/// So many copies of a listening socket, and its address.
+/// A number of copies of a listening socket, and its address.
 fn sockets(copies: usize) -> (String, Vec<(String, OwnedFd)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let name = listener.local_addr().unwrap().to_string();
@@ -33,7 +33,7 @@ fn offer(path: &Path, sockets: Vec<(String, OwnedFd)>) -> RunningOffer {
     Offer { listener, sockets }.start()
 }
 
-/// Runs `work` on a thread whose user is another one to the kernel.
+/// Runs `work` on a thread that the kernel treats as another user.
 #[cfg(target_os = "linux")]
 fn as_another_user<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     const OTHER: u32 = 65_534;
@@ -199,7 +199,7 @@ async fn a_connection_that_says_nothing_delays_a_successor_by_a_second() {
         .await;
 }
 
-/// Threat TO-1: the judgement of both sides.
+/// Threat TO-1: the check that both sides use.
 #[tokio::test]
 async fn a_process_of_another_user_is_refused() {
     let (stream, _other) = UnixStream::pair().unwrap();
@@ -209,8 +209,8 @@ async fn a_process_of_another_user_is_refused() {
     assert!(matches!(check_user(&stream, other), Err(TakeoverFault::OtherUser)));
 }
 
-/// Threat TO-1: both sides, with a thread that is another user to the kernel. Only root can become
-/// one.
+/// Threat TO-1: both sides, with a thread that the kernel treats as another user. Only root can
+/// start one.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_thread_of_another_user_neither_gets_sockets_nor_gives_any() {
@@ -241,7 +241,7 @@ async fn a_thread_of_another_user_neither_gets_sockets_nor_gives_any() {
             let path = directory.file("socket");
             let address = path.clone();
             let _listener = as_another_user(move || StdUnixListener::bind(address).unwrap());
-            assert!(failure(&path).await.ends_with("it belongs to another user"));
+            assert!(failure(&path).await.ends_with("it runs as another user"));
         })
         .await;
 }
@@ -257,11 +257,11 @@ async fn without_a_running_process_there_is_nothing_to_take_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_that_does_not_answer_is_an_error_after_a_while() {
+async fn a_process_that_does_not_respond_in_time_is_an_error() {
     let directory = TestDirectory::new();
     let path = directory.file("socket");
     let _silent = StdUnixListener::bind(&path).unwrap();
-    assert!(failure(&path).await.ends_with("it does not answer"));
+    assert!(failure(&path).await.ends_with("it does not respond"));
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 /// Descriptors of one line. The kernel's limit is 253 (`SCM_MAX_FD`).
 pub(super) const MAX_DESCRIPTORS: usize = 128;
 
-/// The longest line, in bytes with its end. An address is shorter than this.
+/// The longest line, in bytes, with its line break. An address is shorter than this.
 const MAX_LINE_BYTES: usize = 512;
 
 /// A line and the descriptors that came with it.
@@ -36,7 +36,7 @@ pub(super) async fn send(stream: &UnixStream, text: &str, descriptors: &[Borrowe
         let flags = SendFlags::NOSIGNAL;
         Ok(sendmsg(stream.as_fd(), &[IoSlice::new(line.as_bytes())], &mut ancillary, flags)?)
     });
-    // A line is far shorter than the socket's buffer, of which the kernel takes all or nothing.
+    // A line is far shorter than the socket's buffer, so the kernel accepts all of it or nothing.
     if sent.await? == line.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
@@ -46,8 +46,8 @@ pub(super) async fn send(stream: &UnixStream, text: &str, descriptors: &[Borrowe
 /// # Errors
 ///
 /// An error of the socket, [`io::ErrorKind::UnexpectedEof`] at its end, and
-/// [`io::ErrorKind::InvalidData`] if a line is too long, is not UTF-8, or if descriptors were lost:
-/// this process may have as many as it may open.
+/// [`io::ErrorKind::InvalidData`] if a line is too long, is not UTF-8, or if descriptors were lost
+/// because this process may not open any more.
 pub(super) async fn receive(stream: &UnixStream) -> io::Result<Line> {
     let mut bytes = Vec::new();
     let mut descriptors = Vec::new();
@@ -76,7 +76,10 @@ fn receive_byte(stream: &UnixStream, descriptors: &mut Vec<OwnedFd>) -> io::Resu
         }
     }
     if received.flags.contains(ReturnFlags::CTRUNC) || descriptors.len() > MAX_DESCRIPTORS {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "descriptors were lost on the way"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "file descriptors were lost: this process has too many open",
+        ));
     }
     Ok((received.bytes == 1).then_some(byte[0]))
 }

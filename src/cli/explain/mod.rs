@@ -56,7 +56,7 @@ pub(super) struct Args {
     /// JSON file with claims to use as those of a valid token
     #[arg(long, value_name = "FILE")]
     claims: Option<PathBuf>,
-    /// PEM file with the client's certificate, which is taken for verified
+    /// PEM file with the client's certificate, which is assumed to be verified
     #[arg(long, value_name = "FILE")]
     client_cert: Option<PathBuf>,
     /// `Origin` header of the request, for CORS

@@ -45,13 +45,13 @@ pub enum TrustedHeader {
     XForwarded,
 }
 
-/// Whether clients present a certificate.
+/// Whether clients must present a certificate.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientAuth {
     /// Clients are not asked for a certificate.
     None,
-    /// Clients are asked for a certificate, and served without one.
+    /// Clients are asked for a certificate, and are served without one.
     Optional,
     /// The handshake fails without a certificate.
     Required,
@@ -75,7 +75,7 @@ pub enum ForwardClientCert {
     None,
     /// The client's own, in `Client-Cert`.
     Certificate,
-    /// The client's own in `Client-Cert`, and the others in `Client-Cert-Chain`.
+    /// The client's own, in `Client-Cert`, and the others that it has sent, in `Client-Cert-Chain`.
     Chain,
 }
 

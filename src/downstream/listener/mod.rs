@@ -83,7 +83,7 @@ pub struct BoundListeners {
     pub files: Vec<SocketFile>,
     /// The files of Unix listeners that another process has bound, and still serves, and the
     /// permissions that they are to have once this process serves.
-    pub foreign_files: Vec<(PathBuf, UnixMode)>,
+    pub inherited_files: Vec<(PathBuf, UnixMode)>,
     /// A copy of each socket, with its address as the configuration writes it.
     pub copies: Vec<(String, OwnedFd)>,
 }
@@ -103,7 +103,7 @@ pub fn bind(
         by_worker,
         addresses: Vec::new(),
         files: Vec::new(),
-        foreign_files: Vec::new(),
+        inherited_files: Vec::new(),
         copies: Vec::new(),
     };
     for (index, settings) in listeners.iter().enumerate() {
@@ -113,7 +113,7 @@ pub fn bind(
             bound.open(&settings.address, options)
         } else {
             if let ListenAddress::Unix(path) = &settings.address {
-                bound.foreign_files.push((path.clone(), options.unix_mode));
+                bound.inherited_files.push((path.clone(), options.unix_mode));
             }
             Ok(of_address)
         };
@@ -150,8 +150,8 @@ impl BoundListeners {
         }
     }
 
-    /// Gives the sockets of the address at `index` of the configuration to the workers: one to each
-    /// if there are as many. All of them are accepted from, however many there are.
+    /// Distributes the sockets of the address at `index` of the configuration: one to each worker
+    /// if there are as many. Every socket gets a worker, however many there are.
     fn add(
         &mut self,
         ListenerSettings { address, service }: &ListenerSettings,
@@ -168,7 +168,7 @@ impl BoundListeners {
             if copies == Copies::Kept {
                 self.copies.push((address.to_string(), listener.copy()?));
             }
-            // Addresses with one socket are spread over the workers.
+            // Sockets of addresses that have only one are distributed over the workers.
             self.by_worker[(index + number) % workers].push(ServiceListener { listener, service: *service });
         }
         Ok(())

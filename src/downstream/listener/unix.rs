@@ -80,7 +80,7 @@ impl SocketFile {
         fs::set_permissions(&self.path, Permissions::from_mode(mode.bits()))
     }
 
-    /// Leaves the file to the process that has taken the listener over.
+    /// Leaves the file to the process that has taken over the listener.
     pub(crate) fn leave(mut self) {
         self.path = PathBuf::new();
     }

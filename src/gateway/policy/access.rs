@@ -14,12 +14,12 @@ pub enum Access {
     Token(Vec<Demand>),
 }
 
-/// What a route asks of the client's certificate, whoever may use it otherwise.
+/// Whether a route requires a client certificate, in addition to its [`Access`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientCertRule {
-    /// Nothing.
+    /// It does not.
     Optional,
-    /// The client has presented one on this connection, and it is valid.
+    /// The client must have presented one on this connection, and it must be valid.
     Required,
 }
 

@@ -26,7 +26,7 @@ pub struct RouteSettings {
     pub pattern: Pattern,
     /// Who may use the route.
     pub access: Access,
-    /// Whether a client certificate is required besides.
+    /// Whether a client certificate is required as well.
     pub client_cert: ClientCertRule,
     /// The names of the issuers whose tokens are accepted. `None` accepts all issuers.
     pub issuers: Option<Vec<Arc<str>>>,

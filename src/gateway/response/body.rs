@@ -63,8 +63,8 @@ impl LimitTimer {
 #[derive(Debug)]
 enum Content {
     Fixed(Option<Bytes>),
-    /// Nothing: bytes of a tunnel follow the response. Its end is sent or, if it does not open,
-    /// dropped.
+    /// Empty: a tunnel's bytes follow the response. The sender gets the tunnel's use when it ends;
+    /// it is dropped if the tunnel never opens.
     Tunnel(oneshot::Receiver<TunnelUse>),
     Stream {
         body: Box<ResponseBody>,

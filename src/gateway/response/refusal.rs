@@ -94,7 +94,7 @@ pub enum FramingFault {
     TransferEncoding,
 }
 
-/// Why a connection has no client certificate that counts.
+/// Why a connection has no acceptable client certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientCertFault {
     /// It has expired since the handshake.
@@ -137,7 +137,7 @@ pub enum TokenFault {
 }
 
 impl TokenFault {
-    /// Whether the token was good until it expired.
+    /// Whether the token was valid until it expired.
     #[must_use]
     pub fn is_expired(&self) -> bool {
         match self {

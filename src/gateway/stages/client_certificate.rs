@@ -1,5 +1,5 @@
-//! The client's certificate, which a route or the server may require: the first part of
-//! authentication, before the token.
+//! Client certificates (mutual TLS): checks that the connection has one if the route or the server
+//! requires it. The first part of authentication, before the token.
 //!
 //! A route that requires one answers only requests on connections that were opened for its host. A
 //! client may use a connection for several hosts (RFC 9113 §9.1.1), and its user may have chosen
@@ -19,13 +19,13 @@ use crate::tls::client_auth::ClientAuthMode;
 ///
 /// # Errors
 ///
-/// 421 if the connection is for another host, 403 without a valid certificate.
+/// 421 if the connection was opened for another host, 403 without a valid certificate.
 pub(super) fn check<O: Observer>(routed: &RoutedRequest, cx: &mut StageContext<'_, O>) -> Result<(), Refusal> {
     let (request, settings) = (routed.request(), routed.route().settings());
     let key = match settings.client_cert {
         ClientCertRule::Required => settings.key("client_cert"),
-        // A connection may be older than the setting, or than a revocation. One without TLS is not
-        // the subject of `[server.tls]`.
+        // A connection may be older than the setting or than a revocation. `[server.tls]` does not
+        // apply to a connection without TLS.
         ClientCertRule::Optional
             if cx.runtime.settings().client_auth == Some(ClientAuthMode::Required) && request.tls.is_some() =>
         {
@@ -47,8 +47,8 @@ pub(super) fn check<O: Observer>(routed: &RoutedRequest, cx: &mut StageContext<'
     routed.enforce(result, cx)
 }
 
-/// Checks that the connection was opened for the host of the request. A client that has asked for
-/// no name (SNI) has asked for no other one either.
+/// Checks that the connection was opened for the host of the request. A client that sent no SNI did
+/// not ask for another host, so it passes.
 fn check_server_name(request: &InboundRequest) -> Result<(), Refusal> {
     let Some(name) = request.tls.as_ref().and_then(|tls| tls.server_name()) else { return Ok(()) };
     let is_same = name.trim_end_matches('.').eq_ignore_ascii_case(request.host.name());

@@ -1,5 +1,4 @@
-//! The redirect to https, on listeners that serve nothing else but the challenges of an ACME
-//! server.
+//! The redirect to https, on listeners that otherwise only answer the challenges of an ACME server.
 //!
 //! Runs in place of routing: which route a request would match does not matter, since the client
 //! sends it again over TLS.
@@ -16,7 +15,8 @@ use crate::gateway::observer::{Check, Observer, Stage};
 use crate::gateway::response::refusal::Refusal;
 use crate::gateway::runtime::HttpsOrigin;
 
-/// Where an ACME server asks for the answer to its challenge (RFC 8555 §8.3).
+/// The path at which an ACME server requests the answer to its challenge (RFC 8555 §8.3); a token
+/// follows.
 const CHALLENGE_PATH: &str = "/.well-known/acme-challenge/";
 
 /// Answers a challenge that the gateway expects, and redirects everything else to the same host,
@@ -48,8 +48,8 @@ pub(crate) fn redirect<O: Observer>(
     Ok(response)
 }
 
-/// What proves to an ACME server that the gateway controls the host; `None` for every other
-/// request.
+/// The key authorization, which proves to an ACME server that the gateway controls the host; `None`
+/// for every other request.
 fn challenge_answer<O>(request: &InboundRequest, cx: &StageContext<'_, O>) -> Option<Arc<str>> {
     let path = request.path();
     let token = path.as_str().strip_prefix(CHALLENGE_PATH)?;

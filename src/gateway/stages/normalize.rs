@@ -51,7 +51,7 @@ pub(crate) struct InboundRequest {
     pub hop: Rc<Hop>,
     /// The TLS session of the connection.
     pub tls: Option<Rc<TlsPeer>>,
-    /// The certificate that the client has presented in it.
+    /// The certificate that the client has presented in that session.
     pub certificate: PresentedCertificate,
     /// The host, for routing.
     pub host: Host,

@@ -46,7 +46,7 @@ pub(super) fn compile(key_path: &str, route: &Route, problems: &mut Problems) ->
     }
 }
 
-/// What the route asks of the client's certificate.
+/// Whether the route requires a client certificate.
 pub(super) fn compile_client_cert(
     key_path: &str,
     route: &Route,

@@ -12,8 +12,8 @@ use crate::config::{Ejection, EjectionRule, HealthCheck, Problems, Upstream};
 use crate::plan::syntax::nonzero_duration;
 use crate::upstream::{CheckSettings, EjectSettings, HealthSettings, StatusSet};
 
-/// The shortest pause between two checks of a server. A shorter one is most likely a slip, and
-/// would be a load of its own.
+/// The shortest pause between two checks of a server. A shorter one is probably a mistake, and
+/// would load the server.
 const MIN_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(super) fn compile(key_path: &str, upstream: &Upstream, problems: &mut Problems) -> HealthSettings {
@@ -36,7 +36,7 @@ fn compile_check(key_path: &str, check: &HealthCheck, problems: &mut Problems) -
         problems.add_with_hint(
             child(key_path, "interval"),
             "must be at least 100 ms",
-            "each gateway checks each server so often; a few seconds are usual",
+            "write a few seconds, such as \"5s\": every gateway process checks every server this often",
         );
     }
     let timeout = nonzero_duration(&child(key_path, "timeout"), check.timeout, problems);

@@ -6,7 +6,7 @@ use crate::plan::tls_files::TlsFiles;
 use crate::primitives::clock::WallTime;
 use crate::tls::certificate::Expiry;
 use crate::tls::client_auth::LoadedRevocations;
-use crate::tls::server::{LoadedCertificate, Renewal};
+use crate::tls::server::{LoadedCertificate, Renewer};
 
 /// The warnings about the certificates that clients get and that upstreams get, at `now`.
 pub(crate) fn certificate_warnings(files: &TlsFiles, now: WallTime) -> Vec<Warning> {
@@ -27,7 +27,10 @@ pub(crate) fn certificate_warnings(files: &TlsFiles, now: WallTime) -> Vec<Warni
 fn revocation_warning(lists: &LoadedRevocations, now: WallTime) -> Option<Warning> {
     lists.have_expired(now).then(|| Warning {
         key: "server.tls.client_crl".to_owned(),
-        what: format!("a revocation list in `{}` has expired, so that client certificates are refused", lists.file),
+        what: format!(
+            "a revocation list in `{}` has expired; client certificates that it covers are refused",
+            lists.file
+        ),
         hint: "fetch the authority's current list; the gateway notices when the file changes".to_owned(),
     })
 }
@@ -36,9 +39,9 @@ fn revocation_warning(lists: &LoadedRevocations, now: WallTime) -> Option<Warnin
 fn server_warnings(certificates: &[LoadedCertificate], now: WallTime) -> Vec<Warning> {
     let mut warnings = Vec::new();
     for (index, certificate) in certificates.iter().enumerate() {
-        let key = match certificate.renewal {
-            Renewal::Gateway => "server.tls.acme".to_owned(),
-            Renewal::Operator => element("server.tls.certificates", index) + ".cert",
+        let key = match certificate.renewer {
+            Renewer::Gateway => "server.tls.acme".to_owned(),
+            Renewer::Operator => element("server.tls.certificates", index) + ".cert",
         };
         warnings.extend(validity_warnings(&key, certificate, now, "renew it; clients refuse to connect"));
         let LoadedCertificate { file, facts, .. } = certificate;
@@ -90,7 +93,7 @@ mod tests {
                 not_after: WallTime::from_seconds(not_after * DAY),
                 fingerprint: [0; 32],
             },
-            renewal: Renewal::Operator,
+            renewer: Renewer::Operator,
         };
         for (name, certificate, expected) in [
             ("good", certificate(900, 1_031, &["a.test"]), &[][..]),

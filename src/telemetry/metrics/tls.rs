@@ -34,7 +34,7 @@ pub enum HandshakeFailure {
     Closed,
     /// What the client has sent is not valid TLS.
     Malformed,
-    /// The certificate for the name that the client asks for is yet to be obtained.
+    /// The gateway has yet to obtain the certificate for the name that the client asks for.
     NoCertificate,
     /// No cipher suite, key exchange or signature scheme in common.
     Parameters,

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_client_did_wrong_is_told_apart() {
+    async fn faults_of_the_client_are_distinguished() {
         const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
         run_locally(async {
             for (sent, expected) in [("zz\r\n", RequestBodyFault::Broken), ("5\r\nab", RequestBodyFault::Abandoned)] {

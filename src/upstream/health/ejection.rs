@@ -78,7 +78,7 @@ impl Ejections {
 }
 
 impl State {
-    /// Forgets those that are gone: they do not count as ejected.
+    /// Replaces the servers. Servers that are gone no longer count as ejected.
     fn change_servers(&mut self, servers: Vec<u64>) {
         self.records.retain(|record| servers.contains(&record.server_id));
         self.servers = servers;

@@ -133,7 +133,7 @@ impl Http2Pool {
                 return Ok(Acquired::Http1(None));
             }
             if self.failed_connects.get() != failed_before && self.connections.borrow().is_empty() {
-                // The attempt that this request has waited for failed, and there is no other
+                // The attempt that this request was waiting for failed, and there is no other
                 // connection.
                 return Err(UpstreamError::Unreachable(self.connect_fault.get()));
             }

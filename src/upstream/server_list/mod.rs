@@ -63,8 +63,8 @@ impl ServerList {
         Self { id, configured, balance, parts, current, seen_changes, update: Mutex::default() }
     }
 
-    /// Makes these the servers of which at most half are ejected, in place of another list with the
-    /// same health.
+    /// From now on, at most half of these servers are ejected, in place of another list that shares
+    /// their health.
     pub(super) fn begin_use(&self) {
         self.parts.health.use_servers(self.id, ids(self.load().all()));
     }

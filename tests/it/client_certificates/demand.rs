@@ -130,7 +130,7 @@ async fn a_connection_for_another_host_does_not_reach_a_route_that_requires_a_ce
     assert_eq!(get(&mut conn, "/secure/x", "secure.test").await.status, 200, "no other name was asked for");
 }
 
-/// Threat TC-4: an open connection does not outlive the acceptance of its certificate.
+/// Threat TC-4: an open connection does not keep a certificate that is no longer accepted.
 #[tokio::test]
 async fn an_open_connection_loses_its_certificate_with_a_revocation_or_its_expiry() {
     let files = files();

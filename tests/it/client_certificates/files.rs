@@ -10,12 +10,12 @@ use super::{attempt, client_auth, clients, config, files, numbered, status, with
 use crate::support::certificates::authority;
 
 /// A client that resumes its sessions.
-struct Returning {
+struct ReturningClient {
     client: TlsClient,
     connector: tokio_rustls::TlsConnector,
 }
 
-impl Returning {
+impl ReturningClient {
     fn new(issued: Option<&Issued>, version: &'static rustls::SupportedProtocolVersion) -> Self {
         let client = TlsClient::new("localhost").version(version).resuming();
         let client = issued.map_or(client.clone(), |issued| client.with_identity(issued));
@@ -23,7 +23,7 @@ impl Returning {
     }
 
     /// How the session began; `None` if the gateway refused it.
-    async fn come(&self, site: &Fixture) -> Option<rustls::HandshakeKind> {
+    async fn connect(&self, site: &Fixture) -> Option<rustls::HandshakeKind> {
         attempt(&self.client, &self.connector, site.gateway.addr()).await.ok().map(|(kind, _)| kind)
     }
 }
@@ -41,16 +41,20 @@ async fn a_new_revocation_list_ends_the_resumption_of_sessions() {
     let (first, second) = (numbered(11), numbered(12));
     let mut revoked = Vec::new();
     for version in VERSIONS {
-        let (one, other) = (Returning::new(Some(&first), version), Returning::new(Some(&second), version));
-        assert_eq!([one.come(&site).await, one.come(&site).await], [Some(Full), Some(Resumed)], "{version:?}");
-        assert_eq!([other.come(&site).await, other.come(&site).await], [Some(Full), Some(Resumed)], "{version:?}");
+        let (one, other) = (ReturningClient::new(Some(&first), version), ReturningClient::new(Some(&second), version));
+        assert_eq!([one.connect(&site).await, one.connect(&site).await], [Some(Full), Some(Resumed)], "{version:?}");
+        assert_eq!(
+            [other.connect(&site).await, other.connect(&site).await],
+            [Some(Full), Some(Resumed)],
+            "{version:?}"
+        );
         revoked.push((one, other));
     }
     files.0.write("crl.pem", clients().revocation_list(&[11], TOMORROW));
     reload_files(&site, 1.0).await;
     for (one, other) in revoked {
-        assert_eq!(one.come(&site).await, None, "revoked");
-        assert_eq!([other.come(&site).await, other.come(&site).await], [Some(Full), Some(Resumed)]);
+        assert_eq!(one.connect(&site).await, None, "revoked");
+        assert_eq!([other.connect(&site).await, other.connect(&site).await], [Some(Full), Some(Resumed)]);
     }
 }
 
@@ -62,13 +66,13 @@ async fn a_session_is_not_resumed_once_the_revocation_list_has_expired() {
     let issued = numbered(1);
     // The list expires in sixteen hours.
     site.clock.advance(Duration::from_secs(10 * 60 * 60));
-    let clients = VERSIONS.map(|version| Returning::new(Some(&issued), version));
+    let clients = VERSIONS.map(|version| ReturningClient::new(Some(&issued), version));
     for client in &clients {
-        assert_eq!([client.come(&site).await, client.come(&site).await], [Some(Full), Some(Resumed)]);
+        assert_eq!([client.connect(&site).await, client.connect(&site).await], [Some(Full), Some(Resumed)]);
     }
     site.clock.advance(Duration::from_secs(7 * 60 * 60));
     for (client, failures) in clients.iter().zip([1.0, 2.0]) {
-        assert_eq!(client.come(&site).await, None);
+        assert_eq!(client.connect(&site).await, None);
         site.gateway.wait_for_metric(&super::failure("client_certificate_revocation_unknown"), failures).await;
     }
 }
@@ -90,19 +94,19 @@ async fn another_list_that_has_expired_is_refused_by_a_reload_of_the_configurati
 async fn other_authorities_end_the_resumption_of_sessions() {
     let files = files();
     let site = Fixture::start(config(&files, &client_auth(&files, "optional"))).await;
-    let known = Returning::new(Some(&numbered(1)), &rustls::version::TLS13);
-    let without = Returning::new(None, &rustls::version::TLS13);
+    let known = ReturningClient::new(Some(&numbered(1)), &rustls::version::TLS13);
+    let without = ReturningClient::new(None, &rustls::version::TLS13);
     for client in [&known, &without] {
-        assert_eq!([client.come(&site).await, client.come(&site).await], [Some(Full), Some(Resumed)]);
+        assert_eq!([client.connect(&site).await, client.connect(&site).await], [Some(Full), Some(Resumed)]);
     }
     // A new certificate of the server changes nothing for clients.
     files.write("a", &authority().issue(&["localhost"]));
     reload_files(&site, 1.0).await;
-    assert_eq!(known.come(&site).await, Some(Resumed));
+    assert_eq!(known.connect(&site).await, Some(Resumed));
     files.0.write("ca.pem", Authority::new().pem());
     reload_files(&site, 2.0).await;
-    assert_eq!(known.come(&site).await, None);
-    assert_eq!(without.come(&site).await, Some(Full));
+    assert_eq!(known.connect(&site).await, None);
+    assert_eq!(without.connect(&site).await, Some(Full));
 }
 
 #[tokio::test]
@@ -111,12 +115,12 @@ async fn another_mode_ends_the_resumption_of_sessions() {
     let site = Fixture::start(config(&files, "")).await;
     for version in VERSIONS {
         site.reload(config(&files, "")).await;
-        let without = Returning::new(None, version);
-        assert_eq!([without.come(&site).await, without.come(&site).await], [Some(Full), Some(Resumed)]);
+        let without = ReturningClient::new(None, version);
+        assert_eq!([without.connect(&site).await, without.connect(&site).await], [Some(Full), Some(Resumed)]);
         site.reload(config(&files, &client_auth(&files, "optional"))).await;
-        assert_eq!([without.come(&site).await, without.come(&site).await], [Some(Full), Some(Resumed)]);
+        assert_eq!([without.connect(&site).await, without.connect(&site).await], [Some(Full), Some(Resumed)]);
         site.reload(config(&files, &client_auth(&files, "required"))).await;
-        assert_eq!(without.come(&site).await, None, "{version:?}: it has no certificate");
+        assert_eq!(without.connect(&site).await, None, "{version:?}: it has no certificate");
     }
 }
 
@@ -170,7 +174,7 @@ async fn an_outdated_list_is_used_at_the_start_and_reported() {
     let ready = crate::support::client::get(site.gateway.admin(), "/readyz", &[]).await;
     let reasons = ready.json()["reasons"].to_string();
     assert_eq!(ready.status, 200);
-    assert!(reasons.contains("crl.pem has expired, so that client certificates are refused"), "{reasons}");
+    assert!(reasons.contains("crl.pem has expired; client certificates that it covers are refused"), "{reasons}");
     let file = files.path("crl.pem").display().to_string();
     let sample = format!("portcullis_tls_revocation_lists_expire_timestamp_seconds{{file={file:?}}}");
     let (year, month, day) = YESTERDAY;

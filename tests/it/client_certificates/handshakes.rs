@@ -85,7 +85,7 @@ async fn a_certificate_that_is_not_valid_is_refused_with_the_reason() {
     }
 }
 
-/// Otherwise whoever can keep a new list away could hide a revocation.
+/// Otherwise an attacker who keeps a new list from the gateway could hide a revocation.
 #[tokio::test]
 async fn a_certificate_that_no_current_list_covers_is_refused() {
     for (name, list) in [
@@ -101,8 +101,8 @@ async fn a_certificate_that_no_current_list_covers_is_refused() {
     }
 }
 
-/// The client learns why, although it may have sent its request before the gateway has looked at
-/// the certificate.
+/// The client learns why, although it may have sent its request before the gateway verified the
+/// certificate.
 #[tokio::test]
 async fn the_client_reads_the_alert_that_says_why() {
     let files = files();

@@ -127,7 +127,7 @@ async fn a_value_that_is_too_long_is_omitted_and_counted() {
     assert_eq!(site.gateway.count("portcullis_identity_headers_omitted_total").await, 2, "once per connection");
 }
 
-/// Threat TC-4: an open connection does not outlive the acceptance of its certificate.
+/// Threat TC-4: an open connection does not keep a certificate that is no longer accepted.
 #[tokio::test]
 async fn a_certificate_that_is_no_longer_accepted_is_not_reported() {
     let files = files();

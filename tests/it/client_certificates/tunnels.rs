@@ -1,4 +1,4 @@
-//! Tunnels end with the acceptance of the certificate that they need.
+//! Tunnels end when the certificate that they need is no longer accepted.
 
 use std::time::Duration;
 

@@ -7,8 +7,8 @@
 //! ([`IdentityHeaders::render_certificate`]), encoded so that no value can break the header or read
 //! as another value.
 //!
-//! A token may come over several connections, each with another certificate or none. What is
-//! rendered of a token is cached with it, so the two kinds of sources have types of their own.
+//! The same token may arrive over several connections, each with another certificate or none. The
+//! values from a token are cached with the token, so the two kinds of sources are separate types.
 
 use http::{HeaderName, HeaderValue};
 use serde_json::Value;
@@ -32,7 +32,7 @@ pub struct IdentityHeaders {
     max_value_bytes: usize,
 }
 
-/// The identity headers of one caller, or of the certificate of one connection.
+/// The identity headers of one caller, or of one connection's certificate.
 #[derive(Debug)]
 pub struct RenderedIdentity {
     /// The headers to send.
@@ -50,7 +50,7 @@ pub enum IdentitySource {
     Token(TokenSource),
 }
 
-/// What of a client's certificate is the value of an identity header.
+/// The part of a client's certificate that is the value of an identity header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CertificateSource {
     /// The names in `subjectAltName`, separated by commas.
@@ -61,7 +61,7 @@ pub enum CertificateSource {
     Thumbprint,
 }
 
-/// What of a token is the value of an identity header.
+/// The part of a token that is the value of an identity header.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TokenSource {
     /// A claim of the token, by its path.

@@ -119,7 +119,7 @@ impl Refusal {
             Self::Misdirected => (
                 421,
                 "misdirected_request",
-                "This connection is for another host; send the request on one that is opened for this host.",
+                "This connection was opened for another host; send the request on a connection to this host.",
                 No,
                 KeepAlive,
             ),

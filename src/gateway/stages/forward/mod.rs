@@ -62,8 +62,8 @@ pub(crate) struct OpenedTunnel {
 ///
 /// # Errors
 ///
-/// 400, 408 and 413 for the request's body, 401 if the token's time is over, 502, 503 and 504 for
-/// the upstream, 500 if the target cannot be built.
+/// 400, 408 and 413 for the request's body, 401 once `stream_after_expiry` has passed, 502, 503 and
+/// 504 for the upstream, 500 if the target cannot be built.
 pub(crate) async fn send(
     worker: &Worker,
     runtime: &Arc<Runtime>,

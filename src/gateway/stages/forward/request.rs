@@ -146,9 +146,8 @@ fn build_headers(request: InboundRequest, route: &Route, additions: &Additions<'
     headers
 }
 
-/// Writes `Client-Cert` and `Client-Cert-Chain` (RFC 9440), for an upstream that wants them, in
-/// place of those that were received: the upstream learns of the certificate of this connection, or
-/// of none.
+/// For an upstream that wants them, replaces `Client-Cert` and `Client-Cert-Chain` (RFC 9440): they
+/// describe the certificate of this connection, or are absent.
 fn write_client_cert(
     headers: &mut HeaderMap,
     wanted: ForwardClientCert,

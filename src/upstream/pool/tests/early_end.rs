@@ -1,4 +1,4 @@
-//! Threats FR-10, FR-12, U2: what becomes of a connection whose exchange ends early. Only after a
+//! Threats FR-10, FR-12, U2: what happens to a connection whose exchange ends early. Only after a
 //! request that was sent to its end can a response be attributed to a request.
 
 use std::time::Duration;
@@ -75,22 +75,22 @@ impl Exchange {
     }
 }
 
-/// What has become of the connection.
+/// What has happened to the connection.
 #[derive(Debug, PartialEq)]
-enum Fate {
+enum Outcome {
     Closed,
     Kept,
     ReadToEnd,
 }
 
 impl Fixture {
-    async fn fate(&mut self, peer: Peer) -> Fate {
+    async fn outcome(&mut self, peer: Peer) -> Outcome {
         match (self.unread.try_recv(), self.idle()) {
-            (Ok(_), 0) => Fate::ReadToEnd,
-            (Err(_), 1) => Fate::Kept,
+            (Ok(_), 0) => Outcome::ReadToEnd,
+            (Err(_), 1) => Outcome::Kept,
             (Err(_), 0) => {
                 peer.closed().await;
-                Fate::Closed
+                Outcome::Closed
             }
             (unread, idle) => panic!("{unread:?}, {idle}"),
         }
@@ -103,10 +103,10 @@ async fn before_the_response_has_begun() {
         let mut fixture = Fixture::start().await;
         let get = Exchange::of_get(&fixture).await;
         drop(get.lease);
-        assert_eq!(fixture.fate(get.peer).await, Fate::ReadToEnd);
+        assert_eq!(fixture.outcome(get.peer).await, Outcome::ReadToEnd);
         let upload = Exchange::of_upload(&fixture).await;
         drop(upload.lease);
-        assert_eq!(fixture.fate(upload.peer).await, Fate::Closed);
+        assert_eq!(fixture.outcome(upload.peer).await, Outcome::Closed);
     })
     .await;
 }
@@ -115,13 +115,14 @@ async fn before_the_response_has_begun() {
 async fn in_the_middle_of_the_response() {
     run_locally(async {
         let mut fixture = Fixture::start().await;
-        for (mut exchange, expected) in
-            [(Exchange::of_get(&fixture).await, Fate::ReadToEnd), (Exchange::of_upload(&fixture).await, Fate::Closed)]
-        {
+        for (mut exchange, expected) in [
+            (Exchange::of_get(&fixture).await, Outcome::ReadToEnd),
+            (Exchange::of_upload(&fixture).await, Outcome::Closed),
+        ] {
             let response = exchange.respond(HALF).await;
             let (body, peer, _client) = exchange.into_body(response, Trailers::Pass, &fixture);
             drop(body);
-            assert_eq!(fixture.fate(peer).await, expected);
+            assert_eq!(fixture.outcome(peer).await, expected);
         }
     })
     .await;
@@ -132,12 +133,12 @@ async fn after_the_response() {
     run_locally(async {
         let mut fixture = Fixture::start().await;
         for (mut exchange, expected) in
-            [(Exchange::of_upload(&fixture).await, Fate::Closed), (Exchange::of_get(&fixture).await, Fate::Kept)]
+            [(Exchange::of_upload(&fixture).await, Outcome::Closed), (Exchange::of_get(&fixture).await, Outcome::Kept)]
         {
             let response = exchange.respond(OK).await;
             let (body, peer, _client) = exchange.into_body(response, Trailers::Pass, &fixture);
             drop(body);
-            assert_eq!(fixture.fate(peer).await, expected);
+            assert_eq!(fixture.outcome(peer).await, expected);
         }
     })
     .await;
