@@ -49,6 +49,8 @@ pub(super) struct ConnectionState {
     open_requests: AtomicU32,
     /// Whether every response has been flushed to the socket.
     responses_flushed: AtomicBool,
+    /// Whether the response to the last request has begun.
+    response_begun: AtomicBool,
     /// Whether a response has switched protocols.
     is_tunnel: AtomicBool,
 }
@@ -74,6 +76,7 @@ impl ConnectionState {
             idle_limit: AtomicU64::new(NEVER),
             open_requests: AtomicU32::new(0),
             responses_flushed: AtomicBool::new(true),
+            response_begun: AtomicBool::new(false),
             is_tunnel: AtomicBool::new(false),
         })
     }
@@ -97,6 +100,12 @@ impl ConnectionState {
     /// Whether the connection is a tunnel: what the client sends is no longer HTTP.
     pub(super) fn is_tunnel(&self) -> bool {
         self.is_tunnel.load(Relaxed)
+    }
+
+    /// Whether a request is in progress whose response has begun. Of an HTTP/1.1 connection, which
+    /// has one request at a time.
+    pub(super) fn is_responding(&self) -> bool {
+        self.awaiting() == Awaiting::Nothing && self.response_begun.load(Relaxed)
     }
 
     /// Whether no request is in progress and every response has been flushed: hyper then writes
@@ -142,6 +151,7 @@ impl ConnectionState {
             self.write_allowance.begin_body();
         }
         self.responses_flushed.store(false, Relaxed);
+        self.response_begun.store(false, Relaxed);
         self.awaiting.store(Awaiting::Nothing as u8, Relaxed);
         RequestGuard(Arc::clone(self))
     }
@@ -215,6 +225,11 @@ impl ConnectionState {
 pub(super) struct RequestGuard(Arc<ConnectionState>);
 
 impl RequestGuard {
+    /// Records that hyper gets the head of the response, which it writes at once.
+    pub(super) fn begin_response(&self) {
+        self.0.response_begun.store(true, Relaxed);
+    }
+
     /// Records that the response switches protocols. To be called before hyper sends it.
     pub(super) fn open_tunnel(&self) {
         self.0.is_tunnel.store(true, Relaxed);

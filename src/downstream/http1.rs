@@ -167,6 +167,7 @@ where
     S: HttpService<Incoming, ResBody = Body<RequestGuard>, Error = Infallible>,
 {
     const CAN_PARK: bool = true;
+    const HEAD_ANNOUNCES_CLOSE: bool = true;
 
     fn poll_connection(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         Future::poll(self, cx)

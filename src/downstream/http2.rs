@@ -96,6 +96,7 @@ where
     S::Future: Unpin + 'static,
 {
     const CAN_PARK: bool = false;
+    const HEAD_ANNOUNCES_CLOSE: bool = false;
 
     fn poll_connection(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         Future::poll(self, cx)

@@ -29,6 +29,9 @@ pub(super) trait HttpConnection {
     /// Whether the caller can take the connection apart after [`ConnectionEnd::Idle`] and serve its
     /// socket again later.
     const CAN_PARK: bool;
+    /// Whether only the head of a response can announce that the connection closes: the field
+    /// `Connection: close` of HTTP/1.1 (RFC 9112 §9.6), unlike GOAWAY of HTTP/2.
+    const HEAD_ANNOUNCES_CLOSE: bool;
     /// Polls the connection. Ready when hyper has finished with it.
     fn poll_connection(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>>;
     /// Makes hyper finish the requests in progress and then close. Takes effect at the next poll.
@@ -66,6 +69,11 @@ pub(super) async fn serve_connection<C: HttpConnection>(
             return Poll::Ready(ConnectionEnd::Finished);
         }
         if drain == Drain::NotStarted && draining.as_mut().poll(cx).is_ready() {
+            drain = Drain::Responding;
+        }
+        // A client that does not know that the connection closes may send another request with the
+        // last byte of the response.
+        if drain == Drain::Responding && !(C::HEAD_ANNOUNCES_CLOSE && state.is_responding()) {
             state.limit_idle_wait(LAST_REQUEST_GRACE);
             drain = Drain::AwaitingLastRequest;
         }
@@ -105,6 +113,8 @@ pub(super) async fn serve_connection<C: HttpConnection>(
 enum Drain {
     /// The process is not draining.
     NotStarted,
+    /// The process drains, and a response may have begun that has not announced it.
+    Responding,
     /// The process drains, and the connection is idle: the client may send one more request.
     AwaitingLastRequest,
     /// hyper closes the connection after the requests in progress.

@@ -50,6 +50,7 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let response = ready!(self.response.as_mut().poll(cx));
         let (guard, into_body) = self.rest.take().expect("a future is not polled after it has completed");
+        guard.begin_response();
         if response.status().as_u16() == SWITCHING_PROTOCOLS {
             guard.open_tunnel();
         }

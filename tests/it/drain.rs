@@ -53,6 +53,27 @@ async fn an_idle_connection_may_send_one_more_request_while_draining() {
     fixture.gateway.wait_for_end().await;
 }
 
+/// The head of a response that has begun does not say that the connection closes, so that the client
+/// sends its next request on it.
+#[tokio::test]
+async fn a_connection_whose_response_has_begun_may_send_one_more_request_while_draining() {
+    let fixture = Fixture::start(Config::minimal()).await;
+    let chunks = fixture.origin.stream("/public/a");
+    let mut busy = fixture.connect().await;
+    busy.send("GET /public/a HTTP/1.1\r\nHost: gateway\r\n\r\n").await;
+    assert_eq!(busy.read_head().await.header("connection"), None);
+    fixture.gateway.drain();
+    fixture.gateway.wait_for_closed_listeners().await;
+    chunks.send("the end");
+    chunks.finish();
+    assert!(busy.read_until("0\r\n\r\n").await.contains("the end"));
+    busy.send("GET /public/b HTTP/1.1\r\nHost: gateway\r\n\r\n").await;
+    let last = busy.read_response().await;
+    assert_eq!((last.status, last.header("connection")), (200, Some("close")));
+    assert!(busy.read_to_close().await.is_empty());
+    fixture.gateway.wait_for_end().await;
+}
+
 #[tokio::test]
 async fn a_connection_that_has_sent_nothing_does_not_delay_the_end() {
     let timeouts = "header_timeout = \"10m\"\ndrain_timeout = \"10m\"";
