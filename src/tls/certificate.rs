@@ -28,6 +28,13 @@ pub(crate) enum Expiry {
     },
 }
 
+/// Whether the certificate in DER may issue others: it has `CA:TRUE` (RFC 5280 §4.2.1.9).
+#[must_use]
+pub(crate) fn is_authority(der: &[u8]) -> bool {
+    let Ok((_, certificate)) = X509Certificate::from_der(der) else { return false };
+    certificate.basic_constraints().is_ok_and(|constraints| constraints.is_some_and(|found| found.value.ca))
+}
+
 /// What the first certificate of a chain says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CertificateFacts {

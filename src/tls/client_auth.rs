@@ -12,6 +12,7 @@ use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 
 use super::bounded_verifier::BoundedVerifier;
+use super::certificate::{self, CertificateFacts};
 use super::files::{self, FileError, FileFault};
 use super::follow;
 use super::provider;
@@ -45,6 +46,8 @@ pub enum ClientAuthMode {
 #[derive(Debug)]
 pub(crate) struct ClientTrust {
     verifier: Arc<dyn ClientCertVerifier>,
+    /// When each authority expires, in the order of the file.
+    authority_expiries: Vec<WallTime>,
     revocations: Option<LoadedRevocations>,
     /// When each of the lists expires, in order.
     expiries: Vec<WallTime>,
@@ -87,8 +90,8 @@ impl ClientTrust {
         };
         let roots = read_authorities(authorities).map_err(of_key("client_ca"));
         let lists = revocations.map_or(Ok(Vec::new()), revocation::read).map_err(of_key("client_crl"));
-        let (roots, lists) = match (roots, lists) {
-            (Ok(roots), Ok(lists)) => (Arc::new(roots), lists),
+        let (roots, authority_expiries, lists) = match (roots, lists) {
+            (Ok((roots, expiries)), Ok(lists)) => (Arc::new(roots), expiries, lists),
             (roots, lists) => return Err(roots.err().into_iter().chain(lists.err()).collect()),
         };
         let build = |lists| build(&roots, settings.mode, lists);
@@ -101,7 +104,7 @@ impl ClientTrust {
         let revocations = revocations
             .map(|path| LoadedRevocations { file: path.display().to_string().into(), expires: first_expiry });
         let verifier = build(lists).expect("there is an authority, and each list was accepted");
-        Ok(Self { verifier, revocations, expiries })
+        Ok(Self { verifier, authority_expiries, revocations, expiries })
     }
 
     /// The verifier, for the configuration of sessions.
@@ -115,6 +118,13 @@ impl ClientTrust {
         let now = UnixTime::since_unix_epoch(Duration::from_secs(now.seconds()));
         let Some((own, others)) = chain.split_first() else { return false };
         self.verifier.verify_client_cert(own, others, now).is_ok()
+    }
+
+    /// The numbers, counted from 1, of the authorities that have expired at `now`. What they have
+    /// issued is accepted all the same: RFC 5280 §6.1.1 leaves the validity of trust anchors open.
+    pub(crate) fn expired_authorities(&self, now: WallTime) -> impl Iterator<Item = usize> {
+        let expiries = self.authority_expiries.iter().enumerate();
+        expiries.filter(move |(_, expiry)| **expiry < now).map(|(index, _)| index + 1)
     }
 
     /// When the next of the revocation lists expires after `now`. A chain that is accepted at `now`
@@ -183,6 +193,19 @@ fn build(
     Ok(Arc::new(BoundedVerifier(builder.build()?)))
 }
 
-fn read_authorities((path, text): Content<'_>) -> Result<RootCertStore, FileError> {
-    files::authorities(path, text.as_ref().map_err(FileError::clone)?)
+/// The authorities in a file, and when each of them expires. rustls takes every certificate there
+/// for one that may issue others, whatever it says of itself.
+fn read_authorities((path, text): Content<'_>) -> Result<(RootCertStore, Vec<WallTime>), FileError> {
+    let text = text.as_ref().map_err(FileError::clone)?;
+    let mut expiries = Vec::new();
+    for (index, certificate) in files::certificates(path, text)?.iter().enumerate() {
+        let number = index + 1;
+        let facts = CertificateFacts::read(certificate);
+        let facts = facts.map_err(|cause| FileFault::Certificate { number, cause }.at(path))?;
+        if !certificate::is_authority(certificate) {
+            return Err(FileFault::NotAnAuthority { number }.at(path));
+        }
+        expiries.push(facts.not_after);
+    }
+    Ok((files::authorities(path, text)?, expiries))
 }

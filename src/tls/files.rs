@@ -77,6 +77,12 @@ pub(crate) enum FileFault {
         /// Who has issued both.
         issuer: String,
     },
+    /// A certificate that may not issue others stands where authorities are listed.
+    #[error("certificate {number} is not that of an authority: it has no CA:TRUE (basicConstraints)")]
+    NotAnAuthority {
+        /// Its number in the file, counted from 1.
+        number: usize,
+    },
     /// The text does not contain what is needed.
     #[error(transparent)]
     Pem(#[from] PemFault),
@@ -121,6 +127,9 @@ impl FileFault {
             Self::KeyOfLaterCertificate { .. } => {
                 Some("order the file: the server's certificate first, then the one that issued it, and so on")
             }
+            Self::NotAnAuthority { .. } => Some(
+                "write the authorities that issue clients' certificates; the certificate of one client cannot be listed",
+            ),
             Self::OverlappingRevocationLists { .. } => {
                 Some("keep only the newest; what the other revokes would not be seen")
             }

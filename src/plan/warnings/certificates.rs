@@ -18,9 +18,23 @@ pub(crate) fn certificate_warnings(files: &TlsFiles, now: WallTime) -> Vec<Warni
             warnings.extend(validity_warnings(&key, &certificate, now, "renew it; servers refuse to connect"));
         }
     }
+    if let Some(trust) = files.server.as_ref().and_then(|tls| tls.client_trust()) {
+        warnings.extend(trust.expired_authorities(now).map(authority_warning));
+    }
     let revocations = files.server.as_ref().and_then(|tls| tls.revocations());
     warnings.extend(revocations.and_then(|lists| revocation_warning(&lists, now)));
     warnings
+}
+
+/// The warning about an authority that has expired.
+fn authority_warning(number: usize) -> Warning {
+    Warning {
+        key: "server.tls.client_ca".to_owned(),
+        what: format!(
+            "authority {number} in the file has expired, and the certificates that it has issued are accepted"
+        ),
+        hint: "remove it from the file if its certificates are no longer to be accepted".to_owned(),
+    }
 }
 
 /// The warning about revocation lists that have expired.

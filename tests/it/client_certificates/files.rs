@@ -207,6 +207,12 @@ fn check_reports_what_is_wrong_with_the_authorities_and_the_lists() {
     let (code, shown) = check();
     assert_eq!(code, 78, "{shown}");
     assert!(shown.contains("server.tls.client_ca: `ca.pem` cannot be read: No such file"), "{shown}");
+    // Threat TC-11.
+    files.0.write("ca.pem", clients().pem() + &numbered(1).certificate.pem());
+    let (code, shown) = check();
+    assert_eq!(code, 78, "{shown}");
+    let expected = "server.tls.client_ca: `ca.pem` certificate 2 is not that of an authority: it has no CA:TRUE";
+    assert!(shown.contains(expected), "{shown}");
     files.0.write("ca.pem", clients().pem());
     let (code, shown) = check();
     assert_eq!(code, 78, "{shown}");
