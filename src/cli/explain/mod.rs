@@ -29,6 +29,7 @@ use crate::plan::adopt::Adopter;
 use crate::plan::{Plan, ServerPlan};
 use crate::primitives::clock::{Clock, WallTime};
 use crate::primitives::grpc;
+use crate::primitives::listen_address::ListenerService;
 use crate::telemetry::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::client_certificate::ClientCertificate;
@@ -84,6 +85,8 @@ struct ExplainedRequest {
     assumed_claims: Option<Map<String, Value>>,
     /// The certificate that the client presents.
     certificate: Option<ClientCertificate>,
+    /// Whether the URL begins with `http:`. A path alone comes over TLS if the gateway speaks it.
+    is_plain: bool,
 }
 
 #[expect(clippy::print_stderr, reason = "the command's report")]
@@ -118,7 +121,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
 }
 
 async fn explain(request: ExplainedRequest, plan: &Plan, runtime: &Arc<Runtime>, file: &str) -> Explanation {
-    let ExplainedRequest { head, assumed_claims, certificate } = request;
+    let ExplainedRequest { head, assumed_claims, certificate, is_plain } = request;
     if head.headers.contains_key(header::AUTHORIZATION) {
         for verifier in runtime.issuers().iter() {
             // A failed fetch is not an error here. If the token is from this issuer, the decision
@@ -128,7 +131,10 @@ async fn explain(request: ExplainedRequest, plan: &Plan, runtime: &Arc<Runtime>,
     }
     let is_grpc_call = head.is_grpc_call();
     let credentials = assumed_claims.as_ref().map_or(Credentials::FromRequest, Credentials::Assumed);
+    let has_certificate = certificate.is_some();
+    let has_plain_listener = plan.server.listeners.iter().any(|listener| listener.service == ListenerService::Plain);
     let peer = match plan.server.tls {
+        Some(_) if is_plain && has_plain_listener => Peer::new(CLIENT.into(), "http"),
         // The connection is for the host of the request.
         Some(_) => Peer::with_tls(CLIENT.into(), Rc::new(TlsPeer::new(None, certificate, None, WallTime::default()))),
         None => Peer::new(CLIENT.into(), "http"),
@@ -137,6 +143,9 @@ async fn explain(request: ExplainedRequest, plan: &Plan, runtime: &Arc<Runtime>,
     let mut trace = Trace::new(plan.key_lines.clone());
     if head.headers.get(header::HOST).is_some_and(|host| host == UNNAMED_HOST) {
         trace.check(|| Check::noted("host", "none given; only routes for any host can match"));
+    }
+    if has_certificate {
+        trace.check(|| Check::noted("cert", "that of `--client-cert`, without a look at `client_ca` and `client_crl`"));
     }
     let decision = decide(head, credentials, &peer, runtime, &mut response, &mut trace).await;
     let outcome = decision.and_then(|decision| match decision {
@@ -209,7 +218,9 @@ fn build_request(args: &Args) -> Result<ExplainedRequest, String> {
     }
     let version = if args.grpc { Version::HTTP_2 } else { Version::HTTP_11 };
     let head = RequestHead { method, target, version, headers, can_upgrade: false };
-    Ok(ExplainedRequest { head, assumed_claims: read_claims(args)?, certificate: read_certificate(args)? })
+    let is_plain = args.url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http:"));
+    let (assumed_claims, certificate) = (read_claims(args)?, read_certificate(args)?);
+    Ok(ExplainedRequest { head, assumed_claims, certificate, is_plain })
 }
 
 /// Splits a URL, or a path alone, into host and request target. Takes the target from the text,

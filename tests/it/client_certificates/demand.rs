@@ -164,7 +164,7 @@ async fn an_open_connection_loses_its_certificate_with_a_revocation_or_its_expir
     }
 }
 
-/// Threat TC-4: otherwise whoever can keep a new list away could hide a revocation.
+/// Threat TC-4: an attacker who keeps a new list away must not hide a revocation.
 #[tokio::test]
 async fn an_open_connection_loses_its_certificate_when_the_revocation_list_expires() {
     let files = files();
@@ -257,8 +257,16 @@ fn explain_and_check_show_the_demand() {
     let explained = run("explain", &["GET", "https://secure.test/secure/x", "--client-cert", &certificate]);
     assert!(explained.contains("pass  cert       the client has presented a valid certificate"), "{explained}");
     assert!(explained.ends_with("\nallowed\n"), "{explained}");
+    assert!(explained.contains("without a look at `client_ca` and `client_crl`"), "{explained}");
     let checked = run("check", &[]);
     assert!(checked.contains("public, client certificate"), "{checked}");
+    // A listener without TLS asks for none.
+    let required = config(&files, &client_auth(&files, "required")).add("server", "plain_listen = [\"127.0.0.1:0\"]");
+    std::fs::write(&file, required.to_toml("https://idp.test", ([127, 0, 0, 1], 9).into())).unwrap();
+    for (url, expected) in [("https://a.test/public/x", "refused: 403"), ("http://a.test/public/x", "allowed")] {
+        let explained = run("explain", &["GET", url]);
+        assert!(explained.contains(expected), "{url}: {explained}");
+    }
     let without = with_routes(Config::minimal())
         .add("upstreams.main", "forward_client_cert = \"chain\"")
         .append("[identity.headers]\nX-Cert = \"client_cert_subject\"");
