@@ -1,6 +1,8 @@
 //! Certificates by ACME: what a gateway does before it has one, with one on disk, and with an ACME
 //! server that fails. `make test-acme` checks whole orders with Pebble.
 
+mod orders;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
