@@ -34,6 +34,7 @@ async fn active_requests_finish_before_the_process_ends() {
     chunks.send("the end");
     chunks.finish();
     assert!(busy.read_until("the end").await.ends_with("the end"));
+    drop(busy);
     fixture.gateway.wait_for_end().await;
 }
 
@@ -53,8 +54,8 @@ async fn an_idle_connection_may_send_one_more_request_while_draining() {
     fixture.gateway.wait_for_end().await;
 }
 
-/// The head of a response that has begun does not say that the connection closes, so that the client
-/// sends its next request on it.
+/// The head of a response that has begun does not say that the connection closes, so that the
+/// client sends its next request on it.
 #[tokio::test]
 async fn a_connection_whose_response_has_begun_may_send_one_more_request_while_draining() {
     let fixture = Fixture::start(Config::minimal()).await;

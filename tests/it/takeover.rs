@@ -49,15 +49,18 @@ impl Setup {
 
     /// The same, with `more` in the array of addresses.
     fn write_config_with(&self, workers: usize, more: &str) -> PathBuf {
-        self.write_server(more, &format!("workers = {workers}"))
+        self.write(self.config(more).replace("server", &format!("workers = {workers}")))
     }
 
-    /// Writes a configuration with `more` in the array of addresses, and with this key.
-    fn write_server(&self, more: &str, key: &str) -> PathBuf {
+    /// Writes a configuration with this `unix_mode`.
+    fn write_config_with_mode(&self, mode: &str) -> PathBuf {
+        self.write(self.config("").add("server", &format!("unix_mode = \"{mode}\"")))
+    }
+
+    /// The configuration, with `more` in the array of addresses.
+    fn config(&self, more: &str) -> Config {
         let listen = format!("listen = [\"{}\", \"unix:{}\"{more}]", self.data, self.http_socket.display());
-        let server = format!("{listen}\ndrain_delay = \"1h\"");
-        let config = Config::minimal().replace("server", &server);
-        self.write(if key.starts_with("workers") { config.replace("server", key) } else { config.add("server", key) })
+        Config::minimal().replace("server", &format!("{listen}\ndrain_delay = \"1h\""))
     }
 
     fn write(&self, config: Config) -> PathBuf {
@@ -220,10 +223,10 @@ async fn of_two_new_processes_at_once_one_serves() {
 #[tokio::test]
 async fn a_new_process_sets_the_permissions_of_the_sockets_that_it_takes_over() {
     let setup = Setup::new().await;
-    let running = setup.start(&setup.write_server("", "unix_mode = \"0666\""));
+    let running = setup.start(&setup.write_config_with_mode("0666"));
     running.wait_until_ready().await;
     assert_eq!([mode(&setup.http_socket), mode(&setup.takeover_socket)], [0o666, 0o600]);
-    let _running = take_over(&setup, running, &setup.write_server("", "unix_mode = \"0600\"")).await;
+    let _running = take_over(&setup, running, &setup.write_config_with_mode("0600")).await;
     assert_eq!([mode(&setup.http_socket), mode(&setup.takeover_socket)], [0o600, 0o600]);
 }
 

@@ -131,7 +131,8 @@ async fn echo_ok(mut stream: TcpStream) {
 async fn a_server_that_does_not_answer_leaves_time_for_another() {
     let (silent, live) = (SilentServer::new(), Origin::start().await);
     let servers = [silent.dead.addr(), live.addr()];
-    let config = public(Config::minimal().one_worker(), "two", &servers, "connect_timeout = \"400ms\"");
+    let keys = "balance = \"round_robin\"\nconnect_timeout = \"400ms\"";
+    let config = public(Config::minimal().one_worker(), "two", &servers, keys);
     let fixture = Fixture::start(config).await;
     for _ in 0..4 {
         let response = fixture.get("/two/1", &[]).await;

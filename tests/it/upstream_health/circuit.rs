@@ -69,7 +69,7 @@ async fn a_request_whose_body_is_still_to_come_keeps_no_other_from_trying() {
     let fixture = Fixture::start(upstream("two", &[ejected.addr(), gone.addr()], keys).one_worker()).await;
     let post = || fixture.request("POST", "/two/1", &[], b"x");
     assert_eq!((post().await.status, post().await.status), (502, 200));
-    drop(gone);
+    gone.stop().await;
     for request in 0..4 {
         assert_eq!(post().await.status, 502, "{request}: it tries the one that is ejected too");
     }

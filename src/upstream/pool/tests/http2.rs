@@ -170,7 +170,7 @@ async fn the_last_stream_goes_to_a_request_of_this_worker_that_waits() {
     .await;
 }
 
-/// The stream that has become free is told to one of those who wait: one that can use it.
+/// A stream that becomes free wakes one waiting request, one that can use it.
 #[tokio::test]
 async fn a_free_stream_is_not_lost_on_a_request_that_must_not_use_it() {
     run_locally(async {

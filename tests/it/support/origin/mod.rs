@@ -70,7 +70,7 @@ struct Connections {
 pub(crate) struct Origin {
     addr: SocketAddr,
     state: Arc<State>,
-    _serving: Server,
+    serving: Server,
 }
 
 #[derive(Debug, Default)]
@@ -87,7 +87,7 @@ impl Origin {
         let shared = Arc::clone(&state);
         let serving =
             Server::start(listener, move |stream| serve_connection(stream, ConnectionGuard::new(Arc::clone(&shared))));
-        Self { addr, state, _serving: serving }
+        Self { addr, state, serving }
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
@@ -143,6 +143,16 @@ impl Origin {
 
     pub(crate) fn open_connections(&self) -> usize {
         self.state.connections.borrow().open
+    }
+
+    /// Stops, and waits until its connections are closed: until then, it could respond to requests.
+    pub(crate) async fn stop(self) {
+        let Self { state, serving, .. } = self;
+        serving.stop().await;
+        let mut connections = state.connections.subscribe();
+        let closed =
+            with_deadline("the end of the origin's connections", connections.wait_for(|now| now.open == 0)).await;
+        closed.expect("its sender is in scope");
     }
 
     /// Waits until exactly `n` connections are open. Upgraded connections count until they close.
