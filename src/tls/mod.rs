@@ -24,6 +24,7 @@ mod loaded_certificate;
 mod pem;
 mod revocation;
 mod server_certificates;
+mod server_state;
 mod server_verifier;
 
 #[cfg(test)]

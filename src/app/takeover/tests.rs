@@ -18,6 +18,11 @@ use super::*;
 use crate::downstream::listener::{BoundListener, InheritedSockets};
 use crate::primitives::test_directory::TestDirectory;
 
+/// Runs `test` as the control thread runs its tasks.
+async fn locally(test: impl Future<Output = ()>) {
+    LocalSet::new().run_until(test).await;
+}
+
 /// A number of copies of a listening socket, and its address.
 fn sockets(copies: usize) -> (String, Vec<(String, OwnedFd)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -52,151 +57,144 @@ async fn failure(path: &Path) -> String {
 
 #[tokio::test]
 async fn a_successor_gets_all_sockets_and_the_predecessor_learns_when_it_is_ready() {
-    LocalSet::new()
-        .run_until(async {
-            let directory = TestDirectory::new();
-            let path = directory.file("socket");
-            // More than one line has room for.
-            let (name, sockets) = sockets(2 * wire::MAX_DESCRIPTORS + 1);
-            let mut offer = offer(&path, sockets);
-            let mut inherited = InheritedSockets::default();
-            assert!(!offer.is_being_taken());
-            let predecessor = connect(&path, &mut inherited).await.unwrap().unwrap();
-            assert_eq!(inherited.take(&name).len(), 2 * wire::MAX_DESCRIPTORS + 1);
-            assert!(offer.is_being_taken());
-            tokio::select! {
-                biased;
-                () = offer.taken() => panic!("the successor is not ready"),
-                () = std::future::ready(()) => {}
-            }
-            predecessor.release().await.unwrap();
-            offer.taken().await;
-        })
-        .await;
+    locally(async {
+        let directory = TestDirectory::new();
+        let path = directory.file("socket");
+        // More than one line has room for.
+        let (name, sockets) = sockets(2 * wire::MAX_DESCRIPTORS + 1);
+        let mut offer = offer(&path, sockets);
+        let mut inherited = InheritedSockets::default();
+        assert!(!offer.is_being_taken());
+        let predecessor = connect(&path, &mut inherited).await.unwrap().unwrap();
+        assert_eq!(inherited.take(&name).len(), 2 * wire::MAX_DESCRIPTORS + 1);
+        assert!(offer.is_being_taken());
+        tokio::select! {
+            biased;
+            () = offer.taken() => panic!("the successor is not ready"),
+            () = std::future::ready(()) => {}
+        }
+        predecessor.release().await.unwrap();
+        offer.taken().await;
+    })
+    .await;
 }
 
 /// A connection that waits in the socket while the predecessor closes it is not lost.
 #[tokio::test]
 async fn the_sockets_are_the_same_and_keep_what_waits_in_them() {
-    LocalSet::new()
-        .run_until(async {
-            let directory = TestDirectory::new();
-            let path = directory.file("socket");
-            let (name, sockets) = sockets(1);
-            let offer = offer(&path, sockets);
-            let _waiting = TcpStream::connect(&name).unwrap();
-            let mut inherited = InheritedSockets::default();
-            connect(&path, &mut inherited).await.unwrap().unwrap().release().await.unwrap();
-            drop(offer);
-            let Some(BoundListener::Tcp(listener)) = inherited.take(&name).pop() else { panic!("a TCP socket") };
-            listener.set_nonblocking(false).unwrap();
-            listener.accept().unwrap();
-        })
-        .await;
+    locally(async {
+        let directory = TestDirectory::new();
+        let path = directory.file("socket");
+        let (name, sockets) = sockets(1);
+        let offer = offer(&path, sockets);
+        let _waiting = TcpStream::connect(&name).unwrap();
+        let mut inherited = InheritedSockets::default();
+        connect(&path, &mut inherited).await.unwrap().unwrap().release().await.unwrap();
+        drop(offer);
+        let Some(BoundListener::Tcp(listener)) = inherited.take(&name).pop() else { panic!("a TCP socket") };
+        listener.set_nonblocking(false).unwrap();
+        listener.accept().unwrap();
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_successor_that_fails_changes_nothing() {
-    LocalSet::new()
-        .run_until(async {
-            let directory = TestDirectory::new();
-            let path = directory.file("socket");
-            let (name, sockets) = sockets(1);
-            let mut offer = offer(&path, sockets);
-            for wrong in ["", "portcullis takeover 2\n", "GET / HTTP/1.1\r\n\r\n"] {
-                let mut stream = UnixStream::connect(&path).await.unwrap();
-                stream.write_all(wrong.as_bytes()).await.unwrap();
-                stream.shutdown().await.unwrap();
-                let mut received = Vec::new();
-                let _ = stream.read_to_end(&mut received).await;
-                assert!(received.is_empty(), "{wrong:?}");
-            }
-            // Gets the sockets and ends.
-            drop(connect(&path, &mut InheritedSockets::default()).await.unwrap().unwrap());
-            let mut inherited = InheritedSockets::default();
-            let predecessor = connect(&path, &mut inherited).await.unwrap().unwrap();
-            assert_eq!(inherited.take(&name).len(), 1);
-            predecessor.release().await.unwrap();
-            offer.taken().await;
-        })
-        .await;
+    locally(async {
+        let directory = TestDirectory::new();
+        let path = directory.file("socket");
+        let (name, sockets) = sockets(1);
+        let mut offer = offer(&path, sockets);
+        for wrong in ["", "portcullis takeover 2\n", "GET / HTTP/1.1\r\n\r\n"] {
+            let mut stream = UnixStream::connect(&path).await.unwrap();
+            stream.write_all(wrong.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut received = Vec::new();
+            let _ = stream.read_to_end(&mut received).await;
+            assert!(received.is_empty(), "{wrong:?}");
+        }
+        // Gets the sockets and ends.
+        drop(connect(&path, &mut InheritedSockets::default()).await.unwrap().unwrap());
+        let mut inherited = InheritedSockets::default();
+        let predecessor = connect(&path, &mut inherited).await.unwrap().unwrap();
+        assert_eq!(inherited.take(&name).len(), 1);
+        predecessor.release().await.unwrap();
+        offer.taken().await;
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn the_second_of_two_successors_waits_for_the_first() {
-    LocalSet::new()
-        .run_until(async {
-            let directory = TestDirectory::new();
-            let path = directory.file("socket");
-            let (name, sockets) = sockets(1);
-            let mut offer = offer(&path, sockets);
-            let first = connect(&path, &mut InheritedSockets::default()).await.unwrap().unwrap();
-            let (mut inherited, end_of_first) = (InheritedSockets::default(), Cell::new(false));
-            let second = async {
-                let predecessor = connect(&path, &mut inherited).await.unwrap().unwrap();
-                assert!(end_of_first.get(), "it gets the sockets once the first has failed");
-                predecessor.release().await.unwrap();
-            };
-            let fail = async {
-                // The other one is connected when it has been polled once.
-                tokio::task::yield_now().await;
-                end_of_first.set(true);
-                drop(first);
-            };
-            tokio::join!(second, fail);
-            assert_eq!(inherited.take(&name).len(), 1);
-            offer.taken().await;
-        })
-        .await;
+    locally(async {
+        let directory = TestDirectory::new();
+        let path = directory.file("socket");
+        let (name, sockets) = sockets(1);
+        let mut offer = offer(&path, sockets);
+        let first = connect(&path, &mut InheritedSockets::default()).await.unwrap().unwrap();
+        let (mut inherited, end_of_first) = (InheritedSockets::default(), Cell::new(false));
+        let second = async {
+            let predecessor = connect(&path, &mut inherited).await.unwrap().unwrap();
+            assert!(end_of_first.get(), "it gets the sockets once the first has failed");
+            predecessor.release().await.unwrap();
+        };
+        let fail = async {
+            // The other one is connected when it has been polled once.
+            tokio::task::yield_now().await;
+            end_of_first.set(true);
+            drop(first);
+        };
+        tokio::join!(second, fail);
+        assert_eq!(inherited.take(&name).len(), 1);
+        offer.taken().await;
+    })
+    .await;
 }
 
 /// A process that is suspended for longer than the predecessor waits must not serve beside it.
 #[tokio::test(start_paused = true)]
 async fn a_successor_that_comes_too_late_fails() {
-    LocalSet::new()
-        .run_until(async {
-            let directory = TestDirectory::new();
-            let path = directory.file("socket");
-            let offer = offer(&path, sockets(1).1);
-            let predecessor = connect(&path, &mut InheritedSockets::default()).await.unwrap().unwrap();
-            // Advances the clock until the predecessor gives up.
-            tokio::time::sleep(Duration::from_secs(61)).await;
-            assert!(!offer.is_being_taken());
-            let error = predecessor.release().await.unwrap_err().to_string();
-            assert!(error.ends_with("it has waited too long for this process, and goes on"), "{error}");
-        })
-        .await;
+    locally(async {
+        let directory = TestDirectory::new();
+        let path = directory.file("socket");
+        let offer = offer(&path, sockets(1).1);
+        let predecessor = connect(&path, &mut InheritedSockets::default()).await.unwrap().unwrap();
+        // Advances the clock until the predecessor gives up.
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        assert!(!offer.is_being_taken());
+        let error = predecessor.release().await.unwrap_err().to_string();
+        assert!(error.ends_with("it has waited too long for this process, and goes on"), "{error}");
+    })
+    .await;
 }
 
 /// A process that drains or has ended does not keep the successor from serving.
 #[tokio::test]
 async fn a_successor_serves_although_its_predecessor_has_ended() {
-    LocalSet::new()
-        .run_until(async {
-            let directory = TestDirectory::new();
-            let path = directory.file("socket");
-            let offer = offer(&path, sockets(1).1);
-            let predecessor = connect(&path, &mut InheritedSockets::default()).await.unwrap().unwrap();
-            drop(offer);
-            predecessor.release().await.unwrap();
-        })
-        .await;
+    locally(async {
+        let directory = TestDirectory::new();
+        let path = directory.file("socket");
+        let offer = offer(&path, sockets(1).1);
+        let predecessor = connect(&path, &mut InheritedSockets::default()).await.unwrap().unwrap();
+        drop(offer);
+        predecessor.release().await.unwrap();
+    })
+    .await;
 }
 
 /// The listener serves one after the other.
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_says_nothing_delays_a_successor_by_a_second() {
-    LocalSet::new()
-        .run_until(async {
-            let directory = TestDirectory::new();
-            let path = directory.file("socket");
-            let _offer = offer(&path, sockets(1).1);
-            let _silent = UnixStream::connect(&path).await.unwrap();
-            let start = Instant::now();
-            connect(&path, &mut InheritedSockets::default()).await.unwrap().unwrap().release().await.unwrap();
-            assert_eq!(start.elapsed(), Duration::from_secs(1));
-        })
-        .await;
+    locally(async {
+        let directory = TestDirectory::new();
+        let path = directory.file("socket");
+        let _offer = offer(&path, sockets(1).1);
+        let _silent = UnixStream::connect(&path).await.unwrap();
+        let start = Instant::now();
+        connect(&path, &mut InheritedSockets::default()).await.unwrap().unwrap().release().await.unwrap();
+        assert_eq!(start.elapsed(), Duration::from_secs(1));
+    })
+    .await;
 }
 
 /// Threat TO-1: the check that both sides use.
@@ -217,33 +215,32 @@ async fn a_thread_of_another_user_neither_gets_sockets_nor_gives_any() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    LocalSet::new()
-        .run_until(async {
-            let directory = TestDirectory::new();
-            let path = directory.file("socket");
-            let (_, sockets) = sockets(1);
-            let mut offer = offer(&path, sockets);
-            std::fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
-            let address = path.clone();
-            let stream = as_another_user(move || StdUnixStream::connect(address).unwrap());
-            stream.set_nonblocking(true).unwrap();
-            let mut stream = UnixStream::from_std(stream).unwrap();
-            stream.write_all(format!("{REQUEST}\n").as_bytes()).await.unwrap();
-            let mut received = Vec::new();
-            let _ = stream.read_to_end(&mut received).await;
-            assert!(received.is_empty(), "a successor");
-            // The offer stands.
-            connect(&path, &mut InheritedSockets::default()).await.unwrap().unwrap().release().await.unwrap();
-            offer.taken().await;
+    locally(async {
+        let directory = TestDirectory::new();
+        let path = directory.file("socket");
+        let (_, sockets) = sockets(1);
+        let mut offer = offer(&path, sockets);
+        std::fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        let address = path.clone();
+        let stream = as_another_user(move || StdUnixStream::connect(address).unwrap());
+        stream.set_nonblocking(true).unwrap();
+        let mut stream = UnixStream::from_std(stream).unwrap();
+        stream.write_all(format!("{REQUEST}\n").as_bytes()).await.unwrap();
+        let mut received = Vec::new();
+        let _ = stream.read_to_end(&mut received).await;
+        assert!(received.is_empty(), "a successor");
+        // The offer stands.
+        connect(&path, &mut InheritedSockets::default()).await.unwrap().unwrap().release().await.unwrap();
+        offer.taken().await;
 
-            let directory = TestDirectory::new();
-            std::fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
-            let path = directory.file("socket");
-            let address = path.clone();
-            let _listener = as_another_user(move || StdUnixListener::bind(address).unwrap());
-            assert!(failure(&path).await.ends_with("it runs as another user"));
-        })
-        .await;
+        let directory = TestDirectory::new();
+        std::fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
+        let path = directory.file("socket");
+        let address = path.clone();
+        let _listener = as_another_user(move || StdUnixListener::bind(address).unwrap());
+        assert!(failure(&path).await.ends_with("it runs as another user"));
+    })
+    .await;
 }
 
 #[tokio::test]
