@@ -210,7 +210,8 @@ def tls_alpn(site):
 
     files = sorted(str(file.relative_to(site.state)) for file in site.state.rglob("*") if file.is_file())
     account = f"accounts/localhost-{site.acme}-dir.json"
-    check("the state directory", files, [account, *(f"certificates/{host}.pem" for host in HOSTS), "lock"])
+    of_hosts = [f"{folder}/{host}.{ending}" for folder, ending in (("attempts", "json"), ("certificates", "pem")) for host in HOSTS]
+    check("the state directory", files, [account, *of_hosts, "lock"])
     modes = {oct(file.stat().st_mode & 0o777) for file in site.state.rglob("*") if file.is_file()}
     modes |= {oct(folder.stat().st_mode & 0o777) for folder in [site.state, *site.state.iterdir()] if folder.is_dir()}
     check("modes of files and directories", modes, {"0o600", "0o700"})
@@ -221,7 +222,10 @@ def tls_alpn(site):
     check("and are used at once", [site.get(host) for host in HOSTS], [200, 200])
 
     wait("the renewal of both", lambda: len(site.seen("certificate obtained")) == 2, RENEWAL + 60)
-    check("renewed when a third of the time has passed", time.monotonic() - issued_at > RENEWAL - 2, True)
+    # Pebble suggests a window of two days, which has begun for so short a lifetime. Whether a gateway has asked by then
+    # is up to chance.
+    is_early = bool(site.seen("wants the certificate to be renewed early"))
+    check("renewed when a third of the time has passed", is_early or time.monotonic() - issued_at > RENEWAL - 2, True)
     second = {host: site.serial(host) for host in HOSTS}
     check("both certificates are others", [second[host] != first[host] for host in HOSTS], [True, True])
     check("curl trusts them", [site.get(host) for host in HOSTS], [200, 200])
@@ -238,7 +242,8 @@ def tls_alpn(site):
     wait("the recovery", lambda: site.orders("success") == 4, 120)
     check("the account was replaced", bool(site.seen("the ACME server does not know the account")), True)
     check("curl trusts what came after", [site.get(host) for host in HOSTS], [200, 200])
-    check("the failed attempts are forgotten", list((site.state / "attempts").iterdir()), [])
+    attempts = [json.loads((site.state / "attempts" / f"{host}.json").read_text()) for host in HOSTS]
+    check("the failed attempts are forgotten", [attempt["failures"] for attempt in attempts], [0, 0])
 
 
 def http_01(site):
