@@ -118,7 +118,8 @@ impl<'a> Session<'a> {
         }
         self.renewal.use_certificate(host, identity);
         host.succeed(clock.now());
-        // Of one that is not stored, only the order is forgotten by a restart.
+        // If this fails, the attempt that was stored before the order remains, and a restart waits
+        // for its pause.
         let _ = self.store_attempt(host).await;
         Ok(())
     }
